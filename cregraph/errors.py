@@ -1,0 +1,42 @@
+"""The errors that a user is shown.
+
+    CregraphError     no answer: unreadable input, unreachable source, failed build   exit 2
+    +- Refused        the answer is no: stale, different, invalid, a check failed     exit 1
+
+Anything else that reaches the command line is a fault of cregraph (exit 3).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CregraphError", "Refused", "nearest"]
+
+
+class CregraphError(Exception):
+    """A refusal in words: what is wrong, naming file and field, and in `hint` the way out."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Refused(CregraphError):
+    """The question was understood and the answer is no."""
+
+    exit_code = 1
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be, or None."""
+    names = sorted(set(known))
+    folded = {n.lower(): n for n in reversed(names)}
+    found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    return folded[found[0]] if found else None

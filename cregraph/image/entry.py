@@ -1,0 +1,33 @@
+"""A file or link on its way into an image layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Entry", "from_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One tar entry: `path` relative to the image's root, no leading slash, no `.` or `..` component, `/` between.
+
+    `mode` is the permission bits only. `link` is a symbolic link's text, or for a hard link the path (same form as
+    `path`) of another entry of the same segment. `chunks` gives the content, `size` bytes in all, each time it is called.
+    There are no directories: a layer's preamble lists them.
+    """
+
+    path: str
+    type: Literal["file", "symlink", "hardlink"] = "file"
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    link: str = ""
+    chunks: Callable[[], Iterable[bytes]] | None = None
+
+
+def from_bytes(path: str, data: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Entry:
+    """A file entry whose content is at hand."""
+    return Entry(path=path, mode=mode, uid=uid, gid=gid, size=len(data), chunks=lambda: (data,))

@@ -1,0 +1,205 @@
+"""What a kind is: one module, four verbs.
+
+    ask      a step of a recipe, references substituted, to asks            pure
+    pin      everything asked of one target to pins                        asks the world, through `World`
+    place    a target's pins to segments and tasks                         pure
+    entries  a segment's input to tar entries                              streams bytes, writes nothing
+
+Kinds never import each other. What one needs of another is a token in `provides` and `needs` (`r:rlang`),
+looked up through `Given` while pinning and through `Ground` while placing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+from cregraph.digest import Json
+from cregraph.facts import BaseFacts
+from cregraph.image.entry import Entry
+from cregraph.pins import Artifact, Ask, Pin, Target
+from cregraph.plan import Placement, Segment
+
+__all__ = ["Given", "Ground", "Input", "Kind", "Provided", "Step", "World"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One step of a recipe as a profile uses it: early references are substituted, late ones (`$(snowbooks.python)`) stay.
+
+    `fields` is the mapping under the kind's name, already checked for unknown fields and types against the kind's `FIELDS`.
+    `where` gives for a path in `fields` (`specs[3]`, `packages.snowflakeR`, `` for the step itself) the line that stated the
+    value: `my_team.yaml:20: extras.conda_r[0]`.
+    `folder` is where `./x` in the recipe leads, relative to the project (`recipes`), or `standard:hook` for shipped ones.
+    """
+
+    kind: str
+    stage: str
+    fields: Mapping[str, Json]
+    where: Mapping[str, str]
+    folder: str = ""
+
+    def place_of(self, path: str) -> str:
+        """The line that stated the value at `path`, or the nearest enclosing one."""
+        while path and path not in self.where:
+            path = path.rpartition(".")[0] if path.rfind(".") > path.rfind("[") else path.rpartition("[")[0]
+        return self.where.get(path, self.where.get("", f"stage {self.stage}"))
+
+
+class World(Protocol):
+    """The places that can be asked, while locking. Implemented in cregraph/sources; tests use file:// and loopback.
+
+    `fetch` returns the path of verified bytes in the store; without `sha256` it downloads, hashes and keeps them, and the
+    caller reads digest and size from the returned artifact. `offline` refuses every socket.
+    """
+
+    offline: bool
+
+    def routes(self, section: str, name: str) -> tuple[str, ...]:
+        """The addresses of source `name` in `section` (`conda`, `cran`, `pypi`, `registry`, `url`), in order."""
+        ...
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """The verified bytes of `artifact`."""
+        ...
+
+    def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
+        """Download bytes whose sha256 is not known yet, keep them, and say what they are."""
+        ...
+
+    def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
+        """A small file of an index, never kept: always asked anew. Raises NotThere when the source does not have it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provided:
+    """Who provides a token: the target's id, the pin, and the version provided."""
+
+    target: str
+    pin: Pin
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """What is already known when a target is pinned.
+
+    `facts` are the base's; `targets` the targets that were resolved before this one; `locked` this target's pins in the old
+    lock that should stay where they can (already without those that `--upgrade…` frees); `as_of` an ISO date (UTC) or None.
+    `project` is the folder in which `./paths` lie; `shipped` the folder of the standard recipes.
+    """
+
+    project: Path
+    shipped: Path
+    facts: BaseFacts | None = None
+    build_root: BaseFacts | None = None
+    targets: tuple[Target, ...] = ()
+    locked: tuple[Pin, ...] = ()
+    as_of: str | None = None
+    today: str = "1970-01-01"
+
+    def provider(self, token: str) -> Provided | None:
+        """The pin of an earlier target that provides `token` (`r:rlang`), if any."""
+        return _provider(self.targets, token)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What is known when a target is placed: the facts of base and build root, the lock's targets, and what was placed before.
+
+    `order` is the stages in graph order. `placed` maps a target's id to its placement.
+    """
+
+    assembly: int
+    facts: BaseFacts
+    build_root: str  # manifest digest of the image that tasks run over
+    targets: tuple[Target, ...]
+    order: tuple[str, ...]
+    placed: Mapping[str, Placement] = field(default_factory=dict)
+
+    def provider(self, token: str) -> Provided | None:
+        """The pin that provides `token`, in any target."""
+        return _provider(self.targets, token)
+
+    def target(self, target_id: str) -> Target | None:
+        """The target of that id."""
+        return next((t for t in self.targets if t.id == target_id), None)
+
+    def closure(self, target_id: str, roots: Iterable[str]) -> tuple[Pin, ...]:
+        """The pins of one target reached from those named `roots` over `needs`, by name. An unknown root raises KeyError."""
+        target = self.target(target_id)
+        pins = {p.name: p for p in target.pins} if target else {}
+        by_token = {provided.split(" ")[0]: p.name for p in pins.values() for provided in p.provides}
+        seen: set[str] = set()
+        todo = list(roots)
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            todo.extend(by_token[need] for need in pins[name].needs if need in by_token)
+        return tuple(pins[name] for name in sorted(seen))
+
+    def segments_of(self, target_id: str, pins: Iterable[Pin]) -> tuple[str, ...]:
+        """The keys of the segments that those pins became."""
+        of = self.placed[target_id].of
+        return tuple(of[p.name] for p in pins if p.name in of)
+
+    def stage_of(self, target: Target) -> dict[str, str]:
+        """For each pin of `target` the stage that owns it: the first in graph order whose asks reach it over `needs`."""
+        rank = {stage: i for i, stage in enumerate(self.order)}
+        by_token = {provided.split(" ")[0]: p.name for p in target.pins for provided in p.provides}
+        pins = {p.name: p for p in target.pins}
+        owner: dict[str, str] = {}
+        stages = sorted({a.stage for a in target.asks}, key=lambda s: rank.get(s, len(rank)))
+        for stage in stages:
+            todo = [p.name for p in target.pins if any(text.split(":")[0] == stage for text in p.asked)]
+            while todo:
+                name = todo.pop()
+                if name in owner:
+                    continue
+                owner[name] = stage
+                todo.extend(by_token[n] for n in pins[name].needs if n in by_token)
+        last = stages[-1] if stages else ""
+        return {name: owner.get(name, last) for name in pins}
+
+
+def _provider(targets: Sequence[Target], token: str) -> Provided | None:
+    for target in targets:
+        for pin in target.pins:
+            for provided in pin.provides:
+                name, _, version = provided.partition(" ")
+                if name == token:
+                    return Provided(target=target.id, pin=pin, version=version)
+    return None
+
+
+class Input(Protocol):
+    """The verified bytes that a segment is made from, and room for what must be seekable."""
+
+    def path(self) -> Path:
+        """The artifact's file in the store, or the tar that the segment's task resulted in."""
+        ...
+
+    def scratch(self) -> IO[bytes]:
+        """An unnamed temporary file that lives as long as the segment is being written."""
+        ...
+
+
+class Kind(Protocol):
+    """A module in cregraph/kinds is a kind by having these names."""
+
+    NAME: str
+    #: field -> (type, required); types: text, texts, path, paths, json, mapping. The schema and the reader use it.
+    FIELDS: Mapping[str, tuple[str, bool]]
+
+    def ask(self, step: Step) -> Sequence[Ask]: ...
+
+    def pin(self, target: Target, world: World, given: Given) -> Target: ...
+
+    def place(self, target: Target, ground: Ground) -> Placement: ...
+
+    def entries(self, segment: Segment, source: Input) -> Iterator[Entry]: ...

@@ -1,0 +1,266 @@
+"""The content-addressed store: objects by sha256, small records and folders by key.
+
+Everything is written under a temporary name in the store's own file system, flushed and renamed, so a reader sees a
+whole object or none, whatever was killed. Objects are read-only files and are hashed on their first use in a process:
+a byte that changed on disk is found before it is used.
+
+    sha256/ab/<hex>            objects
+    <section>/ab/<key>.json    records: what a key turned out to give
+    <section>/ab/<key>/        folders (unpacked trees)
+    quarantine/                objects whose bytes were found to differ from their name
+    locks/, tmp/               advisory locks; what is being written
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from cregraph.digest import Json, is_sha256
+from cregraph.errors import CregraphError
+
+__all__ = ["ObjectWriter", "Store", "write_file"]
+
+_BLOCK = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,180}")
+
+
+class ObjectWriter:
+    """Collects the bytes of one object. `sha256` and `size` (bytes) hold once the writer was closed without an error."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.sha256 = ""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def digest(self) -> str:
+        """The sha256 of what was written so far."""
+        return self._hash.hexdigest()
+
+
+class Store:
+    """The store below the folder `root`, which is made when it is first written to. Safe with many threads and processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._checked: set[str] = set()
+        self._guard = threading.Lock()
+
+    def path_of(self, sha256: str) -> Path:
+        """Where the object lies or would lie. A text that is no sha256 raises ValueError: it never becomes a path."""
+        if not is_sha256(sha256):
+            raise ValueError(f"not a sha256: {sha256!r}")
+        return self.root / "sha256" / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        """Whether an object of that name is here; its bytes are checked when it is used."""
+        return self.path_of(sha256).is_file()
+
+    def verified(self, sha256: str, what: str = "") -> Path:
+        """The object's path, its bytes hashed on first use. A differing one is set aside and refused; absent raises too."""
+        path = self.path_of(sha256)
+        if sha256 in self._checked:
+            return path
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise CregraphError(
+                f"the store does not hold {what or 'an object'} (sha256:{sha256})",
+                hint="run the command again; what is missing is fetched or made anew",
+            ) from None
+        if found != sha256:
+            aside = self.root / "quarantine" / f"{sha256}.{found[:12]}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                path.replace(aside)
+            raise CregraphError(
+                f"{what or 'an object'} in the store has sha256:{found}, but its name says sha256:{sha256}",
+                hint=f"the damaged file was moved to {aside}; run the command again to fetch or make it anew, and check the disk",
+            )
+        with self._guard:
+            self._checked.add(sha256)
+        return path
+
+    def add(self, data: bytes) -> str:
+        """Keep `data`; returns its sha256."""
+        with self.writer() as out:
+            out.write(data)
+        return out.sha256
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[ObjectWriter]:
+        """Write one object. On an exception nothing is kept."""
+        temporary = self._temporary()
+        try:
+            with self._explained(), temporary.open("xb") as file:
+                out = ObjectWriter(file)
+                yield out
+                file.flush()
+                os.fsync(file.fileno())
+            out.sha256 = out.digest()
+            path = self.path_of(out.sha256)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.chmod(0o444)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        with self._guard:
+            self._checked.add(out.sha256)
+
+    def adopt(self, file: Path, sha256: str) -> Path:
+        """Move a finished file, whose sha256 the caller has verified, into the store. `file` lies in the store's file system."""
+        path = self.path_of(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file.chmod(0o444)
+        file.replace(path)
+        return path
+
+    def record(self, section: str, key: str) -> Json | None:
+        """The record of `key`, or None when there is none or it cannot be read."""
+        path = self._keyed(section, key, ".json")
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def put_record(self, section: str, key: str, value: Json) -> None:
+        """Set the record of `key`."""
+        path = self._keyed(section, key, ".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            write_file(path, json.dumps(value, sort_keys=True, separators=(",", ":")).encode(), durable=False)
+
+    def drop_record(self, section: str, key: str) -> None:
+        """Forget the record of `key`."""
+        self._keyed(section, key, ".json").unlink(missing_ok=True)
+
+    def tree(self, section: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The folder of `key`, made by `make` (given an empty folder) when it is not there yet; whole or absent."""
+        path = self._keyed(section, key, "")
+        if path.is_dir():
+            return path
+        with self.lock(f"{section}-{key[:64]}"):
+            if path.is_dir():
+                return path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._temporary()
+            temporary.mkdir(parents=True, mode=0o755)
+            try:
+                with self._explained():
+                    make(temporary)
+                temporary.replace(path)
+            finally:
+                remove_tree(temporary)
+        return path
+
+    def scratch_file(self) -> IO[bytes]:
+        """An unnamed temporary file in the store's file system; gone when closed."""
+        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=self.root / "tmp")
+
+    @contextlib.contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        """A temporary folder in the store's file system, removed with all that is in it."""
+        folder = self._temporary()
+        folder.mkdir(parents=True, mode=0o755)
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the advisory lock `name`; other processes and threads that ask for it wait. The kernel frees it at exit."""
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _NAME.fullmatch(name):
+            name = hashlib.sha256(name.encode()).hexdigest()
+        with (folder / name).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def sweep(self) -> None:
+        """Remove what killed processes left in tmp/: everything that its writer no longer holds and that is a day old."""
+        import time
+
+        limit = time.time() - 86400
+        for left in (self.root / "tmp").glob("*"):
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime < limit:
+                    remove_tree(left) if left.is_dir() else left.unlink()
+
+    def _temporary(self) -> Path:
+        folder = self.root / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+
+    def _keyed(self, section: str, key: str, suffix: str) -> Path:
+        if not (_NAME.fullmatch(section) and _NAME.fullmatch(key)):
+            raise ValueError(f"not a key of the store: {section}/{key}")
+        return self.root / section / key[:2] / (key + suffix)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise CregraphError(
+                    f"no space left for the store at {self.root}",
+                    hint="free space there, or set CREGRAPH_CACHE to a folder that has room; what was complete is kept",
+                ) from error
+            raise
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace `path` by `data` in one step: temporary name, flushed, renamed. A failure leaves the old file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove `folder` and all below it, also where directories are read-only. Absent is fine."""
+
+    def open_up(function: Callable[..., object], path: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            if Path(path).is_dir() and not Path(path).is_symlink():
+                Path(path).chmod(0o700)
+                shutil.rmtree(path, onerror=lambda *_: None)
+            else:
+                function(path)
+
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder, onerror=open_up)

@@ -1,0 +1,50 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REQUIRE_DOCKER = os.environ.get("CREGRAPH_REQUIRE_DOCKER") == "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files from what the code gives now")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Docker tests skip where there is no engine, saying so, unless CREGRAPH_REQUIRE_DOCKER=1 asks for them."""
+    missing = [name for name in ("DOCKER_HOST", "CREGRAPH_TEST_REGISTRY") if not os.environ.get(name)]
+    for item in items:
+        if missing and item.get_closest_marker("docker") and not REQUIRE_DOCKER:
+            item.add_marker(pytest.mark.skip(reason=f"no Docker engine for tests: {' and '.join(missing)} not set"))
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the user's machine is set to must not reach a test."""
+    for name in ("CREGRAPH_CACHE", "CREGRAPH_SOURCES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare with a file under tests/golden; `--update-golden` rewrites it."""
+    return Golden(update=bool(request.config.getoption("--update-golden")))
+
+
+class Golden:
+    def __init__(self, *, update: bool) -> None:
+        self.folder = Path(__file__).parent / "golden"
+        self.update = update
+
+    def check(self, name: str, text: str) -> None:
+        path = self.folder / name
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no golden file {name}; run pytest --update-golden and read the diff"
+        assert text == path.read_text(encoding="utf-8")
