@@ -1,0 +1,283 @@
+"""A file from a URL: a tar or zip unpacked into a folder, a gzipped file inflated, or the bytes as they are.
+
+    - archive:
+        url: https://extensions.example/v1.4.1/linux_amd64/httpfs.duckdb_extension.gz
+        at: [/root/.duckdb/httpfs.duckdb_extension]      # one file: its path;  a tar or zip: the folder
+        mode: "0755"                                     # of a single file
+        owner: jupyter
+
+Pinned by the sha256 of what the URL gave. An archive is never unpacked to disk; names that climb, links that lead out,
+devices, duplicates and bombs are refused by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.image.entry import Entry
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.places import absolute, mode_of, owner_of
+from cregraph.pins import Ask, Pin, Target
+from cregraph.plan import Placement, Segment, segment
+
+NAME = "archive"
+FIELDS: Mapping[str, tuple[str, bool]] = {
+    "url": ("text", True),
+    "at": ("paths", True),
+    "mode": ("text", False),
+    "owner": ("text", False),
+}
+
+TARGET = "archive:"
+#: Bytes that an archive may unpack to, members that it may have.
+_UNPACKED = 16 << 30
+_MEMBERS = 500_000
+_BLOCK = 1 << 20
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """One ask per step."""
+    at = step.fields["at"]
+    url = step.fields["url"]
+    if not url.startswith(("https://", "http://")):
+        raise CregraphError(f"{step.place_of('url')}: url: `{url}` is no http(s) address")
+    what: dict[str, Json] = {"url": url, "at": sorted([at] if isinstance(at, str) else list(at))}
+    for place in what["at"]:
+        absolute(place, step.place_of("at"))
+    if step.fields.get("mode") is not None:
+        what["mode"] = mode_of(step.fields["mode"], step.place_of("mode"))
+    if step.fields.get("owner") is not None:
+        what["owner"] = step.fields["owner"]
+    return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=step.place_of("url")),)
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """A pin for each URL; one that the old lock has stays, unasked."""
+    kept = {p.name: p for p in given.locked}
+    pins: dict[str, Pin] = {}
+    for ask in target.asks:
+        url = ask.what["url"]
+        text = f"{ask.stage}: {url}"
+        old = pins.get(url)
+        if old is not None:
+            pins[url] = replace(old, asked=tuple(sorted({text, *old.asked})))
+        elif url in kept:
+            pins[url] = replace(kept[url], asked=(text,))
+        else:
+            artifact, path = world.take(kind="url", source=url, file="")
+            pins[url] = Pin(name=url, version="", artifact=artifact, asked=(text,), data={"form": form_of(path)})
+    return replace(target, pins=tuple(pins.values()))
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """A segment for each place of each archive."""
+    pins = {p.name: p for p in target.pins}
+    segments = []
+    for ask in target.asks:
+        found = pins.get(ask.what["url"])
+        if found is None:
+            raise CregraphError(
+                f"the lock holds no pin of {ask.what['url']}, which {ask.where} asks for", hint="run `cregraph lock`"
+            )
+        uid, gid = owner_of(ask.what.get("owner"), ground.facts, ask.where)
+        for at in ask.what["at"]:
+            place_: dict[str, Json] = {"at": ground.facts.resolve(at), "form": found.data.get("form"), "uid": uid, "gid": gid}
+            if "mode" in ask.what:
+                place_["mode"] = ask.what["mode"]
+            segments.append(
+                segment(
+                    assembly=ground.assembly,
+                    kind=NAME,
+                    stage=ask.stage,
+                    name=at,
+                    group=TARGET,
+                    place=place_,
+                    artifact=found.artifact,
+                )
+            )
+    return Placement(segments=tuple(segments))
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """The archive's files and links below its folder, or its one file. Raises CregraphError naming archive and member."""
+    place = segment.place
+    at, uid, gid = place["at"].lstrip("/"), place["uid"], place["gid"]
+    what = segment.artifact.source if segment.artifact else segment.name
+    scratch = source.scratch()
+    form = place["form"]
+    if form in ("gzip", "plain"):
+        size = _inflate(source.path(), scratch, what, gzip=form == "gzip")
+        yield Entry(
+            path=at,
+            mode=place.get("mode", 0o644),
+            uid=uid,
+            gid=gid,
+            size=size,
+            chunks=functools.partial(_slice, scratch, 0, size),
+        )
+    elif form == "zip":
+        yield from _checked(_zip(source.path(), at, uid, gid, what), what)
+    elif form == "tar":
+        _inflate(source.path(), scratch, what, gzip=None)
+        yield from _checked(_tar(scratch, at, uid, gid, what), what)
+    else:
+        raise CregraphError(f"{what}: the lock says it has form `{form}`, which is none", hint="run `cregraph lock`")
+
+
+def form_of(path: Path) -> str:
+    """`tar`, `zip`, `gzip` (one inflated file) or `plain`, by the bytes."""
+    if zipfile.is_zipfile(path) and path.open("rb").read(2) == b"PK":
+        return "zip"
+    try:
+        with tarfile.open(path) as tar:
+            tar.next()
+        return "tar"
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error):
+        with path.open("rb") as file:
+            return "gzip" if file.read(2) == b"\x1f\x8b" else "plain"
+
+
+def _inflate(path: Path, out: IO[bytes], what: str, *, gzip: bool | None) -> int:
+    """Inflate into `out`; returns the size. `gzip` None means by the bytes."""
+    import bz2
+    import gzip as gzip_module
+    import lzma
+
+    import zstandard
+
+    with path.open("rb") as file:
+        magic = file.read(6)
+    opener: Callable[[Path, str], Any] = open
+    if gzip is not False and magic[:2] == b"\x1f\x8b":
+        opener = gzip_module.open
+    elif gzip is None and magic[:3] == b"BZh":
+        opener = bz2.open
+    elif gzip is None and magic == b"\xfd7zXZ\0":
+        opener = lzma.open
+    elif gzip is None and magic[:4] == b"\x28\xb5\x2f\xfd":
+        opener = zstandard.open
+    size = 0
+    try:
+        with opener(path, "rb") as reader:
+            while block := reader.read(_BLOCK):
+                size += len(block)
+                if size > _UNPACKED:
+                    raise CregraphError(f"{what} inflates to more than {_UNPACKED >> 30} GiB")
+                out.write(block)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        raise CregraphError(f"{what} cannot be inflated: {error}") from None
+    return size
+
+
+def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            members = []
+            for member in tar:
+                members.append(member)
+                if len(members) > _MEMBERS:
+                    raise CregraphError(f"{what} has more than {_MEMBERS} members")
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise CregraphError(f"{what} cannot be read as a tar: {error}") from None
+    for member in members:
+        if member.isdir():
+            inside(member.name, what)
+            continue
+        path = f"{at}/{inside(member.name, what)}"
+        mode = 0o755 if member.mode & 0o111 else 0o644
+        if member.isreg():
+            offset, size = member.offset_data, member.size
+            yield Entry(
+                path=path,
+                mode=mode,
+                uid=uid,
+                gid=gid,
+                size=size,
+                chunks=lambda offset=offset, size=size: _slice(file, offset, size),
+            )
+        elif member.issym():
+            yield Entry(
+                path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=link_inside(member.name, member.linkname, what)
+            )
+        elif member.islnk():
+            yield Entry(path=path, type="hardlink", mode=mode, uid=uid, gid=gid, link=f"{at}/{inside(member.linkname, what)}")
+        else:
+            raise CregraphError(f"{what}: `{member.name}` is a device or another special file")
+
+
+def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise CregraphError(f"{what} cannot be read as a zip: {error}") from None
+    infos = archive.infolist()
+    if len(infos) > _MEMBERS or sum(info.file_size for info in infos) > _UNPACKED:
+        raise CregraphError(f"{what} unpacks to more than {_MEMBERS} members or {_UNPACKED >> 30} GiB")
+    for info in infos:
+        name = inside(info.filename, what)
+        if info.is_dir():
+            continue
+        bits = info.external_attr >> 16
+        path = f"{at}/{name}"
+        if stat.S_ISLNK(bits):
+            link = link_inside(name, archive.read(info).decode("utf-8", "surrogateescape"), what)
+            yield Entry(path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=link)
+        elif stat.S_IFMT(bits) and not stat.S_ISREG(bits):
+            raise CregraphError(f"{what}: `{name}` is a device or another special file")
+        else:
+            mode = 0o755 if bits & 0o111 else 0o644
+            chunks = functools.partial(_zip_chunks, archive, info)  # holds the archive open until the entries are gone
+            yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=info.file_size, chunks=chunks)
+
+
+def inside(name: str, what: str) -> str:
+    """A member's normal path. Raises CregraphError naming archive and member for one that climbs or is absolute."""
+    if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
+        raise CregraphError(f"{what}: `{name}` leads out of the archive's folder")
+    path = posixpath.normpath(name.rstrip("/") or ".")
+    return "" if path == "." else path
+
+
+def link_inside(name: str, link: str, what: str) -> str:
+    """A symbolic link's text when it stays inside the archive's folder."""
+    end = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
+    if not link or link.startswith("/") or end.startswith("../") or end == ".." or "\0" in link:
+        raise CregraphError(f"{what}: `{name}` is a link to `{link}`, out of the archive's folder")
+    return link
+
+
+def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:
+    seen: set[str] = set()
+    for entry in found:
+        if entry.path in seen:
+            raise CregraphError(f"{what}: `{entry.path}` stands in it twice")
+        seen.add(entry.path)
+        yield entry
+
+
+def _slice(file: IO[bytes], offset: int, size: int) -> Iterator[bytes]:
+    file.seek(offset)
+    while size > 0:
+        block = file.read(min(_BLOCK, size))
+        if not block:
+            return
+        size -= len(block)
+        yield block
+
+
+def _zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    with archive.open(info) as reader:
+        while block := reader.read(_BLOCK):
+            yield block

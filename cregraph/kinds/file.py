@@ -1,0 +1,141 @@
+"""Files and links of one's own: shipped with a recipe, beside the profile, or written in the recipe.
+
+    - file: {at: /opt/sfnb/CRE_VERSION, text: "v1\\n"}
+    - file: {at: [/home/jupyter/x.py, /root/x.py], from: ./x.py, mode: "0755", owner: jupyter}
+    - file: {at: /opt/sfnb/helpers, from: ./helpers}            # a folder: all that is in it
+    - file: {at: /root/micromamba, link: /home/jupyter/micromamba}
+
+Pinned by the sha256 of each file. `owner` is a user of the base, 0:0 if not said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.image.entry import Entry, from_bytes
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.places import absolute, mode_of, owner_of
+from cregraph.pins import Ask, Pin, Target
+from cregraph.plan import Placement, Segment, segment
+
+NAME = "file"
+FIELDS: Mapping[str, tuple[str, bool]] = {
+    "at": ("paths", True),
+    "from": ("path", False),
+    "text": ("text", False),
+    "link": ("text", False),
+    "mode": ("text", False),
+    "owner": ("text", False),
+}
+
+TARGET = "file:"
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """One ask per step. Raises CregraphError when not exactly one of `from`, `text` and `link` is given."""
+    fields = step.fields
+    given = [key for key in ("from", "text", "link") if fields.get(key) is not None]
+    if len(given) != 1:
+        raise CregraphError(
+            f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(given) or 'none'}"
+        )
+    at = fields["at"]
+    what: dict[str, Json] = {"at": sorted([at] if isinstance(at, str) else list(at))}
+    for place in what["at"]:
+        absolute(place, step.place_of("at"))
+    if given == ["from"]:
+        what["from"] = source_of(fields["from"], step.folder)
+    else:
+        what[given[0]] = fields[given[0]]
+    if fields.get("mode") is not None:
+        what["mode"] = mode_of(fields["mode"], step.place_of("mode"))
+    if fields.get("owner") is not None:
+        what["owner"] = fields["owner"]
+    return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=step.place_of("at")),)
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Pins for what `from` names, one a file. `world` reads the project's own files; nothing is asked of the network."""
+    from cregraph.sources.local import Local
+
+    local = Local(project=given.project, shipped=given.shipped)
+    pins: dict[str, Pin] = {}
+    for ask in target.asks:
+        source = ask.what.get("from")
+        if source is None:
+            continue
+        for file in local.files(source):
+            artifact, _ = world.take(kind="path", source=file, file="")
+            text = f"{ask.stage}: {source}"
+            old = pins.get(file)
+            asked = tuple(sorted({text, *(old.asked if old else ())}))
+            pins[file] = Pin(name=file, version="", artifact=artifact, asked=asked)
+    return replace(target, pins=tuple(pins.values()))
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """A segment for each place of each file. Raises CregraphError for an owner whom the base does not know."""
+    segments: list[Segment] = []
+    pins = {p.name: p for p in target.pins}
+    for ask in target.asks:
+        what = ask.what
+        uid, gid = owner_of(what.get("owner"), ground.facts, ask.where)
+        for at in what["at"]:
+            resolved = ground.facts.resolve(at)
+            if "from" not in what:
+                kept = {key: what[key] for key in ("text", "link") if key in what}
+                segments.append(_segment(ground, ask, at, {"at": resolved, "uid": uid, "gid": gid, **kept, **_mode(what)}))
+                continue
+            below = what["from"].rstrip("/") + "/"
+            chosen = {name: p for name, p in pins.items() if name == what["from"] or name.startswith(below)}
+            if not chosen:
+                raise CregraphError(
+                    f"the lock holds no pin of `{what['from']}`, which {ask.where} asks for", hint="run `cregraph lock`"
+                )
+            for name, found in sorted(chosen.items()):
+                end = "" if name == what["from"] else "/" + name.removeprefix(below)
+                place_ = {"at": resolved + end, "uid": uid, "gid": gid, **_mode(what)}
+                segments.append(_segment(ground, ask, at + end, place_, found))
+    return Placement(segments=tuple(segments))
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """The one file or link."""
+    place = segment.place
+    path, uid, gid = place["at"].lstrip("/"), place["uid"], place["gid"]
+    if "link" in place:
+        yield Entry(path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=place["link"])
+        return
+    data = place["text"].encode() if "text" in place else source.path().read_bytes()
+    yield from_bytes(path, data, mode=place.get("mode", 0o644), uid=uid, gid=gid)
+
+
+def source_of(path: str, folder: str) -> str:
+    """The source that `path` names in a recipe of `folder`: `./x` lies beside the recipe."""
+    if path.startswith("standard:"):
+        return path
+    text = path.removeprefix("./")
+    if folder.startswith("standard:"):
+        inner = folder.removeprefix("standard:")
+        return "standard:" + (f"{inner}/{text}" if inner else text)
+    return "./" + (f"{folder.removeprefix('./')}/{text}" if folder not in ("", ".") else text)
+
+
+def _mode(what: Mapping[str, Json]) -> dict[str, Json]:
+    return {"mode": what["mode"]} if "mode" in what else {}
+
+
+def _segment(ground: Ground, ask: Ask, name: str, place: Mapping[str, Json], pin: Pin | None = None) -> Segment:
+    return segment(
+        assembly=ground.assembly,
+        kind=NAME,
+        stage=ask.stage,
+        name=name,
+        group=TARGET,
+        place=place,
+        artifact=pin.artifact if pin else None,
+        size=pin.artifact.size if pin else len(str(place.get("text", ""))),
+    )

@@ -1,0 +1,302 @@
+"""Bytes from http(s):// and file:// addresses: resumed, retried, verified.
+
+A download lies in the store's partial/ until its sha256 is right; a later run goes on where it stopped. Nothing that was
+not verified (or, while locking, hashed and named) leaves this module.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import netrc
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass, url2pathname
+
+from cregraph.errors import CregraphError
+from cregraph.sources.routes import redacted
+from cregraph.store import Store
+
+if TYPE_CHECKING:
+    import urllib3
+
+__all__ = ["Fetcher", "NotThere"]
+
+T = TypeVar("T")
+
+_BLOCK = 1 << 20
+_AGENT = "cregraph"
+#: Seconds before each further try; a server that answers 500 twice is waited for.
+_PAUSES = (0.2, 0.8, 2.0, 5.0)
+
+
+class NotThere(CregraphError):
+    """Every address was reached, and none has the file."""
+
+
+class _Passing(Exception):
+    """A failure that a further try may mend."""
+
+
+class Fetcher:
+    """Fetches into `store`. `on_bytes` is called with the number of bytes that arrived, from any thread."""
+
+    def __init__(self, store: Store, *, offline: bool = False, on_bytes: Callable[[int], None] | None = None) -> None:
+        self.store = store
+        self.offline = offline
+        self._on_bytes = on_bytes or (lambda _n: None)
+        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._guard = threading.Lock()
+
+    def fetch(self, addresses: Sequence[str], *, sha256: str, size: int, what: str) -> Path:
+        """The object `sha256`, from the store or the first address that has it.
+
+        Raises CregraphError naming file, both digests and the source when bytes differ, or each address and its failure.
+        """
+        if self.store.has(sha256):
+            with contextlib.suppress(CregraphError):
+                return self.store.verified(sha256, what)
+        with self.store.lock(f"fetch-{sha256}"):
+            if self.store.has(sha256):
+                return self.store.verified(sha256, what)
+            partial = self._partial(sha256)
+
+            def attempt(address: str) -> Path:
+                self._receive(address, partial, limit=size)
+                with partial.open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found != sha256:
+                    partial.unlink()
+                    raise CregraphError(
+                        f"{what} has sha256:{found}, but the lock pins sha256:{sha256}\n  from {redacted(address)}",
+                        hint="the file changed at its source, or the lock was edited; if you expect new bytes, run "
+                        "`cregraph lock --upgrade-package NAME` and look at `cregraph diff`",
+                    )
+                return self.store.adopt(partial, sha256)
+
+            return self._first(addresses, attempt, what)
+
+    def take(self, addresses: Sequence[str], *, what: str, md5: str | None = None, limit: int = 1 << 36) -> tuple[str, int, Path]:
+        """Bytes whose sha256 is not known yet: (sha256, size, path). With `md5` (as CRAN's index has it) that is checked."""
+        with self.store.scratch_folder() as folder:
+            partial = folder / "download"
+
+            def attempt(address: str) -> tuple[str, int, Path]:
+                self._receive(address, partial, limit=limit)
+                data_size = partial.stat().st_size
+                with partial.open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if md5:
+                    with partial.open("rb") as file:
+                        found_md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+                    if found_md5 != md5.lower():
+                        partial.unlink()
+                        raise CregraphError(
+                            f"{what} has md5 {found_md5}, but its index says {md5}\n  from {redacted(address)}",
+                            hint="the mirror is out of step with its index; try again later or name another in sources.yaml",
+                        )
+                return found, data_size, self.store.adopt(partial, found)
+
+            return self._first(addresses, attempt, what)
+
+    def read(self, addresses: Sequence[str], *, what: str, limit: int) -> bytes:
+        """A small file of an index, in memory; always asked anew."""
+        with self.store.scratch_folder() as folder:
+            partial = folder / "index"
+
+            def attempt(address: str) -> bytes:
+                self._receive(address, partial, limit=limit)
+                return partial.read_bytes()
+
+            return self._first(addresses, attempt, what)
+
+    def _first(self, addresses: Sequence[str], attempt: Callable[[str], T], what: str) -> T:
+        failures: list[tuple[str, str]] = []
+        absent = 0
+        differing: CregraphError | None = None
+        for address in addresses:
+            try:
+                return self._patiently(functools.partial(attempt, address))
+            except NotThere as error:
+                absent += 1
+                failures.append((address, error.message))
+            except _Passing as error:
+                failures.append((address, str(error)))
+            except CregraphError as error:
+                if not _is_web(address) or "sha256" in error.message or "md5" in error.message:
+                    differing = differing or error
+                failures.append((address, error.message))
+        if differing is not None:
+            raise differing
+        told = "".join(f"\n  {redacted(address)}: {why}" for address, why in failures)
+        if absent == len(failures):
+            raise NotThere(f"{what} is not there{told}", hint="check the name, or the address in sources.yaml")
+        raise CregraphError(
+            f"{what} cannot be fetched{told}",
+            hint="check the network and sources.yaml; what arrived is kept, and the next run goes on from there",
+        )
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        for pause in _PAUSES:
+            try:
+                return attempt()
+            except _Passing:
+                time.sleep(pause)
+        return attempt()
+
+    def _partial(self, sha256: str) -> Path:
+        folder = self.store.root / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / sha256
+
+    def _receive(self, address: str, partial: Path, *, limit: int) -> None:
+        if urlsplit(address).scheme == "file":
+            self._copy(address, partial, limit)
+        elif self.offline:
+            raise CregraphError(f"--offline was asked for, and {redacted(address)} is on the network")
+        else:
+            self._download(address, partial, limit)
+
+    def _copy(self, address: str, partial: Path, limit: int) -> None:
+        source = Path(url2pathname(urlsplit(address).path))
+        try:
+            with source.open("rb") as reader, partial.open("wb") as writer:
+                if source.stat().st_size > limit:
+                    raise CregraphError(f"is {source.stat().st_size} bytes, but {limit} are the most that is expected")
+                while block := reader.read(_BLOCK):
+                    writer.write(block)
+                    self._on_bytes(len(block))
+                writer.flush()
+                os.fsync(writer.fileno())
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotThere("no such file") from None
+        except IsADirectoryError:
+            raise NotThere("is a folder") from None
+        except OSError as error:
+            raise CregraphError(str(error.strerror or error)) from None
+
+    def _download(self, address: str, partial: Path, limit: int) -> None:
+        import urllib3
+
+        have = partial.stat().st_size if partial.exists() else 0
+        if have > limit:
+            partial.unlink()
+            have = 0
+        url, headers = _with_credentials(address)
+        headers |= {"User-Agent": _AGENT, "Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        try:
+            response = self._pool(url).request(
+                "GET",
+                url,
+                headers=headers,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=20, read=60),
+                retries=_redirects(),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise _Passing(_reason(error)) from None
+        try:
+            status = response.status
+            if status == 416 and have:
+                if have == limit:
+                    return
+                partial.unlink()
+                raise _Passing("the server refused to resume")
+            if status in (404, 410):
+                raise NotThere(f"HTTP {status}")
+            if status == 429 or status >= 500:
+                raise _Passing(f"HTTP {status}")
+            if status in (401, 403, 407):
+                raise CregraphError(f"HTTP {status}: credentials are missing or wrong (they are read from ~/.netrc)")
+            if status not in (200, 206):
+                raise CregraphError(f"HTTP {status}")
+            resumed = status == 206 and _range_start(response.headers.get("Content-Range")) == have
+            if status == 206 and not resumed:
+                partial.unlink(missing_ok=True)
+                raise _Passing("the server sent another range than asked for")
+            expected = response.headers.get("Content-Length", "")
+            total = (have if resumed else 0) + int(expected) if expected.isdigit() else None
+            if total is not None and total > limit:
+                raise CregraphError(f"is {total} bytes, but {limit} are the most that is expected")
+            received = have if resumed else 0
+            with partial.open("ab" if resumed else "wb") as writer:
+                for block in response.stream(_BLOCK, decode_content=False):
+                    received += len(block)
+                    if received > limit:
+                        raise CregraphError(f"sends more than the {limit} bytes that are expected")
+                    writer.write(block)
+                    self._on_bytes(len(block))
+                writer.flush()
+                os.fsync(writer.fileno())
+            if total is not None and received != total:
+                raise _Passing(f"the connection ended after {received} of {total} bytes")
+        except urllib3.exceptions.HTTPError as error:
+            raise _Passing(_reason(error)) from None
+        finally:
+            response.close()
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        import urllib3
+
+        parts = urlsplit(url)
+        proxies = getproxies()
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        if proxy and proxy_bypass(parts.hostname or ""):
+            proxy = None
+        with self._guard:
+            if (proxy or "") not in self._pools:
+                made: urllib3.PoolManager = (
+                    urllib3.ProxyManager(proxy, maxsize=16) if proxy else urllib3.PoolManager(num_pools=16, maxsize=16)
+                )
+                self._pools[proxy or ""] = made
+            return self._pools[proxy or ""]
+
+
+def _redirects() -> Any:
+    import urllib3
+
+    return urllib3.Retry(total=8, connect=0, read=0, redirect=8, status=0, other=0, raise_on_status=False)
+
+
+def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
+    """The address without user and password, and the header that carries them (from the address, else from ~/.netrc)."""
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    user, password = parts.username, parts.password
+    if user is None:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            found = netrc.netrc(os.environ.get("NETRC")).authenticators(parts.hostname or "")
+            if found:
+                user, password = found[0], found[2]
+    if user is None:
+        return bare, {}
+    pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+    return bare, {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+
+
+def _range_start(header: str | None) -> int | None:
+    text = (header or "").removeprefix("bytes ").partition("-")[0]
+    return int(text) if text.isdigit() else None
+
+
+def _is_web(address: str) -> bool:
+    return urlsplit(address).scheme in ("http", "https")
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "reason", None) or error)
+    for name in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError"):
+        if name in repr(error) or name in text:
+            text = {"NameResolutionError": "the host name is not known"}.get(name, "no connection")
+            break
+    return text.split(": ", 1)[-1][:200]

@@ -1,0 +1,65 @@
+"""What lies in the project or ships with cregraph: `./path` beside the profile's folder, `standard:path` in the recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cregraph.errors import CregraphError
+
+__all__ = ["Local"]
+
+_FILES = 10_000
+
+
+class Local:
+    """Paths of sources. `project` is the folder of `./…`, `shipped` the folder of `standard:…`."""
+
+    def __init__(self, *, project: Path, shipped: Path) -> None:
+        self._roots = {"./": project, "standard:": shipped}
+
+    def path(self, source: str) -> Path:
+        """Where `source` lies. Raises CregraphError for what leads out of its root, also through a link."""
+        for prefix, root in self._roots.items():
+            if source.startswith(prefix):
+                path = root / source.removeprefix(prefix)
+                if prefix == "standard:" and not path.resolve().is_relative_to(root.resolve()):
+                    raise CregraphError(f"`{source}` leads out of the recipes that ship with cregraph")
+                return path
+        raise CregraphError(f"`{source}` is no path of the project", hint="write it as ./folder/file, beside the profile")
+
+    def files(self, source: str) -> tuple[str, ...]:
+        """The sources of the files below the folder `source`, sorted; of a file, itself. Caches and hidden files are left out."""
+        path = self.path(source)
+        if path.is_file():
+            return (source,)
+        if not path.is_dir():
+            raise CregraphError(f"`{source}` is not there", hint="the path starts beside the profile (or recipe) that names it")
+        found = []
+        for file in sorted(path.rglob("*")):
+            inner = file.relative_to(path)
+            if any(part.startswith(".") or part == "__pycache__" for part in inner.parts) or file.suffix == ".pyc":
+                continue
+            if file.is_symlink() and not file.resolve().is_relative_to(path.resolve()):
+                raise CregraphError(f"`{source}/{inner.as_posix()}` is a link that leads out of its folder")
+            if file.is_file():
+                found.append(f"{source.rstrip('/')}/{inner.as_posix()}")
+            elif not file.is_dir():
+                raise CregraphError(f"`{source}/{inner.as_posix()}` is neither a file nor a folder")
+            if len(found) > _FILES:
+                raise CregraphError(f"`{source}` holds more than {_FILES} files", hint="make an archive of it, or several")
+        return tuple(found)
+
+    def read(self, source: str) -> bytes:
+        """The bytes that a pin of `source` names: a file's own, or an R package's folder packed in its one form."""
+        path = self.path(source)
+        try:
+            if path.is_dir():
+                from cregraph.formats.r_source import pack_folder
+
+                return pack_folder(path)
+            return path.read_bytes()
+        except OSError as error:
+            raise CregraphError(
+                f"`{source}` cannot be read: {error.strerror or error}",
+                hint="the path starts beside the profile (or recipe) that names it",
+            ) from None

@@ -1,0 +1,141 @@
+"""Where the names of sources lead on this machine (`sources.yaml`, design 6). Never part of a lock.
+
+    conda:    {conda-forge: https://mirror.example/conda-forge}   # an address or a list of them, asked in order
+    cran:     https://cran.example/snapshots/{date}
+    pypi:     https://index.example/simple
+    registry: {snowflake: {host: myorg-acct.registry.example, plain_http: false}}
+    url:      {"https://github.com/": "https://mirror.example/github/"}
+
+An address is http(s)://, file://, or a path that starts with `./` or `/`, beside the file that states it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from cregraph.errors import CregraphError, nearest
+
+__all__ = ["Registry", "Routes", "join", "read_routes", "redacted"]
+
+#: Where names lead that sources.yaml does not state.
+CONDA_DEFAULT = "https://conda.anaconda.org/{name}"
+CRAN_DEFAULT = "https://packagemanager.posit.co/cran/{date}"
+
+_SECTIONS = ("conda", "cran", "pypi", "registry", "url")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registry:
+    """An image registry: `host` may carry a port; `plain_http` speaks http to it."""
+
+    host: str
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Routes:
+    """Names to addresses. `origin` is the file that said so, for messages."""
+
+    origin: str = "the defaults"
+    conda: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cran: tuple[str, ...] = ()
+    pypi: tuple[str, ...] = ()
+    registry: Mapping[str, Registry] = field(default_factory=dict)
+    url: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def channel(self, name: str) -> tuple[str, ...]:
+        """The addresses of a conda channel, without a slash at the end."""
+        return self.conda.get(name) or (CONDA_DEFAULT.format(name=name),)
+
+    def snapshot(self, date: str) -> tuple[str, ...]:
+        """The addresses of CRAN as it was on `date`."""
+        return tuple(address.replace("{date}", date) for address in self.cran or (CRAN_DEFAULT,))
+
+    def of_url(self, url: str) -> tuple[str, ...]:
+        """Where a URL of a profile is fetched from: the longest matching prefix decides, else itself."""
+        for prefix in sorted(self.url, key=len, reverse=True):
+            if url.startswith(prefix):
+                return tuple(address + url[len(prefix) :] for address in self.url[prefix])
+        return (url,)
+
+
+def read_routes(text: str, *, name: str, folder: Path) -> Routes:
+    """`sources.yaml` to routes. Relative addresses start at `folder`. Raises CregraphError naming the field."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise CregraphError(f"`{name}`: not readable as YAML: {_first_line(error)}") from None
+    if data is None:
+        return Routes(origin=name)
+    if not isinstance(data, dict):
+        raise CregraphError(f"`{name}`: a mapping of {', '.join(_SECTIONS)} is wanted, not a {type(data).__name__}")
+    for section in data:
+        if section not in _SECTIONS:
+            meant = nearest(str(section), _SECTIONS)
+            raise CregraphError(
+                f"`{name}`: unknown section `{section}`",
+                hint=f"did you mean `{meant}`?" if meant else f"sections are {', '.join(_SECTIONS)}",
+            )
+
+    def addresses(value: object, field: str) -> tuple[str, ...]:
+        listed: list[object] = value if isinstance(value, list) else [value]
+        texts = [item for item in listed if isinstance(item, str) and item]
+        if not texts or len(texts) < len(listed):
+            raise CregraphError(f"`{name}`: {field}: an address or a list of addresses is wanted")
+        return tuple(_address(item, field, name, folder) for item in texts)
+
+    def mapping(section: str) -> dict[str, object]:
+        value = data.get(section) or {}
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise CregraphError(f"`{name}`: {section}: a mapping is wanted")
+        return value
+
+    registries = {}
+    for key, value in mapping("registry").items():
+        value = {"host": value} if isinstance(value, str) else value
+        if not isinstance(value, dict) or not isinstance(value.get("host"), str) or set(value) - {"host", "plain_http"}:
+            raise CregraphError(f"`{name}`: registry.{key}: {{host: NAME, plain_http: false}} is wanted")
+        registries[key] = Registry(host=value["host"].lower().rstrip("/"), plain_http=bool(value.get("plain_http", False)))
+    return Routes(
+        origin=name,
+        conda={key: tuple(a.rstrip("/") for a in addresses(v, f"conda.{key}")) for key, v in mapping("conda").items()},
+        cran=tuple(a.rstrip("/") for a in addresses(data["cran"], "cran")) if data.get("cran") else (),
+        pypi=tuple(a.rstrip("/") for a in addresses(data["pypi"], "pypi")) if data.get("pypi") else (),
+        registry=registries,
+        url={key: addresses(v, f"url.{key}") for key, v in mapping("url").items()},
+    )
+
+
+def redacted(url: str) -> str:
+    """`url` without user, password and query: what may be printed."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, ("…@" if "@" in parts.netloc else "") + host, parts.path, "", ""))
+
+
+def join(address: str, *parts: str) -> str:
+    """`address/part/part`, whatever slashes they bring; nothing in `parts` may climb."""
+    for part in parts:
+        if ".." in part.split("/"):
+            raise CregraphError(f"{part!r} climbs out of {redacted(address)}")
+    return "/".join([address.rstrip("/"), *(part.strip("/") for part in parts if part.strip("/"))])
+
+
+def _address(text: str, field: str, name: str, folder: Path) -> str:
+    if text.startswith(("http://", "https://", "file:///")):
+        return text
+    if text.startswith(("./", "../", "/")):
+        end = "/" if text.endswith("/") else ""
+        return (folder / text).resolve().as_uri().replace("%7Bdate%7D", "{date}") + end
+    raise CregraphError(
+        f"`{name}`: {field}: `{redacted(text)}` is no address", hint="write https://…, http://…, file:///… or ./a/folder"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).replace("\n", " ")[:200]

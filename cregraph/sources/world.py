@@ -1,0 +1,108 @@
+"""The places that can be asked, put together: what kinds see of the world while locking, and what the build fetches from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cregraph.errors import CregraphError
+from cregraph.pins import Artifact
+from cregraph.sources.fetch import Fetcher, NotThere
+from cregraph.sources.local import Local
+from cregraph.sources.routes import Routes, join
+from cregraph.store import Store
+
+__all__ = ["NotThere", "OneWorld"]
+
+
+class OneWorld:
+    """Implements `cregraph.kinds.base.World` over a store, this machine's routes and the project's own files."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        routes: Routes,
+        local: Local,
+        offline: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.route = routes
+        self.local = local
+        self.offline = offline
+        self._fetcher = Fetcher(store, offline=offline, on_bytes=on_bytes)
+
+    def routes(self, section: str, name: str) -> tuple[str, ...]:
+        """The addresses of source `name`; for a registry its host, with `http://` before it when it speaks plain http."""
+        if section == "conda":
+            return self.route.channel(name)
+        if section == "cran":
+            return self.route.cran or self.route.snapshot("{date}")
+        if section == "pypi":
+            return self.route.pypi
+        if section == "url":
+            return self.route.of_url(name)
+        if section == "registry":
+            registry = self.route.registry.get(name)
+            if registry is None:
+                raise CregraphError(
+                    f"no registry named `{name}` is known on this machine",
+                    hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url",
+                )
+            return (("http://" if registry.plain_http else "") + registry.host,)
+        raise ValueError(section)
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """The verified bytes of `artifact`, from the store or where its source leads."""
+        what = artifact.file.rsplit("/", 1)[-1] or artifact.source
+        if artifact.kind == "path":
+            return self._local_object(artifact)
+        if self.store.has(artifact.sha256):
+            try:
+                return self.store.verified(artifact.sha256, what)
+            except CregraphError:
+                pass  # set aside; fetched anew below
+        return self._fetcher.fetch(self.addresses(artifact), sha256=artifact.sha256, size=artifact.size, what=what)
+
+    def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
+        """Bytes not known by sha256 yet. Kind `path` reads the project's own files; a folder is packed as an R package."""
+        if kind == "path":
+            data = self.local.read(source)
+            digest = self.store.add(data)
+            return Artifact(kind=kind, source=source, file=file, sha256=digest, size=len(data)), self.store.path_of(digest)
+        artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
+        what = file.rsplit("/", 1)[-1] or source
+        digest, size, path = self._fetcher.take(self.addresses(artifact), what=what, md5=md5)
+        return Artifact(kind=kind, source=source, file=file, sha256=digest, size=size), path
+
+    def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
+        """A small file of an index, always asked anew."""
+        artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
+        return self._fetcher.read(self.addresses(artifact), what=file or source, limit=limit)
+
+    def addresses(self, artifact: Artifact) -> tuple[str, ...]:
+        """Where `artifact` may be fetched from on this machine, best first."""
+        if artifact.kind == "conda":
+            return tuple(join(address, artifact.file) for address in self.route.channel(artifact.source))
+        if artifact.kind == "r":
+            from cregraph.sources import cran
+
+            return cran.locations(self.routes("cran", "cran"), artifact.file)
+        if artifact.kind == "python":
+            from cregraph.sources import python_index
+
+            return python_index.locations(self, artifact.file)
+        return self.route.of_url(artifact.source)
+
+    def _local_object(self, artifact: Artifact) -> Path:
+        if self.store.has(artifact.sha256):
+            return self.store.verified(artifact.sha256, artifact.source)
+        data = self.local.read(artifact.source)
+        digest = self.store.add(data)
+        if digest != artifact.sha256:
+            raise CregraphError(
+                f"`{artifact.source}` has sha256:{digest}, but the lock pins sha256:{artifact.sha256}",
+                hint="the file changed since it was locked: run `cregraph lock` to take it as it is now",
+            )
+        return self.store.path_of(digest)
