@@ -56,6 +56,8 @@ class World(Protocol):
     """
 
     offline: bool
+    repodata: Path
+    """Where a conda solver may keep the indexes that it fetched."""
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:
         """The addresses of source `name` in `section` (`conda`, `cran`, `pypi`, `registry`, `url`), in order."""

@@ -31,6 +31,7 @@ class OneWorld:
         self.route = routes
         self.local = local
         self.offline = offline
+        self.repodata = store.root / "repodata"
         self._fetcher = Fetcher(store, offline=offline, on_bytes=on_bytes)
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:

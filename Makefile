@@ -1,0 +1,55 @@
+# make demo   a small world of its own, locked and built here: no network, no Docker, no root
+# make test   the whole suite; what needs Docker or the real world skips, and says why
+# make lint   ruff and mypy --strict
+# make bench  lock and build against what this machine can read, hash and compress
+#
+# Each does its own set-up in .venv. Needed beforehand: Python 3.11 or later, with venv.
+#   make PYTHON=python3.12 test    another interpreter
+#   make ARGS="-k lock -x" test    other arguments for pytest
+
+SHELL := /bin/sh
+PY := .venv/bin/python
+ARGS ?=
+# Workers of pytest: a count, or `auto`.
+JOBS ?= auto
+
+.PHONY: demo test lint bench help
+
+help:
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+
+demo: .venv/ready
+	@n=1; dir=build/demo; \
+	while [ -e "$$dir" ]; do n=$$((n + 1)); dir=build/demo-$$n; done; \
+	mkdir -p build && .venv/bin/cregraph demo "$$dir"
+
+test: .venv/ready
+	$(PY) -m pytest -n $(JOBS) -rs $(ARGS)
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/ready
+	$(PY) benchmarks/run.py $(ARGS)
+
+# The first interpreter that is new enough makes the environment; one that it already has is kept.
+.venv/ready: pyproject.toml
+	@set -e; \
+	if [ ! -x $(PY) ] || ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  found=; \
+	  for name in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
+	    if command -v "$$name" >/dev/null 2>&1 && "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then found=$$name; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "make: Python 3.11 or later is needed, and none of python3, python3.11 to python3.14 is; say make PYTHON=..." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "make: .venv from $$found ($$("$$found" --version))" >&2; \
+	  "$$found" -m venv .venv || { \
+	    echo "make: $$found cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	fi; \
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	touch .venv/ready

@@ -1,0 +1,5 @@
+"""`python -m cregraph`."""
+
+from cregraph.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""The command line: the only code that prints or exits. One module a command; each imports what it needs when it runs.
+
+stdout carries the result, stderr the talk. Exit 0: done, yes, the same. 1: the answer is no. 2: no answer. 3: our fault.
+130: interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from cregraph.errors import CregraphError
+
+    try:
+        from cregraph.cli.app import app
+
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except CregraphError as error:
+        _error(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _error("interrupted", "nothing is half-written; the same command goes on where it stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(_otherwise(error))
+
+
+def _error(message: str, hint: str | None = None) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+def _otherwise(error: Exception) -> int:
+    import typer
+
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, typer.Abort):
+        _error("interrupted")
+        return 130
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())  # type: ignore[attr-defined]
+        return 2
+    if isinstance(error, _usage_errors(typer.BadParameter)):
+        _error(error.format_message(), _usage(error))  # type: ignore[attr-defined]
+        return 2
+    return _fault(error)
+
+
+def _usage_errors(bad: type[Exception]) -> type[Exception]:
+    """What typer raises for a wrong command line. It carries click inside, or beside it, depending on its version."""
+    return next((kind for kind in bad.__mro__ if kind.__name__ == "ClickException"), bad)
+
+
+def _usage(error: object) -> str:
+    context = getattr(error, "ctx", None)
+    return (
+        f"`{context.command_path} --help` says what it takes" if context is not None else "`cregraph --help` lists the commands"
+    )
+
+
+def _fault(error: Exception) -> int:
+    """An error that nobody foresaw: a short report for a person, the whole of it in a file for us."""
+    import platform
+    import tempfile
+    import traceback
+    from pathlib import Path
+
+    from cregraph import __version__
+
+    text = "".join(traceback.format_exception(error))
+    head = f"cregraph {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cregraph-fault-", suffix=".txt", delete=False) as file:
+            file.write(head + "cregraph " + " ".join(sys.argv[1:]) + "\n" + text)
+        where = f"please report it with the file {Path(file.name)}; look through it first, it may name your files"
+    except OSError:
+        where = "please report it with this text:\n" + head + text
+    _error(f"a fault of cregraph: {type(error).__name__}: {error}", where)
+    return 3

@@ -1,0 +1,129 @@
+"""`cregraph build`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from cregraph.build import Built, build
+from cregraph.cli.lock import fresh_lock
+from cregraph.cli.progress import Display
+from cregraph.cli.say import as_json, megabytes, projects, result, seconds, talk
+from cregraph.engines.choice import choose
+from cregraph.errors import CregraphError
+from cregraph.facts import BaseFacts
+from cregraph.image.base import BaseImage, find
+from cregraph.image.reference import check_repository
+from cregraph.planning import make_plan
+from cregraph.project import Project
+from cregraph.sources.world import OneWorld
+from cregraph.store import Store
+
+
+def run(
+    named: list[str],
+    *,
+    every: bool,
+    engine: str,
+    outputs: list[str],
+    jobs: int,
+    keep_going: bool,
+    sources: str | None,
+    json: bool,
+) -> None:
+    """Build each profile's lock and send the image where `outputs` say."""
+    for output in outputs:
+        _check_output(output)
+    answers = []
+    for project in projects(named, every=every):
+        built, base = build_project(project, engine=engine, jobs=jobs, keep_going=keep_going, sources=sources)
+        sent = [send(project, built, base, output, sources) for output in outputs]
+        name = f"{image_name(built)}@{built.image.digest}"
+        answers.append(
+            {
+                "image": image_name(built),
+                "tag": built.plan.tag,
+                "digest": built.image.digest,
+                "key": built.plan.key,
+                "outputs": sent,
+                "made": built.made,
+            }
+        )
+        if not json:
+            result(name)
+    if json:
+        as_json(answers)
+
+
+def build_project(
+    project: Project, *, engine: str, jobs: int, keep_going: bool = False, sources: str | None = None
+) -> tuple[Built, BaseImage]:
+    """Make the image of a project's lock in the store; with it the base, at its origin."""
+    start = time.monotonic()
+    lock = fresh_lock(project)
+    facts: BaseFacts = project.facts(lock.base)
+    plan = make_plan(lock, facts)
+    store = project.store()
+    world = _world(project, store, sources)
+    base = find(lock.base.artifact, routes=world.routes, project=project.folder, store=store)
+    root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
+    jobs = jobs or os.cpu_count() or 1
+    with Display(plan.tag) as display:
+        built = build(
+            plan,
+            facts,
+            store=store,
+            fetch=world.fetch,
+            engine=lambda: choose(engine, store=store, root=root),
+            jobs=jobs,
+            keep_going=keep_going,
+            on_event=display,
+        )
+    own = sum(layer.size for layer in built.layers)
+    made = built.made
+    talk(
+        f"{len(built.layers)} layers, {megabytes(own)} over the base: {made['layers']} made; "
+        f"{made['tasks']} tasks run, {made['artifacts']} files fetched; {seconds(time.monotonic() - start)}"
+    )
+    return built, base
+
+
+def image_name(built: Built) -> str:
+    """`image:tag`, in the letters that registries accept."""
+    name = built.plan.lock.identity.image.lower()
+    check_repository(name, where="cre.image")
+    return f"{name}:{built.plan.tag}"
+
+
+def send(project: Project, built: Built, base: BaseImage, output: str, sources: str | None) -> str:
+    """Write the image to an output; returns where it is."""
+    store = project.store()
+    name = image_name(built)
+    form, _, rest = output.partition(":")
+    if form == "oci":
+        from cregraph.image import layout
+
+        layout.write(Path(rest), built.image, reference=name, store=store, base=base.open_layer)
+        return output
+    if form == "docker":
+        from cregraph.image.docker_load import load
+
+        load(built.image, reference=rest or name, store=store, base=base.open_layer)
+        return f"docker:{rest or name}"
+    from cregraph.cli.publish import publish
+
+    return publish(project, built, base, rest, _world(project, store, sources))
+
+
+def _world(project: Project, store: Store, sources: str | None) -> OneWorld:
+    registry_url = project.asked().composition.profile.registry_url
+    return OneWorld(store=store, routes=project.routes(sources, registry_url=registry_url), local=project.local())
+
+
+def _check_output(output: str) -> None:
+    form, colon, rest = output.partition(":")
+    if form not in ("oci", "docker", "registry") or (form == "oci" and not rest) or (colon and not rest):
+        raise CregraphError(
+            f"`--output {output}` is none", hint="write oci:DIR, docker, docker:NAME:TAG, registry, or registry:HOST/REPOSITORY"
+        )

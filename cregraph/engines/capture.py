@@ -1,0 +1,182 @@
+"""What a command left: its output as a normalised tar, and what it wrote elsewhere.
+
+The normalised tar is a function of names, contents, the executable bit and links' texts alone: the form of
+`cregraph.image.tar`, paths relative to the output folder, sorted by their bytes, each folder listed, owner 0:0, one time,
+modes 0755 and 0644. Hard links become files of their own, since whether they survive depends on the file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from cregraph.engines.contract import TaskFailed
+from cregraph.image import tar
+
+__all__ = ["Undeclared", "capture", "undeclared"]
+
+_PIECE = 1 << 20
+_NAMED = 10  # how many paths a message lists
+
+
+class Undeclared(TaskFailed):
+    """The command wrote or deleted what it did not declare. `changes` are the texts `wrote /path` and `deleted /path`, sorted."""
+
+    def __init__(self, changes: Sequence[str], output: str) -> None:
+        self.changes = tuple(changes)
+        more = len(changes) - _NAMED
+        listed = "".join(f"\n  {change}" for change in changes[:_NAMED]) + (f"\n  and {more} more" if more > 0 else "")
+        super().__init__(
+            f"it changed what it did not declare:{listed}",
+            hint=f"a task may leave files in {output} only; let the command write there, or remove what it writes elsewhere",
+        )
+
+
+def capture(folder: Path, write: Callable[[bytes], object], *, at: str, limit: int) -> None:
+    """Write `folder`, which the command saw as the folder `at`, as a normalised tar.
+
+    `folder` may be changed in its modes only, to be read. Raises TaskFailed, naming the path, for what no image should get from a
+    build: devices, sockets and FIFOs, set-id files, absolute links that leave `at`, names that are not UTF-8; and for more
+    than `limit` bytes. A folder with nothing in it is no result.
+    """
+    base = os.fsencode(folder)
+    total = 0
+    empty = True
+    for path, info in _walk(base):
+        empty = False
+        name = _name(path)
+        full = base + b"/" + path
+        if stat.S_ISDIR(info.st_mode):
+            write(tar.header(path=name, type="directory", mode=0o755))
+        elif stat.S_ISLNK(info.st_mode):
+            link = _name(os.readlink(full))  # noqa: PTH115
+            if link.startswith("/") and not f"{os.path.normpath(link)}/".startswith(f"{at}/"):
+                raise TaskFailed(
+                    f"its output holds the link `{name}` to `{link}`, outside the output folder",
+                    hint="make it a relative link, or copy the file",
+                )
+            write(tar.header(path=name, type="symlink", link=link))
+        elif stat.S_ISREG(info.st_mode):
+            if info.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                raise TaskFailed(
+                    f"its output holds `{name}`, which is set to run as another user (mode {info.st_mode & 0o7777:o})"
+                )
+            total += info.st_size
+            if total > limit:
+                raise TaskFailed(f"its output is larger than {limit >> 20} MiB")
+            mode = 0o755 if info.st_mode & stat.S_IXUSR else 0o644
+            write(tar.header(path=name, mode=mode, size=info.st_size))
+            for piece in _content(full, info.st_size):
+                write(piece)
+            write(tar.padding(info.st_size))
+        else:
+            raise TaskFailed(f"its output holds `{name}`, which is no file, folder or link but {_kind(info.st_mode)}")
+    if empty:
+        raise TaskFailed(f"it left its output folder {at} empty")
+    write(tar.END)
+
+
+def undeclared(upper: Path, *, allowed: Iterable[str], lowers: Sequence[Path]) -> list[str]:
+    """What the overlay's layer `upper` changes outside the `allowed` absolute paths: `wrote /path`, `deleted /path`, sorted.
+
+    A folder that is the same as below (one that was copied up because something in it came and went) is no change.
+    """
+    places = [os.fsencode(path.strip("/")) for path in allowed]
+    trees = [os.fsencode(lower) for lower in lowers]
+    found: list[str] = []
+
+    def look(here: bytes) -> None:
+        for entry in os.scandir(os.fsencode(upper) + (b"/" + here if here else b"")):
+            path = here + b"/" + entry.name if here else entry.name
+            if path in places:
+                continue
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:  # overlayfs: a whiteout
+                found.append(f"deleted {_shown(path)}")
+            elif not stat.S_ISDIR(info.st_mode):
+                found.append(f"wrote {_shown(path)}")
+            else:
+                above = any(place.startswith(path + b"/") for place in places)
+                if _opaque(entry.path):
+                    found.append(f"deleted {_shown(path)} and made it anew")
+                elif not above and not any(_is_folder(tree + b"/" + path) for tree in trees):
+                    found.append(f"wrote {_shown(path)}/")
+                    continue
+                _readable(entry.path, info)
+                look(path)
+
+    look(b"")
+    return sorted(found, key=lambda text: text.partition(" ")[2])
+
+
+def _walk(base: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """All below `base`, sorted by the bytes of the paths."""
+    found: list[tuple[bytes, os.stat_result]] = []
+    todo = [b""]
+    while todo:
+        here = todo.pop()
+        folder = base + b"/" + here if here else base
+        _readable(folder, os.lstat(folder))
+        for entry in os.scandir(folder):
+            path = here + b"/" + entry.name if here else entry.name
+            info = entry.stat(follow_symlinks=False)
+            found.append((path, info))
+            if stat.S_ISDIR(info.st_mode):
+                todo.append(path)
+    found.sort(key=lambda pair: pair[0])
+    yield from found
+
+
+def _content(path: bytes, size: int) -> Iterator[bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:
+        os.chmod(path, 0o600)  # noqa: PTH101
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while size:
+            piece = file.read(min(size, _PIECE))
+            if not piece:
+                raise OSError(errno.EIO, "a file shrank while it was captured", os.fsdecode(path))
+            size -= len(piece)
+            yield piece
+
+
+def _readable(folder: bytes, info: os.stat_result) -> None:
+    if info.st_mode & 0o500 != 0o500:
+        os.chmod(folder, 0o700)  # noqa: PTH101
+
+
+def _name(path: bytes) -> str:
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        raise TaskFailed(f"its output holds {path!r}, which is not UTF-8") from None
+
+
+def _shown(path: bytes) -> str:
+    return "/" + path.decode(errors="backslashreplace")
+
+
+def _opaque(path: bytes) -> bool:
+    for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
+        try:
+            if os.getxattr(path, name, follow_symlinks=False) == b"y":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _is_folder(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _kind(mode: int) -> str:
+    return "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"

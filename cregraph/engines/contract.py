@@ -1,0 +1,185 @@
+"""The sandbox's contract: what a task sees, however the sandbox is made. The one source of truth, as data.
+
+All of it can decide bytes, so a change here that a command can notice is a new assembly (`cregraph.digest.ASSEMBLY`).
+
+    who       uid 0, gid 0, capabilities KEPT and no others, no new ones ever; chown to another owner fails
+    where     hostname HOSTNAME, loopback only, one processor (affinity), its own process table; nothing of the host
+    sees      build root, environment, results of needed tasks, INPUTS (read-only); every owner 0, no set-id bits
+    writes    the output folder, WORK and HOME (empty at first), /tmp and /dev/shm (in memory); all else is refused by name
+    devices   DEVICES and the usual links to /proc/self/fd; no terminal (without root their owner shows as nobody)
+    ends      with its first process: what still runs then is killed; so does everything at a limit or with cregraph
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from cregraph.errors import CregraphError
+from cregraph.pins import Artifact
+from cregraph.plan import Task
+
+__all__ = [
+    "DEVICES",
+    "ENVIRONMENT",
+    "EPOCH",
+    "FILES",
+    "FOLDERS",
+    "HOME",
+    "HOSTNAME",
+    "INPUTS",
+    "KEPT",
+    "LINKS",
+    "MASKED",
+    "READ_ONLY",
+    "UMASK",
+    "WORK",
+    "Engine",
+    "Limits",
+    "Stopped",
+    "TaskFailed",
+    "check",
+    "input_name",
+]
+
+HOSTNAME = "cregraph"
+UMASK = 0o022
+EPOCH = 315532800  # 1980-01-01: the time of every file that the sandbox itself adds
+INPUTS = "/cregraph/in"
+WORK = "/cregraph/build"
+HOME = "/cregraph/home"
+
+#: What every command has in its environment; a task's own `env` is laid over it.
+ENVIRONMENT: Mapping[str, str] = {
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "LOGNAME": "root",
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "PYTHONDONTWRITEBYTECODE": "1",  # importing a module would otherwise write beside it
+    "PYTHONHASHSEED": "0",
+    "SHELL": "/bin/sh",
+    "SOURCE_DATE_EPOCH": str(EPOCH),
+    "TAR_OPTIONS": "--no-same-owner",  # as uid 0, GNU tar gives files their archived owner, which no sandbox can
+    "TMPDIR": "/tmp",  # noqa: S108
+    "TZ": "UTC",
+    "USER": "root",
+}
+
+#: Capabilities (numbers of capabilities(7)): DAC_OVERRIDE, FOWNER, FSETID, KILL. What an owner of all files needs, no more.
+KEPT = (1, 3, 4, 5)
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+LINKS: Mapping[str, str] = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+
+#: Folders that are there whatever the build root holds, with their modes. They are folders, even where the root has a link.
+FOLDERS: Mapping[str, int] = {
+    "/proc": 0o555,
+    "/sys": 0o555,
+    "/dev": 0o755,
+    "/tmp": 0o1777,  # noqa: S108
+    "/etc": 0o755,
+    "/cregraph": 0o755,
+    INPUTS: 0o755,
+    WORK: 0o755,
+    HOME: 0o755,
+}
+
+#: Files that containers write for themselves, made equal everywhere.
+FILES: Mapping[str, str] = {
+    "/etc/hostname": f"{HOSTNAME}\n",
+    "/etc/hosts": f"127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n",
+    "/etc/resolv.conf": "",
+}
+
+#: Under /proc: hidden, because they tell of the host; and read-only, because they are the host's switches.
+MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
+READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a task may use. None of it decides bytes: a task either stays within or fails.
+
+    `seconds` of wall time. `memory` in bytes, twice: what one process may allocate (RLIMIT_DATA, at once) and what all of
+    them keep resident together, looked at five times a second, as is the number of `processes` (RLIMIT_NPROC would count the
+    user's processes outside too, and does not bind root). `file`: bytes of one file. `temporary`: bytes in each of /tmp and
+    /dev/shm, in memory. `output`: bytes of the captured result. `spare`: bytes that the store's file system must keep free.
+    """
+
+    seconds: int = 7200
+    memory: int = 16 << 30
+    processes: int = 1024
+    file: int = 16 << 30
+    temporary: int = 4 << 30
+    output: int = 16 << 30
+    spare: int = 256 << 20
+
+
+class TaskFailed(Exception):
+    """A task did not give its result. `reason` completes “task … failed: ”; `hint` is the way out where it is known."""
+
+    def __init__(self, reason: str, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class Stopped(Exception):
+    """The engine was told to stop; the task has no result, and nothing of it is left."""
+
+
+class Engine(Protocol):
+    """What runs tasks. Safe with many threads.
+
+    `perform` runs one task and hands its output to `write` as the normalised tar of `cregraph.engines.capture`. `inputs` maps
+    the names of `input_name` to verified files, `results` the key of each needed task to its verified tar. What the command
+    prints is added to the file `log`. `slot` counts the tasks that run at the same time, from 0: each has its own.
+    Raises TaskFailed, or Stopped after `stop`, which ends all that runs and may be called from any thread.
+    """
+
+    name: str
+
+    def perform(
+        self,
+        task: Task,
+        *,
+        inputs: Mapping[str, Path],
+        results: Mapping[str, Path],
+        write: Callable[[bytes], object],
+        log: Path,
+        slot: int,
+    ) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def input_name(artifact: Artifact) -> str:
+    """The artifact's name below INPUTS: the base name of its file, or of its source where that is a URL or path by itself."""
+    name = (artifact.file or urlsplit(artifact.source).path).rsplit("/", 1)[-1]
+    if name in ("", ".", "..") or "\0" in name:
+        raise CregraphError(f"`{artifact.file or artifact.source}` has no file name that a task could find it by")
+    return name
+
+
+def check(task: Task) -> None:
+    """Refuse a task that no sandbox can honour: paths that are not plain absolute ones, or an output in a place of ours."""
+    for what, path in (("output", task.output), ("cwd", task.cwd), *(("result", p) for p in task.results.values())):
+        parts = path.split("/")
+        if not path.startswith("/") or any(p in ("", ".", "..") for p in parts[1:]) or "\0" in path:
+            raise CregraphError(f"task {task.name}: its {what} `{path}` is not a plain absolute path")
+    for place in ("/proc", "/sys", "/dev", "/tmp", "/etc", INPUTS, HOME, WORK):  # noqa: S108
+        if task.output == place or (place not in (HOME, WORK) and task.output.startswith(place + "/")):
+            raise CregraphError(f"task {task.name}: its output cannot be `{task.output}`; {place} belongs to the sandbox")
+    if f"{WORK}/".startswith(f"{task.output}/"):
+        raise CregraphError(f"task {task.name}: its output `{task.output}` would hold the sandbox's own folders")
+    if not task.argv or any("\0" in text for text in (*task.argv, *task.env, *task.env.values())):
+        raise CregraphError(f"task {task.name}: its command is empty or holds a NUL byte")

@@ -1,0 +1,270 @@
+"""The sandbox made of Linux namespaces, with root or without.
+
+Without root it needs user namespaces (Linux 5.11 for overlay mounts in them); the caller's user is then uid 0 inside. Where
+they are forbidden (Ubuntu 24.04's AppArmor rule, most containers) `available` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cregraph.engines import contract
+from cregraph.engines.contract import Limits, Stopped
+
+__all__ = ["NotHere", "Outcome", "Running", "available", "enter", "lay_out"]
+
+_GRACE = 60  # seconds that a sandbox may stay after its own limit, before it is killed from outside
+_MOST_LOWERS = 400  # overlayfs stacks 500, and its options must fit one page
+
+
+class NotHere(Exception):
+    """The sandbox cannot be made here; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a command ended: `exit` is its status, negative for a signal; `end` the limit that ended it. `output` is where its
+    output folder really lies below the root (its path with links resolved, before the command ran)."""
+
+    exit: int
+    end: str | None
+    output: str
+
+
+class Running:
+    """The sandboxes that run now, so that all can be ended at once."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self.stopped = threading.Event()
+
+    @contextlib.contextmanager
+    def holding(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Know `process` while the block lasts, and leave it only once the process is gone."""
+        with self._guard:
+            self._processes.add(process)
+            if self.stopped.is_set():
+                process.terminate()
+        try:
+            yield
+        finally:
+            if process.poll() is None:
+                _end(process)
+            with self._guard:
+                self._processes.discard(process)
+
+    def stop(self) -> None:
+        """End all, now and in the future."""
+        with self._guard:
+            self.stopped.set()
+            for process in self._processes:
+                process.terminate()
+
+
+def available(folder: Path) -> str | None:
+    """None when tasks can run here with their files in `folder`'s file system, else the reason in words. Tries it: a few ms."""
+    try:
+        _user_namespace(folder)
+    except NotHere as error:
+        return str(error)
+    return None
+
+
+def lay_out(folder: Path) -> None:
+    """Make the folders of a sandbox in the empty `folder`: `upper` takes what the command writes, `in` holds its inputs."""
+    # A set-group-id bit on the store would give files a group that means nothing inside, and writing them would fail.
+    os.chown(folder, -1, os.getegid())
+    folder.chmod(0o755)
+    for name in ("upper", "work", "merged", "none", "in", "l", "skeleton"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o755)
+    for path, mode in contract.FOLDERS.items():
+        place = folder / "skeleton" / path[1:]
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(mode)
+    for path, text in contract.FILES.items():
+        place = folder / "skeleton" / path[1:]
+        place.write_text(text, encoding="utf-8")
+        place.chmod(0o644)
+    for place in [*(folder / "skeleton").rglob("*"), folder / "skeleton", folder / "in"]:
+        os.utime(place, (contract.EPOCH, contract.EPOCH))
+
+
+def enter(
+    folder: Path,
+    *,
+    lowers: Sequence[Path],
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    output: str,
+    limits: Limits,
+    log: Path,
+    cpu: int | None,
+    running: Running,
+) -> Outcome:
+    """Run `argv` in a sandbox whose files lie in `folder` (made by `lay_out`) and wait for its end.
+
+    `lowers` are the unpacked trees that make its root, the uppermost first; nothing writes to them. Afterwards `folder`/upper
+    holds what the command left. Raises NotHere, and Stopped when `running` was stopped. No process is left, whatever happens.
+    """
+    if len(lowers) > _MOST_LOWERS:
+        raise ValueError(f"{len(lowers)} trees are more than one overlay can hold")
+    for number, lower in enumerate(lowers):
+        (folder / "l" / str(number)).symlink_to(lower.absolute())
+    spec = _spec(
+        folder,
+        lowers=len(lowers),
+        user=_user_namespace(folder.parent),
+        argv=argv,
+        env=env,
+        cwd=cwd,
+        output=output,
+        limits=limits,
+        cpu=cpu,
+    )
+    return _run(spec, log, running, limits.seconds + _GRACE)
+
+
+def _spec(
+    folder: Path,
+    *,
+    lowers: int,
+    user: bool,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    output: str,
+    limits: Limits,
+    cpu: int | None,
+) -> dict[str, object]:
+    """What enter.py is told: the contract and this one sandbox."""
+    return {
+        "folder": str(folder.absolute()),
+        "lowers": lowers,
+        "user": user,
+        "argv": list(argv),
+        "env": {**contract.ENVIRONMENT, **env},
+        "cwd": cwd,
+        "output": output,
+        "writable": [contract.WORK, contract.HOME],
+        "inputs": contract.INPUTS,
+        "cpu": cpu,
+        "limits": asdict(limits),
+        "hostname": contract.HOSTNAME,
+        "umask": contract.UMASK,
+        "capabilities": list(contract.KEPT),
+        "devices": list(contract.DEVICES),
+        "links": dict(contract.LINKS),
+        "masked": list(contract.MASKED),
+        "read_only": list(contract.READ_ONLY),
+    }
+
+
+def _run(spec: dict[str, object], log: Path, running: Running, patience: float) -> Outcome:
+    if running.stopped.is_set():
+        raise Stopped
+    # By path and without site-packages: it needs the standard library only, and starts twice as fast.
+    program = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("enter.py"))]
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    reader, report = os.pipe()
+    try:
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                program, stdin=subprocess.PIPE, stdout=out, stderr=out, env=kept, pass_fds=[report], start_new_session=True
+            )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(report)
+    with os.fdopen(reader, "rb") as answer, running.holding(process):
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(json.dumps({**spec, "parent": os.getpid(), "report": report}).encode())
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            _end(process)
+        data = answer.read() if select.select([answer], [], [], 0)[0] else b""
+    if running.stopped.is_set():
+        raise Stopped
+    found = json.loads(data) if data else {"fault": f"its first process ended with status {process.returncode} and no report"}
+    if "fault" in found:
+        raise RuntimeError(f"a sandbox broke: {found['fault']}")
+    if "setup" in found:
+        raise NotHere(found["setup"])
+    return Outcome(exit=int(found["exit"]), end=found["end"], output=found["output"])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Orderly first: on SIGTERM the outer process goes only once all inside are gone."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+_known: dict[tuple[int, int], bool] = {}
+_guard = threading.Lock()
+
+
+def _user_namespace(folder: Path) -> bool:
+    """Whether the sandbox needs a user namespace here. Found by making one; NotHere when none can be made."""
+    with _guard:
+        place = (folder.stat().st_dev, os.geteuid())
+        if place not in _known:
+            _known[place] = _try(folder)
+        return _known[place]
+
+
+def _try(folder: Path) -> bool:
+    import tempfile
+
+    from cregraph.store import remove_tree
+
+    if not sys.platform.startswith("linux"):
+        raise NotHere("namespaces are a thing of Linux; this is another system")
+    reasons = []
+    for user in [False, True] if os.geteuid() == 0 else [True]:
+        probe = Path(tempfile.mkdtemp(prefix="probe-", dir=folder))
+        try:
+            lay_out(probe)
+            (probe / "l" / "0").symlink_to("../none")
+            # The root is empty: that the command cannot be started is the right answer.
+            limits = Limits(spare=0, temporary=1 << 20)
+            spec = _spec(
+                probe, lowers=1, user=user, argv=["/none"], env={}, cwd=contract.WORK, output="/out", limits=limits, cpu=None
+            )
+            _run(spec, probe / "log", Running(), 30)
+            return user
+        except NotHere as error:
+            reasons.append(f"{'with' if user else 'without'} a user namespace: {error}")
+        finally:
+            remove_tree(probe)
+    raise NotHere("; ".join(reasons) + _advice())
+
+
+def _advice() -> str:
+    """What is known to forbid user namespaces, when it does so here."""
+    for path, value, words in (
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor forbids user namespaces to ordinary programs"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "user namespaces are for root only"),
+        ("/proc/sys/user/max_user_namespaces", "0", "no user namespaces are allowed"),
+    ):
+        with contextlib.suppress(OSError):
+            if Path(path).read_text().strip() == value:
+                return f" ({words}: {path} is {value})"
+    return ""

@@ -1,0 +1,181 @@
+"""Unpacked trees in the store, of which sandboxes are stacked: build roots, environments, results of tasks.
+
+A tree is made once, by key, and only ever read: a sandbox lays its own layer over it. Files are shared by hard links, so an
+environment costs the names in it, not the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from cregraph.digest import key_of
+from cregraph.engines.contract import EPOCH
+from cregraph.engines.extract import Extraction
+from cregraph.errors import CregraphError
+from cregraph.plan import Task
+from cregraph.store import Store
+
+__all__ = ["Trees"]
+
+_FORM = 1  # how trees are made; another number, other trees
+_MANY = 100  # results that are stacked one by one; more are merged first
+
+
+class Trees:
+    """The trees of one store.
+
+    `layers` gives for the digest of an image manifest its layers' uncompressed, verified tars, in order, each open until the next
+    is asked for. `unpack` writes the files of a segment, named by key, at their final paths below a folder.
+    """
+
+    def __init__(
+        self, store: Store, *, layers: Callable[[str], Iterable[IO[bytes]]], unpack: Callable[[str, Path], None]
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._unpack = unpack
+
+    def below(self, task: Task, results: Mapping[str, Path]) -> list[Path]:
+        """The trees that make the root of `task`, the uppermost first. `results` maps the keys that it needs to their tars.
+
+        Raises CregraphError where two of them cannot be laid over each other.
+        """
+        root = self.root(task.root)
+        stack = [self.result(key, results[key], at) for key, at in sorted(task.results.items())]
+        if len(stack) > _MANY:
+            stack = [self._merged("results", stack, [[key, at] for key, at in sorted(task.results.items())])]
+        if task.environment:
+            stack.append(self.environment(task.environment))
+        for tree in stack:
+            self._fits(tree, root, task)
+        return [*stack, root]
+
+    def root(self, digest: str) -> Path:
+        """The files of the image whose manifest has that digest."""
+
+        def make(folder: Path) -> None:
+            _own(folder)
+            extraction = Extraction(folder, f"the build root {digest[:19]}")
+            for stream in self._layers(digest):
+                extraction.add(stream)
+            extraction.finish()
+
+        return self._store.tree("roots", key_of({"form": _FORM, "image": digest}), make)
+
+    def environment(self, keys: Iterable[str]) -> Path:
+        """The files of all these segments."""
+        keys = sorted(set(keys))
+        return self._merged("environments", (self._segment(key) for key in keys), keys)
+
+    def result(self, key: str, tar: Path, at: str) -> Path:
+        """The result of the task `key`, at the folder `at`."""
+
+        def make(folder: Path) -> None:
+            _own(folder)
+            extraction = Extraction(folder, f"the result of task {key[:12]}")
+            with tar.open("rb") as stream:
+                extraction.add(stream, at=at, whiteouts=False)
+            extraction.finish()
+
+        return self._store.tree("result-trees", key_of({"form": _FORM, "tar": tar.name, "at": at}), make)
+
+    def _segment(self, key: str) -> Path:
+        def make(folder: Path) -> None:
+            _own(folder)
+            self._unpack(key, folder)
+            _settle(os.fsencode(folder))
+
+        return self._store.tree("segment-trees", key_of({"form": _FORM, "segment": key}), make)
+
+    def _merged(self, section: str, parts: Iterable[Path], what: Sequence[object]) -> Path:
+        def make(folder: Path) -> None:
+            _own(folder)
+            for part in parts:
+                _merge(os.fsencode(part), os.fsencode(folder))
+            _settle(os.fsencode(folder))
+
+        return self._store.tree(section, key_of({"form": _FORM, "of": list(what)}), make)
+
+    def _fits(self, tree: Path, root: Path, task: Task) -> None:
+        """Refuse a folder over something else: in an overlay it would hide a link of the root, and all that lies behind it."""
+        todo = [""]
+        while todo:
+            here = todo.pop()
+            for entry in os.scandir(tree / here):
+                path = f"{here}/{entry.name}" if here else entry.name
+                below = root / path
+                if not entry.is_dir(follow_symlinks=False) or not os.path.lexists(below):
+                    continue
+                if not stat.S_ISDIR(below.lstat().st_mode):
+                    raise CregraphError(
+                        f"task {task.name}: what it needs has a folder /{path}, where the build root has a file or symbolic link",
+                        hint="choose a prefix that does not run through a symbolic link of the build root",
+                    )
+                todo.append(path)
+
+
+def _own(folder: Path) -> None:
+    """Let all that comes into `folder` have the user's own group: another one means nothing inside a user namespace."""
+    os.chown(folder, -1, os.getegid())
+    folder.chmod(0o755)
+
+
+def _merge(source: bytes, target: bytes) -> None:
+    """Lay the files of `source` into `target`, by hard links. A name taken by equal content is left; by another, an error."""
+    for entry in sorted(os.scandir(source), key=lambda e: e.name):
+        place = target + b"/" + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place, 0o755)  # noqa: PTH102
+            if not stat.S_ISDIR(os.lstat(place).st_mode):
+                raise _taken(entry.path)
+            _merge(entry.path, place)
+            continue
+        try:
+            os.link(entry.path, place, follow_symlinks=False)
+        except FileExistsError:
+            if not _equal(entry.path, place):
+                raise _taken(entry.path) from None
+        except OSError as error:
+            if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EXDEV):
+                raise
+            shutil.copy2(entry.path, place, follow_symlinks=False)
+
+
+def _equal(one: bytes, other: bytes) -> bool:
+    first, second = os.lstat(one), os.lstat(other)
+    if first.st_mode != second.st_mode:
+        return False
+    if stat.S_ISLNK(first.st_mode):
+        return os.readlink(one) == os.readlink(other)  # noqa: PTH115
+    return filecmp.cmp(one, other, shallow=False)
+
+
+def _taken(path: bytes) -> CregraphError:
+    return CregraphError(
+        f"two packages of one environment own `{path.decode(errors='replace')}` with different content",
+        hint="leave one of them out, or ask for versions that do not collide",
+    )
+
+
+def _settle(folder: bytes) -> None:
+    """Give all in `folder` one time and no set-id bits, and folders one mode: what a task can see must not depend on the day."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            _settle(entry.path)
+            continue
+        info = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(info.st_mode) and info.st_mode & 0o6000:
+            os.chmod(entry.path, stat.S_IMODE(info.st_mode) & 0o777)  # noqa: PTH101
+        if info.st_mtime_ns != EPOCH * 10**9:
+            os.utime(entry.path, (EPOCH, EPOCH), follow_symlinks=False)
+    os.chmod(folder, 0o755)  # noqa: PTH101, S103
+    os.utime(folder, (EPOCH, EPOCH))

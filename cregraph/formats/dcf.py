@@ -1,0 +1,99 @@
+"""Debian control text, as R writes it: DESCRIPTION files and the PACKAGES index of a CRAN-like repository.
+
+A paragraph is lines of `Field: value`; a line that starts with white space continues the value above; an empty line ends the
+paragraph ("Writing R Extensions", 1.1.1). Dependency fields are lists of `name (op version)` (the same, 1.1.3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cregraph.errors import CregraphError
+
+__all__ = ["BASE_PACKAGES", "Dependency", "decode", "dependencies", "paragraph", "paragraphs"]
+
+#: What comes with R itself, and R: never a package of its own.
+BASE_PACKAGES = frozenset(
+    {"R", "base", "compiler", "datasets", "graphics", "grDevices", "grid", "methods", "parallel", "splines", "stats"}
+    | {"stats4", "tcltk", "tools", "utils"}
+)
+
+#: Characters of one index. CRAN's has 10 million.
+_LIMIT = 256 << 20
+_DEPENDENCY = re.compile(r"([A-Za-z][A-Za-z0-9.]*)\s*(?:\(\s*(>=|<=|==|=|<|>|!=)\s*([0-9]+(?:[.-][0-9]+)*|r[0-9]+)\s*\))?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dependency:
+    """One entry of Depends, Imports or LinkingTo: a name, and `op` and `version` or neither."""
+
+    name: str
+    op: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.op}{self.version}" if self.op else self.name
+
+
+def decode(data: bytes) -> str:
+    """Text of a file whose encoding is not stated: UTF-8, else Latin-1, which takes every byte."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def paragraphs(text: str, *, what: str) -> Iterator[dict[str, str]]:
+    """The paragraphs of `text`, values with their line breaks folded to one space; the last of two equal fields holds.
+
+    A line that is neither field nor continuation is passed over, as R does. Raises CregraphError, naming `what`, for a text
+    that is larger than any index.
+    """
+    if len(text) > _LIMIT:
+        raise CregraphError(f"{what} is larger than {_LIMIT >> 20} MiB, which no package index is")
+    fields: dict[str, str] = {}
+    last = ""
+    for line in text.splitlines():
+        if line[:1] in (" ", "\t"):
+            if last and (more := line.strip()):
+                fields[last] = f"{fields[last]} {more}".strip()
+            continue
+        if not line:
+            if fields:
+                yield fields
+            fields, last = {}, ""
+            continue
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name] = value.strip()
+            last = name
+        else:
+            last = ""
+    if fields:
+        yield fields
+
+
+def paragraph(text: str, *, what: str) -> dict[str, str]:
+    """The first paragraph of `text`. Raises CregraphError naming `what` when there is none."""
+    for fields in paragraphs(text, what=what):
+        return fields
+    raise CregraphError(f"{what} is empty")
+
+
+def dependencies(field: str | None, *, what: str) -> tuple[Dependency, ...]:
+    """The entries of a dependency field, in order. Raises CregraphError naming `what` for an entry that is none."""
+    found = []
+    for entry in (field or "").split(","):
+        entry = entry.strip()
+        if not entry:
+            continue  # trailing commas occur on CRAN
+        match = _DEPENDENCY.fullmatch(entry)
+        if match is None:
+            raise CregraphError(f"{what}: `{entry[:80]}` is no dependency (`name` or `name (>= version)` is)")
+        name, op, version = match.groups(default="")
+        if version.startswith("r"):
+            op = version = ""  # `R (>= r45672)` names a revision of R's sources, which no release can be held against
+        found.append(Dependency(name=name, op="==" if op == "=" else op, version=version))
+    return tuple(found)

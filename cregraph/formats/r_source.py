@@ -1,0 +1,126 @@
+"""R source packages: reading DESCRIPTION inside a tarball, and packing a folder into one.
+
+A source package is a tar, mostly gzip, whose only top folder has the package's name and holds DESCRIPTION ("Writing R
+Extensions", 1.1). A tarball comes from anywhere, so it is read without unpacking: names that climb, links that lead out,
+devices and bombs are refused by name.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.errors import CregraphError
+from cregraph.formats import dcf
+from cregraph.formats.tarball import leads_out, scan
+
+__all__ = ["Description", "describe", "pack_folder", "read_tarball"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]")
+_VERSION = re.compile(r"[0-9]+(?:[.-][0-9]+)+")
+
+#: What editors, version control and compilers leave behind: no part of a package (R CMD build drops them too).
+_LEFT_OUT = {".git", ".svn", ".hg", ".Rproj.user", ".Rhistory", ".RData", ".DS_Store", "__MACOSX", ".Rcheck"}
+_COMPILED = (".o", ".so", ".sl", ".dylib", ".dll", ".a")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What DESCRIPTION says. `depends` joins Depends and Imports; both it and `linking` leave out nothing (`R` is in it)."""
+
+    name: str
+    version: str
+    depends: tuple[dcf.Dependency, ...]
+    linking: tuple[dcf.Dependency, ...]
+    compiles: bool
+
+
+def describe(text: str, *, what: str, has_src: bool) -> Description:
+    """DESCRIPTION's text. Raises CregraphError naming `what` for a name or version that R would refuse."""
+    fields = dcf.paragraph(text, what=f"{what}: DESCRIPTION")
+    name, version = fields.get("Package", ""), fields.get("Version", "")
+    if not _NAME.fullmatch(name):
+        raise CregraphError(f"{what}: DESCRIPTION: Package: `{name[:80]}` is no name of an R package")
+    if not _VERSION.fullmatch(version):
+        raise CregraphError(f"{what}: DESCRIPTION: Version: `{version[:80]}` is no version that R accepts (1.2 or 1.2-3 is)")
+
+    def listed(field: str) -> tuple[dcf.Dependency, ...]:
+        return dcf.dependencies(fields.get(field), what=f"{what}: DESCRIPTION: {field}")
+
+    return Description(
+        name=name,
+        version=version,
+        depends=listed("Depends") + listed("Imports"),
+        linking=listed("LinkingTo"),
+        compiles=has_src or fields.get("NeedsCompilation", "").lower() in ("yes", "true"),
+    )
+
+
+def read_tarball(path: Path, *, what: str) -> Description:
+    """What the source package at `path` is. Every member is looked at, nothing is written.
+
+    Raises CregraphError naming `what` and the member for whatever must not be unpacked.
+    """
+    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="a .tar.gz made by `R CMD build` is wanted")
+    if "DESCRIPTION" not in held.read:
+        raise CregraphError(
+            f"{what} holds no DESCRIPTION in its top folder, so it is no R source package",
+            hint="a .tar.gz made by `R CMD build` is wanted; a built package or a repository's archive of several is not",
+        )
+    has_src = any(name.startswith("src/") for name in held.files)
+    found = describe(dcf.decode(held.read["DESCRIPTION"]), what=what, has_src=has_src)
+    if found.name != held.top:
+        raise CregraphError(
+            f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`",
+            hint="make it with `R CMD build`, which names the folder after the package",
+        )
+    return found
+
+
+def pack_folder(folder: Path) -> bytes:
+    """The R package in `folder` as a tar: equal files and execute bits, equal bytes, wherever and whenever it is packed.
+
+    The top folder is the package's name. Left out: what version control, editors and compilers leave behind.
+    Raises CregraphError naming the path for links that lead out of the folder and for what is neither file nor folder.
+    """
+    if not (folder / "DESCRIPTION").is_file():
+        raise CregraphError(f"`{folder}` holds no DESCRIPTION, so it is no R package")
+    text = dcf.decode((folder / "DESCRIPTION").read_bytes())
+    top = describe(text, what=f"`{folder}`", has_src=False).name
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(_walk(folder), key=lambda p: p.relative_to(folder).as_posix().encode()):
+            inner = path.relative_to(folder).as_posix()
+            info = tarfile.TarInfo(f"{top}/{inner}")
+            if path.is_symlink():
+                info.type = tarfile.SYMTYPE
+                info.linkname = str(path.readlink())
+                if leads_out(info.name, info.linkname, top):
+                    raise CregraphError(f"`{path}` is a link to `{info.linkname}`, out of the package's folder")
+                tar.addfile(info)
+                continue
+            if not path.is_file():
+                raise CregraphError(f"`{path}` is neither a file nor a folder")
+            data = path.read_bytes()
+            info.size = len(data)
+            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _walk(folder: Path) -> list[Path]:
+    found = []
+    for here, folders, files in os.walk(folder):
+        at = Path(here)
+        links = [name for name in folders if (at / name).is_symlink()]
+        folders[:] = [name for name in folders if name not in _LEFT_OUT and name not in links]
+        in_src = at.relative_to(folder).parts[:1] == ("src",)
+        for name in [*files, *links]:
+            if name in _LEFT_OUT or name.endswith("~") or (in_src and name.endswith(_COMPILED)):
+                continue
+            found.append(at / name)
+    return found

@@ -1,0 +1,108 @@
+"""Blocks of bytes as a file that is read forward, and compressed blocks as plain ones.
+
+What is inflated never enters a digest of ours, so any correct decompressor will do here.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from cregraph.errors import CregraphError
+
+__all__ = ["blocks_as_file", "inflated"]
+
+_BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+#: The most memory that a zstd frame may ask for (its window), in bytes.
+_WINDOW = 1 << 27
+
+
+class _Blocks(io.RawIOBase):
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._left:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._left = memoryview(block)
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+def blocks_as_file(blocks: Iterable[bytes]) -> IO[bytes]:
+    """An iterable of blocks as a file that is read forward."""
+    return io.BufferedReader(_Blocks(blocks), _BLOCK)
+
+
+def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:
+    """The plain bytes of a tar, gzip (of any number of members) or zstd stream, told apart by how it begins.
+
+    No block is larger than 1 MiB, whatever the input promises. Raises CregraphError, beginning with `what`, for a damaged or
+    cut stream.
+    """
+    source = iter(blocks)
+    head = b""
+    while len(head) < 4 and (block := next(source, None)) is not None:
+        head += block
+    if head.startswith(_GZIP):
+        return _gunzipped(head, source, what)
+    if head.startswith(_ZSTD):
+        return _unzstd(head, source, what)
+    return _joined(head, source)
+
+
+def _joined(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from source
+
+
+def _gunzipped(head: bytes, source: Iterator[bytes], what: str) -> Iterator[bytes]:
+    member = zlib.decompressobj(31)
+    started = False
+    for block in _joined(head, source):
+        data = block
+        while data:
+            if member.eof or not started:
+                if member.eof:
+                    if not data.strip(b"\0"):
+                        break  # padding between or after members, as gzip itself allows
+                    member = zlib.decompressobj(31)
+                started = True
+            try:
+                plain = member.decompress(data, _BLOCK)
+            except zlib.error as error:
+                raise CregraphError(f"{what}: is damaged: {error}") from None
+            if plain:
+                yield plain
+            data = member.unused_data if member.eof else member.unconsumed_tail
+    while started and not member.eof:
+        plain = member.decompress(member.unconsumed_tail, _BLOCK)
+        if not plain:
+            raise CregraphError(f"{what}: ends in the middle of its compressed bytes")
+        yield plain
+
+
+def _unzstd(head: bytes, source: Iterator[bytes], what: str) -> Iterator[bytes]:
+    import zstandard
+
+    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
+        blocks_as_file(_joined(head, source)), read_size=1 << 18, read_across_frames=True
+    )
+    try:
+        while plain := reader.read(_BLOCK):
+            yield plain
+    except zstandard.ZstdError as error:
+        raise CregraphError(f"{what}: is damaged: {error}") from None

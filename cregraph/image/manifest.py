@@ -1,0 +1,182 @@
+"""What a manifest says: descriptors, the config and layers of an image, and which image of an index is ours.
+
+Read are the OCI image manifest and index (image specification 1.1) and Docker's schema 2 and manifest list; schema 1 is
+refused. Only sha256 digests are accepted, since a lock holds nothing else. Sizes are bounded before bytes are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cregraph.errors import CregraphError
+
+__all__ = [
+    "ACCEPT",
+    "CONFIG_LIMIT",
+    "MANIFEST_LIMIT",
+    "OCI_CONFIG",
+    "OCI_MANIFEST",
+    "Descriptor",
+    "Manifest",
+    "check_platform",
+    "choose",
+    "digest_of",
+    "follow",
+    "is_index",
+    "read_descriptor",
+    "read_json",
+    "read_manifest",
+]
+
+#: The most bytes of a manifest or index, and of a config, that are read.
+MANIFEST_LIMIT = 4 << 20
+CONFIG_LIMIT = 8 << 20
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+_OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+#: What a registry is asked to answer with.
+ACCEPT = ", ".join((OCI_MANIFEST, _DOCKER_MANIFEST, _OCI_INDEX, _DOCKER_LIST))
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PLATFORM = ("linux", "amd64")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor:
+    """A blob as a manifest names it: media type, `sha256:<hex>`, size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+    @property
+    def hex(self) -> str:
+        """The digest without `sha256:`."""
+        return self.digest.removeprefix("sha256:")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The manifest of one image: its bytes as received, their digest, and what they name."""
+
+    raw: bytes
+    digest: str
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of `data`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def read_json(data: bytes, *, what: str, limit: int = MANIFEST_LIMIT) -> dict[str, Any]:
+    """A JSON object. `what` begins the message of the CregraphError for anything else."""
+    if len(data) > limit:
+        raise CregraphError(f"{what}: is larger than {limit >> 20} MiB")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise CregraphError(f"{what}: is not readable as JSON") from None
+    if not isinstance(value, dict):
+        raise CregraphError(f"{what}: is not a JSON object")
+    return value
+
+
+def is_index(value: dict[str, Any]) -> bool:
+    """Whether a parsed manifest is an index (a list of images) and not an image."""
+    return value.get("mediaType") in (_OCI_INDEX, _DOCKER_LIST) or ("manifests" in value and "layers" not in value)
+
+
+def read_manifest(data: bytes, *, what: str) -> Manifest:
+    """An image's manifest. Raises CregraphError, beginning with `what`, naming the field that is wrong."""
+    value = read_json(data, what=what)
+    if value.get("schemaVersion") != 2 or "config" not in value:
+        raise CregraphError(
+            f"{what}: is no image manifest of schema version 2",
+            "images that Docker 1.10 or later has pushed have one; push it again",
+        )
+    layers = value.get("layers")
+    if not isinstance(layers, list):
+        raise CregraphError(f"{what}: layers: a list is wanted")
+    if len(layers) > 4096:
+        raise CregraphError(f"{what}: layers: {len(layers)} are more than any engine accepts")
+    media_type = value.get("mediaType", OCI_MANIFEST)
+    if media_type not in (OCI_MANIFEST, _DOCKER_MANIFEST):
+        raise CregraphError(f"{what}: mediaType: `{str(media_type)[:80]}` is no image manifest")
+    return Manifest(
+        raw=data,
+        digest=digest_of(data),
+        media_type=media_type,
+        config=read_descriptor(value["config"], what=what, field="config", limit=CONFIG_LIMIT),
+        layers=tuple(read_descriptor(layer, what=what, field=f"layers[{i}]", limit=1 << 40) for i, layer in enumerate(layers)),
+    )
+
+
+def choose(index: dict[str, Any], *, what: str) -> Descriptor:
+    """The image for linux/amd64 in an index; an index of one image that names no platform is that image.
+
+    Raises CregraphError that names the platforms there are.
+    """
+    listed = index.get("manifests")
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise CregraphError(f"{what}: manifests: a list of objects is wanted")
+    platforms: dict[str, int] = {}
+    silent: list[int] = []
+    for i, one in enumerate(listed):
+        platform = one.get("platform")
+        if not isinstance(platform, dict):
+            silent.append(i)
+            continue
+        pair = (str(platform.get("os", "")), str(platform.get("architecture", "")))
+        if pair != ("unknown", "unknown"):  # how BuildKit lists attestations
+            platforms.setdefault("/".join(pair), i)
+    at = platforms.get("/".join(_PLATFORM))
+    if at is None and not platforms and len(silent) == 1:
+        at = silent[0]
+    if at is None:
+        there = ", ".join(sorted(platforms)) or "none that names its platform"
+        raise CregraphError(f"{what}: holds no image for linux/amd64; there are: {there}", "Snowflake runs linux/amd64 only")
+    return read_descriptor(listed[at], what=what, field=f"manifests[{at}]", limit=MANIFEST_LIMIT)
+
+
+def follow(data: bytes, fetch: Callable[[Descriptor], bytes], *, what: str) -> Manifest:
+    """The manifest that `data` is, or that it leads to when it is an index; `fetch` gives the verified bytes of a descriptor."""
+    for _ in range(4):
+        value = read_json(data, what=what)
+        if not is_index(value):
+            return read_manifest(data, what=what)
+        data = fetch(choose(value, what=what))
+    raise CregraphError(f"{what}: is an index of indexes without end")
+
+
+def check_platform(config: dict[str, Any], *, what: str) -> None:
+    """Raise CregraphError unless an image's config says linux/amd64."""
+    found = (config.get("os", "linux"), config.get("architecture"))
+    if found != _PLATFORM:
+        raise CregraphError(f"{what}: is an image for {found[0]}/{found[1]}, not linux/amd64", "Snowflake runs linux/amd64 only")
+
+
+def read_descriptor(value: object, *, what: str, field: str, limit: int) -> Descriptor:
+    if not isinstance(value, dict):
+        raise CregraphError(f"{what}: {field}: an object is wanted")
+    digest, size, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise CregraphError(f"{what}: {field}.digest: sha256:<64 hex digits> is wanted, not `{str(digest)[:90]}`")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise CregraphError(f"{what}: {field}.size: a number of bytes is wanted")
+    if size > limit:
+        raise CregraphError(f"{what}: {field}.size: {size} bytes are more than the {limit} that are accepted")
+    if not isinstance(media_type, str) or not media_type.isprintable() or len(media_type) > 200:
+        raise CregraphError(f"{what}: {field}.mediaType: a media type is wanted")
+    return Descriptor(media_type=media_type, digest=digest, size=size)

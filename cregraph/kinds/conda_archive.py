@@ -1,0 +1,297 @@
+"""Reading conda packages: what is in a `.conda` or `.tar.bz2`, without unpacking it anywhere by name.
+
+`.conda` (CEP 5 and conda-package-streaming): a zip of stored members, of which `info-*.tar.zst` describes and `pkg-*.tar.zst`
+is what is installed. `.tar.bz2`: one tar with both. Contents are decompressed once, into an unnamed file, and read from there
+by offset, so the bytes of one file are never far from hand and names on the host's disk do not matter.
+
+Everything here is hostile until looked at. Refused, by name: paths that are absolute, climb, or hold control characters;
+devices, FIFOs and sparse files; links that lead out of the package; a path given twice, or below a file or link; sizes beyond
+the limits below.
+"""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from cregraph.errors import CregraphError
+
+__all__ = ["Member", "Package", "check_path", "open_package", "refusal"]
+
+MEMBERS = 500_000
+#: Bytes of one package's contents in all.
+TOTAL = 16 << 30
+#: How many times its compressed size a package may grow, once it is larger than `FREE`.
+RATIO = 1000
+FREE = 256 << 20
+#: Bytes of one file of the description (info/…).
+INFO = 256 << 20
+
+_BLOCK = 1 << 20
+_DESCRIPTION = ("info/index.json", "info/paths.json", "info/link.json", "info/files", "info/has_prefix", "info/no_link")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A file or link in a package. For a hard link everything but `link` is that of the file it leads to."""
+
+    path: str
+    type: Literal["file", "symlink", "hardlink"]
+    executable: bool = False
+    offset: int = 0
+    size: int = 0
+    sha256: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """An opened package: its installable members by path, its description's files, and the bytes."""
+
+    name: str
+    members: dict[str, Member] = field(default_factory=dict)
+    info: dict[str, bytes] = field(default_factory=dict)
+    data: IO[bytes]
+
+    def chunks(self, member: Member) -> Iterator[bytes]:
+        """The bytes of a member, in blocks."""
+        at, end = member.offset, member.offset + member.size
+        while at < end:
+            self.data.seek(at)
+            block = self.data.read(min(_BLOCK, end - at))
+            if not block:
+                raise refusal(self.name, f"`{member.path}` is cut short")
+            at += len(block)
+            yield block
+
+    def read(self, member: Member) -> bytes:
+        """The bytes of a member, all at once."""
+        return b"".join(self.chunks(member))
+
+
+def refusal(package: str, why: str) -> CregraphError:
+    """The error for a package that cannot be used."""
+    return CregraphError(
+        f"{package}: {why}", hint="the package is damaged or hostile; pin another build of it, or ask who made it"
+    )
+
+
+def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Package:
+    """The package at `path`; `name` stands for it in messages. Its bytes go to files that `scratch` gives.
+
+    Raises CregraphError naming the package and what in it is refused.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+        if magic[:2] == b"PK":
+            return _open_conda(path, scratch, name)
+        if magic[:3] == b"BZh":
+            data = scratch()
+            with bz2.open(path) as stream:
+                _expand(stream, data, path.stat().st_size, TOTAL, name)
+            package = Package(name=name, data=data)
+            _index(package, data)
+            return package
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+        raise refusal(name, f"not readable: {error}") from error
+    raise refusal(name, "neither a .conda nor a .tar.bz2 file")
+
+
+def _open_conda(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Package:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        parts = {}
+        for part in ("info", "pkg"):
+            found = [m for m in members if m.filename.startswith(f"{part}-") and m.filename.endswith(".tar.zst")]
+            if len(found) != 1:
+                raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst`, one is wanted")
+            if found[0].compress_type != zipfile.ZIP_STORED or found[0].flag_bits & 0x1:
+                raise refusal(name, f"its member `{found[0].filename}` is compressed or encrypted by zip; it must be stored")
+            parts[part] = found[0]
+        description, data = scratch(), scratch()
+        used = _inflate(archive, parts["info"], description, TOTAL, name)
+        _inflate(archive, parts["pkg"], data, TOTAL - used, name)
+    package = Package(name=name, data=data)
+    # The description is indexed as a package of its own: only its info/ is of interest.
+    package.info.update(_index(Package(name=name, data=description), description).info)
+    told = dict(package.info)
+    _index(package, data)
+    package.info.clear()
+    package.info.update(told)  # what describes the package stands in its description alone
+    return package
+
+
+def _inflate(archive: zipfile.ZipFile, part: zipfile.ZipInfo, into: IO[bytes], limit: int, name: str) -> int:
+    import zstandard
+
+    with archive.open(part) as stored, zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True) as stream:
+        try:
+            return _expand(stream, into, part.file_size, limit, name)
+        except zstandard.ZstdError as error:
+            raise refusal(name, f"`{part.filename}` is not readable: {error}") from error
+
+
+def _expand(stream: Any, into: IO[bytes], compressed: int, limit: int, name: str) -> int:
+    """Decompresses, and stops at the limits: a small file that becomes a huge one is refused before it is written."""
+    total = 0
+    while block := stream.read(_BLOCK):
+        total += len(block)
+        if total > limit:
+            raise refusal(name, f"larger than {TOTAL >> 30} GiB when decompressed")
+        if total > FREE and total > RATIO * compressed:
+            raise refusal(name, f"grows more than {RATIO} times when decompressed")
+        into.write(block)
+    into.flush()
+    return total
+
+
+class _Careful:
+    """A file that gives no more than 1 MiB at once: tarfile reads a header as large as the header says."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _BLOCK:
+            raise tarfile.ReadError("a header larger than 1 MiB")
+        return self._file.read(size)
+
+
+@contextmanager
+def _tar(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    file.seek(0)
+    with tarfile.open(fileobj=_Careful(file), mode="r:", encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[call-overload]
+        yield archive
+
+
+def _index(package: Package, data: IO[bytes]) -> Package:
+    """Fills `members` and `info` from the tar in `data`."""
+    directories: set[str] = set()
+    seen: set[str] = set()
+    links: list[tuple[str, str]] = []
+    with _tar(data) as archive:
+        count = 0
+        while (item := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # half a gigabyte for the largest packages
+            count += 1
+            if count > MEMBERS:
+                raise refusal(package.name, f"holds more than {MEMBERS} members")
+            after = data.tell()
+            path = _cleaned(item.name)
+            if item.isdir() and path in ("", "."):
+                continue
+            check_path(path, package.name)
+            if item.isdir():
+                directories.add(path)
+                continue
+            if path in seen:
+                raise refusal(package.name, f"holds `{path}` twice")
+            seen.add(path)
+            if item.issparse() or not (item.isreg() or item.issym() or item.islnk()):
+                raise refusal(package.name, f"`{path}` is neither a file nor a link but {_special(item)}")
+            if path.startswith("info/"):
+                if item.isreg() and path in _DESCRIPTION:
+                    if item.size > INFO:
+                        raise refusal(package.name, f"`{path}` is larger than {INFO >> 20} MiB")
+                    package.info[path] = package.read(Member(path=path, type="file", offset=item.offset_data, size=item.size))
+            elif item.issym():
+                package.members[path] = Member(path=path, type="symlink", link=_link(item, path, package.name))
+            elif item.islnk():
+                links.append((path, _cleaned(item.linkname)))
+            else:
+                member = Member(
+                    path=path, type="file", executable=bool(item.mode & 0o111), offset=item.offset_data, size=item.size
+                )
+                digest = hashlib.sha256()
+                for block in package.chunks(member):
+                    digest.update(block)
+                package.members[path] = Member(
+                    path=path,
+                    type="file",
+                    executable=member.executable,
+                    offset=member.offset,
+                    size=member.size,
+                    sha256=digest.hexdigest(),
+                )
+            data.seek(after)
+    for path, link in links:
+        package.members[path] = _hard_link(package, path, link)
+    _check_parents(package, directories)
+    return package
+
+
+def check_path(path: str, package: str) -> None:
+    """Refuses a path that is not plainly below the folder it is relative to."""
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError:
+        raise refusal(package, f"the path {path!r} is not UTF-8") from None
+    parts = path.split("/")
+    if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise refusal(package, f"the path `{path}` leads out of the package")
+    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+        raise refusal(package, f"the path {path!r} holds control characters")
+    if length > 4000 or any(len(part.encode()) > 255 for part in parts):
+        raise refusal(package, f"the path `{path[:80]}…` is longer than file systems allow")
+
+
+def _cleaned(path: str) -> str:
+    while path.startswith("./"):
+        path = path[2:]
+    return path.rstrip("/") if not path.startswith("/") else path
+
+
+def _special(item: tarfile.TarInfo) -> str:
+    if item.isfifo():
+        return "a FIFO"
+    if item.ischr() or item.isblk():
+        return "a device"
+    return "a sparse file" if item.issparse() else f"of type {item.type!r}"
+
+
+def _link(item: tarfile.TarInfo, path: str, package: str) -> str:
+    text = item.linkname
+    if not text or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise refusal(package, f"the link `{path}` leads to {text!r}")
+    if text.startswith("/"):
+        raise refusal(package, f"the link `{path}` leads to the absolute path `{text}`")
+    return text
+
+
+def _hard_link(package: Package, path: str, link: str) -> Member:
+    target = package.members.get(link)
+    if target is None or target.type != "file":
+        raise refusal(package.name, f"the hard link `{path}` leads to `{link}`, which is no file of the package before it")
+    return Member(
+        path=path,
+        type="hardlink",
+        executable=target.executable,
+        offset=target.offset,
+        size=target.size,
+        sha256=target.sha256,
+        link=link,
+    )
+
+
+def _check_parents(package: Package, directories: set[str]) -> None:
+    """No path is both a file or link and a directory: what lies below a link would be written somewhere else."""
+    parents = set(directories)
+    for path in package.members:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in parents:
+            parents.add(parent)
+            parent = parent.rpartition("/")[0]
+    for path in sorted(parents & package.members.keys()):
+        kind = "link" if package.members[path].type == "symlink" else "file"
+        raise refusal(package.name, f"`{path}` is a {kind} and a folder as well")

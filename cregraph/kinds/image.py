@@ -1,0 +1,226 @@
+"""Kind `image`: the base that an image stands on, and the build root that its tasks run over.
+
+    - image: {reference: $(image), registry: snowflake, folder: a/b, repositories: [c/cpu, d/old], tag: "2.7.2", cuda: "12.8",
+              build_root: registry.example/debian:12}
+
+`reference` (a registry's reference, `oci:DIR[:tag]` relative to the project, `docker:NAME`) goes before the list: with it null,
+the first of `repositories` below `folder` in the named `registry` that has `tag` is pinned. `build_root` is such a reference,
+or null or `base` for the base itself. Pinned is the manifest's digest for linux/amd64; the base is asked again only when what is
+asked of it changes. An image becomes no segment: its layers are referenced.
+
+What is known of a base only after locking is one record, `late`: `$(snowbooks.python)` is its field `python`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.facts import BaseFacts
+from cregraph.image.entry import Entry
+from cregraph.image.reference import DockerName, LayoutName, check_repository, check_tag, parse
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.pins import Ask, Pin, Target
+from cregraph.plan import Placement, Segment
+from cregraph.sources import images
+
+__all__ = ["BASE", "BUILD_ROOT", "FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
+
+NAME = "image"
+FIELDS: Mapping[str, tuple[str, bool]] = {
+    "reference": ("text", False),
+    "registry": ("text", False),
+    "folder": ("text", False),
+    "repositories": ("texts", False),
+    "tag": ("text", False),
+    "cuda": ("text", False),
+    "build_root": ("text", False),
+}
+
+#: The targets of this kind.
+BASE = "image:base"
+BUILD_ROOT = "image:build-root"
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """What is asked of `image:base`, and of `image:build-root` when a build root is named.
+
+    Raises CregraphError with the line of the field that is wrong.
+    """
+    what: dict[str, Json]
+    reference, where = _text(step, "reference"), step.place_of("reference")
+    if reference is not None:
+        what = {"reference": _normal(reference, where)}
+    else:
+        what, where = _listed(step), step.place_of("tag")
+    cuda = _text(step, "cuda")
+    if cuda is not None:
+        if not re.fullmatch(r"[0-9]+(?:\.[0-9]+){0,2}", cuda):
+            raise CregraphError(f"{step.place_of('cuda')}: `{cuda}` is no CUDA version", 'write a text such as "12.8", or null')
+        what["cuda"] = cuda
+    asks = [Ask(kind=NAME, target=BASE, stage=step.stage, what=what, where=where)]
+    root = _text(step, "build_root")
+    if root is not None and root != "base":
+        where = step.place_of("build_root")
+        asks.append(Ask(kind=NAME, target=BUILD_ROOT, stage=step.stage, what={"reference": _normal(root, where)}, where=where))
+    return asks
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """`target` with its one pin: the locked one if it answers the same, unasked, else what the place holds now.
+
+    Raises CregraphError when stages ask for different images, and when a build root's glibc is newer than the base's.
+    """
+    if not target.asks:
+        return replace(target, pins=())
+    first = target.asks[0]
+    for other in target.asks[1:]:
+        if other.what != first.what:
+            raise CregraphError(
+                f"{other.where}: asks for {_said(other.what)}, but {first.where} for {_said(first.what)}", "an image has one base"
+            )
+    what: Mapping[str, Json] = first.what
+    asked = tuple(sorted({f"{one.stage}: {_said(what)}" for one in target.asks}))
+    for locked in given.locked:
+        if _answers(locked, what):
+            if target.id == BUILD_ROOT and given.facts is not None:
+                _check_glibc(given.facts.glibc, locked.data.get("glibc"))
+            return replace(target, pins=(replace(locked, asked=asked),))
+    asking = cast(images.ImageWorld, world)
+    if "reference" in what:
+        name = parse(what["reference"], where=first.where)
+        artifact, image = images.named(name, asking, given.project)
+        version = "" if isinstance(name, DockerName) else name.tag
+    else:
+        repositories = [f"{what['folder']}/{one}" if what["folder"] else one for one in what["repositories"]]
+        artifact, image = images.first_with_tag(what["registry"], repositories, what["tag"], asking, given.project)
+        version = what["tag"]
+    facts = images.facts_for(artifact, asking, given.project, image=image)
+    data: dict[str, Json] = {"glibc": facts.glibc}
+    if target.id == BASE:
+        data["cuda"] = what.get("cuda")
+    elif given.facts is not None:
+        check_build_root(given.facts, facts)
+    made = Pin(name=target.id.partition(":")[2], version=version, artifact=artifact, asked=asked, data=data)
+    return replace(target, pins=(made,))
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """Nothing: the layers of a base are referenced, and a build root is no part of the image."""
+    return Placement()
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """Nothing: this kind places no segment."""
+    return iter(())
+
+
+def facts_for(pin: Pin, world: World, project: Path, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
+    """The facts of a pinned image: from `bases/<digest>.json` in the project, else streamed from its layers and written there."""
+    return images.facts_for(pin.artifact, cast(images.ImageWorld, world), project, progress=progress)
+
+
+def late(facts: BaseFacts) -> Mapping[str, Json]:
+    """What recipes may refer to once the base is locked, with `snowbooks` as the stage of the base.
+
+    $(snowbooks.python)   {version, executable, prefix, site_packages, scripts}, as in PythonFact; null without a Python
+    $(snowbooks.glibc)    the version of its C library, such as "2.36"; null without glibc
+    $(snowbooks.users)    name -> {uid, gid, home}
+    """
+    python = facts.python
+    return {
+        "python": python
+        and {
+            "version": python.version,
+            "executable": python.executable,
+            "prefix": python.prefix,
+            "site_packages": python.site_packages,
+            "scripts": python.scripts,
+        },
+        "glibc": facts.glibc,
+        "users": {name: {"uid": uid, "gid": gid, "home": home} for name, (uid, gid, home) in sorted(facts.users.items())},
+    }
+
+
+def check_build_root(base: BaseFacts, root: BaseFacts) -> None:
+    """Raise CregraphError when what is compiled over `root` could not start on `base`.
+
+    A program linked against a glibc asks for its symbol versions, which an older glibc does not have.
+    """
+    _check_glibc(base.glibc, root.glibc)
+
+
+def _check_glibc(base: str | None, root: str | None) -> None:
+    if base is None or root is None:
+        lacking = "base" if base is None else "build root"
+        raise CregraphError(
+            f"the {lacking} has no glibc, so nothing compiled over the build root would start on the base",
+            "name an image with glibc (Debian, Ubuntu, Red Hat), or leave `build_root` out to compile over the base itself",
+        )
+    if _numbers(root) > _numbers(base):
+        raise CregraphError(
+            f"the build root has glibc {root}, the base has {base}: what is compiled over a newer one does not start there",
+            f"name a build root with glibc {base} or older, or leave `build_root` out to compile over the base itself",
+        )
+
+
+def _text(step: Step, field: str) -> str | None:
+    value = step.fields.get(field)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise CregraphError(f"{step.place_of(field)}: {field}: a text is wanted, not {type(value).__name__}")
+    return value
+
+
+def _normal(text: str, where: str) -> str:
+    name = parse(text, where=where)
+    if isinstance(name, LayoutName) and (name.folder.startswith(("/", "~")) or "\\" in name.folder):
+        raise CregraphError(
+            f"{where}: `{text}` is a path of this machine, which a lock cannot hold",
+            "write the folder relative to the project, such as `oci:bases/image`, or put a link to it there",
+        )
+    return str(name)
+
+
+def _listed(step: Step) -> dict[str, Json]:
+    registry, tag = _text(step, "registry"), _text(step, "tag")
+    folder = (_text(step, "folder") or "").strip("/")
+    repositories = step.fields.get("repositories") or []
+    where = step.place_of("")
+    if registry is None or tag is None or not isinstance(repositories, list) or not repositories:
+        lacking = "registry" if registry is None else "tag" if tag is None else "repositories"
+        raise CregraphError(f"{where}: `{lacking}` is missing", "state `reference`, or `registry`, `repositories` and `tag`")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", registry):
+        raise CregraphError(
+            f"{step.place_of('registry')}: `{registry}` is no name of a registry",
+            "write a name that sources.yaml leads to its host, so that the host does not stand in the lock",
+        )
+    check_tag(tag, where=step.place_of("tag"))
+    for i, one in enumerate(repositories):
+        place = step.place_of(f"repositories[{i}]")
+        if not isinstance(one, str):
+            raise CregraphError(f"{place}: a text is wanted")
+        check_repository(f"{folder}/{one}" if folder else one, where=place)
+    return {"registry": registry, "folder": folder, "repositories": list(repositories), "tag": tag}
+
+
+def _said(what: Mapping[str, Json]) -> str:
+    """What is asked, as one text: equal texts, equal asks."""
+    cuda = f" cuda={what['cuda']}" if what.get("cuda") else ""
+    if "reference" in what:
+        return f"{what['reference']}{cuda}"
+    return f"{what['registry']}:{what['folder']}/{{{','.join(what['repositories'])}}}:{what['tag']}{cuda}"
+
+
+def _answers(pin: Pin, what: Mapping[str, Json]) -> bool:
+    return any(text.partition(": ")[2] == _said(what) for text in pin.asked)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

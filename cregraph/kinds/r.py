@@ -1,0 +1,234 @@
+"""R packages from source: a dated snapshot of CRAN, tarballs by URL or path, folders of the project.
+
+    - r: {library: $(r.library), from: cran, packages: [survival==3.5-8, dplyr]}
+    - r: {library: $(r.library), from: cran, packages: {snowflakeR: https://…/snowflakeR_0.1.0.tar.gz, mine: ./mine}}
+
+Fields: `library`, the R library; `from`, the source of what is not given (`cran`); `packages`, a list of `name`,
+`name==version`, `name>=version`, or a mapping of names to a URL, a `./path` to a tarball or a folder; `snapshot`, a date that
+every lock takes CRAN of (else the lock decides it once, and keeps it); `build`, not used yet.
+
+Pinned is the sha256 of each source tarball (of a folder: of its packed form). What the conda environment around the
+library has is not installed a second time: an ask that it satisfies is answered without a pin. Every pin becomes a task,
+`R CMD INSTALL` of an unpacked tree straight to its final place, and a segment that holds the installed package.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.image.entry import Entry
+from cregraph.kinds.base import Ground, Input, Step
+from cregraph.kinds.r_closure import in_order
+from cregraph.kinds.r_pin import conda_around, pin
+from cregraph.pins import Ask, Pin, Target
+from cregraph.plan import Placement, Segment, Task, segment, task
+
+__all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
+
+NAME = "r"
+FIELDS: Mapping[str, tuple[str, bool]] = {
+    "library": ("path", True),
+    "from": ("text", True),
+    "packages": ("json", True),
+    "snapshot": ("text", False),
+    "build": ("mapping", False),
+}
+
+_ASK = re.compile(r"\s*([A-Za-z][A-Za-z0-9.]*[A-Za-z0-9])\s*(?:(==|>=)\s*([0-9]+(?:[.-][0-9]+)+)\s*)?")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_BLOCK = 1 << 20
+
+#: Beyond R's own flags: the baseline processor, and no debug information (it would hold paths).
+_FLAGS = "-march=x86-64 -mtune=generic -g0"
+_MAKEVARS = "".join(
+    f"{name} += {_FLAGS}\n"
+    for language in ("C 17 23", "CXX 11 14 17 20 23", "F", "FC", "OBJC")
+    for name in (f"{language.split(' ')[0]}{standard}FLAGS" for standard in ("", *language.split(" ")[1:]))
+)
+
+# Installs straight into the final place: an install that is staged elsewhere first would leave that path in what it makes.
+# R's help and libraries are equal bytes only when the sources lie in a fixed folder, so they are unpacked here, not by R.
+_INSTALL = """\
+umask 022
+package=$1 library=$2 prefix=$3
+printf '%s' "$4" > Makevars
+set -- /cregraph/in/*
+tar -x -f "$1" --no-same-owner --no-same-permissions
+test -f "$package/DESCRIPTION" || { echo "the archive holds no $package/DESCRIPTION" >&2; exit 1; }
+exec "$prefix/bin/R" CMD INSTALL --no-lock --no-staged-install --built-timestamp='1980-01-01 00:00:00 UTC' \
+--library="$library" "$package"
+"""
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """One ask a package. Raises CregraphError with its line for a package or source that is none."""
+    library, source = step.fields["library"], step.fields["from"]
+    snapshot = step.fields.get("snapshot")
+    if source != "cran":
+        raise CregraphError(f"{step.place_of('from')}: `{source}` is no source of R packages", hint="write `from: cran`")
+    if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
+        raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is no date", hint="write it as 2025-06-01")
+    packages = step.fields["packages"]
+    asked: list[tuple[Json, str]] = []
+    if isinstance(packages, Mapping):
+        for name, tarball in packages.items():
+            where = step.place_of(f"packages.{name}")
+            asked.append(({"name": _name(name, where), "tarball": _tarball(tarball, where)}, where))
+    elif isinstance(packages, list | tuple):
+        for number, text in enumerate(packages):
+            where = step.place_of(f"packages[{number}]")
+            asked.append((_normal(text, where), where))
+    else:
+        raise CregraphError(
+            f"{step.place_of('packages')}: a list of R packages, or a mapping of their names to URLs and paths, is wanted"
+        )
+    options = {"from": source, "snapshot": snapshot}
+    return [
+        Ask(kind=NAME, target=f"r:{library}", stage=step.stage, what=what, where=where, options=options) for what, where in asked
+    ]
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """For each pin a task that installs it and a segment of what the task gives, in the order of their needs."""
+    library = target.id.removeprefix("r:")
+    resolved = ground.facts.resolve(library + "/x").removesuffix("/x")
+    conda = conda_around(library, ground.targets)
+    if not target.pins:
+        return Placement()
+    tokens = {provided.partition(" ")[0]: p.name for p in (conda.pins if conda else ()) for provided in p.provides}
+    r_itself = tokens.get("r:r") or tokens.get("r:base")
+    if conda is None or r_itself is None:
+        raise CregraphError(f"nothing in the lock provides R for the library {library}", hint="run `cregraph lock`")
+    prefix = conda.id.removeprefix("conda:")
+    stages = ground.stage_of(target)
+    pins = {p.name.lower(): p for p in target.pins}
+    named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-"))
+    tasks: dict[str, Task] = {}
+    segments: dict[str, Segment] = {}
+    for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
+        p = pins[key]
+        inner = _reached(key, pins)
+        needs = {need for k in inner for need in pins[k].needs}
+        roots = {r_itself} | {tokens[need] for need in needs if need in tokens}
+        if any(pins[k].data.get("compiles", True) for k in inner):
+            roots |= set(named)  # libraries that a team asks for, to compile against and to load
+        tasks[key] = task(
+            assembly=ground.assembly,
+            kind=NAME,
+            stage=stages[p.name],
+            name=p.name,
+            root=ground.build_root,
+            argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, prefix, _MAKEVARS),
+            env=_environment(prefix),
+            output=f"{resolved}/{p.name}",
+            artifacts=(p.artifact,),
+            results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key},
+            environment=ground.segments_of(conda.id, ground.closure(conda.id, sorted(roots))),
+        )
+        segments[key] = segment(
+            assembly=ground.assembly,
+            kind=NAME,
+            stage=stages[p.name],
+            name=p.name,
+            group=target.id,
+            place={"at": f"{resolved}/{p.name}"},
+            task_key=tasks[key].key,
+            size=p.artifact.size,
+        )
+    return Placement(
+        segments=tuple(segments.values()),
+        tasks=tuple(tasks.values()),
+        of={pins[key].name: made.key for key, made in segments.items()},
+    )
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """An installed package: the task's result, at its place; modes are 0755 for what may be executed, else 0644."""
+    at = str(segment.place["at"]).strip("/")
+    path = source.path()
+    with tarfile.open(path, mode="r:") as tar:
+        for member in tar:
+            name = member.name.removeprefix("./").strip("/")
+            if member.isdir() or name in ("", "."):
+                continue
+            if ".." in name.split("/"):
+                raise CregraphError(f"{segment.name}: the result of its task holds `{name[:200]}`, which leads out of its folder")
+            mode = 0o755 if member.mode & 0o111 else 0o644
+            if member.isfile():
+                yield _file(f"{at}/{name}", path, member, mode)
+            elif member.issym():
+                yield Entry(path=f"{at}/{name}", type="symlink", mode=0o777, link=member.linkname)
+            elif member.islnk():
+                link = member.linkname.removeprefix("./").strip("/")
+                yield Entry(path=f"{at}/{name}", type="hardlink", mode=mode, link=f"{at}/{link}")
+            else:
+                raise CregraphError(f"{segment.name}: the result of its task holds `{name[:200]}`, neither file nor link")
+
+
+def _file(name: str, path: Path, member: tarfile.TarInfo, mode: int) -> Entry:
+    start, size = member.offset_data, member.size
+
+    def chunks() -> Iterable[bytes]:
+        with path.open("rb") as file:
+            file.seek(start)
+            left = size
+            while left and (block := file.read(min(_BLOCK, left))):
+                left -= len(block)
+                yield block
+
+    return Entry(path=name, mode=mode, size=size, chunks=chunks)
+
+
+def _environment(prefix: str) -> dict[str, str]:
+    return {
+        "PATH": f"{prefix}/bin:/usr/bin:/bin",
+        "MAKEFLAGS": "-j1",
+        "SOURCE_DATE_EPOCH": "315532800",
+        "R_LIBS": "",
+        "R_LIBS_USER": "/nonexistent",
+        "R_PROFILE_USER": "/dev/null",
+        "R_ENVIRON_USER": "/dev/null",
+        "R_MAKEVARS_USER": "/cregraph/build/Makevars",
+    }
+
+
+def _name(text: Json, where: str) -> str:
+    if not isinstance(text, str) or not _ASK.fullmatch(text) or "=" in text:
+        raise CregraphError(f"{where}: `{text}` is no name of an R package")
+    return text.strip()
+
+
+def _normal(text: Json, where: str) -> str:
+    match = _ASK.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise CregraphError(
+            f"{where}: `{text}` is no R package to ask for",
+            hint="write `name`, `name==1.2-3` or `name>=1.2`; a tarball goes under `tarballs`, as name: URL or path",
+        )
+    name, op, version = match.groups()
+    return f"{name} {op}{version}" if op else str(name)
+
+
+def _tarball(text: Json, where: str) -> str:
+    """A URL, `./…` in the project or `standard:…`: whoever reads recipes has made such of every path."""
+    if isinstance(text, str) and text.startswith(("https://", "http://", "file:///", "standard:", "./")):
+        return text
+    raise CregraphError(f"{where}: `{text}` is neither a URL (https://…) nor a path of the project (./…)")
+
+
+def _reached(key: str, pins: Mapping[str, Pin]) -> list[str]:
+    """`key` and every pin of the library that it needs, by name."""
+    seen: set[str] = set()
+    todo = [key]
+    while todo:
+        here = todo.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        todo.extend(name for need in pins[here].needs if (name := need.removeprefix("r:")) in pins)
+    return sorted(seen)

@@ -1,0 +1,318 @@
+"""Asking conda channels: the adapter around py-rattler, which alone (with its worker) knows it.
+
+rattler runs in a process of its own (`conda_worker`), one per solve. The request is one line of JSON:
+
+    {"path": [...], "channels": [{"name", "addresses"}], "platform", "specs": [text], "virtual": [[name, version, build]],
+     "locked": [{"channel", "fn", "record"}], "constraints": [text], "exclude_newer": ISO time in UTC or null,
+     "cache": folder, "offline": bool}
+
+and the answer one of
+
+    {"records": [{"channel", "fn", "record"}]}              `record` as repodata has it, with `name`
+    {"error": {"kind", "text", ...}}                        spec, missing, solve, channel, panic, internal
+
+No address gets out of here: records carry the channel's name, and messages an address without its credentials.
+Credentials are rattler's business (its auth file, netrc, the keyring); `user:password@` in an address works too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, NoReturn
+from urllib.parse import urlsplit
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+
+__all__ = ["Channel", "Record", "Request", "Wanted", "solve"]
+
+_WORKER = Path(__file__).with_name("conda_worker.py")
+#: Fields of a record that are kept: those that a solve, a true conda-meta record or another lock format needs. Not
+#: `indexed_timestamp` (when the channel was indexed), `arch` and `platform` (they follow from `subdir`).
+_KEPT = (
+    "build",
+    "build_number",
+    "subdir",
+    "noarch",
+    "depends",
+    "constrains",
+    "extra_depends",
+    "flags",
+    "features",
+    "track_features",
+    "license",
+    "license_family",
+    "python_site_packages_path",
+    "timestamp",
+    "md5",
+)
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
+_VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+=-]*\.(?:conda|tar\.bz2)")
+_HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channel:
+    """A channel by its name, and where it leads: addresses, the first that answers is asked."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A match spec, and the line that stated it (`my_team.yaml:20: extras.conda_r[0]`)."""
+
+    spec: str
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A package file of a channel, as the channel describes it. `sha256` and `size` are None where it does not say."""
+
+    name: str
+    version: str
+    channel: str
+    file: str  # <subdir>/<file name>
+    sha256: str | None
+    size: int | None
+    data: Mapping[str, Json]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is asked of the solver.
+
+    `about` names the environment in messages. `channels` are in order of priority, which is strict. `virtual` are all
+    virtual packages there are: none is detected. `locked` are preferred and do not move unless they must. Records newer than
+    `exclude_newer` are left out, those without a time are not. `cache` keeps repodata for `offline`, which opens no socket.
+    """
+
+    about: str
+    channels: Sequence[Channel]
+    wanted: Sequence[Wanted]
+    virtual: Sequence[tuple[str, str, str]]
+    locked: Sequence[Record] = ()
+    constraints: Sequence[str] = ()
+    exclude_newer: datetime | None = None
+    cache: Path | None = None
+    offline: bool = False
+    platform: str = "linux-64"
+    specs: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "specs", tuple(sorted({w.spec for w in self.wanted})))
+
+
+def solve(request: Request) -> list[Record]:
+    """One record for each package of the environment, sorted by name.
+
+    Channels are asked anew each time. Raises CregraphError: a spec that is none, a package that no channel has, asks that
+    contradict each other, a channel that cannot be read, a solver that stopped without an answer.
+    """
+    newest = request.exclude_newer
+    if newest is not None and newest.tzinfo is None:
+        raise ValueError("exclude_newer needs a time zone")
+    with _cache(request) as cache:
+        answer = _ask(
+            {
+                "path": [p for p in sys.path if Path(p).is_absolute()],
+                "channels": [{"name": c.name, "addresses": list(c.addresses)} for c in request.channels],
+                "platform": request.platform,
+                "specs": list(request.specs),
+                "virtual": [list(v) for v in request.virtual],
+                "locked": [_to_json(record) for record in request.locked],
+                "constraints": list(request.constraints),
+                # rattler takes the digits of a time as UTC whatever its zone says
+                "exclude_newer": newest.astimezone(UTC).isoformat() if newest else None,
+                "cache": str(cache),
+                "offline": request.offline,
+            }
+        )
+    if "error" in answer:
+        _refuse(request, answer["error"])
+    return [_from_json(item, request) for item in answer["records"]]
+
+
+@contextlib.contextmanager
+def _cache(request: Request) -> Iterator[Path]:
+    """The folder for repodata. rattler writes addresses into it, so one with credentials gets a folder that is removed."""
+    secret = any("@" in urlsplit(a).netloc or "/t/" in urlsplit(a).path for c in request.channels for a in c.addresses)
+    if request.cache is not None and not secret:
+        request.cache.mkdir(parents=True, exist_ok=True)
+        yield request.cache
+    else:
+        with tempfile.TemporaryDirectory(prefix="cregraph-repodata-") as folder:
+            yield Path(folder)
+
+
+def _ask(request: Mapping[str, Json]) -> dict[str, Json]:
+    """The worker's answer. Its exit status is ignored once there is one; it does not outlive this call."""
+    with tempfile.TemporaryFile() as talk:
+        worker = subprocess.Popen(
+            [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=talk, close_fds=True
+        )
+        assert worker.stdin and worker.stdout
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.write(json.dumps(request).encode() + b"\n")
+                worker.stdin.flush()
+            # stdin stays open while the answer is awaited: the worker ends when it closes
+            line = worker.stdout.readline()
+        finally:
+            worker.kill()
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.close()
+            worker.stdout.close()
+            worker.wait()
+        if not line.endswith(b"\n"):
+            return {"error": {"kind": "stopped", "text": _last_words(talk)}}
+    answer: dict[str, Json] = json.loads(line)
+    return answer
+
+
+def _last_words(talk: IO[bytes]) -> str:
+    size = talk.seek(0, 2)
+    talk.seek(max(0, size - 2000))
+    return talk.read().decode(errors="replace").strip()
+
+
+def _to_json(record: Record) -> dict[str, Json]:
+    kept = {key: value for key, value in record.data.items() if key in _KEPT}
+    known = {"name": record.name, "version": record.version, "sha256": record.sha256, "size": record.size}
+    return {"channel": record.channel, "fn": record.file.partition("/")[2], "record": {**kept, **known}}
+
+
+def _from_json(item: Mapping[str, Json], request: Request) -> Record:
+    """A record that is safe to keep: its names lead nowhere, its digests are digests. Raises CregraphError."""
+    data = item["record"]
+    name, version, build, subdir, file = (
+        str(t) for t in (data["name"], data["version"], data["build"], data["subdir"], item["fn"])
+    )
+    label = f"channel {item['channel']!r}: {subdir}/{file}"
+    well = {
+        "name": _NAME.fullmatch(name),
+        "version": _VERSION.fullmatch(version),
+        "build": _VERSION.fullmatch(build),
+        "subdir": subdir in (request.platform, "noarch"),
+        "file name": _FILE.fullmatch(file),
+    }
+    for field_name, right in well.items():
+        if not right:
+            raise CregraphError(f"{label}: the channel's {field_name} for it is not one that conda allows", hint=_ASK_OWNER)
+    for digest, form in _HEX.items():
+        if data.get(digest) and not form.fullmatch(str(data[digest])):
+            raise CregraphError(f"{label}: the channel's {digest} for it is not one", hint=_ASK_OWNER)
+    return Record(
+        name=name,
+        version=version,
+        channel=item["channel"],
+        file=f"{subdir}/{file}",
+        sha256=data.get("sha256") or None,
+        size=data.get("size"),
+        data={key: data[key] for key in _KEPT if data.get(key) is not None and (data[key] != [] or key == "depends")},
+    )
+
+
+_ASK_OWNER = "its index is damaged or hostile; ask who runs the channel"
+
+
+def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
+    """The worker's failure in words."""
+    match error["kind"]:
+        case "spec":
+            spec = request.specs[error["index"]]
+            raise CregraphError(
+                f"{_lines(request, spec)}: `{spec}` is no conda spec: {error['text']}",
+                hint="write `name`, `name =1.2`, `name >=1.2,<2` or `name 1.2 build`",
+            )
+        case "missing":
+            channels = ", ".join(c.name for c in request.channels)
+            said = [
+                f"{_lines(request, request.specs[i])}: no package `{name}` in {channels} for {request.platform}"
+                for i, name, _ in error["missing"]
+            ]
+            meant = [f"did you mean `{near}` for `{name}`?" for _, name, near in error["missing"] if near]
+            raise CregraphError("\n".join(said), hint="\n".join(meant) or "check the spelling, or add the channel that has it")
+        case "solve":
+            raise CregraphError(
+                f"{request.about}: no set of packages satisfies all asks\n{_tree(error['text'])}",
+                hint=_meeting(request, error["text"]),
+            )
+        case "channel":
+            raise _unreadable(request, error["failures"])
+        case "stopped" | "panic" | "internal":
+            words = _clean(error["text"])
+            raise CregraphError(
+                f"{request.about}: the conda solver stopped without an answer" + (f"\n{words}" if words else ""),
+                hint="run it again; if it stays, report it with this text",
+            )
+    raise AssertionError(error["kind"])
+
+
+def _lines(request: Request, spec: str) -> str:
+    return ", ".join(sorted({w.where for w in request.wanted if w.spec == spec}))
+
+
+def _tree(text: str) -> str:
+    text = text.partition("because of: ")[2] or text
+    return "\n".join(f"  {line}".rstrip() for line in _clean(text).splitlines() if line.strip())
+
+
+def _meeting(request: Request, text: str) -> str:
+    """Which asks the solver's tree speaks of, and what to do."""
+    said = set(re.split(r"[\s',|()]+", text))
+    found = [spec for spec in request.specs if re.split(r"[ =<>!~]", spec)[0] in said] or list(request.specs)
+    lines = [f"  {spec}  ({_lines(request, spec)})" for spec in found]
+    advice = "loosen or remove one of these asks:"
+    if "cutoff" in text and request.exclude_newer is not None:
+        until = f"{request.exclude_newer.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        advice = f"packages after {until} are left out; choose a later date, or change these asks:"
+    return "\n".join([advice, *lines])
+
+
+def _unreadable(request: Request, failures: Sequence[Sequence[str]]) -> CregraphError:
+    """A channel of which no address answers; one line an address."""
+    name = failures[0][0]
+    reasons: dict[str, str] = {}
+    for _, address, text in failures:
+        reasons[_clean(address)] = _reason(text)  # the last way that was tried at an address is the plain one
+    lines = "\n".join(f"  {address}: {reason}" for address, reason in reasons.items())
+    texts = " ".join(reasons.values())
+    if request.offline:
+        hint = "its index was not read before on this machine: lock once without --offline"
+    elif re.search(r"\b40[137]\b", texts):
+        hint = "give its credentials where conda tools keep them: `RATTLER_AUTH_FILE`, ~/.netrc or the keyring; a lock holds none"
+    else:
+        hint = f"check the channel's name; where it leads is `conda: {{{name}: …}}` in sources.yaml"
+    return CregraphError(f"channel {name!r} cannot be read\n{lines}", hint=hint)
+
+
+def _reason(text: str) -> str:
+    """rattler's several lines in one: the innermost cause says most."""
+    if status := re.search(r"status [a-z ]*error \((\d{3})\b", text):
+        known = status[1] in {str(s.value) for s in HTTPStatus}
+        return f"{status[1]} {HTTPStatus(int(status[1])).phrase}" if known else f"status {status[1]}"
+    if "could not find subdir" in text:
+        return "there is no repodata.json for this platform"
+    cause = text.strip().splitlines()[-1].removeprefix("Caused by:").strip()
+    return re.sub(r" \(os error \d+\)$", "", _clean(cause))
+
+
+def _clean(text: str) -> str:
+    """`text` without the credentials that addresses in it may carry: user and password, token, query."""
+    text = re.sub(r"(://)[^/\s'\"]*@", r"\1…@", text)
+    text = re.sub(r"/t/[^/\s'\"]+", "/t/…", text)
+    return re.sub(r"(https?://[^\s'\"?]*)\?[^\s'\")]*", r"\1?…", text)

@@ -1,0 +1,120 @@
+"""Images as a source: what a name leads to now, an image by its pin, and its base facts, made once.
+
+A named registry (`registry: snowflake`) leads to the host that sources.yaml gives; that host reaches neither pin nor facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cregraph.errors import CregraphError
+from cregraph.facts import BaseFacts
+from cregraph.formats import facts_json
+from cregraph.image.base import BaseImage, ask, find, registry_of
+from cregraph.image.reference import DockerName, ImageName, LayoutName, parse_reference
+from cregraph.image.registry import NotInRegistry
+from cregraph.pins import Artifact
+from cregraph.store import Store, write_file
+
+__all__ = ["ImageWorld", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
+
+
+class ImageWorld(Protocol):
+    """What is needed of the world to ask for images."""
+
+    offline: bool
+    store: Store
+
+    def routes(self, section: str, name: str) -> Sequence[str]: ...
+
+
+def named(name: ImageName, world: ImageWorld, project: Path) -> tuple[Artifact, BaseImage]:
+    """What `name` leads to now, and how a lock names it: by host (or `oci:DIR`, `docker:NAME`), `repository:tag` and digest."""
+    image = ask(name, project=project, store=world.store, offline=world.offline)
+    if isinstance(name, LayoutName):
+        source, file = f"oci:{name.folder}", name.tag
+    elif isinstance(name, DockerName):
+        source, file = str(name), ""
+    else:
+        source, file = name.host, name.name
+    return _artifact(image, source, file), image
+
+
+def first_with_tag(
+    registry: str, repositories: Sequence[str], tag: str, world: ImageWorld, project: Path
+) -> tuple[Artifact, BaseImage]:
+    """The image in the first of `repositories` of the named registry that has `tag`.
+
+    Raises CregraphError that names all that were tried when none has it; a refused login is raised at once, so that
+    what is pinned never depends on who asks.
+    """
+    if world.offline:
+        raise CregraphError(
+            f"--offline was asked for, and registry `{registry}` would have to be asked for tag `{tag}`",
+            "run once without --offline",
+        )
+    asked = registry_of(registry, world.routes)
+    for repository in repositories:
+        name = parse_reference(f"{asked.host}/{repository}:{tag}")
+        try:
+            image = ask(name, project=project, store=world.store, registry=asked)
+        except NotInRegistry:
+            continue
+        return _artifact(image, f"registry:{registry}", f"{repository}:{tag}"), image
+    tried = "".join(f"\n  {repository}:{tag}" for repository in repositories)
+    raise CregraphError(
+        f"{asked.host} (registry `{registry}`) has none of these images:{tried}",
+        "check the tag (`cre.snowbooks_tag`), and that your role may read the repository",
+    )
+
+
+def opened(artifact: Artifact, world: ImageWorld, project: Path) -> BaseImage:
+    """The image that a lock pins, by its digest and no other."""
+    return find(artifact, routes=world.routes, project=project, store=world.store, offline=world.offline)
+
+
+def facts_path(project: Path, sha256: str) -> Path:
+    """Where a project keeps the facts of the image with that manifest digest."""
+    return project / "bases" / f"{sha256}.json"
+
+
+def facts_for(
+    artifact: Artifact,
+    world: ImageWorld,
+    project: Path,
+    *,
+    image: BaseImage | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> BaseFacts:
+    """The base facts of a pinned image: from `bases/<digest>.json`, else out of its layers, and then written there.
+
+    Raises CregraphError naming the file and field when the file does not hold facts of that image.
+    """
+    path = facts_path(project, artifact.sha256)
+    name = f"bases/{path.name}"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CregraphError(f"`{name}` cannot be read: {error}", f"remove `{name}` and run `cregraph lock`") from None
+    if text is not None:
+        facts = facts_json.loads(text, name=name)
+        if facts.digest != f"sha256:{artifact.sha256}":
+            raise CregraphError(
+                f"`{name}`: digest: {facts.digest} is not the image that the file's name says",
+                f"remove `{name}` and run `cregraph lock`, which makes it anew",
+            )
+        return facts
+    from cregraph.image.facts_from_layers import facts_of
+
+    facts = facts_of(image or opened(artifact, world, project), progress=progress)
+    write_file(path, facts_json.dumps(facts).encode())
+    return facts
+
+
+def _artifact(image: BaseImage, source: str, file: str) -> Artifact:
+    digest = image.manifest.digest.removeprefix("sha256:")
+    return Artifact(kind="image", source=source, file=file, sha256=digest, size=len(image.manifest.raw))

@@ -1,0 +1,344 @@
+"""Package indexes of Python: uv resolves, and a page says where a file lies.
+
+uv is run as a program (`uv pip compile`), for the interpreter and the glibc of the base, whatever this machine has. Nothing of
+its configuration that chooses versions is let through; where packages lie is (pip_settings.py), unless sources.yaml says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
+
+from cregraph.errors import CregraphError
+from cregraph.sources.fetch import NotThere
+from cregraph.sources.pip_settings import beyond_uv, ordinary
+from cregraph.sources.routes import redacted
+
+if TYPE_CHECKING:
+    from packaging.pylock import Package
+
+    from cregraph.kinds.base import World
+
+__all__ = ["File", "Found", "Question", "Unanswered", "find_file", "locations", "normal", "resolve"]
+
+#: What uv may be told by the environment: where packages lie, who asks, how patiently. Never what to choose.
+_LET_THROUGH = re.compile(
+    r"UV_(INDEX|DEFAULT_INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|INDEX_[A-Z0-9_]+_(USERNAME|PASSWORD)|INDEX_STRATEGY|CONFIG_FILE"
+    r"|NO_CONFIG|CACHE_DIR|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|KEYRING_PROVIDER|HTTP_[A-Z_]+|REQUEST_TIMEOUT|CONCURRENT_[A-Z_]+"
+    r"|CREDENTIALS_DIR|OFFLINE)"
+)
+_INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+#: The glibc versions (minor, of 2.x) that uv knows as platforms.
+_GLIBC = (17, 28, *range(31, 41))
+_NO_SUCH_EXTRA = re.compile(r"The package `([A-Za-z0-9._-]+)==[^`]*` does not have an extra named")
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\S+)[^#]*(?:#\s*via\s+(.*))?")
+_PAGE_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """A wheel or sdist as an index lists it. `sha256` and `size` (bytes) are empty and 0 where the index does not say."""
+
+    name: str
+    sha256: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A distribution that uv chose: name in normal form, its files, and the names of those that need it."""
+
+    name: str
+    version: str
+    wheels: tuple[File, ...]
+    sdist: File | None
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What uv is asked. `python` is `3.11.2`, `glibc` `2.36`; names are in normal form.
+
+    `base` are distributions that are there already and cannot move; `keep` versions to prefer where they fit; `as_of` an ISO
+    date, to its end (UTC). `wheels_only` leaves out what is only there as an sdist.
+    """
+
+    requirements: tuple[str, ...]
+    python: str
+    glibc: str | None
+    base: Mapping[str, str]
+    keep: Mapping[str, str]
+    as_of: str | None = None
+    wheels_only: bool = False
+
+
+def normal(name: str) -> str:
+    """The normal form of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def resolve(world: World, question: Question) -> tuple[Found, ...]:
+    """What answers `question`, by name, without what the base has.
+
+    Raises Unanswered with uv's explanation. uv may build an sdist, on this machine, whose metadata is not static.
+    """
+    stand_ins = dict(question.base)
+    while True:
+        with tempfile.TemporaryDirectory(prefix="cregraph-uv-") as name:
+            run = _Run(world, question, stand_ins, Path(name))
+            talk = run.compile("pylock.toml", "pylock.toml")
+            bare = {normal(found) for found in _NO_SUCH_EXTRA.findall(talk)} & set(stand_ins)
+            if bare:
+                for found in bare:  # the index knows its extras; it must have that very version then
+                    del stand_ins[found]
+                continue
+            found_all = _read_pylock(Path(name) / "pylock.toml")
+            via = run.edges(found_all)
+        return tuple(
+            Found(name=f.name, version=f.version, wheels=f.wheels, sdist=f.sdist, via=via.get(f.name, ()))
+            for f in sorted(found_all, key=lambda f: f.name)
+            if f.name not in question.base
+        )
+
+
+def find_file(index: str, name: str, file: str, read: Callable[[str], bytes]) -> str:
+    """Where `file` of distribution `name` lies, as the index at `index` says (PEP 691 JSON, or PEP 503 HTML).
+
+    `read` gives the bytes at an address. Raises NotThere when the index does not list the file.
+    """
+    page = f"{index.rstrip('/')}/{normal(name)}/"
+    local = urlsplit(index).scheme == "file"
+    data = read(page + "index.html" if local else page)
+    if len(data) > _PAGE_LIMIT:
+        raise CregraphError(f"{redacted(page)} is larger than {_PAGE_LIMIT >> 20} MiB, which no page of an index is")
+    for link in _links(data, page):
+        url = urljoin(page, link).partition("#")[0]
+        if unquote(urlsplit(url).path).rpartition("/")[2] == file:
+            if urlsplit(url).scheme not in (("file",) if local else ("http", "https")):
+                raise CregraphError(f"{redacted(page)} leads to `{redacted(url)}`, which is no address on the web")
+            return url
+    raise NotThere(f"{redacted(page)} does not list {file}")
+
+
+class Unanswered(CregraphError):
+    """uv has no answer; the message is its explanation, indented."""
+
+
+class _Run:
+    """uv with one question, in one temporary folder."""
+
+    def __init__(self, world: World, question: Question, stand_ins: Mapping[str, str], folder: Path) -> None:
+        import uv
+
+        self._folder = folder
+        self._question = question
+        self._program = uv.find_uv_bin()
+        self._environ, self._flags = _where(world)
+        cache = getattr(world, "uv_cache", None)
+        if cache is not None:
+            self._flags += ["--cache-dir", str(cache)]
+        if world.offline:
+            self._flags.append("--offline")
+        (folder / "asked.in").write_text("".join(f"{r}\n" for r in question.requirements))
+        (folder / "base.txt").write_text("".join(f"{n}=={v}\n" for n, v in sorted(question.base.items())))
+        (folder / "base").mkdir()
+        for name, version in stand_ins.items():
+            _stand_in(folder / "base", name, version)
+        kept = [f'[[packages]]\nname = "{n}"\nversion = "{v}"\n' for n, v in sorted(question.keep.items())]
+        if kept:
+            (folder / "pylock.toml").write_text('lock-version = "1.0"\ncreated-by = "cregraph"\n\n' + "\n".join(kept))
+
+    def compile(self, form: str, out: str, *more: str) -> str:
+        """Run uv; returns what it said on stderr. The answer is in `out`."""
+        q = self._question
+        command = [self._program, "pip", "compile", "--format", form, "--output-file", out, "--no-header", "--color", "never"]
+        command += ["--no-progress", "--no-python-downloads", "--python", sys.executable, "--python-version", q.python]
+        command += ["--python-platform", _platform(q.glibc), "--resolution", "highest"]
+        command += ["--prerelease", "if-necessary-or-explicit", "--constraints", "base.txt", "--find-links", "base"]
+        if q.as_of:
+            command += ["--exclude-newer", f"{q.as_of[:10]}T23:59:59Z"]
+        if q.wheels_only:
+            command += ["--only-binary", ":all:"]
+        done = subprocess.run(
+            [*command, *self._flags, *more, "asked.in"],
+            cwd=self._folder,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Unanswered(_explained(done.stderr))
+        return done.stderr
+
+    def edges(self, found: Sequence[Found]) -> dict[str, tuple[str, ...]]:
+        """Who needs whom, by name: uv's annotations of the same answer. Asked offline first: all is in uv's cache by now."""
+        exact = "".join(f"{f.name}=={f.version}\n" for f in found)
+        (self._folder / "exact.txt").write_text(exact)
+        flags = ("--annotation-style", "line", "--constraints", "exact.txt")
+        try:
+            self.compile("requirements.txt", "via.txt", *flags, "--offline")
+        except Unanswered:
+            self.compile("requirements.txt", "via.txt", *flags)
+        needed: dict[str, tuple[str, ...]] = {}
+        for line in (self._folder / "via.txt").read_text().splitlines():
+            match = _PINNED.match(line)
+            if match:
+                by = [text.strip() for text in (match.group(3) or "").split(",")]
+                needed[normal(match.group(1))] = tuple(
+                    sorted(normal(text.partition("[")[0]) for text in by if text[:1] not in ("-", ""))
+                )
+        return needed
+
+
+def _where(world: World) -> tuple[dict[str, str], list[str]]:
+    """Environment and flags that say where packages lie. Addresses go through the environment: they may hold a password."""
+    environ = {
+        k: v for k, v in os.environ.items() if not k.startswith(("UV_", "PIP_", "VIRTUAL_ENV")) or _LET_THROUGH.fullmatch(k)
+    }
+    routes = world.routes("pypi", "pypi")
+    if routes:
+        environ = {k: v for k, v in environ.items() if k not in _INDEX_VARIABLES}
+        environ["UV_DEFAULT_INDEX"] = routes[-1]
+        if routes[:-1]:
+            environ["UV_INDEX"] = " ".join(routes[:-1])
+        return environ, ["--no-config"]
+    told = beyond_uv(os.environ, Path.home())
+    if told.default:
+        environ["UV_DEFAULT_INDEX"] = told.default
+    if told.extra:
+        environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # pip holds all its indexes equal
+        environ["UV_INDEX"] = " ".join([*environ.get("UV_INDEX", "").split(), *told.extra])
+    if told.cert and Path(told.cert).exists():
+        environ["SSL_CERT_FILE"] = told.cert
+    flags = [flag for link in told.find_links for flag in ("--find-links", link)]
+    flags += [flag for host in told.trusted_hosts for flag in ("--allow-insecure-host", host)]
+    return environ, flags + (["--no-index"] if told.no_index else [])
+
+
+def _platform(glibc: str | None) -> str:
+    """uv's name of the newest platform that is not newer than `glibc`."""
+    match = re.fullmatch(r"2\.(\d+)(?:\..*)?", glibc or "")
+    if match is None:
+        raise CregraphError(
+            f"the base has {'glibc ' + glibc if glibc else 'no glibc'}; Python packages are locked for glibc 2.17 or newer"
+        )
+    fitting = [minor for minor in _GLIBC if minor <= int(match.group(1))]
+    return f"x86_64-manylinux_2_{max(fitting, default=17)}"
+
+
+def _stand_in(folder: Path, name: str, version: str) -> None:
+    """A wheel that says only that a distribution of the base is there: its needs are met, and no index need know it."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        info = f"{stem}.dist-info"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def _read_pylock(path: Path) -> list[Found]:
+    from packaging.pylock import Pylock, PylockValidationError
+
+    try:
+        lock = Pylock.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, PylockValidationError) as error:
+        raise CregraphError(f"uv's answer is not readable as pylock.toml (PEP 751): {error}") from None
+    return [_found(package) for package in lock.packages]
+
+
+def _found(package: Package) -> Found:
+    def file(listed: object) -> File:
+        url = str(getattr(listed, "url", None) or getattr(listed, "path", None) or "")
+        name = getattr(listed, "name", None) or unquote(urlsplit(url).path).rpartition("/")[2]
+        hashes = getattr(listed, "hashes", {}) or {}
+        return File(name=str(name), sha256=str(hashes.get("sha256", "")), size=int(getattr(listed, "size", None) or 0))
+
+    if package.version is None or package.vcs or package.directory or package.archive:
+        raise CregraphError(f"Python package {package.name} does not come from an index, so it cannot be locked")
+    return Found(
+        name=normal(package.name),
+        version=str(package.version),
+        wheels=tuple(file(w) for w in package.wheels or ()),
+        sdist=file(package.sdist) if package.sdist else None,
+    )
+
+
+def _explained(talk: str) -> str:
+    """uv's message without its warnings, its frame, and this run's temporary names."""
+    lines = [line for line in talk.splitlines() if line.strip() and not line.startswith("warning:")]
+    text = "\n".join(f"  {line}" for line in lines)
+    text = re.sub(r"(https?://)[^/@\s]+@", r"\1…@", text)
+    for ours, said in (("-c base.txt", "the base"), ("-r asked.in", "the profile"), ("error: ", ""), ("cause: ", "")):
+        text = text.replace(ours, said)
+    return text or "  uv said nothing"
+
+
+def locations(world: World, file: str) -> tuple[str, ...]:
+    """Where an artifact's `file` (`numpy/numpy-2.0.0-….whl`) may be fetched from on this machine, best first.
+
+    Raises NotThere when no index lists it, CregraphError for a file that is not of that form (a lock edited by hand).
+    """
+    name, _, base = file.partition("/")
+    if not name or name != normal(name) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]*", base) or ".." in base:
+        raise CregraphError(f"`{file[:200]}` is no file of source `pypi` (NAME/FILE is)")
+    told = ordinary(os.environ, Path.home())
+    routes = world.routes("pypi", "pypi")
+    found: list[str] = []
+    failure: CregraphError | None = None
+
+    def read(address: str) -> bytes:
+        return world.read(kind="url", source=address, file="", limit=_PAGE_LIMIT)
+
+    for index in routes or told.addresses():
+        try:
+            found.append(find_file(index, name, base, read))
+        except NotThere:
+            continue
+        except CregraphError as error:
+            failure = failure or error
+    for folder in () if routes else told.find_links:
+        path = Path(folder.removeprefix("file://"))
+        if "://" not in folder.removeprefix("file://") and (path / base).is_file():
+            found.append((path / base).resolve().as_uri())
+    if not found:
+        raise failure or NotThere(
+            f"no package index of this machine lists {base}", hint="name one that does in sources.yaml (pypi: https://…/simple)"
+        )
+    return tuple(dict.fromkeys(found))
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links += [value for name, value in attrs if name == "href" and value]
+
+
+def _links(data: bytes, page: str) -> list[str]:
+    if data.lstrip()[:1] == b"{":
+        try:
+            files = json.loads(data).get("files", [])
+            return [str(f["url"]) for f in files if isinstance(f, dict) and "url" in f]
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise CregraphError(f"{redacted(page)} is no page of an index (PEP 691): {error}") from None
+    parser = _Page()
+    parser.feed(data.decode("utf-8", "replace"))
+    return parser.links

@@ -1,0 +1,191 @@
+"""The whole world: what it has, where, and the making of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+from . import base as base_image
+from . import channel, compiled, conda, cran, debtree, odd, roots, simple, tarballs
+from .apt import Suite, archive_address
+from .command import run
+from .parts import Progress, WorldUnavailable, alone, part, sweep
+from .serving import Server, serve
+
+VERSION = "1"  # of what the world holds and of its bytes: a new one is made beside the old
+INVALID = "https://example.invalid/"  # where the profile says that the tarballs are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A made world. All paths are folders below `root`; nothing in them may be changed."""
+
+    root: Path
+    base: Path  # OCI layout, tag 2.5.0
+    build_root: Path  # OCI layout, tag bookworm
+    conda: Path  # holds conda-forge/{linux-64,noarch}
+    cran: Path  # holds <date>/src/contrib
+    simple: Path  # a package index
+    tarballs: Path  # holds what the profile has under `INVALID`
+    versions: Mapping[str, str]
+
+    def serve(self) -> AbstractContextManager[Server]:
+        """Serve the whole world over HTTP on loopback."""
+        return serve(self.root)
+
+    def sources(self, address: str | None = None) -> str:
+        """The text of a `sources.yaml` for a server's address, or for `file://` without one."""
+        at = address or self.root.as_uri()
+
+        def under(path: Path) -> str:
+            return f"{at}/{path.relative_to(self.root).as_posix()}"
+
+        return yaml.safe_dump(
+            {
+                "conda": {"conda-forge": under(self.conda / "conda-forge")},
+                "cran": under(self.cran) + "/{date}",
+                "pypi": under(self.simple),
+                "url": {INVALID: under(self.tarballs) + "/"},
+            }
+        )
+
+    def profile(self, **changes: object) -> str:
+        """The text of the world's profile with this machine's places of the base and the build root in it.
+
+        `changes` replace whole top-level sections.
+        """
+        text = (Path(__file__).parent / "profile.yaml").read_text()
+        profile = yaml.safe_load(text.replace("@BASE@", str(self.base)).replace("@BUILD_ROOT@", str(self.build_root)))
+        return yaml.safe_dump({**profile, **changes}, sort_keys=False)
+
+
+def place() -> Path:
+    """Where the world is made: $CREGRAPH_WORLD, or the user's cache folder, and there a folder for each version."""
+    if named := os.environ.get("CREGRAPH_WORLD"):
+        return Path(named).absolute() / VERSION
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache).absolute() / "cregraph-world" / VERSION
+
+
+def make(progress: Progress = lambda said: None) -> World:
+    """Make the world where it is missing, and give it.
+
+    Raises WorldUnavailable when this machine cannot: not root, not Debian 12 on x86-64, no archive, no package index.
+    """
+    root = place()
+    if (root / "world.json").exists():
+        return _world(root)
+    _fit()
+    with alone(root):
+        if not (root / "world.json").exists():
+            sweep(root)
+            _make(root, progress)
+    return _world(root)
+
+
+def _fit() -> None:
+    if os.name != "posix" or os.geteuid() != 0:
+        raise WorldUnavailable("making the real world needs root")
+    if os.uname().machine != "x86_64":
+        raise WorldUnavailable("the real world is made on x86-64 only")
+    for program in ("apt-get", "dpkg-deb", "unshare"):
+        if shutil.which(program) is None:
+            raise WorldUnavailable(f"making the real world needs {program}: it is made from Debian's packages")
+    if shutil.which("mmdebstrap") is None:
+        if not list(Path("/var/lib/apt/lists").glob("*Packages*")):
+            run("apt-get", "update", "-qq")
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "mmdebstrap")
+
+
+def _make(root: Path, progress: Progress) -> None:
+    started = time.monotonic()
+    address = archive_address()
+    suites = {name: Suite.open(root / "downloads" / name, name, address) for name in cran.DATES}
+    bookworm = suites["bookworm"]
+    # The root file systems are dpkg's work and mostly waiting: they are made beside the rest.
+    with ThreadPoolExecutor(2) as pool:
+        built = pool.submit(roots.build_root, root, address, progress)
+        parts = [
+            pool.submit(part, root, "trees/tools", lambda into: _tools(bookworm, into), progress),
+            pool.submit(part, root, "tarballs", tarballs.write, progress),
+            pool.submit(part, root, "cran", lambda into: cran.snapshots(suites, into), progress),
+            pool.submit(part, root, "downloads/simple", simple.fetch, progress),
+            pool.submit(base_image.base, root, bookworm, address, progress),
+        ]
+        for one in parts:
+            one.result()
+        _, build_tree = built.result()
+    part(root, "simple", lambda into: simple.index(root / "downloads/simple", into), progress)
+    patchelf = root / "trees/tools/bin/patchelf"
+    debian = part(root, "channel-debian", lambda into: _debian(bookworm, patchelf, into), progress)
+    part(root, "conda", lambda into: _conda(suites["trixie"], build_tree, debian, patchelf, into), progress)
+    facts = _facts(root)
+    for folder in ("channel-debian", "trees"):  # asked for no more
+        shutil.rmtree(root / folder)
+    (root / "world.json").write_text(json.dumps(facts, indent=1) + "\n")
+    progress(f"the real world is made: {time.monotonic() - started:.0f} s, {root}")
+
+
+def _tools(suite: Suite, into: Path) -> None:
+    debtree.unpack(list(suite.debs(["patchelf"]).values()), into)
+
+
+def _debian(suite: Suite, patchelf: Path, into: Path) -> None:
+    channel.build(suite, channel.plan(suite), patchelf, into, into / "scratch")
+    (into / "scratch").rmdir()
+
+
+def _conda(trixie: Suite, build_tree: Path, debian: Path, patchelf: Path, into: Path) -> None:
+    forge, workshop = into / "conda-forge", into / "workshop"
+    shutil.copytree(debian, forge, copy_function=os.link)
+    compiled.workshop(build_tree, forge, workshop)
+    compiled.compile_all(trixie, workshop, patchelf, forge, into / "scratch")
+    odd.write(workshop, forge)
+    conda.index(forge)
+    for folder in ("workshop", "scratch"):
+        shutil.rmtree(into / folder)
+
+
+def _facts(root: Path) -> dict[str, str]:
+    dates = list(cran.DATES.values())
+    return {
+        "world": VERSION,
+        "r": "4.2.2",
+        "python": "3.11",
+        "python_full": "3.11.2",
+        "glibc": "2.36",
+        "snowbooks_tag": base_image.TAG,
+        "base_digest": base_image.oci.digest(root / _base_folder()),
+        "cran_first": dates[0],
+        "cran_second": dates[-1],
+        "snowflakeR": "0.1.0",
+        "RSnowflake": "0.2.0",
+        "prefix": compiled.PREFIX,
+    }
+
+
+def _base_folder() -> str:
+    return "base-full" if os.environ.get("CREGRAPH_WORLD_FULL_BASE") == "1" else "base"
+
+
+def _world(root: Path) -> World:
+    return World(
+        root=root,
+        base=root / _base_folder(),
+        build_root=root / "build-root",
+        conda=root / "conda",
+        cran=root / "cran",
+        simple=root / "simple",
+        tarballs=root / "tarballs",
+        versions=MappingProxyType(json.loads((root / "world.json").read_text())),
+    )
