@@ -52,7 +52,7 @@ class BaseFacts:
 
     `digest` is the manifest's (`sha256:…`), `config` its parsed config, `users` name to (uid, gid, home).
     `directories` holds every directory of the image, `links` every symbolic link (path to text), both as absolute paths.
-    `files` are the other paths, listed only below the places that images write to (cregraph/image/facts_from_layers.py says which).
+    `files` are the other paths, listed only below the places that images write to (image/facts_from_layers.py says which).
     """
 
     digest: str

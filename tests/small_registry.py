@@ -27,6 +27,7 @@ class SmallRegistry:
         self.break_uploads = 0
         self.ranges = True
         self.longest_patch = 1 << 40
+        self.storage = ""  # a host that blobs are redirected to
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
         registry = self
@@ -147,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.owner.blobs.get((repository, name))
         if data is None:
             return self.answer(404)
+        if self.owner.storage:
+            return self.answer(307, Location=f"http://{self.owner.storage}{self.path}")
         start = 0
         asked = self.headers.get("Range")
         if asked and self.owner.ranges:

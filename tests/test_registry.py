@@ -14,10 +14,11 @@ import pytest
 
 from cregraph.errors import CregraphError, Refused
 from cregraph.image.base import ask, find
+from cregraph.image.config import Image
 from cregraph.image.credentials import ANONYMOUS, Credentials, docker_credentials
 from cregraph.image.exchange import Exchange, NotInRegistry, Unauthorized
 from cregraph.image.manifest import Descriptor, read_manifest
-from cregraph.image.push import push, target_of
+from cregraph.image.push import push, push_image, target_of
 from cregraph.image.reference import DOCKER_HUB, LayoutName, parse_reference
 from cregraph.image.registry import Registry
 from cregraph.pins import Artifact
@@ -189,6 +190,20 @@ def test_a_missing_or_wrong_login_says_how_to_log_in(auth: str, who: Credentials
     assert small.host in str(caught.value) and "a/b:1" in str(caught.value)
     assert caught.value.hint == f"run `docker login {small.host}`"
     assert "wrong-passw0rd" not in str(caught.value)
+
+
+def test_a_redirect_to_a_storage_carries_no_login_and_its_questions_are_not_answered(small: SmallRegistry) -> None:
+    with SmallRegistry("basic") as registry:
+        small.blobs["a/b", digest(b"data")] = registry.blobs["a/b", digest(b"data")] = b"data"
+        registry.storage = small.host
+        asking = client(registry, Credentials(user=USER, password=PASSWORD))
+
+        assert b"".join(asking.blob("a/b", described(b"data"))) == b"data"
+        assert small.headers and not any("Authorization" in sent for sent in small.headers)
+        small.auth = "bearer"
+        with pytest.raises(Unauthorized):
+            list(asking.blob("a/b", described(b"data")))
+        assert not any("/token" in line or "Authorization" in sent for line, sent in zip(small.asked, small.headers, strict=True))
 
 
 def write_config(folder: Path, value: object) -> Path:
@@ -380,6 +395,21 @@ def test_a_tag_with_another_digest_is_never_moved(small: SmallRegistry, tmp_path
 
     assert f"mydb/schema/x:v1 exists and leads to {other.digest}; this image is sha256:" in str(caught.value)
     assert small.manifests["mydb/schema/x", "v1"] == other.manifest
+
+
+def test_a_built_image_is_pushed_from_the_store_and_its_base(small: SmallRegistry, tmp_path: Path) -> None:
+    base, built = Made(tar(entry("base", BIG))), Made(tar(entry("base", BIG)), tar(entry("ours")))
+    layout(tmp_path / "base", base)
+    store = Store(tmp_path / "store")
+    store.add(built.blobs[str(built.layers[1]["digest"])])
+    manifest = read_manifest(built.manifest, what="built")
+    image = Image(manifest=built.manifest, config=built.blobs[str(built.config["digest"])], layers=manifest.layers, own=1)
+    origin = ask(LayoutName(folder="base"), project=tmp_path, store=store)
+
+    report = push_image(image, store, origin, target_of(f"{small.host}/a/b:1"), registry=client(small))
+
+    assert report.reference.digest == built.digest == client(small).image("a/b", "1").digest
+    assert not store.has(str(base.layers[0]["digest"])[7:])  # streamed, not kept
 
 
 @pytest.mark.parametrize("text", ["reg.example/a", f"reg.example/a:1@sha256:{'ab' * 32}"])

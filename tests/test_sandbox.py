@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -356,6 +357,14 @@ def test_the_output_is_a_function_of_names_contents_and_the_executable_bit(box: 
     assert found["z/rel"] == b"-> ../up" and found["z/abs"] == b"-> /cregraph/out/b"
 
 
+_marks = itertools.count()
+
+
+def a_mark() -> str:
+    """A number of seconds that no other test, of this or another run, sleeps."""
+    return f"9{os.getpid()}{next(_marks)}"
+
+
 def alive(mark: str) -> list[str]:
     """The processes of this machine whose command line holds `mark`."""
     found = []
@@ -371,34 +380,34 @@ def alive(mark: str) -> list[str]:
 
 
 def test_what_runs_in_the_background_ends_with_the_command(box: Box) -> None:
-    mark = "987001"
+    mark = a_mark()
     box.run(f"(sleep {mark} &) ; (trap '' TERM HUP; sleep {mark}) & echo x > $OUT/x")
     assert alive(f"sleep {mark}") == []
 
 
 #: Three processes, each with 30 MB of its own.
-HOARD = "for i in 1 2 3; do (printf -v a %030000000d 0; sleep 987002; echo ${#a}) & done; wait"
+HOARD = "for i in 1 2 3; do (printf -v a %030000000d 0; sleep MARK; echo ${#a}) & done; wait"
 
 
 @pytest.mark.parametrize(
     ("limits", "script", "reason"),
     [
-        ({"seconds": 1}, "trap '' TERM; sleep 987002 & sleep 987002", "it was ended: it ran longer than 1 s"),
-        ({"processes": 20}, "for i in {1..40}; do sleep 987002 & done; wait", "processes at once; 20 are allowed"),
+        ({"seconds": 1}, "trap '' TERM; sleep MARK & sleep MARK", "it was ended: it ran longer than 1 s"),
+        ({"processes": 20}, "for i in {1..40}; do sleep MARK & done; wait", "processes at once; 20 are allowed"),
         ({"memory": 64 << 20}, HOARD, "of memory; 64 are allowed"),
         ({"file": 1 << 20}, "exec head -c 2000000 /dev/zero > $OUT/x", "killed by signal 25"),
         ({"output": 1 << 20}, "head -c 2000000 /dev/zero > $OUT/x", "its output is larger than 1 MiB"),
-        ({"spare": 1 << 60}, "sleep 987002", "were left on the store's file system"),
+        ({"spare": 1 << 60}, "sleep MARK", "were left on the store's file system"),
     ],
 )  # fmt: skip
 def test_a_limit_ends_everything(make_box: Callable[..., Box], limits: dict[str, int], script: str, reason: str) -> None:
-    box = make_box(**limits)
+    box, mark = make_box(**limits), a_mark()
     started = time.monotonic()
     with pytest.raises(TaskFailed) as error:
-        box.run(script)
+        box.run(script.replace("MARK", mark))
     assert reason in error.value.reason
     assert time.monotonic() - started < 20
-    assert alive("sleep 987002") == []
+    assert alive(f"sleep {mark}") == []
     assert box.leftovers() == []
 
 
@@ -459,7 +468,7 @@ def tasks_of(*scripts: str, source: Path | None = None) -> list[dict[str, Any]]:
 
 def drive(python: str, spec: dict[str, Any], **how: Any) -> subprocess.Popen[str]:
     spec = {"repository": str(HERE.parent), **spec}
-    program = [python, str(HERE / "sandbox_driver.py"), json.dumps(spec)]
+    program = [python, "-B", str(HERE / "sandbox_driver.py"), json.dumps(spec)]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 
@@ -530,7 +539,7 @@ def test_where_namespaces_are_forbidden_the_reason_is_given(box: Box, open_folde
     del box
     spec = {"repository": str(HERE.parent), **spec_in(open_folder / "forbidden", layer, "true")}
     inner = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-    driver = [sys.executable, str(HERE / "sandbox_driver.py"), json.dumps(spec)]
+    driver = [sys.executable, "-B", str(HERE / "sandbox_driver.py"), json.dumps(spec)]
     script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     done = subprocess.run(["unshare", "-Ur", "sh", "-c", script, "sh", *inner, *driver], capture_output=True, text=True)
     if not done.stdout:
@@ -547,7 +556,7 @@ def test_it_works_inside_a_user_namespace(box: Box, open_folder: Path, layer: Pa
     del box
     script = "rm -r /opt/locked; mkdir /opt/locked; echo x > $OUT/x"
     spec = {"repository": str(HERE.parent), **spec_in(open_folder / "nested", layer, "echo x > $OUT/x", script)}
-    driver = [sys.executable, str(HERE / "sandbox_driver.py"), json.dumps(spec)]
+    driver = [sys.executable, "-B", str(HERE / "sandbox_driver.py"), json.dumps(spec)]
     done = subprocess.run(["unshare", "-Ur", *driver], capture_output=True, text=True)
     if "unavailable" in done.stdout or not done.stdout:
         pytest.skip(f"no user namespaces here: {done.stdout} {done.stderr}")
@@ -559,16 +568,14 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_completes(
     box: Box, open_folder: Path, layer: Path, how: signal.Signals
 ) -> None:
     del box
-    mark = f"98701{int(how)}"
+    mark = a_mark()
     wait = f"[ -e /cregraph/in/src.txt ] && (sleep {mark} &) ; echo x > $OUT/x; sleep {mark}"
     spec = spec_in(open_folder / f"killed-{int(how)}", layer, "echo 1 > $OUT/one", wait, jobs=2)
     process = drive(sys.executable, spec)
     until = time.monotonic() + 30
-    while len(alive(f"sleep {mark}")) < 2 + 4 and time.monotonic() < until:  # bash, both sleeps; driver and two of enter.py
+    while sum(line.startswith("sleep") for line in alive(f"sleep {mark}")) < 2:
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
         time.sleep(0.05)
-        if len([line for line in alive(f"sleep {mark}") if line.startswith("sleep")]) == 2:
-            break
-    assert [line for line in alive(f"sleep {mark}") if line.startswith("sleep")], process.communicate()
     process.send_signal(how)
     process.communicate(timeout=20)
     until = time.monotonic() + 5

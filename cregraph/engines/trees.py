@@ -99,7 +99,7 @@ class Trees:
         def make(folder: Path) -> None:
             _own(folder)
             for part in parts:
-                _merge(os.fsencode(part), os.fsencode(folder))
+                _merge(os.fsencode(part), os.fsencode(folder), b"")
             _settle(os.fsencode(folder))
 
         return self._store.tree(section, key_of({"form": _FORM, "of": list(what)}), make)
@@ -128,22 +128,23 @@ def _own(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def _merge(source: bytes, target: bytes) -> None:
+def _merge(source: bytes, target: bytes, at: bytes) -> None:
     """Lay the files of `source` into `target`, by hard links. A name taken by equal content is left; by another, an error."""
     for entry in sorted(os.scandir(source), key=lambda e: e.name):
         place = target + b"/" + entry.name
+        shown = at + b"/" + entry.name
         if entry.is_dir(follow_symlinks=False):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(place, 0o755)  # noqa: PTH102
             if not stat.S_ISDIR(os.lstat(place).st_mode):
-                raise _taken(entry.path)
-            _merge(entry.path, place)
+                raise _taken(shown)
+            _merge(entry.path, place, shown)
             continue
         try:
             os.link(entry.path, place, follow_symlinks=False)
         except FileExistsError:
             if not _equal(entry.path, place):
-                raise _taken(entry.path) from None
+                raise _taken(shown) from None
         except OSError as error:
             if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EXDEV):
                 raise

@@ -144,7 +144,8 @@ class Exchange:
     ) -> urllib3.BaseHTTPResponse:
         url = urljoin(self.base, path)
         response = self._send(method, url, headers, body, self._authorization(url, scopes))
-        if response.status == 401 and self._ours(url):
+        elsewhere = response.retries is not None and any(step.redirect_location for step in response.retries.history)
+        if response.status == 401 and self._ours(url) and not elsewhere:  # a storage's 401 is no registry's question
             challenge = response.headers.get("WWW-Authenticate", "")
             response.close()
             self._log_in(challenge, scopes, about)

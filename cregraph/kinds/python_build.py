@@ -176,9 +176,12 @@ if shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is None and
             os.environ.update(CC=compiler, CXX=other, LDSHARED=compiler + " -shared", LDCXXSHARED=other + " -shared")
             break
 sys.path[:0] = [os.path.join(os.getcwd(), p) for p in told["path"]]
+sys.path_importer_cache.clear()  # the site folder was not there when the interpreter first looked
+importlib.invalidate_caches()
 module, _, name = told["backend"].partition(":")
 if name == "__legacy__":
     sys.path.insert(0, os.getcwd())
+sys.path_importer_cache.clear()  # the folders were made after Python looked for them
 backend = importlib.import_module(module)
 for part in name.split(".") if name else ():
     backend = getattr(backend, part)

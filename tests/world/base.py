@@ -137,9 +137,10 @@ def _notebook(root: Path, wheelhouse: Path, full: bool) -> None:
         root,
         *("/tmp/uv", "pip", "install", "--quiet", "--no-config", "--offline", "--no-index", "--no-deps", "--no-cache"),
         *("--python", f"{PREFIX}/bin/python3.11", "--link-mode", "copy", "--break-system-packages", *files),
+        env={"PYTHONDONTWRITEBYTECODE": "1"},
     )
-    for left in ("uv", "wheels"):
-        shutil.rmtree(root / "tmp" / left) if left == "wheels" else (root / "tmp" / left).unlink()
+    for left in (root / "tmp").iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     for record in sorted((root / site[1:]).glob("*.dist-info/direct_url.json")):
         _forget(record)
     if not full:

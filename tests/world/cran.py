@@ -10,38 +10,46 @@ from pathlib import Path
 from .apt import Suite
 from .description import r_wanted, read_description
 
-# Release days of Debian 12 and 13: what CRAN packages they have is about what CRAN had then.
-DATES = {"bookworm": "2023-06-10", "trixie": "2025-08-09"}
-# Chains (strucchange, sandwich, zoo), C++ with LinkingTo Rcpp (plyr, reshape2), C with LinkingTo of one another (xts on
-# zoo), Fortran (lmtest, mvtnorm), plain R (foreach, doParallel), and some that the conda channel has as well.
-PACKAGES = """
-    abind bitops catools doparallel fastmatch foreach formula gtools iterators lmtest mvtnorm plyr reshape2 sandwich
-    strucchange survival xts zoo glue rcpp rlang
-""".split()
+# Two days of CRAN: of each package a snapshot has the newest version that CRAN published by then.
+DATES = ("2024-09-20", "2025-08-09")
+# What is taken from which release of Debian (of the rest the archive keeps no source, or a repacked one). There are
+# chains (caTools on bitops; doParallel, foreach, iterators), C++ with LinkingTo Rcpp (plyr and reshape2 on it), C with
+# LinkingTo of one another (xts on zoo), Fortran (lmtest on zoo, mvtnorm), and some that the conda channel has as well
+# (glue, Rcpp, rlang). Newer on the second day: bitops, glue, Rcpp, zip.
+PACKAGES = {
+    "bookworm": "bitops doparallel foreach glue iterators reshape2 zip rcpp".split(),
+    "trixie": """
+        abind bitops catools doparallel fastmatch foreach formula glue gtools iterators lmtest mvtnorm plyr rcpp reshape2
+        rlang xts zip zoo
+    """.split(),
+}
 _FIELDS = ("Package", "Version", "Priority", "Depends", "Imports", "LinkingTo", "Suggests", "Enhances", "License", "OS_type")
 _R = (4, 2, 2)
 
 
 def snapshots(suites: dict[str, Suite], into: Path) -> None:
-    """Write `<date>/src/contrib` for each suite, with what the earlier dates had in `Archive`."""
-    earlier: dict[str, tuple[dict[str, str], Path]] = {}
-    for suite, date in DATES.items():
+    """Write `<date>/src/contrib` for each date, with what was newest before in `Archive`."""
+    found: dict[tuple[str, str], tuple[dict[str, str], Path]] = {}
+    for suite, names in PACKAGES.items():
+        for tarball in suites[suite].sources([f"r-cran-{name}" for name in names]).values():
+            fields = true_cran(tarball)
+            if fields is None:
+                raise AssertionError(f"{tarball.name} is not CRAN's own")
+            found[fields["Package"], fields["Version"]] = (fields, tarball)
+    for date in DATES:
         contrib = into / date / "src/contrib"
         contrib.mkdir(parents=True)
-        current: dict[str, tuple[dict[str, str], Path]] = {}
-        for tarball in suites[suite].sources([f"r-cran-{name}" for name in PACKAGES]).values():
-            fields = true_cran(tarball)
-            if fields is not None:
-                target = contrib / f"{fields['Package']}_{fields['Version']}.tar.gz"
-                target.write_bytes(tarball.read_bytes())
-                current[fields["Package"]] = (fields, target)
-        for name, (fields, path) in earlier.items():
-            if name not in current or current[name][0]["Version"] != fields["Version"]:
-                archive = contrib / "Archive" / name
-                archive.mkdir(parents=True)
-                (archive / path.name).hardlink_to(path)
-        index(contrib, current)
-        earlier = {**earlier, **current}
+        newest: dict[str, tuple[dict[str, str], Path]] = {}
+        published = sorted(found.values(), key=lambda one: one[0]["Date/Publication"])
+        for fields, tarball in published:
+            if fields["Date/Publication"] <= date:
+                name, file = fields["Package"], f"{fields['Package']}_{fields['Version']}.tar.gz"
+                if name in newest:
+                    (contrib / "Archive" / name).mkdir(parents=True, exist_ok=True)
+                    newest[name][1].rename(contrib / "Archive" / name / newest[name][1].name)
+                (contrib / file).hardlink_to(tarball)
+                newest[name] = (fields, contrib / file)
+        index(contrib, newest)
 
 
 def true_cran(tarball: Path) -> dict[str, str] | None:

@@ -35,6 +35,9 @@ def r_base(tree: Path) -> None:
     (etc / "Renviron.site").write_text("")
     with (etc / "Renviron").open("a") as out:
         out.write(f"FONTCONFIG_FILE=${{FONTCONFIG_FILE-'{HERE}/etc/fonts/fonts.conf'}}\n")
+        for name in ("TCL", "TK"):
+            folder = f"{HERE}/share/tcltk/{name.lower()}8.6"
+            out.write(f"{name}_LIBRARY=${{{name}_LIBRARY-'{folder}'}}\n")
     for path in [home / "bin/R", *etc.iterdir(), tree / "lib/pkgconfig/libR.pc"]:
         text = path.read_text()
         text = re.sub(r"/usr/(?:lib|share)/R(?![\w-])", f"{HERE}/lib/R", text)

@@ -110,7 +110,7 @@ def _fit() -> None:
 def _make(root: Path, progress: Progress) -> None:
     started = time.monotonic()
     address = archive_address()
-    suites = {name: Suite.open(root / "downloads" / name, name, address) for name in cran.DATES}
+    suites = {name: Suite.open(root / "downloads" / name, name, address) for name in cran.PACKAGES}
     bookworm = suites["bookworm"]
     # The root file systems are dpkg's work and mostly waiting: they are made beside the rest.
     with ThreadPoolExecutor(2) as pool:
@@ -157,7 +157,6 @@ def _conda(trixie: Suite, build_tree: Path, debian: Path, patchelf: Path, into: 
 
 
 def _facts(root: Path) -> dict[str, str]:
-    dates = list(cran.DATES.values())
     return {
         "world": VERSION,
         "r": "4.2.2",
@@ -166,8 +165,8 @@ def _facts(root: Path) -> dict[str, str]:
         "glibc": "2.36",
         "snowbooks_tag": base_image.TAG,
         "base_digest": base_image.oci.digest(root / _base_folder()),
-        "cran_first": dates[0],
-        "cran_second": dates[-1],
+        "cran_first": cran.DATES[0],
+        "cran_second": cran.DATES[-1],
         "snowflakeR": "0.1.0",
         "RSnowflake": "0.2.0",
         "prefix": compiled.PREFIX,
