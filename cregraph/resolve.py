@@ -82,7 +82,9 @@ def resolve(
         else:
             on_target(target.id)
             early = replace(target, asks=tuple(replace(a, what=_early(a.what, facts)) for a in target.asks))
-            context = replace(given, facts=facts, build_root=build_root, targets=tuple(done), locked=kept)
+            # A dated snapshot has nothing newer: what an upgrade frees is looked for in today's.
+            as_of = given.as_of or (given.today if freed and target.kind == "r" else None)
+            context = replace(given, facts=facts, build_root=build_root, targets=tuple(done), locked=kept, as_of=as_of)
             pinned = kind(target.kind).pin(early, world, context)
             resolved = replace(target, pins=pinned.pins)
             if locked is None or _identities(locked) != _identities(resolved):

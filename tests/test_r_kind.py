@@ -85,7 +85,9 @@ class Cran:
 
         return Watched(
             store=Store(self.root / "store"),
-            routes=Routes(cran=((self.root / "cran").as_uri() + "/{date}",)),
+            routes=Routes(
+                cran=((self.root / "cran").as_uri() + "/{date}",), url={"https://web.example/": (self.root.as_uri() + "/",)}
+            ),
             local=Local(project=self.project, shipped=self.shipped),
             offline=True,
         )
@@ -174,6 +176,7 @@ def test_tarballs_are_asked_for_by_name():
         ({"packages": [3]}, "team.yaml:10: extras.cran[0]: `3` is no R package to ask for"),
         ({"packages": {"a b": "./x"}}, "team.yaml:20: tarballs.a b: `a b` is no name of an R package"),
         ({"packages": {"ab": "/etc/passwd"}}, None),
+        ({"packages": {"ab": "file:///srv/ab.tar.gz"}}, None),
         (
             {"packages": "dplyr"},
             "team.yaml:9: cran: a list of R packages, or a mapping of their names to URLs and paths, is wanted",
@@ -426,7 +429,7 @@ def test_a_tarball_may_be_a_url_a_file_or_a_folder(cran: Cran):
     folder = cran.shipped / "adbc/fromfolder"
     folder.mkdir(parents=True)
     (folder / "DESCRIPTION").write_text(description("fromfolder", "0.3"))
-    url = (cran.root / "web.tar.gz").as_uri()
+    url = "https://web.example/web.tar.gz"
 
     found = pinned(cran, step({"web": url, "fromfile": "./file.tar.gz", "fromfolder": "standard:adbc/fromfolder"}, "tarballs"))
 
@@ -442,7 +445,7 @@ def test_a_tarball_may_be_a_url_a_file_or_a_folder(cran: Cran):
 def test_bytes_that_changed_behind_a_url_do_not_move_the_pin(cran: Cran):
     web = cran.root / "web.tar.gz"
     web.write_bytes(tarball(description("web", "0.1")))
-    steps = step({"web": web.as_uri()}, "tarballs")
+    steps = step({"web": "https://web.example/web.tar.gz"}, "tarballs")
     first = pinned(cran, steps)
     web.write_bytes(tarball(description("web", "0.2")))
 

@@ -32,7 +32,7 @@ class NoImage(CregraphError):
 
 def reachable() -> None:
     """Raise CregraphError, with what to do, unless an engine answers."""
-    docker("version", "--format", "{{.Server.Version}}", about="the Docker engine")
+    docker("version", "--format", "{{.Server.Version}}", about="the Docker engine does not answer")
 
 
 def inspect(name: str) -> Mapping[str, Json]:
@@ -192,4 +192,4 @@ def _refused(about: str, words: str) -> CregraphError:
         hint = "start the engine, or say where it is: DOCKER_HOST, or `docker context use NAME`"
     else:
         hint = "`docker info` says whether the engine is well"
-    return CregraphError(f"{about}: the Docker engine refuses: {text}", hint=hint)
+    return CregraphError(f"{about}: docker says: {text}", hint=hint)

@@ -21,6 +21,7 @@ from cregraph.facts import BaseFacts
 from cregraph.image.entry import Entry
 from cregraph.pins import Artifact, Ask, Pin, Target
 from cregraph.plan import Placement, Segment
+from cregraph.store import Store
 
 __all__ = ["Given", "Ground", "Input", "Kind", "Provided", "Step", "World"]
 
@@ -31,8 +32,8 @@ class Step:
 
     `fields` is the mapping under the kind's name, already checked for unknown fields and types against the kind's `FIELDS`.
     `where` gives for a path in `fields` (`specs[3]`, `packages.snowflakeR`, `` for the step itself) the line that stated the
-    value: `my_team.yaml:20: extras.conda_r[0]`.
-    `folder` is where `./x` in the recipe leads, relative to the project (`recipes`), or `standard:hook` for shipped ones.
+    value: `my_team.yaml:20: extras.conda_r[0]`. Paths are resolved: `./x` lies in the project, `standard:x` beside the
+    recipes that ship with cregraph.
     """
 
     kind: str
@@ -56,8 +57,11 @@ class World(Protocol):
     """
 
     offline: bool
+    store: Store
     repodata: Path
     """Where a conda solver may keep the indexes that it fetched."""
+    uv_cache: Path
+    """Where uv may keep what it fetched."""
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:
         """The addresses of source `name` in `section` (`conda`, `cran`, `pypi`, `registry`, `url`), in order."""

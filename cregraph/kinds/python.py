@@ -27,10 +27,11 @@ from cregraph.facts import PythonFact
 from cregraph.image.entry import Entry
 from cregraph.kinds.base import Ground, Input, Step
 from cregraph.kinds.python_build import PYTHON, build_task
-from cregraph.kinds.python_pin import pin
+from cregraph.kinds.python_pin import pin, wheel_of
 from cregraph.kinds.wheel_files import Places, wheel_entries
 from cregraph.pins import Ask, Target
 from cregraph.plan import Placement, Segment, Task, segment
+from cregraph.sources.python_index import File, Found, normal
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
@@ -169,19 +170,14 @@ def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
 
 def _check_interpreter(name: str, python: str) -> None:
     """A wheel that was built here is for the Python it was built on; that must be the base's."""
-    tags = name.removesuffix(".whl").split("-")[-3].split(".")
-    major, minor = python.split(".")
-    fits = {f"cp{major}{minor}", f"py{major}", f"py{major}{minor}"}
-    older = [t for t in tags if re.fullmatch(rf"(cp|py){major}\d+", t) and int(t[3:]) <= int(minor)]
-    if not fits & set(tags) and not older:
+    made = Found(name="", version="", wheels=(File(name=name),), sdist=None)
+    if wheel_of(made, python, "2.99") is None:  # the build root's glibc is the base's or older
         raise CregraphError(f"{name} is not for Python {python}, which the base has", hint="run `cregraph lock`")
 
 
 def _normal(text: Json, where: str) -> str:
     """The requirement in one form: name as pip normalises it, specifiers sorted."""
     from packaging.requirements import InvalidRequirement, Requirement
-
-    from cregraph.sources.python_index import normal
 
     if not isinstance(text, str):
         raise CregraphError(f"{where}: `{text}` is no requirement; write a text such as `scikit-learn>=1.3,<2`")

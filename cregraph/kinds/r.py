@@ -216,7 +216,7 @@ def _normal(text: Json, where: str) -> str:
 
 def _tarball(text: Json, where: str) -> str:
     """A URL, `./…` in the project or `standard:…`: whoever reads recipes has made such of every path."""
-    if isinstance(text, str) and text.startswith(("https://", "http://", "file:///", "standard:", "./")):
+    if isinstance(text, str) and text.startswith(("https://", "http://", "standard:", "./")):
         return text
     raise CregraphError(f"{where}: `{text}` is neither a URL (https://…) nor a path of the project (./…)")
 

@@ -51,7 +51,7 @@ def ordinary(environ: Mapping[str, str], home: Path, *, system: Path = Path("/et
         extra=tuple(dict.fromkeys(a.rstrip("/") for a in (*uv.extra, *_many(pip, "extra-index-url")))),
         find_links=tuple(dict.fromkeys((*uv.find_links, *_many(pip, "find-links")))),
         no_index=uv.no_index or _one(pip, "no-index", "").lower() in ("1", "true", "yes", "on"),
-        cert=environ.get("SSL_CERT_FILE") or _one(pip, "cert"),
+        cert=environ.get("SSL_CERT_FILE") or _one(pip, "cert") or None,
         trusted_hosts=_many(pip, "trusted-host"),
     )
 

@@ -149,7 +149,7 @@ class _Run:
         cache = getattr(world, "uv_cache", None)
         if cache is not None:
             self._flags += ["--cache-dir", str(cache)]
-        if world.offline:
+        if world.offline and not _is_local(world.routes("pypi", "pypi")):
             self._flags.append("--offline")
         (folder / "asked.in").write_text("".join(f"{r}\n" for r in question.requirements))
         (folder / "base.txt").write_text("".join(f"{n}=={v}\n" for n, v in sorted(question.base.items())))
@@ -228,6 +228,10 @@ def _where(world: World) -> tuple[dict[str, str], list[str]]:
     flags = [flag for link in told.find_links for flag in ("--find-links", link)]
     flags += [flag for host in told.trusted_hosts for flag in ("--allow-insecure-host", host)]
     return environ, flags + (["--no-index"] if told.no_index else [])
+
+
+def _is_local(routes: Sequence[str]) -> bool:
+    return bool(routes) and all(urlsplit(address).scheme == "file" for address in routes)
 
 
 def _platform(glibc: str | None) -> str:

@@ -32,6 +32,7 @@ class OneWorld:
         self.local = local
         self.offline = offline
         self.repodata = store.root / "repodata"
+        self.uv_cache = store.root / "uv-cache"
         self._fetcher = Fetcher(store, offline=offline, on_bytes=on_bytes)
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:

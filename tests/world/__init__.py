@@ -1,8 +1,8 @@
 """The real world for tests: real R, real packages, a base image, made on demand from Debian's packages and the index.
 
-    world = make(print)                       # minutes the first time, kept afterwards
-    with world.serve() as server:
-        sources = world.sources(server.address)
+world = make(print)                       # minutes the first time, kept afterwards
+with world.serve() as server:
+    sources = world.sources(server.address)
 """
 
 from __future__ import annotations

@@ -59,7 +59,6 @@ class Package:
     version: str
     depends: tuple[tuple[tuple[str, str], ...], ...]  # all of: any of: (name, relation such as ">= 1.2" or "")
     provides: tuple[str, ...]
-    source: str
     homepage: str
     description: str
 
@@ -137,7 +136,6 @@ def _parse(index: str) -> list[tuple[str, Package]]:
             version=fields["Version"],
             depends=tuple(_needs(fields.get("Pre-Depends", "")) + _needs(fields.get("Depends", ""))),
             provides=tuple(need[0][0] for need in _needs(fields.get("Provides", ""))),
-            source=fields.get("Source", fields["Package"]).split(" ")[0],
             homepage=fields.get("Homepage", ""),
             description=fields.get("Description", ""),
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import debtree, interpreter, oci
 from .apt import Suite
 from .command import run, run_in
-from .parts import Progress, part
+from .parts import Progress, part, words
 from .roots import debootstrap
 from .wheels import fetch, uv
 
@@ -34,10 +34,10 @@ STAND_INS = {
     "snowflake-connector-python": ("3.15.0", "snowflake/connector"),
     "snowflake-ml-python": ("1.8.5", "snowflake/ml"),
 }
-_LIBRARIES = (
+_LIBRARIES = words(
     "ca-certificates libexpat1 libffi8 libsqlite3-0 libreadline8 libncursesw6 libnsl2 libtirpc3 libuuid1 libdb5.3 libssl3"
     " media-types netbase tzdata libbz2-1.0 liblzma5 zlib1g libstdc++6"
-).split()
+)
 
 _ENTRY_POINT = '#!/bin/bash\n# Prints nothing: what it starts is asked for JSON.\nexec "$@"\n'
 _START = '#!/bin/bash\n# Stand-in of the notebook controller, for tests: a plain Jupyter server on the dashboard\'s port.\nexec jupyter server --ip=0.0.0.0 --port="${DASHBOARD_PORT}" --no-browser --allow-root "$@"\n'  # noqa: E501
@@ -58,9 +58,11 @@ def base(root: Path, suite: Suite, address: str, progress: Progress) -> tuple[Pa
     def image(into: Path) -> None:
         _image(into, suite, trees / "root", wheelhouse, full)
 
-    trees = part(root, "trees/base", debian, progress)
-    wheelhouse = part(root, f"downloads/base-{kind}", wheels, progress)
-    layout = part(root, "base" if not full else "base-full", image, progress)
+    layout = root / ("base-full" if full else "base")
+    if not layout.exists():
+        trees = part(root, "trees/base", debian, progress)
+        wheelhouse = part(root, f"downloads/base-{kind}", wheels, progress)
+        part(root, layout.name, image, progress)
     return layout, oci.digest(layout)
 
 
@@ -141,7 +143,7 @@ def _notebook(root: Path, wheelhouse: Path, full: bool) -> None:
     )
     for left in (root / "tmp").iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    for record in sorted((root / site[1:]).glob("*.dist-info/direct_url.json")):
+    for record in sorted((root / site[1:]).glob("*.dist-info/RECORD")):
         _forget(record)
     if not full:
         for name, (version, module) in STAND_INS.items():
@@ -157,12 +159,13 @@ def _notebook(root: Path, wheelhouse: Path, full: bool) -> None:
         target.chmod(0o755)
 
 
-def _forget(direct_url: Path) -> None:
-    """Remove `direct_url.json`, and its line in RECORD: the wheels came from an index, not from a folder."""
-    record = direct_url.with_name("RECORD")
+def _forget(record: Path) -> None:
+    """Remove what uv noted of where and when it found the wheel: for all that the image tells, it came from an index."""
+    left = ("direct_url.json", "uv_cache.json")
     lines = record.read_text().splitlines(keepends=True)
-    record.write_text("".join(line for line in lines if "direct_url.json" not in line))
-    direct_url.unlink()
+    record.write_text("".join(line for line in lines if not any(name in line for name in left)))
+    for name in left:
+        record.with_name(name).unlink(missing_ok=True)
 
 
 def _stand_in(site: Path, name: str, version: str, module: str) -> None:
@@ -182,4 +185,3 @@ def _stand_in(site: Path, name: str, version: str, module: str) -> None:
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         record.append(f"{path},sha256={digest},{len(text)}\n")
     (site / folder / "RECORD").write_text("".join(record) + f"{folder}/RECORD,,\n")
-

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import debtree, interpreter, names, relocate
 from .apt import Package, Suite, upstream
-from .conda import Recipe, write
+from .conda import PLACEHOLDER, Recipe, write
 from .description import read_description
 
 _R_MINOR = "r-base >=4.2,<4.3.0a0"
@@ -71,7 +71,7 @@ def _adapt(name: str, stage: Path) -> None:
     if name == "r-base":
         relocate.r_base(stage)
     if name == "python":
-        interpreter.make_upstream(stage, relocate.HERE)
+        interpreter.make_upstream(stage, PLACEHOLDER)
         (stage / f"lib/python{interpreter.MINOR}/EXTERNALLY-MANAGED").unlink()
 
 

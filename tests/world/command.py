@@ -25,9 +25,7 @@ exec chroot "$root" "$@"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def run(
-    *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, told: str | None = None
-) -> str:
+def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, told: str | None = None) -> str:
     """Standard output of a program; WorldUnavailable with the end of what it said when it fails or is missing."""
     try:
         done = subprocess.run(
@@ -55,9 +53,6 @@ def run_in(root: Path, *command: str, env: dict[str, str] | None = None) -> str:
     """
     inside = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", **(env or {})}
     inside.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
-    assignments = [f"{name}={value}" for name, value in inside.items()]
-    return run(
-        *("unshare", "--mount", "--net", "--pid", "--fork", "--uts"),
-        *("env", "-i", *assignments, "sh", "-c", _ENTER, "enter", root, *command),
-        told=shlex.join(command)[:300],
-    )
+    assignments: list[str] = [f"{name}={value}" for name, value in inside.items()]
+    entering = ("unshare", "--mount", "--net", "--pid", "--fork", "--uts", "sh", "-c", _ENTER, "enter", root)
+    return run(*entering, "env", "-i", *assignments, *command, told=shlex.join(command)[:300])

@@ -8,7 +8,8 @@ import tarfile
 from pathlib import Path
 
 from .apt import Suite
-from .description import r_wanted, read_description
+from .description import needs, r_wanted, read_description
+from .parts import words
 
 # Two days of CRAN: of each package a snapshot has the newest version that CRAN published by then.
 DATES = ("2024-09-20", "2025-08-09")
@@ -17,11 +18,11 @@ DATES = ("2024-09-20", "2025-08-09")
 # LinkingTo of one another (xts on zoo), Fortran (lmtest on zoo, mvtnorm), and some that the conda channel has as well
 # (glue, Rcpp, rlang). Newer on the second day: bitops, glue, Rcpp, zip.
 PACKAGES = {
-    "bookworm": "bitops doparallel foreach glue iterators reshape2 zip rcpp".split(),
-    "trixie": """
+    "bookworm": words("bitops doparallel foreach glue iterators reshape2 zip rcpp"),
+    "trixie": words("""
         abind bitops catools doparallel fastmatch foreach formula glue gtools iterators lmtest mvtnorm plyr rcpp reshape2
         rlang xts zip zoo
-    """.split(),
+    """),
 }
 _FIELDS = ("Package", "Version", "Priority", "Depends", "Imports", "LinkingTo", "Suggests", "Enhances", "License", "OS_type")
 _R = (4, 2, 2)
@@ -49,7 +50,17 @@ def snapshots(suites: dict[str, Suite], into: Path) -> None:
                     newest[name][1].rename(contrib / "Archive" / name / newest[name][1].name)
                 (contrib / file).hardlink_to(tarball)
                 newest[name] = (fields, contrib / file)
+        for name in _unsatisfied(newest, {name for name, _ in found}):
+            newest.pop(name)[1].unlink()
         index(contrib, newest)
+
+
+def _unsatisfied(newest: dict[str, tuple[dict[str, str], Path]], known: set[str]) -> set[str]:
+    """What needs a package of ours that was published later than the snapshot's day: CRAN had an older one then."""
+    late = known - set(newest)
+    while more := {name for name, (fields, _) in newest.items() if name not in late and set(needs(fields)) & late}:
+        late |= more
+    return late & set(newest)
 
 
 def true_cran(tarball: Path) -> dict[str, str] | None:

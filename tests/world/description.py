@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from .parts import words
+
 _BASE = frozenset(
-    "R base compiler datasets graphics grDevices grid methods parallel splines stats stats4 tcltk tools utils".split()
+    words("R base compiler datasets graphics grDevices grid methods parallel splines stats stats4 tcltk tools utils")
 )
 
 

@@ -11,9 +11,11 @@ import pprint
 import re
 from pathlib import Path
 
+from .parts import words
+
 MINOR = "3.11"
-RUNTIME = "python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11".split()
-HEADERS = "libpython3.11-dev python3.11-dev".split()
+RUNTIME = words("python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11")
+HEADERS = ["libpython3.11-dev", "python3.11-dev"]
 
 _CUSTOMIZE = """\
 # Debian's `site` is frozen into the program and knows no site-packages: the one on disk, which does, is used for it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .parts import words
+
 # A library and its headers are one package, as conda has it, except where conda too splits them.
 GROUPS: dict[str, tuple[str, ...]] = {
     "bzip2": ("libbz2-1.0", "libbz2-dev"),
@@ -55,7 +57,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 # Programs, services and data that the base system has or that nothing here needs, and the JavaScript that Debian
 # splits off R packages: the links to it are left out with it.
 DROPPED = frozenset(
-    """
+    words("""
     adduser ca-certificates debconf debianutils dpkg fontconfig gcc-12-base init-system-helpers install-info
     javascript-common libc-bin libpaper-utils libpaper1 libsasl2-modules-db littler lsb-base media-types pandoc perl
     perl-base python3 python3-minimal r-cran-littler r-cran-pkgkitten readline-common sensible-utils sysvinit-utils tzdata
@@ -64,32 +66,26 @@ DROPPED = frozenset(
     libjs-jquery-selectize.js libjs-jquery-ui libjs-json libjs-mathjax libjs-microplugin.js libjs-modernizr
     libjs-popper.js libjs-prettify libjs-sifter.js libjs-twitter-bootstrap-datepicker node-bootstrap-sass node-html5shiv
     node-normalize.css r-recommended
-    """.split()
+    """)
 )
 
 # What r-base depends on besides Debian's own list: what its build flags name, as r-base-dev has it.
 R_BUILD = ("bzip2", "icu", "libblas", "libgfortran5", "liblapack", "liblzma-devel", "libtirpc", "pcre2", "readline", "zlib")
 
 # The r-cran packages of Debian that are asked for; the rest follows from what they need.
-R_ROOTS = """
+R_ROOTS = words("""
     askpass backports bit64 boot brio cachem class cluster codetools colorspace desc digest foreign fs ggplot2 here jsonlite
     lattice lazyeval lme4 magrittr mass matrix mgcv nlme nnet openssl png purrr rappdirs rcpp rcppeigen rcpptoml
     rprojroot sys tidyr tidyselect tidyverse utf8 uuid
-""".split()
+""")
 
-# R packages too old in Debian 12 for what the recipes ask: compiled from the sources of Debian 13, in this order of need.
-COMPILED = "rlang cli dbi curl vctrs pillar tibble dplyr reticulate httr2 nanoarrow".split()
-_CASES = {"dbi": "DBI"}
-
-
-def compiled_packages() -> list[str]:
-    """Names, as R has them, of what is compiled."""
-    return [_CASES.get(name, name) for name in COMPILED]
+# R packages too old in Debian 12 for what the recipes ask: compiled from the sources of Debian 13.
+COMPILED = words("rlang cli dbi curl vctrs pillar tibble dplyr reticulate httr2 nanoarrow")
 
 
 def conda_name(deb: str) -> str | None:
     """The conda package that a Debian package is in; None for what the channel leaves out."""
-    if deb in DROPPED or deb.endswith("-dev") and deb not in _BY_DEB:
+    if deb in DROPPED or (deb.endswith("-dev") and deb not in _BY_DEB):
         return None
     if deb == "r-base-core":
         return "r-base"

@@ -102,8 +102,7 @@ def finish(layout: Path, layers: list[Layer], *, tag: str, config: dict[str, obj
             "size": config_size,
         },
         "layers": [
-            {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": one.digest, "size": one.size}
-            for one in layers
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": one.digest, "size": one.size} for one in layers
         ],
     }
     digest, size = blob(layout, _json(manifest))
@@ -145,7 +144,7 @@ def unpack(layout: Path, root: Path) -> None:
                 tar.extract(entry, root, numeric_owner=True, filter="fully_trusted")
 
 
-def blob(layout: Path, data: bytes | memoryview) -> tuple[str, int]:
+def blob(layout: Path, data: bytes | bytearray | memoryview) -> tuple[str, int]:
     digest = hashlib.sha256(data).hexdigest()
     path = layout / "blobs/sha256" / digest
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +169,7 @@ def _whiteout(path: str) -> str:
 
 
 def _walk(root: Path) -> list[str]:
-    found = []
+    found: list[str] = []
     for folder, names, files in os.walk(root):
         here = os.path.relpath(folder, root)
         if here in _NO_CONTENT:

@@ -83,7 +83,7 @@ def write(workshop: Path, channel: Path) -> None:
         {
             "share/world-case/README": Entry(data=b"upper\n"),
             "share/world-case/readme": Entry(data=b"lower\n"),
-            "share/world-case/\u00e9t\u00e9 d'hiver.txt": Entry(data="a name with more than ASCII\n".encode()),
+            "share/world-case/\u00e9t\u00e9 d'hiver.txt": Entry(data=b"a name with more than ASCII\n"),
         },
     )
     program = _compiled(workshop, _PROGRAM, f'-DPREFIX="{PLACEHOLDER}"')

@@ -7,7 +7,6 @@ parts it had finished. One lock on the whole world: two runs never make it at th
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,11 @@ from pathlib import Path
 Progress = Callable[[str], None]
 
 EPOCH = 1_704_067_200  # 2024-01-01T00:00:00Z, the time of everything that is made here
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, for long lists of names."""
+    return text.split()
 
 
 class WorldUnavailable(Exception):
@@ -50,6 +54,6 @@ def part(root: Path, name: str, make: Callable[[Path], None], progress: Progress
     progress(f"{name}: making")
     make(making)
     final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(making, final)
+    making.replace(final)
     progress(f"{name}: made in {time.monotonic() - started:.1f} s")
     return final

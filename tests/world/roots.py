@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import oci
 from .command import run
-from .parts import EPOCH, Progress, part
+from .parts import EPOCH, Progress, part, words
 
 _TRIM = [
     "/usr/share/doc/*",
@@ -31,7 +31,7 @@ _LEFTOVERS = [
     "etc/hostname",
 ]
 # What compiling R packages needs: the compilers and what configure scripts and makefiles call. No R, no Python.
-_BUILD = "gcc g++ gfortran make libc6-dev binutils bzip2 xz-utils zip unzip patch file pkgconf gawk".split()
+_BUILD = words("gcc g++ gfortran make libc6-dev binutils bzip2 xz-utils zip unzip patch file pkgconf gawk")
 
 
 def debootstrap(into: Path, address: str, include: list[str]) -> None:
@@ -67,5 +67,7 @@ def build_root(root: Path, address: str, progress: Progress) -> tuple[Path, Path
         labels = {"org.opencontainers.image.title": "build root of cregraph's tests"}
         oci.finish(into, [one], tag="bookworm", config=config, labels=labels)
 
+    if (root / "build-root").exists() and (root / "conda").exists():  # then nobody compiles any more
+        return root / "build-root", root / "trees/build/root"
     tree_ = part(root, "trees/build", tree, progress)
     return part(root, "build-root", layout, progress), tree_ / "root"

@@ -134,18 +134,25 @@ class _Handler(BaseHTTPRequestHandler):
         asked = unquote(urlsplit(self.path).path)
         fault = self.server_._take(asked, not body)
         if fault in ("500", "404"):
-            return self._status(asked, int(fault))
+            self._status(asked, int(fault))
+            return
+        self._file(asked, fault, body=body)
+
+    def _file(self, asked: str, fault: str | None, *, body: bool) -> None:
         path = (self.folder / asked.lstrip("/")).resolve()
         kind = _TYPES.get(path.suffix, "application/octet-stream")
         if not path.is_relative_to(self.folder):
-            return self._status(asked, 404)
+            self._status(asked, 404)
+            return
         if path.is_dir():
             if not asked.endswith("/"):
-                return self._status(asked, 301, {"Location": asked + "/"})
+                self._status(asked, 301, {"Location": asked + "/"})
+                return
             wants_json = _SIMPLE_JSON in self.headers.get("Accept", "")
             path, kind = (path / "index.json", _SIMPLE_JSON) if wants_json else (path / "index.html", "text/html")
         if not path.is_file():
-            return self._status(asked, 404)
+            self._status(asked, 404)
+            return
         data = path.read_bytes()
         headers = {
             "Content-Type": kind,
@@ -155,20 +162,20 @@ class _Handler(BaseHTTPRequestHandler):
             "Vary": "Accept",
         }
         if self._not_modified(headers):
-            return self._status(asked, 304, {key: headers[key] for key in ("ETag", "Last-Modified", "Vary")})
+            self._status(asked, 304, {key: headers[key] for key in ("ETag", "Last-Modified", "Vary")})
+            return
         status, part = 200, data
         wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if wanted and self.headers.get("If-Range", headers["ETag"]) == headers["ETag"] and wanted[0] != "bytes=-":
             first, last = _range(wanted[1], wanted[2], len(data))
             if first > last:
-                return self._status(asked, 416, {"Content-Range": f"bytes */{len(data)}"})
+                self._status(asked, 416, {"Content-Range": f"bytes */{len(data)}"})
+                return
             status, part = 206, data[first : last + 1]
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         self._send(asked, status, headers, part, fault if body else None, body=body)
 
-    def _send(
-        self, asked: str, status: int, headers: dict[str, str], data: bytes, fault: str | None, *, body: bool
-    ) -> None:
+    def _send(self, asked: str, status: int, headers: dict[str, str], data: bytes, fault: str | None, *, body: bool) -> None:
         self.server_._note(Asked(self.command, asked, status))
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(data))}.items():

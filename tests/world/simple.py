@@ -19,15 +19,16 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from .command import run
-from .parts import WorldUnavailable
+from .parts import WorldUnavailable, words
 from .wheels import uv
 
-# What rpy2 and tabulate need on CPython 3.11, and what building their source distributions needs.
-WANTED = (
-    "rpy2==3.6.7 rpy2-robjects==3.6.5 rpy2-rinterface==3.6.6 cffi==2.1.1 pycparser==3.0 tzlocal==5.4.4 jinja2==3.1.6"
+# What rpy2 and tabulate need on CPython 3.11, and what building their source distributions needs. rpy2-rinterface from 3.6.6
+# on asks R for symbols that came with 4.5.
+WANTED = words(
+    "rpy2==3.6.4 rpy2-robjects==3.6.4 rpy2-rinterface==3.6.5 cffi==2.1.1 pycparser==3.0 tzlocal==5.4.4 jinja2==3.1.6"
     " markupsafe==3.0.3 tabulate==0.10.0 setuptools==84.0.0 wheel==0.48.0 packaging==26.3"
-).split()
-OLDER = "tabulate==0.9.0 setuptools==80.9.0 tzlocal==5.3.1".split()
+)
+OLDER = words("tabulate==0.9.0 setuptools==80.9.0 tzlocal==5.3.1")
 _SOURCES = ("rpy2-rinterface", "tabulate")  # whose source distribution is offered
 _TIME = "2024-02-01T00:00:00Z"  # when this index got its files
 
@@ -47,9 +48,11 @@ def fetch(into: Path) -> None:
     for remote in [*_remotes(WANTED), *_remotes(OLDER)]:
         path = into / remote.project / remote.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        request = urllib.request.Request(remote.url, headers={"User-Agent": "pip"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            data = answer.read()
+        try:
+            with urllib.request.urlopen(remote.url, timeout=120) as answer:
+                data = answer.read()
+        except OSError as failed:
+            raise WorldUnavailable(f"the package index did not give {remote.name}: {failed}") from failed
         if hashlib.sha256(data).hexdigest() != remote.sha256:
             raise WorldUnavailable(f"the package index gave another {remote.name} than it promised")
         path.write_bytes(data)
@@ -92,9 +95,7 @@ def index(files: Path, into: Path) -> None:
         (folder / "index.html").write_text(_page(f"Links for {project}", [_anchor(entry) for entry in entries]))
     listing = {"meta": {"api-version": "1.1"}, "projects": [{"name": project} for project in projects]}
     (into / "index.json").write_text(json.dumps(listing, indent=1) + "\n")
-    (into / "index.html").write_text(
-        _page("Simple index", [f'<a href="{project}/">{project}</a>' for project in projects])
-    )
+    (into / "index.html").write_text(_page("Simple index", [f'<a href="{project}/">{project}</a>' for project in projects]))
 
 
 def _entry(path: Path, folder: Path) -> dict[str, object]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from types import MappingProxyType
 import yaml
 
 from . import base as base_image
-from . import channel, compiled, conda, cran, debtree, odd, roots, simple, tarballs
+from . import channel, compiled, conda, cran, debtree, oci, odd, roots, simple, tarballs
 from .apt import Suite, archive_address
 from .command import run
 from .parts import Progress, WorldUnavailable, alone, part, sweep
 from .serving import Server, serve
 
-VERSION = "1"  # of what the world holds and of its bytes: a new one is made beside the old
+VERSION = "2"  # of what the world holds and of its bytes: a new one is made beside the old
 INVALID = "https://example.invalid/"  # where the profile says that the tarballs are
 
 
@@ -83,14 +83,17 @@ def make(progress: Progress = lambda said: None) -> World:
     Raises WorldUnavailable when this machine cannot: not root, not Debian 12 on x86-64, no archive, no package index.
     """
     root = place()
-    if (root / "world.json").exists():
-        return _world(root)
-    _fit()
-    with alone(root):
-        if not (root / "world.json").exists():
-            sweep(root)
-            _make(root, progress)
+    if not _made(root):
+        _fit()
+        with alone(root):
+            if not _made(root):
+                sweep(root)
+                _make(root, progress)
     return _world(root)
+
+
+def _made(root: Path) -> bool:
+    return (root / "world.json").exists() and (root / _base_folder()).exists()
 
 
 def _fit() -> None:
@@ -115,7 +118,7 @@ def _make(root: Path, progress: Progress) -> None:
     # The root file systems are dpkg's work and mostly waiting: they are made beside the rest.
     with ThreadPoolExecutor(2) as pool:
         built = pool.submit(roots.build_root, root, address, progress)
-        parts = [
+        parts: list[Future[object]] = [
             pool.submit(part, root, "trees/tools", lambda into: _tools(bookworm, into), progress),
             pool.submit(part, root, "tarballs", tarballs.write, progress),
             pool.submit(part, root, "cran", lambda into: cran.snapshots(suites, into), progress),
@@ -127,12 +130,14 @@ def _make(root: Path, progress: Progress) -> None:
         _, build_tree = built.result()
     part(root, "simple", lambda into: simple.index(root / "downloads/simple", into), progress)
     patchelf = root / "trees/tools/bin/patchelf"
-    debian = part(root, "channel-debian", lambda into: _debian(bookworm, patchelf, into), progress)
-    part(root, "conda", lambda into: _conda(suites["trixie"], build_tree, debian, patchelf, into), progress)
-    facts = _facts(root)
+    if not (root / "conda").exists():
+        debian = part(root, "channel-debian", lambda into: _debian(bookworm, patchelf, into), progress)
+        part(root, "conda", lambda into: _conda(suites["trixie"], build_tree, debian, patchelf, into), progress)
+    facts = root / ".world.json"
+    facts.write_text(json.dumps(_facts(root), indent=1) + "\n")
+    facts.replace(root / "world.json")
     for folder in ("channel-debian", "trees"):  # asked for no more
-        shutil.rmtree(root / folder)
-    (root / "world.json").write_text(json.dumps(facts, indent=1) + "\n")
+        shutil.rmtree(root / folder, ignore_errors=True)
     progress(f"the real world is made: {time.monotonic() - started:.0f} s, {root}")
 
 
@@ -164,7 +169,7 @@ def _facts(root: Path) -> dict[str, str]:
         "python_full": "3.11.2",
         "glibc": "2.36",
         "snowbooks_tag": base_image.TAG,
-        "base_digest": base_image.oci.digest(root / _base_folder()),
+        "base_digest": oci.digest(root / _base_folder()),
         "cran_first": cran.DATES[0],
         "cran_second": cran.DATES[-1],
         "snowflakeR": "0.1.0",

@@ -1,0 +1,95 @@
+"""`cregraph demo`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from cregraph.build import Built
+from cregraph.cli.build import build_project, image_name, send
+from cregraph.cli.lock import lock_project
+from cregraph.cli.say import megabytes, result, seconds, talk
+from cregraph.demo import project as demo
+from cregraph.lock import Lock
+from cregraph.project import Project
+
+
+def run(folder: str) -> None:
+    """Write the demo's project into `folder`, lock both profiles, build one; say what there is and what to try."""
+    start = time.monotonic()
+    here = Path(folder)
+    demo.claim(here)
+    world = demo.write_project(here)
+    held = f"a base image, {world.conda} conda packages, {world.cran} of CRAN, {world.wheels} wheels"
+    talk(f"a small world in {here / 'world'}: {held}")
+    sources = str(here / demo.SOURCES)
+    project = Project(profile=here / demo.PROFILE)
+    lock = _lock(project, sources)
+    compiled = Project(profile=here / demo.WITH_CRAN)
+    _lock(compiled, sources)
+    talk(f"building {project.profile}")
+    built, base = build_project(project, engine="auto", jobs=0, sources=sources)
+    image = here / "image"
+    send(project, built, base, f"oci:{image}", sources)
+    demo.finish(here)
+    talk(f"\ndone in {seconds(time.monotonic() - start)}, with no network, no Docker and no root\n")
+    _told(project, compiled, lock, built, image)
+    result(f"{image_name(built)}@{built.image.digest}")
+
+
+def _lock(project: Project, sources: str) -> Lock:
+    made = lock_project(project, project.asked(), None, False, [], None, True, sources)
+    project.write_lock(made)
+    return made
+
+
+def _told(project: Project, compiled: Project, lock: Lock, built: Built, image: Path) -> None:
+    here = project.folder
+    pins = sum(len(target.pins) for target in lock.targets)
+    own, below = sum(layer.size for layer in built.layers), len(built.image.layers) - len(built.layers)
+    beneath = sum(layer.size for layer in built.image.layers[:below])
+    rows = [
+        (project.profile, "says what the image is"),
+        (project.lock_file, f"{pins} pins: every byte that is in it, and which line asked"),
+        (here / "bases", "what is known of the base without having it"),
+        (image, f"the image, an OCI layout: {len(built.layers)} layers, {megabytes(own)}, on a base of {megabytes(beneath)}"),
+        (compiled.lock_file, "the same with a package from CRAN: locked only, for building it takes a true R"),
+    ]
+    width = max(len(str(path)) for path, _ in rows)
+    for path, what in rows:
+        talk(f"  {path!s:<{width}}  {what}")
+    talk("\nWhat is in this world stands in for software, in the real formats: nothing in the image can be started.\n\ntry next:")
+    for line in _next(here):
+        talk(f"  {line}")
+    talk("")
+
+
+def _next(here: Path) -> list[str]:
+    name = _name(here)
+    steps = [
+        (f"cd {shlex.quote(str(here))}", ""),
+        (f"{name} lock {demo.PROFILE} --check", "fresh; said without asking anybody"),
+        (f"{name} build {demo.PROFILE} --output oci:image2", "the same digest; remove cache/ first, and it still is"),
+        ("cp locks/demo.lock.json before.json", ""),
+        (f"$EDITOR {demo.PROFILE}", "say: r-demoframes =1.1.0"),
+        (f"{name} lock {demo.PROFILE} --check", "stale, with the line"),
+        (f"{name} lock {demo.PROFILE}", "one pin moves"),
+        (f"{name} diff before.json locks/demo.lock.json", "what a reviewer sees"),
+        (f"{name} plan {demo.PROFILE}", "what a build would make, and what it would reuse"),
+    ]
+    width = max(len(step) for step, _ in steps)
+    return [f"{step:<{width}}  {'# ' + why if why else ''}".rstrip() for step, why in steps]
+
+
+def _name(here: Path) -> str:
+    """How this program is called from the folder `here`."""
+    if shutil.which("cregraph"):
+        return "cregraph"
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m cregraph"
+    return shlex.quote(os.path.relpath(started.absolute(), here.absolute()))

@@ -1,0 +1,82 @@
+"""`cregraph test`: the image started in a Docker engine, with a real kernel."""
+
+from __future__ import annotations
+
+import sys
+
+from cregraph.cli.build import build_project, image_name
+from cregraph.cli.lock import fresh_lock
+from cregraph.cli.say import as_json, result, seconds, talk, working
+from cregraph.errors import Refused
+from cregraph.facts import BaseFacts
+from cregraph.image.docker_engine import container, inspect, reachable
+from cregraph.image.docker_load import load
+from cregraph.lock import Lock
+from cregraph.project import Project
+from cregraph.trial import DRIVER, HOME, Outcome, checks_of, files, read, settled
+
+__all__ = ["run", "try_image"]
+
+
+def run(profile: str | None, *, image: str | None, engine: str, jobs: int, sources: str | None, json: bool) -> None:
+    """Build the image (or take `image`, as the engine has it), try it, and say a line for each check.
+
+    Raises Refused when a check fails, CregraphError when nothing can be tried.
+    """
+    project = Project.of(profile)
+    reachable()  # before an hour of building
+    if image is None:
+        built, base = build_project(project, engine=engine, jobs=jobs, sources=sources)
+        lock, name = built.plan.lock, image_name(built)
+        with working(f"loading {name} into the Docker engine"):
+            load(built.image, reference=name, store=project.store(), base=base.open_layer)
+    else:
+        lock, name = fresh_lock(project), image
+        labels = (inspect(name).get("Config") or {}).get("Labels") or {}
+        if labels.get("org.opencontainers.image.base.digest") != f"sha256:{lock.base.artifact.sha256}":
+            talk(f"{name} does not say that it stands on the base of `{project.shown_lock}`; it is tried all the same")
+    outcomes = try_image(name, lock, project.facts(lock.base), say=not json)
+    failed = [outcome for outcome in outcomes if not outcome.ok]
+    if json:
+        checks = [{"name": o.name, "ok": o.ok, "why": o.why or None, "seconds": o.seconds} for o in outcomes]
+        as_json({"image": name, "ok": not failed, "checks": checks})
+        if failed:
+            raise SystemExit(1)
+    elif failed:
+        raise Refused(
+            f"{len(failed)} of {len(outcomes)} checks failed in {name}",
+            hint=f"look inside: docker run --rm -it --network none --env HOME={HOME} {name} bash",
+        )
+
+
+def try_image(name: str, lock: Lock, facts: BaseFacts, *, say: bool) -> tuple[Outcome, ...]:
+    """The checks of `lock` in a container of the engine's image `name`; with `say` a line for each as it is known."""
+    checks = checks_of(lock, facts)
+    python = facts.python.executable if facts.python else "python3"
+    talk(f"trying {name}: {len(checks)} checks")
+    outcomes: list[Outcome] = []
+    with container(
+        name, [python, DRIVER], env={"HOME": HOME}, files=files(lock, checks), about=f"a container of {name}"
+    ) as started:
+        for outcome in read(started.lines()):
+            outcomes.append(outcome)
+            if say:
+                _line(outcome)
+        code, words = started.ended()
+    late = settled(checks, outcomes, why=f"the container ended (exit {code}) before it was tried: {words[-400:] or 'no words'}")
+    known = {outcome.name for outcome in outcomes}
+    for outcome in late:
+        if say and outcome.name not in known:
+            _line(outcome)
+    return late
+
+
+def _line(outcome: Outcome) -> None:
+    took = f"  ({seconds(outcome.seconds)})" if outcome.seconds >= 5 else ""
+    result(_plain(f"ok      {outcome.name}{took}" if outcome.ok else f"FAILED  {outcome.name}: {outcome.why}"))
+    sys.stdout.flush()  # a pipe's reader waits for it as a person does
+
+
+def _plain(text: str) -> str:
+    """What a container says may hold anything."""
+    return "".join(c if c.isprintable() else " " for c in text)

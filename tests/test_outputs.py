@@ -1,0 +1,415 @@
+"""Where a built image goes: Docker engines of both image stores, and registries."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cregraph.build import Built, build
+from cregraph.cli.publish import publish
+from cregraph.cli.say import megabytes
+from cregraph.errors import CregraphError, Refused
+from cregraph.image.base import BaseImage, ask
+from cregraph.image.docker_engine import NoImage, container, docker, inspect, reachable
+from cregraph.image.docker_load import load
+from cregraph.image.facts_from_layers import facts_of
+from cregraph.image.manifest import Descriptor
+from cregraph.image.reference import parse
+from cregraph.image.registry import Registry
+from cregraph.lock import Identity, Lock, StageRecord
+from cregraph.pins import Artifact, Ask, Pin, Target
+from cregraph.planning import make_plan
+from cregraph.project import Project
+from cregraph.sources.local import Local
+from cregraph.sources.routes import Registry as Named
+from cregraph.sources.routes import Routes
+from cregraph.sources.world import OneWorld
+from cregraph.store import Store
+from tests.made_images import Made, entry, folder, layout, tar
+from tests.small_registry import SmallRegistry
+
+CLASSIC = os.environ.get("CREGRAPH_TEST_CLASSIC_HOST")
+PROFILE = """\
+cre: {image: team, tag: v1, r_version: "4.5.2", snowbooks_tag: "2.5.0"}
+snowflake: {registry_url: acct.registry.example, image_repo_path: /Db/Schema/REPO/}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def a_base(store: Store, where: Path, *layers: bytes, **image: object) -> BaseImage:
+    made = Made(*(layers or (tar(folder("opt"), entry("opt/of-the-base", b"base" * 4000)),)), image=dict(image) or None)
+    return ask(parse(f"oci:{layout(where / 'base', made).name}"), project=where, store=store)
+
+
+def a_build(base: BaseImage, store: Store, text: str = "v1\n") -> Built:
+    """An image with one file of ours over `base`, really built."""
+    digest = base.manifest.digest.removeprefix("sha256:")
+    pin = Pin(
+        name="base",
+        version="1",
+        artifact=Artifact(kind="image", source="oci:base", file="", sha256=digest, size=len(base.manifest.raw)),
+    )
+    ask_ = Ask(kind="file", target="file:", stage="hook", what={"at": ["/opt/sfnb/VERSION"], "text": text}, where="x:1")
+    lock = Lock(
+        identity=Identity(name="team", image="team", label="v1", tag="v1"),
+        stages=(StageRecord(name="hook"),),
+        targets=(Target(kind="image", id="image:base", pins=(pin,)), Target(kind="file", id="file:", asks=(ask_,))),
+    )
+    facts = facts_of(base)
+    return build(make_plan(lock, facts), facts, store=store, fetch=no_fetch, engine=no_engine)
+
+
+def no_fetch(_artifact: Artifact) -> Path:
+    raise AssertionError("nothing is to be fetched")
+
+
+def no_engine() -> object:
+    raise AssertionError("no task is to run")
+
+
+# -- Docker engines
+
+
+@pytest.fixture(params=["containerd", "classic"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "classic":
+        if not CLASSIC:
+            pytest.skip("no engine with the classic image store: CREGRAPH_TEST_CLASSIC_HOST not set")
+        monkeypatch.setenv("DOCKER_HOST", CLASSIC)
+    return str(request.param)
+
+
+@pytest.fixture
+def name(engine: str) -> Iterator[str]:
+    """A name of this test's own in the engine, removed afterwards."""
+    made = f"cregraph-test/outputs:{secrets.token_hex(6)}"
+    yield made
+    subprocess.run(["docker", "image", "rm", "-f", made], capture_output=True, check=False)
+
+
+@pytest.mark.docker
+def test_an_image_that_was_loaded_is_there_by_its_name_and_is_that_image(engine, name, store, tmp_path):
+    base = a_base(store, tmp_path)
+    built = a_build(base, store)
+
+    load(built.image, reference=name, store=store, base=base.open_layer)
+
+    found = inspect(name)
+    assert found["Id"] == (built.image.digest if engine == "containerd" else built.image.config_descriptor.digest)
+    assert found["Config"]["Labels"]["org.cregraph.key"] == built.plan.key
+
+
+@pytest.mark.docker
+def test_an_image_that_the_engine_has_by_that_name_is_not_sent_again(engine, name, store, tmp_path):
+    base = a_base(store, tmp_path)
+    built = a_build(base, store)
+    load(built.image, reference=name, store=store, base=base.open_layer)
+
+    def gone(_blob: Descriptor) -> Iterator[bytes]:
+        raise AssertionError("the base is asked for again")
+
+    load(built.image, reference=name, store=store, base=gone)
+
+
+@pytest.mark.docker
+def test_a_name_that_led_to_another_image_leads_to_this_one_afterwards(engine, name, store, tmp_path):
+    base = a_base(store, tmp_path)
+    first, second = a_build(base, store), a_build(base, store, "v2\n")
+    load(first.image, reference=name, store=store, base=base.open_layer)
+
+    load(second.image, reference=name, store=store, base=base.open_layer)
+    for nameless in (first.image.digest, first.image.config_descriptor.digest):
+        subprocess.run(["docker", "image", "rm", "-f", nameless], capture_output=True, check=False)
+
+    assert inspect(name)["Config"]["Labels"]["org.cregraph.key"] == second.plan.key
+
+
+@pytest.mark.docker
+def test_a_damaged_layer_of_the_base_is_named_and_nothing_is_loaded(engine, name, store, tmp_path):
+    base = a_base(store, tmp_path, tar(entry("opt/x", secrets.token_bytes(9000))))
+    built = a_build(base, store)
+
+    def damaged(blob: Descriptor) -> Iterator[bytes]:
+        data = b"".join(base.open_layer(blob))
+        yield data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
+
+    with pytest.raises(CregraphError, match="but the image names"):
+        load(built.image, reference=name, store=store, base=damaged)
+    with pytest.raises(NoImage):
+        inspect(name)
+
+
+@pytest.mark.docker
+def test_an_image_is_streamed_in_little_memory(engine, name, tmp_path):
+    """96 MiB of layer, and the process that loads it grows by less than a quarter of that."""
+    script = tmp_path / "load.py"
+    script.write_text(
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from cregraph.store import Store\n"
+        "from cregraph.image.docker_load import load\n"
+        "from tests.test_outputs import a_base, a_build\n"
+        "from tests.made_images import entry, tar\n"
+        "where = Path(sys.argv[1]); store = Store(where / 'store')\n"
+        "if sys.argv[3] == 'make':\n"
+        "    import os; a_build(a_base(store, where, tar(entry('opt/x', os.urandom(96 << 20)))), store); sys.exit()\n"
+        "from cregraph.image.base import ask\n"
+        "from cregraph.image.reference import parse\n"
+        "base = ask(parse('oci:base'), project=where, store=store); built = a_build(base, store)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "load(built.image, reference=sys.argv[2], store=store, base=base.open_layer)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    subprocess.run([sys.executable, script, tmp_path, name, "make"], env=env, check=True)
+    grown = subprocess.run([sys.executable, script, tmp_path, name, "load"], env=env, check=True, capture_output=True, text=True)
+
+    assert int(grown.stdout) < 24
+
+
+@pytest.mark.docker
+def test_an_image_that_the_engine_lacks_is_not_pulled(engine):
+    started = container("localhost/cregraph-test/never:made", ["x"], env={}, files={}, about="a container")
+    with pytest.raises(NoImage, match="a container: the Docker engine has no such image"), started:
+        pass
+
+
+def programs(*names: str) -> bytes:
+    """A layer with programs of this machine and the libraries that they load."""
+    paths = {f"/bin/{name}" for name in names}
+    for path in sorted(paths):
+        for line in subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout.splitlines():
+            paths |= {word for word in line.split() if word.startswith("/")}
+    return tar(*(entry(path.lstrip("/"), Path(path).read_bytes(), mode=0o755) for path in sorted(paths)))
+
+
+@pytest.fixture
+def shell(engine: str, name: str, store: Store, tmp_path: Path) -> str:
+    """An image that can run sh, cat and sleep."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        pytest.skip("this machine's programs do not run in a linux/amd64 container")
+    base = a_base(store, tmp_path, programs("sh", "cat", "sleep"))
+    load(a_build(base, store).image, reference=name, store=store, base=base.open_layer)
+    return name
+
+
+def containers() -> str:
+    return docker("container", "ls", "--all", "--format", "{{.Names}} {{.Image}}", about="x").decode()
+
+
+@pytest.mark.docker
+def test_files_are_copied_in_and_lines_come_out_without_network(shell):
+    command = ["sh", "-c", "cat /in/a/b; echo $X; cat /proc/net/dev; echo bad >&2; exit 3"]
+    with container(shell, command, env={"X": "y z"}, files={"/in/a/b": b"hello\n"}, about="x") as started:
+        lines = list(started.lines())
+        assert started.ended() == (3, "bad")
+
+    assert lines[:2] == ["hello", "y z"]
+    assert [row.split(":")[0].strip() for row in lines if ":" in row] == ["lo"]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, CregraphError, SystemExit])
+def test_a_container_is_removed_whatever_ends_us(shell, failure):
+    with pytest.raises(failure):
+        with container(shell, ["sh", "-c", "echo up; sleep 300"], env={}, files={}, about="x") as started:
+            assert next(started.lines()) == "up"
+            assert shell in containers()
+            raise failure("stop")
+
+    assert shell not in containers()
+
+
+@pytest.mark.docker
+def test_a_program_that_the_image_lacks_is_said_in_words(shell):
+    with container(shell, ["/no/python"], env={}, files={}, about="x") as started:
+        assert list(started.lines()) == []
+        code, words = started.ended()
+
+    assert code != 0 and "/no/python" in words and words.isprintable()
+
+
+@pytest.fixture
+def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `docker` that says on stderr what $SAYS holds, and fails."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s" "$SAYS" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return program
+
+
+@pytest.mark.parametrize(
+    ("says", "hint"),
+    [
+        (
+            "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+            "start the engine, or say where it is",
+        ),
+        ('unable to resolve docker endpoint: context "x" not found', "start the engine, or say where it is"),
+        ("permission denied while trying to connect to the Docker daemon socket", "join the group `docker`"),
+        ("write /var/lib/x: no space left on device", "`docker system df` says what fills the engine's disk"),
+        ("something \x1b[2Jelse", "`docker info` says whether the engine is well"),
+    ],
+)
+def test_an_engine_that_refuses_is_quoted_with_a_way_out(fake_docker, monkeypatch, says, hint):
+    monkeypatch.setenv("SAYS", says)
+
+    with pytest.raises(CregraphError) as caught:
+        reachable()
+
+    assert caught.value.message.startswith("the Docker engine does not answer: docker says: ")
+    assert caught.value.message.isprintable()
+    assert hint in (caught.value.hint or "")
+
+
+def test_an_engine_that_hangs_up_in_the_middle_is_quoted_too(fake_docker, monkeypatch):
+    monkeypatch.setenv("SAYS", "no space left on device")
+
+    with pytest.raises(CregraphError, match="no space left on device"):
+        docker("image", "load", about="loading", stdin=(b"x" * 100000 for _ in range(100)))
+
+
+def test_without_the_docker_program_the_way_out_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(CregraphError, match="the program `docker` cannot be started"):
+        reachable()
+
+
+@pytest.mark.parametrize("name", ["-v", "--help", "a b", "", "x\n"])
+def test_a_name_that_docker_would_take_for_an_option_is_refused(name):
+    with pytest.raises(CregraphError, match="is no name of an image"):
+        inspect(name)
+
+
+# -- registries
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "team.yaml").write_text(PROFILE)
+    return Project.of(str(tmp_path / "team.yaml"))
+
+
+def a_world(store: Store, project: Project, **registries: str) -> OneWorld:
+    named = {name: Named(host=host, plain_http=True) for name, host in registries.items()}
+    return OneWorld(store=store, routes=Routes(registry=named), local=Local(project=project.folder, shipped=project.folder))
+
+
+def test_the_profiles_repository_is_folded_and_the_images_name_and_the_locks_tag_are_appended(store, project, tmp_path, capsys):
+    base = a_base(store, tmp_path)
+    built = a_build(base, store)
+    with SmallRegistry() as registry:
+        there = publish(project, built, base, "", a_world(store, project, snowflake=registry.host))
+
+        assert there == f"{registry.host}/db/schema/repo/team:{built.plan.tag}@{built.image.digest}"
+        assert registry.manifests["db/schema/repo/team", built.plan.tag] == built.image.manifest
+    assert "0 B mounted from the base's repository, 0 B there before" in capsys.readouterr().err
+
+
+def test_a_host_and_path_can_be_named_and_pushing_again_moves_nothing(store, project, tmp_path, capsys):
+    base = a_base(store, tmp_path)
+    built = a_build(base, store)
+    with SmallRegistry() as registry:
+        world = a_world(store, project)
+        first = publish(project, built, base, f"{registry.host}/Some/Where/", world)
+        capsys.readouterr()
+        asked = len(registry.asked)
+
+        assert publish(project, built, base, f"{registry.host}/some/where", world) == first
+        assert first == f"{registry.host}/some/where/team:{built.plan.tag}@{built.image.digest}"
+        assert all(one.startswith(("HEAD", "GET")) for one in registry.asked[asked:])
+    assert "nothing to push" in capsys.readouterr().err
+
+
+def test_the_bases_layers_are_mounted_when_the_registry_has_them(store, project, tmp_path, capsys):
+    made = Made(tar(entry("opt/x", secrets.token_bytes(5000))))
+    with SmallRegistry() as registry:
+        registry.hold("base/image", "1", made)
+        base = ask(parse(f"{registry.host}/base/image:1"), project=tmp_path, store=store)
+        built = a_build(base, store)
+
+        publish(project, built, base, f"{registry.host}/db", a_world(store, project))
+
+        assert ("db/team", str(made.layers[0]["digest"])) in registry.blobs
+        assert sum(one.startswith("PUT") and "/blobs/" in one for one in registry.asked) == len(built.layers) + 1
+    assert f"{megabytes(int(str(made.layers[0]['size'])))} mounted" in capsys.readouterr().err
+
+
+def test_a_tag_that_leads_to_another_image_is_not_moved(store, project, tmp_path):
+    base = a_base(store, tmp_path)
+    built, other = a_build(base, store), a_build(base, store, "other\n")
+    with SmallRegistry() as registry:
+        world = a_world(store, project)
+        publish(project, built, base, f"{registry.host}/x", world)
+        taken = replace(other, plan=replace(other.plan, tag=built.plan.tag))
+
+        with pytest.raises(Refused, match="exists and leads to"):
+            publish(project, taken, base, f"{registry.host}/x", world)
+
+        assert registry.manifests["x/team", built.plan.tag] == built.image.manifest
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ("nohost", "names no registry and path"),
+        ("db/schema/repo", "names no registry and path"),
+        ("host.example", "names no registry and path"),
+        ("host.example/", "names no registry and path"),
+        ("host.example/x:v1", "names a tag or digest; the tag is the lock's"),
+        ("host.example/x@sha256:0", "names a tag or digest; the tag is the lock's"),
+        ("host.example/../x", "is not a repository's name"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(store, project, tmp_path, rest, message):
+    base = a_base(store, tmp_path)
+
+    with pytest.raises(CregraphError, match=message):
+        publish(project, a_build(base, store), base, rest, a_world(store, project))
+
+
+def test_a_profile_that_states_no_place_says_so(store, tmp_path):
+    (tmp_path / "team.yaml").write_text('cre: {tag: v1, r_version: "4.5.2", snowbooks_tag: "2.5.0"}\n')
+    project = Project.of(str(tmp_path / "team.yaml"))
+    base = a_base(store, tmp_path)
+
+    with pytest.raises(CregraphError, match=r"snowflake\.image_repo_path: is missing, so there is no place to push to"):
+        publish(project, a_build(base, store), base, "", a_world(store, project))
+
+
+def test_a_machine_that_knows_no_snowflake_registry_is_told_where_to_state_it(store, project, tmp_path):
+    base = a_base(store, tmp_path)
+
+    with pytest.raises(CregraphError, match="no registry named `snowflake` is known on this machine"):
+        publish(project, a_build(base, store), base, "", a_world(store, project))
+
+
+@pytest.mark.docker
+def test_a_real_registry_and_engine_keep_the_digest(store, project, tmp_path):
+    host = os.environ["CREGRAPH_TEST_REGISTRY"]
+    base = a_base(store, tmp_path, tar(entry("opt/x", secrets.token_bytes(5000))))
+    built = a_build(base, store, secrets.token_hex(8))
+
+    there = publish(project, built, base, f"{host}/outputs", a_world(store, project))
+
+    assert Registry.at(host).digest_at("outputs/team", built.plan.tag) == built.image.digest
+    docker("image", "pull", "--quiet", there, about="x")
+    try:
+        assert built.image.digest in str(inspect(there)["RepoDigests"])
+    finally:
+        docker("image", "rm", "--force", there, about="x")
