@@ -334,7 +334,7 @@ def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None
         elif required:
             scope.problems.append(node.problem(f"kind `{written.kind}` needs this field, and it is not set"))
             good = False
-    return Step(kind=written.kind, stage=recipe.name, fields=fields, where=where, folder="") if good else None
+    return Step(kind=written.kind, stage=recipe.name, fields=fields, where=where) if good else None
 
 
 def _typed(value: Sourced, kind: str, node: Marked, problems: list[Problem]) -> Sourced:

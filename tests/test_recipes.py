@@ -79,7 +79,7 @@ def test_the_seeds_profile_composes_to_the_right_asks() -> None:
             "requirements": ["rpy2 >=3.5,<4", "tabulate", "rpy2>=3.5,<4", "tabulate>=0.9"],
             "build": {
                 "conda": {"prefix": PREFIX, "specs": ["r-base"], "channels": ["conda-forge"]},
-                "env": {"R_HOME": f"{PREFIX}/lib/R"},
+                "env": {"R_HOME": f"{PREFIX}/lib/R", "RPY2_CFFI_MODE": "API"},
             },
         }
     ]

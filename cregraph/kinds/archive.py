@@ -198,15 +198,8 @@ def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[En
         path = f"{at}/{inside(member.name, what)}"
         mode = 0o755 if member.mode & 0o111 else 0o644
         if member.isreg():
-            offset, size = member.offset_data, member.size
-            yield Entry(
-                path=path,
-                mode=mode,
-                uid=uid,
-                gid=gid,
-                size=size,
-                chunks=lambda offset=offset, size=size: _slice(file, offset, size),
-            )
+            chunks = functools.partial(_slice, file, member.offset_data, member.size)
+            yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=member.size, chunks=chunks)
         elif member.issym():
             yield Entry(
                 path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=link_inside(member.name, member.linkname, what)

@@ -21,7 +21,6 @@ from cregraph.facts import BaseFacts
 from cregraph.image.entry import Entry
 from cregraph.pins import Artifact, Ask, Pin, Target
 from cregraph.plan import Placement, Segment
-from cregraph.store import Store
 
 __all__ = ["Given", "Ground", "Input", "Kind", "Provided", "Step", "World"]
 
@@ -40,7 +39,6 @@ class Step:
     stage: str
     fields: Mapping[str, Json]
     where: Mapping[str, str]
-    folder: str = ""
 
     def place_of(self, path: str) -> str:
         """The line that stated the value at `path`, or the nearest enclosing one."""
@@ -57,7 +55,6 @@ class World(Protocol):
     """
 
     offline: bool
-    store: Store
     repodata: Path
     """Where a conda solver may keep the indexes that it fetched."""
     uv_cache: Path

@@ -47,7 +47,7 @@ def ask(step: Step) -> Sequence[Ask]:
     for place in what["at"]:
         absolute(place, step.place_of("at"))
     if given == ["from"]:
-        what["from"] = source_of(fields["from"], step.folder)
+        what["from"] = fields["from"]
     else:
         what[given[0]] = fields[given[0]]
     if fields.get("mode") is not None:
@@ -111,17 +111,6 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
         return
     data = place["text"].encode() if "text" in place else source.path().read_bytes()
     yield from_bytes(path, data, mode=place.get("mode", 0o644), uid=uid, gid=gid)
-
-
-def source_of(path: str, folder: str) -> str:
-    """The source that `path` names in a recipe of `folder`: `./x` lies beside the recipe."""
-    if path.startswith("standard:"):
-        return path
-    text = path.removeprefix("./")
-    if folder.startswith("standard:"):
-        inner = folder.removeprefix("standard:")
-        return "standard:" + (f"{inner}/{text}" if inner else text)
-    return "./" + (f"{folder.removeprefix('./')}/{text}" if folder not in ("", ".") else text)
 
 
 def _mode(what: Mapping[str, Json]) -> dict[str, Json]:

@@ -25,6 +25,8 @@ def install(package: Path, root: Path, prefix: str) -> None:
         assert paths is not None
         placed = {path["_path"]: path for path in json.load(paths)["paths"] if "prefix_placeholder" in path}
     with tarfile.open(fileobj=io.BytesIO(tars["pkg"])) as tar:
+        for name in tar.getnames():  # others install beside us: tarfile's own way of making folders would race
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
         tar.extractall(into, filter="fully_trusted")
     for name, path in placed.items():
         data = (into / name).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def debootstrap(into: Path, address: str, include: list[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    for folder in ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial"):
+        os.chown(into / folder, 0, 0)  # apt's or root's, as it happened
     (into / "etc/apt/sources.list").write_text("")  # no address of this machine goes into an image
 
 
