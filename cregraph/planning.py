@@ -123,6 +123,8 @@ def projection(lock: Lock, env: Mapping[str, str]) -> str:
     """The part of a lock that decides bytes: pins and places, no asks, no sources, no addresses."""
 
     def pin_lines(target: Target) -> list[Json]:
+        if target.kind == "image":  # the same image from a registry or a folder, by a tag or none, is the same base
+            return [{"sha256": p.artifact.sha256} for p in target.pins]
         return [{"name": p.name, "version": p.version, "sha256": p.artifact.sha256, "size": p.artifact.size} for p in target.pins]
 
     targets = {

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.real_project import RealProject
+from tests.world import World
+from tests.world.needed import needed
+
 REQUIRE_DOCKER = os.environ.get("CREGRAPH_REQUIRE_DOCKER") == "1"
 
 
@@ -48,3 +52,21 @@ class Golden:
             path.write_text(text, encoding="utf-8")
         assert path.exists(), f"no golden file {name}; run pytest --update-golden and read the diff"
         assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """The real world; tests that need it skip, saying why, where it cannot be made."""
+    return needed()
+
+
+@pytest.fixture(scope="session")
+def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
+    """A project whose lock and image were made over HTTP. Tests that change it copy it first."""
+    project = RealProject.make(tmp_path_factory.mktemp("real") / "project", world)
+    with world.serve() as server:
+        project.route(server.address)
+        project.ok("lock", "team.yaml")
+        project.ok("build", "team.yaml", "--output", "oci:image")
+    project.route(None)
+    return project

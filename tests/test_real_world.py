@@ -12,25 +12,8 @@ import pytest
 from cregraph import lock as locks
 from tests.real_project import RealProject
 from tests.world import World
-from tests.world.needed import needed
 
 pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return needed()
-
-
-@pytest.fixture(scope="module")
-def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
-    """A project whose lock and image were made over HTTP. Tests that change it copy it first."""
-    project = RealProject.make(tmp_path_factory.mktemp("real") / "project", world)
-    with world.serve() as server:
-        project.route(server.address)
-        project.ok("lock", "team.yaml")
-        project.ok("build", "team.yaml", "--output", "oci:image")
-    return project
 
 
 def copy_of(built: RealProject, folder: Path) -> RealProject:

@@ -160,10 +160,17 @@ def test_no_package_names_the_place_where_it_was_made(r_root: Path, world: World
     assert left.stdout == ""
 
 
-@pytest.mark.world
-def test_the_base_keeps_snowflakes_contract(world: World, tmp_path: Path) -> None:
-    root = tmp_path / "root"
+@pytest.fixture(scope="session")
+def base_root(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("base") / "root"
     unpack(world.base, root)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.mark.world
+def test_the_base_keeps_snowflakes_contract(world: World, base_root: Path) -> None:
+    root = base_root
     manifest = json.loads(_blob(world.base, json.loads((world.base / "index.json").read_text())["manifests"][0]["digest"]))
     config = json.loads(_blob(world.base, manifest["config"]["digest"]))["config"]
 
@@ -180,19 +187,15 @@ def test_the_base_keeps_snowflakes_contract(world: World, tmp_path: Path) -> Non
     assert (root / "var/mail").stat().st_mode & 0o7777 == 0o2775
     assert (root / "root").stat().st_mode & 0o7777 == 0o700
     assert not (root / "etc/world-base-unfinished").exists()
-    shutil.rmtree(root)
 
 
 @pytest.mark.world
-def test_the_bases_python_has_the_site_packages_of_an_upstream_one(world: World, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    unpack(world.base, root)
+def test_the_bases_python_has_the_site_packages_of_an_upstream_one(base_root: Path) -> None:
     code = "import site, sysconfig, pip; print(site.getsitepackages()[0], sysconfig.get_path('purelib'), pip.__file__)"
-    first, second, third = run_in(root, "python3", "-I", "-c", code).split()
+    first, second, third = run_in(base_root, "python3", "-I", "-c", code).split()
 
     assert first == second == "/opt/python/cpython-3.11/lib/python3.11/site-packages"
     assert third.startswith(first)
-    shutil.rmtree(root)
 
 
 @pytest.mark.world

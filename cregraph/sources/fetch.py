@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass, url2pathname
 
 from cregraph.errors import CregraphError
-from cregraph.sources.routes import redacted
+from cregraph.sources.routes import is_web_address, redacted
 from cregraph.store import Store
 
 if TYPE_CHECKING:
@@ -43,6 +43,18 @@ class NotThere(CregraphError):
 
 class _Passing(Exception):
     """A failure that a further try may mend."""
+
+
+class _Differing(CregraphError):
+    """Bytes arrived, and they are not those that are wanted."""
+
+
+class _TooMuch(CregraphError):
+    """More bytes than are wanted."""
+
+
+class _Unreachable(CregraphError):
+    """An address that does not give the file, and will not on a further try."""
 
 
 class Fetcher:
@@ -69,40 +81,45 @@ class Fetcher:
             partial = self._partial(sha256)
 
             def attempt(address: str) -> Path:
-                self._receive(address, partial, limit=size)
-                with partial.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != sha256:
-                    partial.unlink()
-                    raise CregraphError(
-                        f"{what} has sha256:{found}, but the lock pins sha256:{sha256}\n  from {redacted(address)}",
+                begun = partial.exists()
+                try:
+                    self._receive(address, partial, limit=size)
+                    found = f"sha256:{_digest(partial)}"
+                except _TooMuch as error:
+                    found = error.message
+                if found != f"sha256:{sha256}":
+                    partial.unlink(missing_ok=True)
+                    if begun:  # what an earlier try left may be what is wrong
+                        raise _Passing(f"what was kept of {what} does not go on here")
+                    raise _Differing(
+                        f"{what} has {found}, but the lock pins sha256:{sha256} ({size} bytes)\n  from {redacted(address)}",
                         hint="the file changed at its source, or the lock was edited; if you expect new bytes, run "
                         "`cregraph lock --upgrade-package NAME` and look at `cregraph diff`",
                     )
                 return self.store.adopt(partial, sha256)
 
-            return self._first(addresses, attempt, what)
+            return self._first(addresses, attempt, what, kept=True)
 
     def take(self, addresses: Sequence[str], *, what: str, md5: str | None = None, limit: int = 1 << 36) -> tuple[str, int, Path]:
-        """Bytes whose sha256 is not known yet: (sha256, size, path). With `md5` (as CRAN's index has it) that is checked."""
+        """Bytes whose sha256 is not known yet: (sha256, size, path). With `md5` (as CRAN's index has it) that is checked.
+
+        Each try begins anew: what cannot be verified is never put together from parts.
+        """
         with self.store.scratch_folder() as folder:
             partial = folder / "download"
 
             def attempt(address: str) -> tuple[str, int, Path]:
+                partial.unlink(missing_ok=True)
                 self._receive(address, partial, limit=limit)
-                data_size = partial.stat().st_size
-                with partial.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if md5:
-                    with partial.open("rb") as file:
-                        found_md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-                    if found_md5 != md5.lower():
-                        partial.unlink()
-                        raise CregraphError(
-                            f"{what} has md5 {found_md5}, but its index says {md5}\n  from {redacted(address)}",
-                            hint="the mirror is out of step with its index; try again later or name another in sources.yaml",
-                        )
-                return found, data_size, self.store.adopt(partial, found)
+                size = partial.stat().st_size
+                found_md5 = _digest(partial, "md5") if md5 else None
+                if md5 and found_md5 != md5.lower():
+                    raise _Differing(
+                        f"{what} has md5 {found_md5}, but its index says {md5}\n  from {redacted(address)}",
+                        hint="the mirror is out of step with its index; try again later or name another in sources.yaml",
+                    )
+                found = _digest(partial)
+                return found, size, self.store.adopt(partial, found)
 
             return self._first(addresses, attempt, what)
 
@@ -112,15 +129,16 @@ class Fetcher:
             partial = folder / "index"
 
             def attempt(address: str) -> bytes:
+                partial.unlink(missing_ok=True)
                 self._receive(address, partial, limit=limit)
                 return partial.read_bytes()
 
             return self._first(addresses, attempt, what)
 
-    def _first(self, addresses: Sequence[str], attempt: Callable[[str], T], what: str) -> T:
+    def _first(self, addresses: Sequence[str], attempt: Callable[[str], T], what: str, *, kept: bool = False) -> T:
         failures: list[tuple[str, str]] = []
         absent = 0
-        differing: CregraphError | None = None
+        differing: _Differing | None = None
         for address in addresses:
             try:
                 return self._patiently(functools.partial(attempt, address))
@@ -129,19 +147,22 @@ class Fetcher:
                 failures.append((address, error.message))
             except _Passing as error:
                 failures.append((address, str(error)))
-            except CregraphError as error:
-                if not _is_web(address) or "sha256" in error.message or "md5" in error.message:
-                    differing = differing or error
+            except _Differing as error:
+                differing = differing or error
+            except _TooMuch as error:
+                failures.append((address, f"has {error.message}"))
+            except _Unreachable as error:
                 failures.append((address, error.message))
         if differing is not None:
             raise differing
         told = "".join(f"\n  {redacted(address)}: {why}" for address, why in failures)
         if absent == len(failures):
             raise NotThere(f"{what} is not there{told}", hint="check the name, or the address in sources.yaml")
-        raise CregraphError(
-            f"{what} cannot be fetched{told}",
-            hint="check the network and sources.yaml; what arrived is kept, and the next run goes on from there",
-        )
+        if self.offline:
+            hint = "run once without --offline"
+        else:
+            hint = "check the network and sources.yaml" + ("; what arrived is kept, and the next run goes on from there" * kept)
+        raise CregraphError(f"{what} cannot be fetched{told}", hint=hint)
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         for pause in _PAUSES:
@@ -157,30 +178,35 @@ class Fetcher:
         return folder / sha256
 
     def _receive(self, address: str, partial: Path, *, limit: int) -> None:
-        if urlsplit(address).scheme == "file":
-            self._copy(address, partial, limit)
-        elif self.offline:
-            raise CregraphError(f"--offline was asked for, and {redacted(address)} is on the network")
-        else:
-            self._download(address, partial, limit)
+        with self.store.explained():
+            if address.startswith("file:"):
+                self._copy(Path(url2pathname(urlsplit(address).path)), partial, limit)
+            elif not is_web_address(address):
+                raise _Unreachable("is no address")
+            elif self.offline:
+                raise _Unreachable("is on the network, and --offline was asked for")
+            else:
+                self._download(address, partial, limit)
 
-    def _copy(self, address: str, partial: Path, limit: int) -> None:
-        source = Path(url2pathname(urlsplit(address).path))
+    def _copy(self, source: Path, partial: Path, limit: int) -> None:
         try:
-            with source.open("rb") as reader, partial.open("wb") as writer:
-                if source.stat().st_size > limit:
-                    raise CregraphError(f"is {source.stat().st_size} bytes, but {limit} are the most that is expected")
-                while block := reader.read(_BLOCK):
-                    writer.write(block)
-                    self._on_bytes(len(block))
-                writer.flush()
-                os.fsync(writer.fileno())
+            if source.exists() and not source.is_file():
+                raise NotThere("is a folder" if source.is_dir() else "is no regular file")
+            reader = source.open("rb")
         except (FileNotFoundError, NotADirectoryError):
             raise NotThere("no such file") from None
-        except IsADirectoryError:
-            raise NotThere("is a folder") from None
         except OSError as error:
-            raise CregraphError(str(error.strerror or error)) from None
+            raise _Unreachable(str(error.strerror or error)) from None
+        received = 0
+        with reader, partial.open("wb") as writer:
+            while block := reader.read(_BLOCK):
+                received += len(block)
+                if received > limit:
+                    raise _TooMuch(f"more than {limit} bytes")
+                writer.write(block)
+                self._on_bytes(len(block))
+            writer.flush()
+            os.fsync(writer.fileno())
 
     def _download(self, address: str, partial: Path, limit: int) -> None:
         import urllib3
@@ -216,23 +242,23 @@ class Fetcher:
             if status == 429 or status >= 500:
                 raise _Passing(f"HTTP {status}")
             if status in (401, 403, 407):
-                raise CregraphError(f"HTTP {status}: credentials are missing or wrong (they are read from ~/.netrc)")
+                raise _Unreachable(f"HTTP {status}: credentials are missing or wrong (they are read from ~/.netrc)")
             if status not in (200, 206):
-                raise CregraphError(f"HTTP {status}")
+                raise _Unreachable(f"HTTP {status}")
             resumed = status == 206 and _range_start(response.headers.get("Content-Range")) == have
             if status == 206 and not resumed:
                 partial.unlink(missing_ok=True)
                 raise _Passing("the server sent another range than asked for")
-            expected = response.headers.get("Content-Length", "")
-            total = (have if resumed else 0) + int(expected) if expected.isdigit() else None
-            if total is not None and total > limit:
-                raise CregraphError(f"is {total} bytes, but {limit} are the most that is expected")
             received = have if resumed else 0
+            expected = _whole(response.headers.get("Content-Length"))
+            total = None if expected is None else received + expected
+            if total is not None and total > limit:
+                raise _TooMuch(f"{total} bytes")
             with partial.open("ab" if resumed else "wb") as writer:
                 for block in response.stream(_BLOCK, decode_content=False):
                     received += len(block)
                     if received > limit:
-                        raise CregraphError(f"sends more than the {limit} bytes that are expected")
+                        raise _TooMuch(f"more than {limit} bytes")
                     writer.write(block)
                     self._on_bytes(len(block))
                 writer.flush()
@@ -274,7 +300,7 @@ def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
     bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
     user, password = parts.username, parts.password
     if user is None:
-        with contextlib.suppress(OSError, netrc.NetrcParseError):
+        with contextlib.suppress(OSError, ValueError, netrc.NetrcParseError):
             found = netrc.netrc(os.environ.get("NETRC")).authenticators(parts.hostname or "")
             if found:
                 user, password = found[0], found[2]
@@ -285,12 +311,17 @@ def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
 
 
 def _range_start(header: str | None) -> int | None:
-    text = (header or "").removeprefix("bytes ").partition("-")[0]
-    return int(text) if text.isdigit() else None
+    return _whole((header or "").removeprefix("bytes ").partition("-")[0])
 
 
-def _is_web(address: str) -> bool:
-    return urlsplit(address).scheme in ("http", "https")
+def _whole(text: str | None) -> int | None:
+    """A number as servers write it; None for all else."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _digest(path: Path, name: str = "sha256") -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -22,8 +22,12 @@ class Local:
         for prefix, root in self._roots.items():
             if source.startswith(prefix):
                 path = root / source.removeprefix(prefix)
-                if prefix == "standard:" and not path.resolve().is_relative_to(root.resolve()):
-                    raise CregraphError(f"`{source}` leads out of the recipes that ship with cregraph")
+                inside = "\0" not in source and ".." not in path.relative_to(root).parts
+                if not inside or not path.resolve().is_relative_to(root.resolve()):
+                    home = "the project" if prefix == "./" else "the recipes that ship with cregraph"
+                    raise CregraphError(
+                        f"`{source}` leads out of {home}", hint="keep the file in the project, so that all see the same"
+                    )
                 return path
         raise CregraphError(f"`{source}` is no path of the project", hint="write it as ./folder/file, beside the profile")
 
@@ -57,6 +61,8 @@ class Local:
                 from cregraph.formats.r_source import pack_folder
 
                 return pack_folder(path)
+            if path.exists() and not path.is_file():
+                raise CregraphError(f"`{source}` is neither a file nor a folder")
             return path.read_bytes()
         except OSError as error:
             raise CregraphError(

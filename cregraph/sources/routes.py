@@ -11,14 +11,15 @@ An address is http(s)://, file://, or a path that starts with `./` or `/`, besid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from cregraph.errors import CregraphError, nearest
 
-__all__ = ["Registry", "Routes", "join", "read_routes", "redacted"]
+__all__ = ["Registry", "Routes", "is_web_address", "join", "read_routes", "redacted"]
 
 #: Where names lead that sources.yaml does not state.
 CONDA_DEFAULT = "https://conda.anaconda.org/{name}"
@@ -68,8 +69,8 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
 
     try:
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CregraphError(f"`{name}`: not readable as YAML: {_first_line(error)}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise CregraphError(f"`{name}`{_why(error)}") from None
     if data is None:
         return Routes(origin=name)
     if not isinstance(data, dict):
@@ -100,7 +101,9 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         value = {"host": value} if isinstance(value, str) else value
         if not isinstance(value, dict) or not isinstance(value.get("host"), str) or set(value) - {"host", "plain_http"}:
             raise CregraphError(f"`{name}`: registry.{key}: {{host: NAME, plain_http: false}} is wanted")
-        registries[key] = Registry(host=value["host"].lower().rstrip("/"), plain_http=bool(value.get("plain_http", False)))
+        if not isinstance(value.get("plain_http", False), bool):
+            raise CregraphError(f"`{name}`: registry.{key}.plain_http: true or false is wanted")
+        registries[key] = Registry(host=value["host"].lower().rstrip("/"), plain_http=value.get("plain_http", False))
     return Routes(
         origin=name,
         conda={key: tuple(a.rstrip("/") for a in addresses(v, f"conda.{key}")) for key, v in mapping("conda").items()},
@@ -112,10 +115,24 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
 
 
 def redacted(url: str) -> str:
-    """`url` without user, password and query: what may be printed."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, ("…@" if "@" in parts.netloc else "") + host, parts.path, "", ""))
+    """`url` without user, password and query: what may be printed. Takes any text, also one that is no address."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        host = "…@" + host.rpartition("@")[2]
+    return scheme + mark + re.split(r"[?#]", host + slash + path, maxsplit=1)[0]
+
+
+def is_web_address(text: str) -> bool:
+    """Whether `text` is an http(s) address: a host, a port that is one, no white space."""
+    try:
+        parts = urlsplit(text)
+        well = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # .port raises for what is none
+    except ValueError:
+        return False
+    return bool(well) and not re.search(r"[\s\0-\x1f]", text)
 
 
 def join(address: str, *parts: str) -> str:
@@ -127,7 +144,7 @@ def join(address: str, *parts: str) -> str:
 
 
 def _address(text: str, field: str, name: str, folder: Path) -> str:
-    if text.startswith(("http://", "https://", "file:///")):
+    if is_web_address(text) or text.startswith("file:///"):
         return text
     if text.startswith(("./", "../", "/")):
         end = "/" if text.endswith("/") else ""
@@ -137,5 +154,8 @@ def _address(text: str, field: str, name: str, folder: Path) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).replace("\n", " ")[:200]
+def _why(error: Exception) -> str:
+    """Where and why a text is no YAML, without the line itself: an address in it may carry a password."""
+    mark = getattr(error, "problem_mark", None)
+    line = f":{mark.line + 1}" if mark is not None else ""
+    return f"{line}: not readable as YAML: {getattr(error, 'problem', None) or type(error).__name__}"

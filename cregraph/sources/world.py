@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.pins import Artifact
 from cregraph.sources.fetch import Fetcher, NotThere
@@ -99,12 +100,15 @@ class OneWorld:
 
     def _local_object(self, artifact: Artifact) -> Path:
         if self.store.has(artifact.sha256):
-            return self.store.verified(artifact.sha256, artifact.source)
+            try:
+                return self.store.verified(artifact.sha256, artifact.source)
+            except CregraphError:
+                pass  # set aside; read anew below
         data = self.local.read(artifact.source)
-        digest = self.store.add(data)
+        digest = sha256(data)
         if digest != artifact.sha256:
             raise CregraphError(
                 f"`{artifact.source}` has sha256:{digest}, but the lock pins sha256:{artifact.sha256}",
                 hint="the file changed since it was locked: run `cregraph lock` to take it as it is now",
             )
-        return self.store.path_of(digest)
+        return self.store.path_of(self.store.add(data))

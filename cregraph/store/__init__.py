@@ -2,12 +2,14 @@
 
 Everything is written under a temporary name in the store's own file system, flushed and renamed, so a reader sees a
 whole object or none, whatever was killed. Objects are read-only files and are hashed on their first use in a process:
-a byte that changed on disk is found before it is used.
+a byte that changed on disk is found before it is used. What is being written is held by an advisory lock of its writer,
+which the kernel frees with the process: so what a killed one left can be told from what a live one uses (`sweep`).
 
     sha256/ab/<hex>            objects
     <section>/ab/<key>.json    records: what a key turned out to give
     <section>/ab/<key>/        folders (unpacked trees)
     quarantine/                objects whose bytes were found to differ from their name
+    partial/                   downloads that were cut off, to go on with
     locks/, tmp/               advisory locks; what is being written
 """
 
@@ -24,6 +26,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -35,6 +38,11 @@ __all__ = ["ObjectWriter", "Store", "write_file"]
 
 _BLOCK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,180}")
+#: Seconds after which `sweep` may take what nobody holds: longer than it takes to hold a file that was just made.
+_LEFT = 60
+#: Seconds for which a download that was cut off is kept.
+_PARTIAL = 14 * 86400
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO)
 
 
 class ObjectWriter:
@@ -88,10 +96,15 @@ class Store:
                 f"the store does not hold {what or 'an object'} (sha256:{sha256})",
                 hint="run the command again; what is missing is fetched or made anew",
             ) from None
+        except OSError as error:
+            raise CregraphError(
+                f"{what or 'an object'} in the store cannot be read: {path}: {error.strerror or error}",
+                hint="set CREGRAPH_CACHE to a folder of your own, or check the disk",
+            ) from None
         if found != sha256:
             aside = self.root / "quarantine" / f"{sha256}.{found[:12]}"
-            aside.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(OSError):
+                aside.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(aside)
             raise CregraphError(
                 f"{what or 'an object'} in the store has sha256:{found}, but its name says sha256:{sha256}",
@@ -110,29 +123,32 @@ class Store:
     @contextlib.contextmanager
     def writer(self) -> Iterator[ObjectWriter]:
         """Write one object. On an exception nothing is kept."""
-        temporary = self._temporary()
-        try:
-            with self._explained(), temporary.open("xb") as file:
-                out = ObjectWriter(file)
-                yield out
-                file.flush()
-                os.fsync(file.fileno())
-            out.sha256 = out.digest()
-            path = self.path_of(out.sha256)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.chmod(0o444)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self.explained():
+            temporary = self._temporary()
+            try:
+                with temporary.open("xb") as file:
+                    _hold(file)
+                    out = ObjectWriter(file)
+                    yield out
+                    file.flush()
+                    os.fsync(file.fileno())
+                    out.sha256 = out.digest()
+                    path = self.path_of(out.sha256)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    temporary.chmod(0o444)
+                    temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         with self._guard:
             self._checked.add(out.sha256)
 
     def adopt(self, file: Path, sha256: str) -> Path:
         """Move a finished file, whose sha256 the caller has verified, into the store. `file` lies in the store's file system."""
         path = self.path_of(sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file.chmod(0o444)
-        file.replace(path)
+        with self.explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file.chmod(0o444)
+            file.replace(path)
         return path
 
     def record(self, section: str, key: str) -> Json | None:
@@ -140,15 +156,16 @@ class Store:
         path = self._keyed(section, key, ".json")
         try:
             return json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def put_record(self, section: str, key: str, value: Json) -> None:
         """Set the record of `key`."""
         path = self._keyed(section, key, ".json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explained():
-            write_file(path, json.dumps(value, sort_keys=True, separators=(",", ":")).encode(), durable=False)
+        data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        with self.explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, self._temporary(), data, mode=0o644, durable=False)
 
     def drop_record(self, section: str, key: str) -> None:
         """Forget the record of `key`."""
@@ -162,52 +179,74 @@ class Store:
         with self.lock(f"{section}-{key[:64]}"):
             if path.is_dir():
                 return path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._temporary()
-            temporary.mkdir(parents=True, mode=0o755)
-            try:
-                with self._explained():
-                    make(temporary)
+            with self.explained(), self.scratch_folder() as temporary:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                make(temporary)
                 temporary.replace(path)
-            finally:
-                remove_tree(temporary)
         return path
 
     def scratch_file(self) -> IO[bytes]:
         """An unnamed temporary file in the store's file system; gone when closed."""
-        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=self.root / "tmp")
+        with self.explained():
+            return tempfile.TemporaryFile(dir=self._temporary().parent)
 
     @contextlib.contextmanager
     def scratch_folder(self) -> Iterator[Path]:
         """A temporary folder in the store's file system, removed with all that is in it."""
-        folder = self._temporary()
-        folder.mkdir(parents=True, mode=0o755)
+        with self.explained():
+            folder = self._temporary()
+            folder.mkdir(mode=0o755)
+        holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            _hold(holder)
             yield folder
         finally:
             remove_tree(folder)
+            os.close(holder)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the advisory lock `name`; other processes and threads that ask for it wait. The kernel frees it at exit."""
         folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
         if not _NAME.fullmatch(name):
             name = hashlib.sha256(name.encode()).hexdigest()
-        with (folder / name).open("a") as file:
+        with self.explained():
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / name).open("a")
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def sweep(self) -> None:
-        """Remove what killed processes left in tmp/: everything that its writer no longer holds and that is a day old."""
-        import time
+        """Remove what killed processes left in tmp/, and downloads that nobody went on with for two weeks.
 
-        limit = time.time() - 86400
-        for left in (self.root / "tmp").glob("*"):
+        What a live process holds stays, also one that another container or machine runs on the same file system.
+        """
+        for left in _listed(self.root / "tmp"):
+            _remove_left(left, older=_LEFT)
+        limit = time.time() - _PARTIAL
+        for partial in _listed(self.root / "partial"):
             with contextlib.suppress(OSError):
-                if left.stat().st_mtime < limit:
-                    remove_tree(left) if left.is_dir() else left.unlink()
+                if partial.stat().st_mtime < limit:
+                    partial.unlink()
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say what the machine refused: a full disk, a store that cannot be written to. Other errors pass."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise CregraphError(
+                    f"no space left for the store at {self.root}",
+                    hint="free space there, or set CREGRAPH_CACHE to a folder that has room; what was complete is kept",
+                ) from error
+            if error.errno in _REFUSED and Path(str(error.filename)).is_relative_to(self.root):
+                raise CregraphError(
+                    f"the store at {self.root} cannot be written to: {error.strerror}",
+                    hint="set CREGRAPH_CACHE to a folder of your own",
+                ) from error
+            raise
 
     def _temporary(self) -> Path:
         folder = self.root / "tmp"
@@ -219,33 +258,62 @@ class Store:
             raise ValueError(f"not a key of the store: {section}/{key}")
         return self.root / section / key[:2] / (key + suffix)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise CregraphError(
-                    f"no space left for the store at {self.root}",
-                    hint="free space there, or set CREGRAPH_CACHE to a folder that has room; what was complete is kept",
-                ) from error
-            raise
-
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Replace `path` by `data` in one step: temporary name, flushed, renamed. A failure leaves the old file as it was."""
+    """Replace `path` by `data` in one step: temporary name, flushed, renamed. A failure leaves the old file as it was.
+
+    What a killed process left beside `path` while writing it is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    stem = f".{path.name[:80]}."
+    for left in _listed(path.parent):
+        if re.fullmatch(re.escape(stem) + r"[0-9]+\.[0-9a-f]{8}\.tmp", left.name):
+            _remove_left(left, older=1)
+    _replace(path, path.parent / f"{stem}{os.getpid()}.{secrets.token_hex(4)}.tmp", data, mode=mode, durable=durable)
+
+
+def _replace(path: Path, temporary: Path, data: bytes, *, mode: int, durable: bool) -> None:
     try:
         with temporary.open("xb") as file:
+            _hold(file)
             file.write(data)
+            file.flush()
             if durable:
-                file.flush()
                 os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
+            temporary.chmod(mode)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _hold(file: IO[bytes] | int) -> None:
+    """Mark what is being written as in use, until it is closed. A file system without locks has no such marks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _remove_left(left: Path, *, older: float) -> None:
+    """Remove a temporary file or folder that nobody holds and that was not touched for `older` seconds."""
+    try:
+        if time.time() - left.lstat().st_mtime < older:
+            return
+        holder = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(left)
+    except OSError:
+        return  # held, or not ours to remove
+    finally:
+        os.close(holder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -22,7 +22,7 @@ from .command import run
 from .parts import Progress, WorldUnavailable, alone, part, sweep
 from .serving import Server, serve
 
-VERSION = "2"  # of what the world holds and of its bytes: a new one is made beside the old
+VERSION = "3"  # of what the world holds and of its bytes: a new one is made beside the old
 INVALID = "https://example.invalid/"  # where the profile says that the tarballs are
 
 
