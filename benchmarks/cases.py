@@ -26,14 +26,19 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """One row. `floor` is what it is compared with; `http`: also measured over HTTP on loopback; `often`: runs for each run."""
+    """What `run` measures.
+
+    `floors` are what it is compared with; `http`: also over HTTP on loopback; `often`: runs for each run that is asked for;
+    `built`: the image is in the store before it.
+    """
 
     name: str
     about: str
-    floor: str
+    floors: tuple[str, ...]
     run: Callable[[Scene], Done]
     http: bool = False
     often: int = 1
+    built: bool = True
 
 
 def lock_cold(scene: Scene) -> Done:
@@ -77,14 +82,12 @@ def lock_check(scene: Scene) -> Done:
 
 
 def plan(scene: Scene) -> Done:
-    scene.built()
     done = scene.run(("plan", "team.yaml", "--json"))
     _expect(not json.loads(done.out)["layers"]["make"], "the plan is not of a built image")
     return Done(sample=done.sample)
 
 
 def build_nothing(scene: Scene) -> Done:
-    scene.built()
     done = scene.run(_BUILD)
     _expect(json.loads(done.out)[0]["made"]["layers"] == 0, "something was to do")
     return _built(scene, done.sample, done.out, same=True)
@@ -92,7 +95,6 @@ def build_nothing(scene: Scene) -> Done:
 
 def build_cold(scene: Scene) -> Done:
     """An empty store: everything is fetched, compiled, packed."""
-    scene.built()
     with scene.empty_store() as store:
         done = scene.run(_BUILD, store=store)
         return _built(scene, done.sample, done.out, same=True)
@@ -100,7 +102,6 @@ def build_cold(scene: Scene) -> Done:
 
 def build_assembly(scene: Scene) -> Done:
     """Artifacts and results of tasks are in the store; segments and layers are not."""
-    scene.built()
     with scene.unassembled():
         done = scene.run(_BUILD)
         made = json.loads(done.out)[0]["made"]
@@ -110,7 +111,6 @@ def build_assembly(scene: Scene) -> Done:
 
 def build_hook(scene: Scene) -> Done:
     """The hook has another line."""
-    scene.built()
     with scene.restored():
         scene.change_hook()
         scene.project.ok("lock", "team.yaml")
@@ -119,21 +119,26 @@ def build_hook(scene: Scene) -> Done:
 
 
 def build_conda(scene: Scene) -> Done:
-    """A conda package is moved to its next version."""
-    scene.built()
+    """An R package of conda is added."""
+    return _with_conda(scene, "r-cluster", tasks=False)
+
+
+def build_conda_library(scene: Scene) -> Done:
+    """A conda package that is no R package is added: whatever compiles may see it, so whatever compiles is compiled again."""
+    return _with_conda(scene, "world-noarch", tasks=True)
+
+
+def _with_conda(scene: Scene, name: str, *, tasks: bool) -> Done:
     with scene.restored():
-        for version in ("1.0", "1.1"):
-            scene.edit(conda_r=["r-lme4=1.1-31", "r-codetools", f"world-noarch={version}"])
-            scene.project.ok("lock", "team.yaml")
-            if version == "1.0":
-                scene.project.ok("build", "team.yaml")
+        scene.edit(conda_r=["r-lme4=1.1-31", "r-codetools", name])
+        scene.project.ok("lock", "team.yaml")
         done = scene.run(_BUILD)
+        _expect(bool(json.loads(done.out)[0]["made"]["tasks"]) == tasks, "other tasks ran")
         return _built(scene, done.sample, done.out)
 
 
 def build_cran(scene: Scene) -> Done:
     """bitops is moved, which caTools imports: both are compiled."""
-    scene.built()
     with scene.restored():
         scene.edit(cran=["doParallel", "caTools", "xts", "lmtest", "reshape2", "bitops==1.0-7"])
         scene.project.ok("lock", "team.yaml")
@@ -143,20 +148,45 @@ def build_cran(scene: Scene) -> Done:
 
 
 CASES = (
-    Case(name="lock.cold", about="no store, no base facts, no lock", floor="solve", run=lock_cold, http=True),
     Case(
-        name="lock.facts-known", about="no store, no lock; base facts committed", floor="solve", run=lock_facts_known, http=True
+        name="lock.cold",
+        about="no store, no base facts, no lock",
+        floors=("layers", "solve"),
+        run=lock_cold,
+        http=True,
+        built=False,
     ),
-    Case(name="lock.changed", about="a conda package added to a locked profile", floor="solve", run=lock_changed, http=True),
-    Case(name="lock.fresh", about="nothing to do", floor="imports", run=lock_fresh, often=5),
-    Case(name="lock.check", about="`lock --check`, fresh", floor="imports", run=lock_check, often=5),
-    Case(name="plan", about="`plan` of a built image", floor="imports", run=plan, often=5),
-    Case(name="build.nothing", about="the image is there", floor="imports", run=build_nothing, often=5),
-    Case(name="build.hook", about="the hook changed", floor="imports", run=build_hook, often=2),
-    Case(name="build.conda", about="a conda package moved", floor="imports", run=build_conda, often=2),
-    Case(name="build.cran", about="a CRAN package moved, two compile", floor="bytes", run=build_cran),
-    Case(name="build.assembly", about="segments and layers are gone, nothing compiles", floor="bytes", run=build_assembly),
-    Case(name="build.cold", about="no store: all fetched, compiled, packed", floor="bytes", run=build_cold, http=True),
+    Case(
+        name="lock.facts-known",
+        about="no store, no lock; base facts committed",
+        floors=("solve",),
+        run=lock_facts_known,
+        http=True,
+        built=False,
+    ),
+    Case(
+        name="lock.changed",
+        about="a conda package added to a locked profile",
+        floors=("solve",),
+        run=lock_changed,
+        http=True,
+        built=False,
+    ),
+    Case(name="lock.fresh", about="nothing to do", floors=("imports",), run=lock_fresh, often=5, built=False),
+    Case(name="lock.check", about="`lock --check`, fresh", floors=("imports",), run=lock_check, often=5, built=False),
+    Case(name="plan", about="`plan` of a built image", floors=("imports",), run=plan, often=5),
+    Case(name="build.nothing", about="the image is there", floors=("imports",), run=build_nothing, often=5),
+    Case(name="build.hook", about="the hook changed", floors=("imports",), run=build_hook, often=2),
+    Case(name="build.conda", about="an R package of conda added", floors=("imports",), run=build_conda, often=2),
+    Case(
+        name="build.conda-library",
+        about="another conda package added by name: all that compiles is compiled again",
+        floors=("bytes",),
+        run=build_conda_library,
+    ),
+    Case(name="build.cran", about="a CRAN package moved, two compile", floors=("bytes",), run=build_cran),
+    Case(name="build.assembly", about="segments and layers are gone, nothing compiles", floors=("bytes",), run=build_assembly),
+    Case(name="build.cold", about="no store: all fetched, compiled, packed", floors=("bytes",), run=build_cold, http=True),
 )
 
 

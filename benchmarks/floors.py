@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.scene import Scene
 from cregraph import lock as locks
 from cregraph.engines.run import kept
+from cregraph.facts import BaseFacts
 from cregraph.formats import facts_json
 from cregraph.kinds.base import Given
 from cregraph.kinds.conda import virtual_packages
@@ -67,10 +68,20 @@ def content(scene: Scene, address: str | None) -> list[str]:
     return [sys.executable, str(_HERE / "floor_bytes.py"), _kept(scene, "bytes.json", items)]
 
 
-FLOORS: dict[str, Floor] = {"imports": imports, "solve": solve, "bytes": content}
+def layers(scene: Scene, address: str | None) -> list[str]:
+    """Reading, hashing and inflating the layers of base and build root, and hashing what is in them."""
+    items = [
+        ("gzip", str(path))
+        for image in (scene.world.base, scene.world.build_root)
+        for path in sorted((image / "blobs" / "sha256").iterdir())
+    ]
+    return [sys.executable, str(_HERE / "floor_bytes.py"), _kept(scene, "layers.json", items)]
 
 
-def _facts(scene: Scene, lock: locks.Lock) -> facts_json.BaseFacts:
+FLOORS: dict[str, Floor] = {"imports": imports, "solve": solve, "layers": layers, "bytes": content}
+
+
+def _facts(scene: Scene, lock: locks.Lock) -> BaseFacts:
     path = scene.project.folder / "bases" / f"{lock.base.artifact.sha256}.json"
     return facts_json.loads(path.read_text(encoding="utf-8"), name=path.name)
 

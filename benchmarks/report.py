@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.measure import Sample
 
-__all__ = ["Row", "as_json", "machine", "table"]
+__all__ = ["Row", "as_json", "floors", "machine", "table"]
 
 _HEAD = ("case", "over", "runs", "against", "ratio", "of processors", "seconds", "peak MiB", "made")
 
@@ -32,7 +32,7 @@ class Row:
     def ratio(self, what: str) -> float:
         """The median of the ratios of pairs."""
         pairs = zip(self.samples, self.floors, strict=True)
-        return median(getattr(one, what) / max(getattr(other, what), 1e-6) for one, other in pairs)
+        return float(median(getattr(one, what) / max(getattr(other, what), 1e-6) for one, other in pairs))
 
 
 def machine() -> str:
@@ -85,10 +85,9 @@ def floors(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def as_json(rows: Sequence[Row], *, machine: str, content: str) -> dict[str, Any]:
+def as_json(rows: Sequence[Row], *, machine: str) -> dict[str, Any]:
     """Everything that was measured, for a program."""
     return {
         "machine": machine,
-        "bytes": content,
         "rows": [{**asdict(row), "ratio": {what: round(row.ratio(what), 3) for what in ("wall", "cpu", "peak")}} for row in rows],
     }

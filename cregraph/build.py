@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from cregraph.digest import Json, is_sha256
 from cregraph.engines.contract import Engine
 from cregraph.engines.run import TaskEvent, kept, run_tasks
 from cregraph.errors import CregraphError
@@ -69,7 +70,7 @@ class Built:
 def pending(plan: Plan, store: Store) -> Work:
     """What the store lacks of `plan`."""
     missing_layers = tuple(layer for layer in plan.layers if layers_of.read(store, layer.key) is None)
-    if not missing_layers and store.record("images", plan.key) is not None:
+    if not missing_layers and _digest_before(store.record("images", plan.key)) is not None:
         return Work()
     segments = [s for s in plan.segments.values() if segments_of.read(store, s.key) is None]
     by_key = {task.key: task for task in plan.tasks}
@@ -148,15 +149,21 @@ def build(
         env=plan.env,
         labels=plan.labels,
     )
-    before = store.record("images", plan.key)
-    if isinstance(before, dict) and before.get("digest") not in (None, image.digest):
+    before = _digest_before(store.record("images", plan.key))
+    if before not in (None, image.digest):
         raise CregraphError(
-            f"the image of key {plan.key[:12]} was {before['digest']} before and is {image.digest} now; nothing is published",
-            hint="a task gave other bytes than before; `cregraph cache` can be emptied, and please report the task",
+            f"the image of key {plan.key[:12]} was {before} before and is {image.digest} now; nothing is published",
+            hint="a task gave other bytes than before: please report it; with another store ($CREGRAPH_CACHE) all is made anew",
         )
     store.put_record("images", plan.key, {"digest": image.digest})
     on_event(Event(what="made", subject="image", name=image.digest))
     return Built(plan=plan, image=image, layers=built_layers, made=made)
+
+
+def _digest_before(record: Json | None) -> str | None:
+    """The digest that an image had; None for a record that is none."""
+    found = record.get("digest") if isinstance(record, dict) else None
+    return found if isinstance(found, str) and is_sha256(found.removeprefix("sha256:")) else None
 
 
 @contextlib.contextmanager
@@ -164,8 +171,9 @@ def _pool(jobs: int) -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(max_workers=max(2, jobs))
     try:
         yield pool
-    except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException as error:
+        # Ctrl-C waits for no server: the command line ends the process, and what is half-done is swept later.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
         raise
     pool.shutdown(wait=True)
 

@@ -24,6 +24,7 @@ VERSION = 1
 PLATFORM = "linux/amd64"
 _CONFLICT = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
 _LIMIT = 64 << 20
+_UNDO = "undo the edit (`git checkout -- FILE`), or remove the file and run `cregraph lock`: every pin is then chosen anew"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,16 +77,32 @@ class Lock:
 
 
 def sorted_lock(lock: Lock) -> Lock:
-    """`lock` with everything that is a set in its one order."""
+    """`lock` with everything that is a set in its one order, and asks by file and field only.
+
+    A line's number would move with every line above it: two changes that touch nothing of each other would conflict.
+    """
     targets = [
         replace(
             t,
-            asks=tuple(sorted(t.asks, key=lambda a: (json.dumps(a.what, sort_keys=True), a.stage, a.where))),
+            asks=tuple(
+                sorted(
+                    (replace(a, where=_lasting(a.where)) for a in t.asks),
+                    key=lambda a: (json.dumps(a.what, sort_keys=True), a.stage, a.where),
+                )
+            ),
             pins=tuple(sorted(t.pins, key=lambda p: (p.name, p.version))),
         )
         for t in lock.targets
     ]
     return replace(lock, targets=tuple(sorted(targets, key=lambda t: t.id)))
+
+
+def _lasting(where: str) -> str:
+    """`team.yaml:20: extras.conda_r[0]` as `team.yaml: extras.conda_r`."""
+    match = re.fullmatch(r"(.+?):\d+: (.+)", where)
+    if match is None:
+        return where
+    return match.group(1) + ": " + re.sub(r"\[\d+\]", "", match.group(2))
 
 
 def dumps(lock: Lock) -> str:
@@ -142,14 +159,14 @@ def loads(text: str, *, name: str) -> Lock:
     try:
         data = json.loads(text, object_pairs_hook=_no_twins)
     except RecursionError:
-        raise CregraphError(f"`{name}`: nested too deeply to be a lock") from None
+        raise CregraphError(f"`{name}`: nested too deeply to be a lock", hint=_UNDO) from None
     except json.JSONDecodeError as error:
         raise CregraphError(
             f"`{name}`:{error.lineno}:{error.colno}: not readable as JSON: {error.msg}",
-            hint="undo the edit (`git checkout -- FILE`) or run `cregraph lock`",
+            hint=_UNDO,
         ) from None
     except ValueError as error:
-        raise CregraphError(f"`{name}`: {error}") from None
+        raise CregraphError(f"`{name}`: {error}", hint=_UNDO) from None
     reader = _Reader(name)
     top = reader.mapping(data, "")
     version = reader.integer(top, "version", "")
@@ -276,9 +293,7 @@ class _Reader:
         self.name = name
 
     def wrong(self, place: str, why: str) -> CregraphError:
-        return CregraphError(
-            f"`{self.name}`: {place or 'the file'}: {why}", hint="undo the edit (`git checkout -- FILE`) or run `cregraph lock`"
-        )
+        return CregraphError(f"`{self.name}`: {place or 'the file'}: {why}", hint=_UNDO)
 
     def mapping(self, value: Json, place: str) -> Mapping[str, Json]:
         if not isinstance(value, dict):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cregraph.digest import Json, key_of
+from cregraph.digest import Json, canonical, key_of
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 from cregraph.image.split import LayerPlan, Planner, split
@@ -16,6 +16,7 @@ from cregraph.kinds.base import Ground
 from cregraph.lock import Lock, sorted_lock
 from cregraph.pins import Target
 from cregraph.plan import Placement, Segment, Task, segment
+from cregraph.profile import LABEL
 from cregraph.stale import SANDBOX
 
 __all__ = ["EMBEDDED", "Plan", "make_plan", "projection"]
@@ -50,6 +51,8 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
     lock = sorted_lock(lock)
     if facts.digest.removeprefix("sha256:") != lock.base.artifact.sha256:
         raise CregraphError(f"the base facts are of {facts.digest}, but the lock pins sha256:{lock.base.artifact.sha256}")
+    # What is known of the base decides bytes as much as the base does: directories, config, owners.
+    base = key_of({"base": facts.digest, "facts": lock.base.data.get("facts")})
     ranked = sorted(lock.targets, key=lambda t: KINDS.index(t.kind))
     placed: dict[str, Placement] = {}
     for target in ranked:
@@ -76,16 +79,16 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
         stage=lock.stages[-1].name if lock.stages else "",
         name=EMBEDDED,
         group="file:",
-        place={"at": EMBEDDED, "text": projection(lock, env), "uid": 0, "gid": 0},
+        place={"at": EMBEDDED, "text": projection(lock, placed, env), "uid": 0, "gid": 0},
         size=1,
     )
     shown[embedded.key] = embedded
-    planner = Planner(assembly=lock.assembly, base=facts.digest, owners=_owners(shown, facts), base_layers=len(facts.layers))
+    planner = Planner(assembly=lock.assembly, base=base, owners=_owners(shown, facts), base_layers=len(facts.layers))
     layers = split(tuple(shown.values()), planner)
     key = key_of(
         {
             "image": lock.assembly,
-            "base": facts.digest,
+            "base": base,
             "layers": [[layer.name, layer.key] for layer in layers],
             "env": dict(env),
             "labels": dict(labels),
@@ -119,16 +122,26 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
     )
 
 
-def projection(lock: Lock, env: Mapping[str, str]) -> str:
-    """The part of a lock that decides bytes: pins and places, no asks, no sources, no addresses."""
+def projection(lock: Lock, placed: Mapping[str, Placement], env: Mapping[str, str]) -> str:
+    """The part of a lock that decides bytes: pins and places, no asks, no sources, no addresses.
 
-    def pin_lines(target: Target) -> list[Json]:
-        if target.kind == "image":  # the same image from a registry or a folder, by a tag or none, is the same base
+    A file of the project or of a URL has no name but its place in the image.
+    """
+
+    def pins(target: Target) -> list[Json]:
+        if target.kind == "image":  # from a registry or a folder, by a tag or none: the same image is the same base
             return [{"sha256": p.artifact.sha256} for p in target.pins]
         return [{"name": p.name, "version": p.version, "sha256": p.artifact.sha256, "size": p.artifact.size} for p in target.pins]
 
+    def places(target: Target) -> list[Json]:
+        made = [
+            {**s.place, "sha256": s.artifact.sha256, "size": s.artifact.size} if s.artifact else dict(s.place)
+            for s in placed[target.id].segments
+        ]
+        return sorted(made, key=canonical)
+
     targets = {
-        t.id: {"kind": t.kind, "pins": pin_lines(t), "places": [a.what for a in t.asks] if t.kind in ("file", "archive") else []}
+        t.id: {"kind": t.kind, "places": places(t)} if t.kind in ("file", "archive") else {"kind": t.kind, "pins": pins(t)}
         for t in lock.targets
     }
     whole = {"assembly": lock.assembly, "platform": lock.platform, "env": dict(env), "targets": targets}
@@ -160,10 +173,10 @@ def _env(lock: Lock) -> dict[str, str]:
 
 def _labels(lock: Lock) -> dict[str, str]:
     identity = lock.identity
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}", identity.label):
+    if not re.fullmatch(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LABEL - 1}}}", identity.label):
         raise CregraphError(
             f"the version label `{identity.label}` cannot begin a tag",
-            hint="letters, digits, `.`, `_` and `-`, at most 101 of them (cre.version_label or cre.tag)",
+            hint=f"letters, digits, `.`, `_` and `-`, at most {LABEL} of them (cre.version_label or cre.tag)",
         )
     return {
         "org.opencontainers.image.title": identity.image,

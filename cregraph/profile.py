@@ -25,7 +25,7 @@ from cregraph.errors import CregraphError, nearest
 from cregraph.formats.yaml_marks import Marked, Problem, read_marks, refuse, shown
 from cregraph.values import Sourced, read_value
 
-__all__ = ["CORE", "IDENTITY", "STANDARD", "Profile", "Switch", "load_profile"]
+__all__ = ["CORE", "IDENTITY", "LABEL", "STANDARD", "Profile", "Switch", "load_profile"]
 
 #: The stages of an image unless its profile says otherwise, in the order in which ties are broken.
 STANDARD = ("snowbooks", "micromamba", "r", "cran", "tarballs", "adbc", "python", "hook")
@@ -43,12 +43,14 @@ CORE: Mapping[str, tuple[str, str]] = {
 }
 BASE_TYPES = ("CPU", "GPU")
 IDENTITY = ("cre.tag", "cre.version_label")
+#: The characters that a label may have: a tag has 128 (distribution/reference), and the label's ends in `-` and twelve digits.
+LABEL = 128 - 13
 
 _MAX_PARENTS = 20
 _KEYS = ("extends", "with", "without")
-# Docker's grammar (distribution/reference): lower-case path components; a label leaves room for `-` and twelve digits
+# Docker's grammar (distribution/reference): lower-case path components
 _IMAGE = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,114}")
+_LABEL = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{LABEL - 1}}}")
 # an unquoted identifier of Snowflake: the statement takes no quoted one
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")
 _REPOSITORY = re.compile(r"/?[A-Za-z_][A-Za-z0-9_$]*(?:/[A-Za-z_][A-Za-z0-9_$]*){2}/?")
@@ -146,7 +148,7 @@ def _chain(path: str, read: Callable[[str], str]) -> list[Marked]:
             refuse([stated.problem(f"more than {_MAX_PARENTS} profiles that extend each other")])
         top = read_marks(_text(path, read, stated), file=path)
         if top.value is None:
-            raise CregraphError(f"`{path}` states nothing", "see docs/profile.md, or run `cregraph init`")
+            raise CregraphError(f"`{path}` states nothing", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works")
         if not top.is_mapping:
             raise CregraphError(f"`{path}`:{top.line}: a profile is a mapping, and this is {top.what}", "begin with `cre:`")
         files.append(path)
@@ -270,7 +272,7 @@ def _checked(
     def text(value: Sourced | None, otherwise: str) -> str:
         return value.value if value is not None and isinstance(value.value, str) else otherwise
 
-    label = "letters, digits, `_`, `.` and `-`, at most 115 of them, none of `.` and `-` first"
+    label = f"letters, digits, `_`, `.` and `-`, at most {LABEL} of them, none of `.` and `-` first"
     tag = core("cre.tag", _LABEL, label)
     version = core("cre.version_label", _LABEL, label)
     if tag is None and version is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cregraph import lock as locks
 from cregraph.compose import Check, Composition, Found, compose
+from cregraph.digest import sha256
 from cregraph.errors import CregraphError, nearest
 from cregraph.facts import BaseFacts
 from cregraph.kinds import fields_of, kind
@@ -97,7 +98,10 @@ class Project:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise CregraphError(f"`{self.shown_lock}` cannot be read: {error}") from None
+            raise CregraphError(
+                f"`{self.shown_lock}` cannot be read: {_reason(error)}",
+                hint="bring it back (`git checkout -- FILE`), or remove it and run `cregraph lock`, which pins all anew",
+            ) from None
         return locks.loads(text, name=self.shown_lock)
 
     def write_lock(self, lock: Lock) -> bool:
@@ -137,7 +141,7 @@ class Project:
             try:
                 text = found.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise CregraphError(f"`{found}` cannot be read: {getattr(error, 'strerror', None) or error}") from None
+                raise CregraphError(f"`{found}` cannot be read: {_reason(error)}") from None
             if len(text) > _TEXT_LIMIT:
                 raise CregraphError(f"`{found}` is larger than {_TEXT_LIMIT >> 20} MiB")
             routes = read_routes(text, name=found.as_posix(), folder=found.parent)
@@ -146,20 +150,36 @@ class Project:
             routes = replace(routes, registry=registry)
         return routes
 
-    def facts(self, pin: Pin, world: object = None) -> BaseFacts:
-        """The facts of a pinned image, from bases/; with `world` they are made when they are not there."""
+    def facts(self, pin: Pin) -> BaseFacts:
+        """The facts of a pinned image, from bases/. Raises CregraphError when they are not there, or not those of the lock."""
         from cregraph.formats import facts_json
 
-        path = self.folder / "bases" / f"{pin.artifact.sha256}.json"
-        try:
-            return facts_json.loads(path.read_text(encoding="utf-8"), name=path.as_posix())
-        except FileNotFoundError:
+        reason = self.facts_missing(pin)
+        if reason is not None:
             raise CregraphError(
-                f"the facts of the base sha256:{pin.artifact.sha256} are not in `{path.parent.as_posix()}`",
-                hint=f"commit them with the lock, or run `cregraph lock {self.profile}` where the base's registry can be reached",
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CregraphError(f"`{path.as_posix()}` cannot be read: {error}") from None
+                reason,
+                hint="they are committed with the lock: bring them back (`git checkout -- bases`), or run "
+                f"`cregraph lock {self.profile}` where the image can be reached",
+            )
+        path = self._facts_file(pin)
+        return facts_json.loads(path.read_text(encoding="utf-8"), name=path.as_posix())
+
+    def facts_missing(self, pin: Pin) -> str | None:
+        """Why the facts of a pinned image cannot be used, or None: bases/ must hold the very bytes that the lock names."""
+        path = self._facts_file(pin)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return f"`{path.as_posix()}`, the facts of the pinned {pin.name}, is not there"
+        except OSError as error:
+            return f"`{path.as_posix()}` cannot be read: {_reason(error)}"
+        pinned = pin.data.get("facts")
+        if pinned is not None and sha256(data) != pinned:
+            return f"`{path.as_posix()}` has sha256:{sha256(data)}, but the lock pins sha256:{pinned}"
+        return None
+
+    def _facts_file(self, pin: Pin) -> Path:
+        return self.folder / "bases" / f"{pin.artifact.sha256}.json"
 
 
 def asked(project: Project) -> Asked:
@@ -207,6 +227,12 @@ def asked(project: Project) -> Asked:
         stages=stages,
         targets=group(asks),
     )
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (byte {error.start})"
+    return error.strerror or str(error)
 
 
 def _is_shipped(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.facts import BaseFacts
+from cregraph.holes import agrees, holes
 from cregraph.kinds import KINDS, kind
 from cregraph.kinds.base import Given, World
 from cregraph.lock import Identity, Lock, StageRecord, sorted_lock
@@ -56,6 +57,7 @@ def resolve(
     """
     upgrade = upgrade or Upgrade()
     before = {t.id: t for t in old.targets} if old else {}
+    broken = holes(old) if old else {}
     _check_names(upgrade, before)
     done: list[Target] = []
     moved: set[str] = set()
@@ -66,16 +68,16 @@ def resolve(
         if target.id.startswith(f"conda:{SANDBOX}") and not _compiles(done):
             done.append(target)
             continue
-        kept = tuple(p for p in locked.pins if not upgrade.frees(p)) if locked else ()
+        kept = tuple(p for p in locked.pins if not upgrade.frees(p) and agrees(p, target.kind)) if locked else ()
         freed = locked is not None and len(kept) < len(locked.pins)
-        stands = not (_STANDS_ON.get(target.kind, set()) & moved)
+        stands = target.id not in broken and not (_STANDS_ON.get(target.kind, set()) & moved)
         unpinned = target.id.startswith(f"conda:{SANDBOX}") and locked is not None and not locked.pins
         if (
             locked is not None
             and not freed
             and stands
             and not unpinned
-            and target.kind != "file"
+            and target.kind not in ("file", "image")  # they look at files of the project, and ask nobody
             and _fresh(locked, target, world)
         ):
             resolved = replace(target, pins=locked.pins)
@@ -83,7 +85,8 @@ def resolve(
             on_target(target.id)
             early = replace(target, asks=tuple(replace(a, what=_early(a.what, facts)) for a in target.asks))
             # A dated snapshot has nothing newer: what an upgrade frees is looked for in today's.
-            as_of = given.as_of or (given.today if freed and target.kind == "r" else None)
+            upgraded = locked is not None and any(upgrade.frees(p) for p in locked.pins)
+            as_of = given.as_of or (given.today if upgraded and target.kind == "r" else None)
             context = replace(given, facts=facts, build_root=build_root, targets=tuple(done), locked=kept, as_of=as_of)
             pinned = kind(target.kind).pin(early, world, context)
             resolved = replace(target, pins=pinned.pins)
@@ -92,6 +95,7 @@ def resolve(
         done.append(resolved)
         if target.id == "image:base":
             facts = facts_for(resolved.pins[0])
+            broken = holes(old, base=facts.python.distributions if facts.python else ()) if old else {}
         elif target.id == "image:build-root":
             build_root = facts_for(resolved.pins[0])
     if facts is None:
@@ -134,7 +138,7 @@ def _compiles(done: Sequence[Target]) -> bool:
 
 
 def _identities(target: Target) -> set[tuple[str, str, str]]:
-    return {(p.name, p.version, p.artifact.sha256) for p in target.pins}
+    return {(p.name, p.version, p.artifact.sha256 + str(p.data.get("facts", ""))) for p in target.pins}
 
 
 def _check_names(upgrade: Upgrade, before: dict[str, Target]) -> None:

@@ -75,7 +75,8 @@ def reasons(
 
 def same_asks(locked: Target, target: Target) -> bool:
     """Whether everything asked of `target` is what was asked of `locked`, whichever lines say so."""
-    return canonical(dict(locked.options)) == canonical(dict(target.options)) and _bag(locked.asks) == _bag(target.asks)
+    same_options = canonical(dict(locked.options)) == canonical(dict(target.options))
+    return same_options and _bag(locked.asks).keys() == _bag(target.asks).keys()
 
 
 def _stages(lock: Lock, stages: Sequence[StageRecord]) -> list[str]:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "cregraph"
 
 #: What things are: no I/O, no clock, no environment.
 NOUNS = {
-    *("errors", "digest", "pins", "plan", "facts", "lock", "stale", "graph", "diff", "trial"),
+    *("errors", "digest", "pins", "plan", "facts", "lock", "stale", "holes", "graph", "diff", "trial"),
     *("values", "references", "recipe", "profile", "schema", "compose"),
 }
 #: Room -> what its modules may import besides themselves. A name is a module or a room (a folder, all of it).

@@ -35,7 +35,7 @@ def pin(kind: str, name: str, version: str, *, bytes: str = "", asked: tuple[str
 def base(letter: str = "a", tag: str = "2.5.0") -> Target:
     digest = letter * 64
     artifact = Artifact(kind="image", source="registry:snowflake", file=f"runtime/x86/snowbooks:{tag}", sha256=digest, size=9)
-    ask = Ask(kind="image", target="image:base", stage="snowbooks", what={"tag": tag}, where="p.yaml:1: cre.snowbooks_tag")
+    ask = Ask(kind="image", target="image:base", stage="snowbooks", what={"tag": tag}, where="p.yaml: cre.snowbooks_tag")
     return Target(kind="image", id="image:base", asks=(ask,), pins=(Pin(name="base", version=tag, artifact=artifact),))
 
 
@@ -44,7 +44,7 @@ def target(kind: str, id: str, stage: str, asks: dict[str, str], *pins: Pin, **o
     return Target(kind=kind, id=id, options=options, asks=made, pins=pins)  # type: ignore[arg-type]
 
 
-def a_file(text: str, where: str = "hook.yaml:9: at") -> Target:
+def a_file(text: str, where: str = "hook.yaml: at") -> Target:
     ask = Ask(kind="file", target="file:", stage="hook", what={"at": ["/opt/sfnb/CRE_VERSION"], "text": text}, where=where)
     return Target(kind="file", id="file:", asks=(ask,))
 
@@ -82,11 +82,9 @@ def python(*pins: Pin, asks: dict[str, str] | None = None) -> Target:
 
 OLD = a_lock(
     base(),
-    conda(
-        pin("conda", "r-base", "4.5.2"), pin("conda", "r-dplyr", "1.1.4", asked=("r: r-dplyr",)), r_dplyr="r.yaml:20: packages[0]"
-    ),
+    conda(pin("conda", "r-base", "4.5.2"), pin("conda", "r-dplyr", "1.1.4", asked=("r: r-dplyr",)), r_dplyr="r.yaml: packages"),
     target("conda", "conda:/cregraph/python", "python", {}, pin("conda", "python", "3.11.2")),
-    python(pin("python", "tabulate", "0.9.0", asked=("python: tabulate",)), asks={"tabulate": "python.yaml:6: packages[1]"}),
+    python(pin("python", "tabulate", "0.9.0", asked=("python: tabulate",)), asks={"tabulate": "python.yaml: packages"}),
     a_file("v1\n"),
 )
 NEW = a_lock(
@@ -96,8 +94,8 @@ NEW = a_lock(
         pin("conda", "r-dplyr", "1.1.5", asked=("r: r-dplyr",)),
         pin("conda", "r-sf", "1.0_16", asked=("r: r-sf",)),
         pin("conda", "proj", "9.4"),
-        r_dplyr="r.yaml:21: packages[0]",
-        r_sf="geo.yaml:9: extras.conda_r[0]",
+        r_dplyr="r.yaml: packages",
+        r_sf="geo.yaml: extras.conda_r",
     ),
     target("conda", "conda:/cregraph/python", "python", {}, pin("conda", "python", "3.11.3")),
     python(),
@@ -246,8 +244,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 SMALL_OLD = a_lock(base(), a_file("v1\n"))
 SMALL_NEW = a_lock(base(), a_file("v2\n"))
 SMALL_TEXT = """\
-asks     + text "v2\\n" at /opt/sfnb/CRE_VERSION hook.yaml:9: at
-         - text "v1\\n" at /opt/sfnb/CRE_VERSION hook.yaml:9: at
+asks     + text "v2\\n" at /opt/sfnb/CRE_VERSION hook.yaml: at
+         - text "v1\\n" at /opt/sfnb/CRE_VERSION hook.yaml: at
 rebuilds hook (1 of 4)
 """
 

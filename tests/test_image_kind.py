@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 from cregraph.image.reference import DOCKER_HUB
@@ -158,7 +159,8 @@ def test_the_first_repository_that_has_the_tag_is_pinned_and_named(small: SmallR
     assert pin.artifact.source == "registry:snowflake"
     assert pin.artifact.file == f"snowflake/images/{OLD}:2.7.2"
     assert (pin.artifact.sha256, pin.artifact.size) == (made.digest[7:], len(made.manifest))
-    assert pin.data == {"cuda": None, "glibc": "2.36"}
+    assert pin.data == {"cuda": None, "glibc": "2.36", "facts": pin.data["facts"]}
+    assert is_sha256(pin.data["facts"])
     assert pin.asked == (f"snowbooks: snowflake:snowflake/images/{{{CPU},{OLD}}}:2.7.2",)
     assert small.host not in repr(pin)
 
@@ -309,7 +311,7 @@ def test_a_build_root_with_a_newer_glibc_is_refused_with_both_versions(tmp_path:
         "the build root has glibc 2.10, the base has 2.9: what is compiled over a newer one does not start there"
     )
     locked = image.pin(asked, world(tmp_path), given(tmp_path))
-    assert (locked.pins[0].name, locked.pins[0].data) == ("build-root", {"glibc": "2.10"})
+    assert (locked.pins[0].name, locked.pins[0].data["glibc"]) == ("build-root", "2.10")
     with pytest.raises(CregraphError, match=r"the build root has glibc 2\.10, the base has 2\.9"):
         image.pin(asked, world(tmp_path), given(tmp_path, facts=base, locked=locked))
 

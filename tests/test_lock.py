@@ -115,7 +115,8 @@ def test_a_hand_edit_that_breaks_the_lock_is_refused_with_its_place(path: str, v
     with pytest.raises(CregraphError) as caught:
         loads(edited(path, value), name="locks/x.lock.json")
     assert str(caught.value) == f"`locks/x.lock.json`: {message}"
-    assert caught.value.hint == "undo the edit (`git checkout -- FILE`) or run `cregraph lock`"
+    assert caught.value.hint is not None
+    assert "or remove the file and run `cregraph lock`" in caught.value.hint
 
 
 def test_a_package_pinned_twice_is_refused() -> None:

@@ -177,7 +177,11 @@ PROFILES = {
         "write `extras: {field: value}`",
     ),
     "a profile that is no mapping": ("- a\n", "`p.yaml`:1: a profile is a mapping, and this is a list", "begin with `cre:`"),
-    "an empty profile": ("# nothing\n", "`p.yaml` states nothing", "see docs/profile.md, or run `cregraph init`"),
+    "an empty profile": (
+        "# nothing\n",
+        "`p.yaml` states nothing",
+        "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works",
+    ),
     "an unknown stage in with": (
         MINIMAL + "with: [micromanba]\n",
         "`p.yaml`:2: with[0]: no recipe is called `micromanba`",

@@ -197,7 +197,11 @@ def magic(code):
     return f"\\ncregraph-answer:{HAVE[name[1]]}\\n"
 if os.environ.get("FAKE_BANNER"): say("stream", None, text=os.environ["FAKE_BANNER"] + "\\n")
 space = {}
+deaf = os.environ.get("FAKE_DEAF")
 for row in sys.stdin:
+    if deaf and "pass" not in row and len(os.listdir(deaf)) < int(os.environ["FAKE_TIMES"]):
+        open(os.path.join(deaf, str(os.getpid())), "w").close()
+        continue
     number, code = json.loads(row)
     out = io.StringIO()
     try:
@@ -239,7 +243,8 @@ class Image:
         folder = self.root / "trial"
         folder.mkdir(exist_ok=True)
         (folder / "renv").mkdir(exist_ok=True)
-        (folder / "driver.py").write_bytes(files(a_lock(), ())[DRIVER])
+        text = files(a_lock(), ())[DRIVER].replace(b"TAKEN_SECONDS = 20.0", b"TAKEN_SECONDS = 0.5")
+        (folder / "driver.py").write_bytes(text)
         asked = [{"name": c.name, "do": c.do, "data": dict(c.data)} for c in checks]
         (folder / "checks.json").write_text(json.dumps({"checks": asked, "renv": str(folder / "renv"), "r": self.program}))
         done = subprocess.run(
@@ -303,6 +308,16 @@ def test_a_package_that_kills_the_kernel_fails_alone(image):
         (False, "the kernel died: *** caught segfault ***"),
         OK,
     ]
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(2, OK), (9, (False, "the kernel lives, and does not begin what it is asked"))])
+def test_a_kernel_that_never_hears_of_a_cell_is_replaced_and_the_whole_check_repeated(image, times, outcome):
+    deaf = image.root / "deaf"
+    deaf.mkdir()
+    image.env |= {"FAKE_DEAF": str(deaf), "FAKE_TIMES": str(times)}
+
+    assert image.run(check("recipe", kind="python", code=["x = 1", "assert x == 1"])) == [outcome]
+    assert len(list(deaf.iterdir())) == min(times, 3)
 
 
 def test_without_r_every_check_of_r_fails_in_words(image):

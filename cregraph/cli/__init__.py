@@ -7,25 +7,33 @@ stdout carries the result, stderr the talk. Exit 0: done, yes, the same. 1: the 
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 __all__ = ["main"]
+
+_GRACE = 3.0  # seconds for what runs to end in order after Ctrl-C
 
 
 def main() -> None:
     """Run the command line and exit."""
+    import signal
+
     from cregraph.errors import CregraphError
 
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell runs us with Ctrl-C ignored
+        signal.signal(signal.SIGINT, _on_interrupt)
     try:
         from cregraph.cli.app import app
 
         code = app(standalone_mode=False)
+        if code == 130:  # what some versions of typer make of Ctrl-C
+            _interrupted()
         sys.exit(code if isinstance(code, int) else 0)
     except CregraphError as error:
         _error(error.message, error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _error("interrupted", "nothing is half-written; the same command goes on where it stopped")
-        sys.exit(130)
+        _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
@@ -39,21 +47,62 @@ def _error(message: str, hint: str | None = None) -> None:
         print(f"hint: {hint}", file=sys.stderr)
 
 
+def _on_interrupt(_number: int, _frame: object) -> None:
+    """Ctrl-C: an orderly end, but soon. A second one ends now."""
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, lambda *_: _interrupted())
+    timer = threading.Timer(_GRACE, _interrupted)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def _interrupted() -> NoReturn:
+    """End now. A thread that waits for a server is not waited for: what it holds is under a temporary name, as after a kill."""
+    import os
+
+    _error("interrupted", "nothing is half-written; the same command goes on where it stopped")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)
+
+
 def _otherwise(error: Exception) -> int:
     import typer
 
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if isinstance(error, typer.Abort):
-        _error("interrupted")
-        return 130
+        _interrupted()
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())  # type: ignore[attr-defined]
+        return 2
+    if isinstance(error, OSError) and error.errno in _machine() and error.filename:
+        _error(f"`{error.filename}`: {error.strerror}", "give it room and rights, or name another place")
         return 2
     if isinstance(error, _usage_errors(typer.BadParameter)):
         _error(error.format_message(), _usage(error))  # type: ignore[attr-defined]
         return 2
     return _fault(error)
+
+
+def _machine() -> set[int]:
+    """What a machine refuses, to whatever program."""
+    import errno
+
+    return {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENAMETOOLONG,
+    }
 
 
 def _usage_errors(bad: type[Exception]) -> type[Exception]:

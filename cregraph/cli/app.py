@@ -15,8 +15,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Profiles = Annotated[list[str] | None, typer.Argument(metavar="[PROFILE]...", help="Profiles; cregraph.yaml when none is named.")]
-Profile = Annotated[str | None, typer.Argument(metavar="[PROFILE]", help="The profile; cregraph.yaml when none is named.")]
+Profiles = Annotated[list[str] | None, typer.Argument(metavar="PROFILE", help="Profiles; cregraph.yaml when none is named.")]
+Profile = Annotated[str | None, typer.Argument(metavar="PROFILE", help="The profile; cregraph.yaml when none is named.")]
 All = Annotated[bool, typer.Option("--all", help="Every profile beside a locks/ folder here that has a lock.")]
 Sources = Annotated[str | None, typer.Option("--sources", metavar="FILE", help="Where sources lead on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout.")]
@@ -142,7 +142,7 @@ def diff(
 
 @app.command()
 def demo(
-    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="A folder that is new or empty.")] = "demo",
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = "demo",
 ) -> None:
     """A small project with its own little world: locked and built here, with no network, no Docker and no root."""
     from cregraph.cli import demo as command

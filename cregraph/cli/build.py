@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from cregraph.build import Built, build
+from cregraph.build import Built, build, pending
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.progress import Display
-from cregraph.cli.say import as_json, megabytes, projects, result, seconds, talk
-from cregraph.engines.choice import choose
+from cregraph.cli.say import as_json, counted, megabytes, projects, result, seconds, talk
+from cregraph.engines import choice
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 from cregraph.image.base import BaseImage, find
@@ -33,6 +34,7 @@ def run(
     json: bool,
 ) -> None:
     """Build each profile's lock and send the image where `outputs` say."""
+    choice.check(engine)
     for output in outputs:
         _check_output(output)
     answers = []
@@ -65,26 +67,33 @@ def build_project(
     facts: BaseFacts = project.facts(lock.base)
     plan = make_plan(lock, facts)
     store = project.store()
-    world = _world(project, store, sources)
+    store.sweep()
+    work = pending(plan, store)
+    display = Display(plan.tag, work, layers=len(plan.layers))
+    world = _world(project, store, sources, on_bytes=display.received)
     base = find(lock.base.artifact, routes=world.routes, project=project.folder, store=store)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
     jobs = jobs or os.cpu_count() or 1
-    with Display(plan.tag) as display:
+    with display:
         built = build(
             plan,
             facts,
             store=store,
             fetch=world.fetch,
-            engine=lambda: choose(engine, store=store, root=root),
+            engine=lambda: choice.choose(engine, store=store, root=root),
             jobs=jobs,
             keep_going=keep_going,
             on_event=display,
         )
     own = sum(layer.size for layer in built.layers)
     made = built.made
+    fetched = counted(made["artifacts"], "file") + " fetched"
+    if work.artifacts:
+        fetched += f", {megabytes(sum(artifact.size for artifact in work.artifacts))}"
     talk(
-        f"{len(built.layers)} layers, {megabytes(own)} over the base: {made['layers']} made; "
-        f"{made['tasks']} tasks run, {made['artifacts']} files fetched; {seconds(time.monotonic() - start)}"
+        f"{counted(len(built.layers), 'layer')}, {megabytes(own)} over the base: "
+        f"{made['layers']} made, {len(built.layers) - made['layers']} reused; "
+        f"tasks: {made['tasks']} run, {len(plan.tasks) - made['tasks']} reused; {fetched}; {seconds(time.monotonic() - start)}"
     )
     return built, base
 
@@ -116,9 +125,10 @@ def send(project: Project, built: Built, base: BaseImage, output: str, sources: 
     return publish(project, built, base, rest, _world(project, store, sources))
 
 
-def _world(project: Project, store: Store, sources: str | None) -> OneWorld:
+def _world(project: Project, store: Store, sources: str | None, *, on_bytes: Callable[[int], None] | None = None) -> OneWorld:
     registry_url = project.asked().composition.profile.registry_url
-    return OneWorld(store=store, routes=project.routes(sources, registry_url=registry_url), local=project.local())
+    routes = project.routes(sources, registry_url=registry_url)
+    return OneWorld(store=store, routes=routes, local=project.local(), on_bytes=on_bytes)
 
 
 def _check_output(output: str) -> None:

@@ -42,7 +42,7 @@ def run(folder: str) -> None:
 
 
 def _lock(project: Project, sources: str) -> Lock:
-    made = lock_project(project, project.asked(), None, False, [], None, True, sources)
+    made = lock_project(project, project.asked(), offline=True, sources=sources)
     project.write_lock(made)
     return made
 

@@ -35,7 +35,7 @@ def run(old: str, new: str, *, profile: str | None, format: str) -> None:
     if format not in ("text", "json"):
         raise CregraphError(f"`--format {format}` is none", hint="write text or json")
     places = [_file(old), _file(new)]
-    folder = next((_project(place) for place in places if place), Path(profile).parent if profile else Path())
+    folder = next((_project(place) for place in places if place), Path(profile).parent if profile else _here())
     sides: list[_Side] = [
         _Files(folder=_project(place), file=place) if place else _Revision.of(text, folder)
         for text, place in zip((old, new), places, strict=True)
@@ -141,6 +141,17 @@ def _file(text: str) -> Path | None:
     return path
 
 
+def _here() -> Path:
+    """The project that the current folder lies in: the nearest folder with locks/, up to the repository's; else this one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "locks").is_dir():
+            return folder
+        if (folder / ".git").exists():
+            break
+    return Path()
+
+
 def _project(lock: Path) -> Path:
     """The folder of the project that a lock file belongs to, where locks/ and bases/ lie."""
     return lock.parent.parent if lock.parent.name == "locks" else lock.parent
@@ -159,7 +170,9 @@ def _pairs(sides: list[_Side], places: list[Path | None], profile: str | None) -
         return [(path, path)]
     found = sorted(first.locks() | second.locks())
     if not found:
-        raise CregraphError(f"there is no lock in `locks/`, at {first.text} or {second.text}", hint="name lock files instead")
+        raise CregraphError(
+            f"there is no lock in `locks/`, at {first.text} or {second.text}", hint="run it beside `locks/`, or name lock files"
+        )
     return [(path, path) for path in found]
 
 

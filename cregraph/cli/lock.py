@@ -7,6 +7,7 @@ import re
 
 from cregraph.cli.say import as_json, projects, result, talk, working
 from cregraph.errors import CregraphError, Refused
+from cregraph.holes import holes
 from cregraph.kinds import image
 from cregraph.kinds.base import Given
 from cregraph.lock import Lock
@@ -29,11 +30,15 @@ def run(
     json: bool,
 ) -> None:
     """Lock each profile, or with `check` say whether its lock is fresh."""
+    if check and (upgrade or packages or as_of is not None):
+        moving = "--upgrade" if upgrade else "--upgrade-package" if packages else "--as-of"
+        raise CregraphError(f"`--check` only looks, and `{moving}` moves pins", hint="leave one of them out")
     if as_of is not None:
         _day(as_of)
     answers = []
     stale: list[str] = []
-    for project in projects(named, every=every):
+    chosen = projects(named, every=every)
+    for project in chosen:
         asked = project.asked()
         old = project.read_lock()
         why = _reasons(project, asked, old)
@@ -47,10 +52,19 @@ def run(
                 result(f"{project.shown_lock} is fresh")
             continue
         if old is not None and not why and not upgrade and not packages:
-            talk(f"{project.shown_lock} is fresh: nothing to do")
+            left = "nothing to do" if as_of is None else "--as-of moves nothing by itself; add --upgrade"
+            talk(f"{project.shown_lock} is fresh: {left}")
             answers.append({"lock": project.shown_lock, "changed": False})
         else:
-            made = lock_project(project, asked, old, upgrade, packages, as_of, offline, sources)
+            made = lock_project(
+                project,
+                asked,
+                old=old,
+                upgrade=Upgrade(all=upgrade, packages=frozenset(name.lower() for name in packages)),
+                as_of=as_of,
+                offline=offline,
+                sources=sources,
+            )
             changed = project.write_lock(made)
             _told(old, made)
             answers.append({"lock": project.shown_lock, "changed": changed})
@@ -61,23 +75,25 @@ def run(
         if check and not all(answer["fresh"] for answer in answers):
             raise SystemExit(1)
     elif stale:
-        names = " ".join(p.profile.as_posix() for p in projects(named, every=every))
+        names = " ".join(project.profile.as_posix() for project in chosen)
         raise Refused("\n".join(stale), hint=f"run `cregraph lock {names}`, then look at `cregraph diff`")
 
 
 def lock_project(
     project: Project,
     asked: Asked,
-    old: Lock | None,
-    upgrade: bool,
-    packages: list[str],
-    as_of: str | None,
-    offline: bool,
-    sources: str | None,
+    *,
+    old: Lock | None = None,
+    upgrade: Upgrade | None = None,
+    as_of: str | None = None,
+    offline: bool = False,
+    sources: str | None = None,
 ) -> Lock:
     """Resolve one profile."""
     routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
-    world = OneWorld(store=project.store(), routes=routes, local=project.local(), offline=offline)
+    store = project.store()
+    store.sweep()
+    world = OneWorld(store=store, routes=routes, local=project.local(), offline=offline)
     given = Given(
         project=project.folder,
         shipped=shipped_recipes(),
@@ -93,7 +109,7 @@ def lock_project(
             given=given,
             facts_for=lambda pin: image.facts_for(pin, world, project.folder),
             old=old,
-            upgrade=Upgrade(all=upgrade, packages=frozenset(name.lower() for name in packages)),
+            upgrade=upgrade,
         )
 
 
@@ -116,7 +132,11 @@ def _reasons(project: Project, asked: Asked, old: Lock | None) -> list[str]:
     if old is None:
         return [f"`{project.shown_lock}` is not there"]
     local = project.local()
-    return reasons(old, identity=asked.identity, stages=asked.stages, targets=asked.targets, read=local.read, files=local.files)
+    found = reasons(old, identity=asked.identity, stages=asked.stages, targets=asked.targets, read=local.read, files=local.files)
+    lost = [why for pin in (old.base, old.build_root) if (why := project.facts_missing(pin))]
+    python = None if lost else project.facts(old.base).python
+    gaps = holes(old, base=None if lost else python.distributions if python else ())
+    return list(dict.fromkeys([*found, *lost, *(why for listed in gaps.values() for why in listed)]))
 
 
 def _told(old: Lock | None, new: Lock) -> None:

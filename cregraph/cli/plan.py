@@ -33,7 +33,8 @@ def run(profile: str | None, *, json: bool) -> None:
     result(f"  layers    {len(work.layers)} to make of {len(plan.layers)}")
     result(f"  segments  {len(work.segments)} to make of {len(plan.segments) + len(plan.hidden)}")
     result(f"  tasks     {len(work.tasks)} to run of {len(plan.tasks)}" + _names([t.name for t in work.tasks]))
-    result(f"  fetch     {len(work.artifacts)} files, {megabytes(size)}")
+    files = len(work.artifacts)
+    result(f"  fetch     {files} {'file' if files == 1 else 'files'}, {megabytes(size)}")
 
 
 def _names(names: list[str]) -> str:

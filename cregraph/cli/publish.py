@@ -59,7 +59,7 @@ def place_of(rest: str, *, path: str, image: str, tag: str, world: OneWorld, pro
                 f"`--output registry:{rest}` names a tag or digest; the tag is the lock's, {tag}",
                 hint=f"write registry:{host}/{path.partition('@')[0].partition(':')[0]}",
             )
-        named = next((r for r in world.route.registry.values() if r.host == host.lower()), None)
+        named = next((r for r in world.table.registry.values() if r.host == host.lower()), None)
         registry = Registry.at(host.lower(), plain_http=True if named and named.plain_http else None)
     else:
         if not path:

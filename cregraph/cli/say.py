@@ -12,7 +12,7 @@ from typing import Any
 from cregraph.errors import CregraphError
 from cregraph.project import Project
 
-__all__ = ["as_json", "megabytes", "projects", "result", "seconds", "talk", "working"]
+__all__ = ["as_json", "counted", "megabytes", "projects", "result", "seconds", "talk", "working"]
 
 
 def result(text: str) -> None:
@@ -49,10 +49,24 @@ def projects(named: list[str], *, every: bool) -> list[Project]:
         return [Project.of(name) for name in named or [None]]  # type: ignore[list-item]
     if named:
         raise CregraphError("either profiles or `--all`, not both")
-    found = sorted(p.name.removesuffix(".lock.json") for p in Path("locks").glob("*.lock.json"))
+    found: list[Project] = []
+    for lock in sorted(Path("locks").glob("*.lock.json")):
+        name = lock.name.removesuffix(".lock.json")
+        profile = next((file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()), None)
+        if profile is None:
+            talk(f"`{lock}` is left out: there is no profile `{name}.yaml` or `{name}.yml`")
+        else:
+            found.append(Project.of(profile))
     if not found:
-        raise CregraphError("`--all`: there is no lock in `locks/`", hint="name a profile: cregraph lock my_team.yaml")
-    return [Project.of(f"{name}.yaml") for name in found]
+        raise CregraphError(
+            "`--all`: there is no lock of a profile in `locks/`", hint="name a profile: cregraph lock my_team.yaml"
+        )
+    return found
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def megabytes(size: int) -> str:

@@ -7,6 +7,7 @@ import sys
 from cregraph.cli.build import build_project, image_name
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, result, seconds, talk, working
+from cregraph.engines import choice
 from cregraph.errors import Refused
 from cregraph.facts import BaseFacts
 from cregraph.image.docker_engine import container, inspect, reachable
@@ -23,6 +24,7 @@ def run(profile: str | None, *, image: str | None, engine: str, jobs: int, sourc
 
     Raises Refused when a check fails, CregraphError when nothing can be tried.
     """
+    choice.check(engine)
     project = Project.of(profile)
     reachable()  # before an hour of building
     if image is None:

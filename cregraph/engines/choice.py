@@ -16,19 +16,24 @@ from cregraph.image.blocks import blocks_as_file, inflated
 from cregraph.image.unpack import unpack
 from cregraph.store import Store
 
-__all__ = ["ENGINES", "choose"]
+__all__ = ["ENGINES", "check", "choose"]
 
 ENGINES = ("auto", "native")
 
 
-def choose(name: str, *, store: Store, root: BaseImage) -> Engine:
-    """The engine called `name`, over the build root `root`. Raises CregraphError saying why it does not work here."""
+def check(name: str) -> None:
+    """Raises CregraphError unless an engine is called `name`."""
     if name not in ENGINES:
         meant = nearest(name, ENGINES)
         raise CregraphError(
             f"`--engine {name}`: no engine is called so",
             hint=f"did you mean `{meant}`?" if meant else f"engines: {', '.join(ENGINES)}",
         )
+
+
+def choose(name: str, *, store: Store, root: BaseImage) -> Engine:
+    """The engine called `name`, over the build root `root`. Raises CregraphError saying why it does not work here."""
+    check(name)
 
     def layers(_digest: str) -> Iterator[IO[bytes]]:
         for layer in root.manifest.layers:

@@ -73,7 +73,7 @@ class Native:
             except namespaces.NotHere as error:
                 raise CregraphError(
                     f"the sandbox for task {task.name} cannot be made here: {error}",
-                    hint="`cregraph doctor` says what is missing; `--engine docker` needs no namespaces of its own",
+                    hint="run cregraph on Linux as root or where user namespaces are allowed",
                 ) from error
             _judge(outcome)
             allowed = (contract.WORK, contract.HOME, outcome.output)

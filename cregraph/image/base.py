@@ -188,7 +188,7 @@ def _kept(origin: Origin, digest: str | None, store: Store) -> BaseImage:
     if digest and manifest.digest != digest:
         raise CregraphError(
             f"{origin.name} holds {manifest.digest}, but the lock pins {digest}",
-            "bring the locked image back, or run `cregraph lock` and look at `cregraph diff`",
+            "bring the locked image back, or run `cregraph lock --upgrade-package base` and look at `cregraph diff`",
         )
     store.add(manifest.raw)
     return BaseImage(origin=origin, manifest=manifest, store=store)
@@ -236,7 +236,7 @@ class _Layout:
         self._folder = project / name.folder
 
     def image(self, digest: str | None) -> Manifest:
-        if digest:
+        if digest and self._path(digest).is_file():  # else what it holds instead, for the message
             return read_manifest(self._small(digest, MANIFEST_LIMIT), what=self.name)
         first = self._chosen(read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json"))
         return follow(self._small(first.digest, MANIFEST_LIMIT), lambda d: self._small(d.digest, MANIFEST_LIMIT), what=self.name)
@@ -306,7 +306,8 @@ class _Docker:
             self.image(None)
         if not self._store.has(blob.hex):
             raise CregraphError(
-                f"{self.name}: the engine no longer holds {blob.digest}", "bring the locked image back, or run `cregraph lock`"
+                f"{self.name}: the engine no longer holds {blob.digest}",
+                "bring the locked image back, or run `cregraph lock --upgrade-package base`",
             )
         return _verified(self._store.path_of(blob.hex), blob, start, self.name)
 
@@ -344,6 +345,10 @@ def _verified(path: Path, blob: Descriptor, start: int, name: str) -> Iterator[b
             hasher.update(block)
             yield block
     except OSError as error:
+        if not path.parents[2].exists():
+            raise CregraphError(
+                f"{name}: the layout is not there, and {blob.digest} is needed from it", "bring it back, or copy it there again"
+            ) from None
         raise CregraphError(
             f"{name}: {blob.digest} cannot be read ({error.strerror})", "the layout is damaged; copy it again"
         ) from None

@@ -84,7 +84,7 @@ def assemble(
     if known and known.segments == objects:
         return known
     needed = _paths(plan, segments, facts, store)
-    heads = b"".join(d.header() for d in preamble(needed, facts, planner.owners))
+    heads = b"".join(d.header() for d in preamble(needed, facts, planner.owners_of(plan.segments)))
     diff = hashlib.sha256(heads)
     with store.writer() as out:
         for member in compress([heads]):

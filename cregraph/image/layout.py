@@ -36,10 +36,10 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
     system. The base's layers come from `base`; without it they are left out and the layout names blobs that it lacks.
     A new folder appears whole. One that is a layout already is filled first and then turned to the new image by replacing
     `index.json`, so whatever interrupts this, the old image or the new one is complete. Raises CregraphError for a folder
-    that holds something else, and for a blob whose bytes are not what its digest says.
+    that holds something else or that cannot be written to, and for a blob whose bytes are not what its digest says.
     """
     listing = index(image, reference)
-    with store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
+    with _explained(folder), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
         partial = folder.parent / f".{folder.name}.partial"
         remove_tree(partial)  # of a run that was killed
         fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
@@ -179,6 +179,17 @@ def blob_path(folder: Path, blob: Descriptor) -> Path:
     if not is_sha256(blob.hex):
         raise ValueError(f"not a sha256 digest: {blob.digest!r}")
     return folder / "blobs" / "sha256" / blob.hex
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say what the machine refused of a folder that somebody named. The store says so of itself."""
+    try:
+        yield
+    except OSError as error:
+        raise CregraphError(
+            f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: oci:DIR"
+        ) from error
 
 
 def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs | None) -> None:

@@ -8,10 +8,10 @@ of 127 layers is reached.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cregraph.digest import key_of
+from cregraph.digest import Json, key_of
 from cregraph.errors import CregraphError
 from cregraph.plan import Segment
 
@@ -63,10 +63,24 @@ class Planner:
                 "layer": [s.key for s in ordered],
                 "assembly": self.assembly,
                 "base": self.base,
-                "owners": {path: list(owner) for path, owner in self.owners.items()},
+                "owners": {path: list(owner) for path, owner in self.owners_of(ordered).items()},
             }
         )
         return LayerPlan(name=name, segments=ordered, key=key)
+
+    def owners_of(self, segments: Iterable[Segment]) -> Owners:
+        """The owners that can matter to a layer of these segments: at, above or below a path that one of them is placed at.
+
+        A segment that names no path could be anywhere.
+        """
+        places = [set(_paths(each.place)) for each in segments]
+        if not all(places):
+            return self.owners
+        return {
+            path: owner
+            for path, owner in sorted(self.owners.items())
+            if any(_related(path, place) for found in places for place in found)
+        }
 
     def check_room(self, layers: Sequence[LayerPlan]) -> None:
         """Raise CregraphError when the image would have more layers than image stores accept."""
@@ -101,6 +115,24 @@ def split(segments: Sequence[Segment], planner: Planner, *, alone: int = ALONE) 
             fewer += 1
         else:
             planner.check_room(layers)
+
+
+def _paths(value: Json) -> Iterator[str]:
+    """The absolute paths anywhere in a segment's place."""
+    if isinstance(value, str):
+        if value.startswith("/"):
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _paths(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+
+
+def _related(one: str, other: str) -> bool:
+    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def _layers(segments: Sequence[Segment], planner: Planner, alone: int, fewer: int) -> tuple[LayerPlan, ...]:

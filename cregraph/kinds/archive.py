@@ -30,6 +30,7 @@ from cregraph.kinds.base import Given, Ground, Input, Step, World
 from cregraph.kinds.places import absolute, mode_of, owner_of
 from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment, segment
+from cregraph.sources.routes import is_web_address, redacted
 
 NAME = "archive"
 FIELDS: Mapping[str, tuple[str, bool]] = {
@@ -50,8 +51,13 @@ def ask(step: Step) -> Sequence[Ask]:
     """One ask per step."""
     at = step.fields["at"]
     url = step.fields["url"]
-    if not url.startswith(("https://", "http://")):
-        raise CregraphError(f"{step.place_of('url')}: url: `{url}` is no http(s) address")
+    if not is_web_address(url):
+        raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is no http(s) address")
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise CregraphError(
+            f"{step.place_of('url')}: url: `{redacted(url)}` carries a user or password, which the lock would hold for all to read",
+            hint="leave them out: they are read from ~/.netrc, or from an address under `url` in sources.yaml",
+        )
     what: dict[str, Json] = {"url": url, "at": sorted([at] if isinstance(at, str) else list(at))}
     for place in what["at"]:
         absolute(place, step.place_of("at"))

@@ -67,7 +67,11 @@ def pin(target: Target, world: World, given: Given) -> Target:
         source = ask.what.get("from")
         if source is None:
             continue
-        for file in local.files(source):
+        try:
+            files = local.files(source)
+        except CregraphError as error:
+            raise CregraphError(f"{ask.where}: {error.message}", error.hint) from None
+        for file in files:
             artifact, _ = world.take(kind="path", source=file, file="")
             text = f"{ask.stage}: {source}"
             old = pins.get(file)

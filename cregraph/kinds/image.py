@@ -86,12 +86,14 @@ def pin(target: Target, world: World, given: Given) -> Target:
             )
     what: Mapping[str, Json] = first.what
     asked = tuple(sorted({f"{one.stage}: {_said(what)}" for one in target.asks}))
+    asking = cast(images.ImageWorld, world)
     for locked in given.locked:
         if _answers(locked, what):
             if target.id == BUILD_ROOT and given.facts is not None:
                 _check_glibc(given.facts.glibc, locked.data.get("glibc"))
-            return replace(target, pins=(replace(locked, asked=asked),))
-    asking = cast(images.ImageWorld, world)
+            known = images.facts_for(locked.artifact, asking, given.project, pinned=locked.data.get("facts"))
+            kept = replace(locked, asked=asked, data={**locked.data, "facts": images.facts_digest(known)})
+            return replace(target, pins=(kept,))
     if "reference" in what:
         name = parse(what["reference"], where=first.where)
         artifact, image = images.named(name, asking, given.project)
@@ -101,7 +103,7 @@ def pin(target: Target, world: World, given: Given) -> Target:
         artifact, image = images.first_with_tag(what["registry"], repositories, what["tag"], asking, given.project)
         version = what["tag"]
     facts = images.facts_for(artifact, asking, given.project, image=image)
-    data: dict[str, Json] = {"glibc": facts.glibc}
+    data: dict[str, Json] = {"glibc": facts.glibc, "facts": images.facts_digest(facts)}
     if target.id == BASE:
         data["cuda"] = what.get("cuda")
     elif given.facts is not None:

@@ -280,11 +280,18 @@ class Fetcher:
             proxy = None
         with self._guard:
             if (proxy or "") not in self._pools:
-                made: urllib3.PoolManager = (
-                    urllib3.ProxyManager(proxy, maxsize=16) if proxy else urllib3.PoolManager(num_pools=16, maxsize=16)
-                )
+                made = _proxied(proxy) if proxy else urllib3.PoolManager(num_pools=16, maxsize=16)
                 self._pools[proxy or ""] = made
             return self._pools[proxy or ""]
+
+
+def _proxied(address: str) -> urllib3.PoolManager:
+    import urllib3
+
+    parts = urlsplit(address)
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username is not None else None
+    headers = urllib3.make_headers(proxy_basic_auth=pair) if pair else None
+    return urllib3.ProxyManager(address, proxy_headers=headers, num_pools=16, maxsize=16)
 
 
 def _redirects() -> Any:
@@ -299,14 +306,16 @@ def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
     host = parts.netloc.rpartition("@")[2]
     bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
     user, password = parts.username, parts.password
-    if user is None:
+    if user is not None:
+        user, password = unquote(user), unquote(password or "")
+    else:
         with contextlib.suppress(OSError, ValueError, netrc.NetrcParseError):
             found = netrc.netrc(os.environ.get("NETRC")).authenticators(parts.hostname or "")
             if found:
                 user, password = found[0], found[2]
     if user is None:
         return bare, {}
-    pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+    pair = f"{user}:{password or ''}".encode()
     return bare, {"Authorization": "Basic " + base64.b64encode(pair).decode()}
 
 

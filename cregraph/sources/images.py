@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 from cregraph.formats import facts_json
@@ -18,7 +19,7 @@ from cregraph.image.registry import NotInRegistry
 from cregraph.pins import Artifact
 from cregraph.store import Store, write_file
 
-__all__ = ["ImageWorld", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
+__all__ = ["ImageWorld", "facts_digest", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
 
 
 class ImageWorld(Protocol):
@@ -86,9 +87,12 @@ def facts_for(
     project: Path,
     *,
     image: BaseImage | None = None,
+    pinned: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> BaseFacts:
     """The base facts of a pinned image: from `bases/<digest>.json`, else out of its layers, and then written there.
+
+    A file whose sha256 is not `pinned`, where that is known, is made anew.
 
     Raises CregraphError naming the file and field when the file does not hold facts of that image.
     """
@@ -100,7 +104,7 @@ def facts_for(
         text = None
     except (OSError, UnicodeDecodeError) as error:
         raise CregraphError(f"`{name}` cannot be read: {error}", f"remove `{name}` and run `cregraph lock`") from None
-    if text is not None:
+    if text is not None and pinned in (None, sha256(text.encode())):
         facts = facts_json.loads(text, name=name)
         if facts.digest != f"sha256:{artifact.sha256}":
             raise CregraphError(
@@ -113,6 +117,11 @@ def facts_for(
     facts = facts_of(image or opened(artifact, world, project), progress=progress)
     write_file(path, facts_json.dumps(facts).encode())
     return facts
+
+
+def facts_digest(facts: BaseFacts) -> str:
+    """The sha256 of the file that holds `facts`: what a pin of the image says, so that the file cannot change unnoticed."""
+    return sha256(facts_json.dumps(facts).encode())
 
 
 def _artifact(image: BaseImage, source: str, file: str) -> Artifact:

@@ -21,8 +21,9 @@ class Local:
         """Where `source` lies. Raises CregraphError for what leads out of its root, also through a link."""
         for prefix, root in self._roots.items():
             if source.startswith(prefix):
-                path = root / source.removeprefix(prefix)
-                inside = "\0" not in source and ".." not in path.relative_to(root).parts
+                rest = source.removeprefix(prefix)
+                path = root / rest
+                inside = not rest.startswith("/") and ".." not in rest.split("/") and "\0" not in rest
                 if not inside or not path.resolve().is_relative_to(root.resolve()):
                     home = "the project" if prefix == "./" else "the recipes that ship with cregraph"
                     raise CregraphError(

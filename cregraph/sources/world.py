@@ -10,7 +10,7 @@ from cregraph.errors import CregraphError
 from cregraph.pins import Artifact
 from cregraph.sources.fetch import Fetcher, NotThere
 from cregraph.sources.local import Local
-from cregraph.sources.routes import Routes, join
+from cregraph.sources.routes import Routes, join, redacted
 from cregraph.store import Store
 
 __all__ = ["NotThere", "OneWorld"]
@@ -29,7 +29,7 @@ class OneWorld:
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self.store = store
-        self.route = routes
+        self.table = routes
         self.local = local
         self.offline = offline
         self.repodata = store.root / "repodata"
@@ -39,26 +39,27 @@ class OneWorld:
     def routes(self, section: str, name: str) -> tuple[str, ...]:
         """The addresses of source `name`; for a registry its host, with `http://` before it when it speaks plain http."""
         if section == "conda":
-            return self.route.channel(name)
+            return self.table.channel(name)
         if section == "cran":
-            return self.route.cran or self.route.snapshot("{date}")
+            return self.table.cran or self.table.snapshot("{date}")
         if section == "pypi":
-            return self.route.pypi
+            return self.table.pypi
         if section == "url":
-            return self.route.of_url(name)
+            return self.table.of_url(name)
         if section == "registry":
-            registry = self.route.registry.get(name)
+            registry = self.table.registry.get(name)
             if registry is None:
                 raise CregraphError(
                     f"no registry named `{name}` is known on this machine",
-                    hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url",
+                    hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url"
+                    + _unread(self.table.origin),
                 )
             return (("http://" if registry.plain_http else "") + registry.host,)
         raise ValueError(section)
 
     def fetch(self, artifact: Artifact) -> Path:
         """The verified bytes of `artifact`, from the store or where its source leads."""
-        what = artifact.file.rsplit("/", 1)[-1] or artifact.source
+        what = _shown(artifact.file, artifact.source)
         if artifact.kind == "path":
             return self._local_object(artifact)
         if self.store.has(artifact.sha256):
@@ -75,19 +76,19 @@ class OneWorld:
             digest = self.store.add(data)
             return Artifact(kind=kind, source=source, file=file, sha256=digest, size=len(data)), self.store.path_of(digest)
         artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
-        what = file.rsplit("/", 1)[-1] or source
+        what = _shown(file, source)
         digest, size, path = self._fetcher.take(self.addresses(artifact), what=what, md5=md5)
         return Artifact(kind=kind, source=source, file=file, sha256=digest, size=size), path
 
     def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
         """A small file of an index, always asked anew."""
         artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
-        return self._fetcher.read(self.addresses(artifact), what=file or source, limit=limit)
+        return self._fetcher.read(self.addresses(artifact), what=redacted(file or source), limit=limit)
 
     def addresses(self, artifact: Artifact) -> tuple[str, ...]:
         """Where `artifact` may be fetched from on this machine, best first."""
         if artifact.kind == "conda":
-            return tuple(join(address, artifact.file) for address in self.route.channel(artifact.source))
+            return tuple(join(address, artifact.file) for address in self.table.channel(artifact.source))
         if artifact.kind == "r":
             from cregraph.sources import cran
 
@@ -96,7 +97,7 @@ class OneWorld:
             from cregraph.sources import python_index
 
             return python_index.locations(self, artifact.file)
-        return self.route.of_url(artifact.source)
+        return self.table.of_url(artifact.source)
 
     def _local_object(self, artifact: Artifact) -> Path:
         if self.store.has(artifact.sha256):
@@ -112,3 +113,17 @@ class OneWorld:
                 hint="the file changed since it was locked: run `cregraph lock` to take it as it is now",
             )
         return self.store.path_of(self.store.add(data))
+
+
+def _shown(file: str, source: str) -> str:
+    """The name of an artifact in messages: its file's, else its source's, without credentials."""
+    name = file.rsplit("/", 1)[-1]
+    return name.partition("?")[0] if name else redacted(source)
+
+
+def _unread(origin: str) -> str:
+    """Words on a `sources.yaml` in the current folder that is not the one that was read (`origin`)."""
+    here = Path("sources.yaml")
+    if not here.is_file() or (Path(origin).is_file() and here.samefile(origin)):
+        return ""
+    return "; the `sources.yaml` in the current folder is not the project's: name it with --sources"

@@ -42,7 +42,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,180}")
 _LEFT = 60
 #: Seconds for which a download that was cut off is kept.
 _PARTIAL = 14 * 86400
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO)
+#: ENOENT too: a folder of the kernel, such as /proc, says so of what cannot be made in it.
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+)
 
 
 class ObjectWriter:
@@ -241,7 +245,8 @@ class Store:
                     f"no space left for the store at {self.root}",
                     hint="free space there, or set CREGRAPH_CACHE to a folder that has room; what was complete is kept",
                 ) from error
-            if error.errno in _REFUSED and Path(str(error.filename)).is_relative_to(self.root):
+            at = Path(str(error.filename))
+            if error.errno in _REFUSED and (at.is_relative_to(self.root) or self.root.is_relative_to(at)):
                 raise CregraphError(
                     f"the store at {self.root} cannot be written to: {error.strerror}",
                     hint="set CREGRAPH_CACHE to a folder of your own",
