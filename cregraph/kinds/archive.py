@@ -21,13 +21,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.entry import Entry
 from cregraph.kinds.base import Given, Ground, Input, Step, World
-from cregraph.kinds.places import absolute, mode_of, owner_of
+from cregraph.kinds.places import absolute, mode_of, owner_of, resolved
 from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment, segment
 from cregraph.sources.routes import is_web_address, redacted
@@ -45,6 +45,9 @@ TARGET = "archive:"
 _UNPACKED = 16 << 30
 _MEMBERS = 500_000
 _BLOCK = 1 << 20
+#: Bytes of a tar's header (long names, extended attributes), of a symbolic link in a zip.
+_HEADER = 1 << 20
+_LINK = 4096
 
 
 def ask(step: Step) -> Sequence[Ask]:
@@ -55,7 +58,7 @@ def ask(step: Step) -> Sequence[Ask]:
         raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is no http(s) address")
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise CregraphError(
-            f"{step.place_of('url')}: url: `{redacted(url)}` carries a user or password, which the lock would hold for all to read",
+            f"{step.place_of('url')}: url: `{redacted(url)}` carries a user or password, and the lock is for all to read",
             hint="leave them out: they are read from ~/.netrc, or from an address under `url` in sources.yaml",
         )
     what: dict[str, Json] = {"url": url, "at": sorted([at] if isinstance(at, str) else list(at))}
@@ -98,7 +101,12 @@ def place(target: Target, ground: Ground) -> Placement:
             )
         uid, gid = owner_of(ask.what.get("owner"), ground.facts, ask.where)
         for at in ask.what["at"]:
-            place_: dict[str, Json] = {"at": ground.facts.resolve(at), "form": found.data.get("form"), "uid": uid, "gid": gid}
+            place_: dict[str, Json] = {
+                "at": resolved(at, ground.facts, ask.where),
+                "form": found.data.get("form"),
+                "uid": uid,
+                "gid": gid,
+            }
             if "mode" in ask.what:
                 place_["mode"] = ask.what["mode"]
             segments.append(
@@ -142,37 +150,46 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 
 def form_of(path: Path) -> str:
-    """`tar`, `zip`, `gzip` (one inflated file) or `plain`, by the bytes."""
-    if zipfile.is_zipfile(path) and path.open("rb").read(2) == b"PK":
+    """`tar`, `zip`, `gzip` (one inflated file) or `plain`, by the bytes. A tar without a member is none."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic[:2] == b"PK" and zipfile.is_zipfile(path):
         return "zip"
     try:
-        with tarfile.open(path) as tar:
-            tar.next()
-        return "tar"
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error):
-        with path.open("rb") as file:
-            return "gzip" if file.read(2) == b"\x1f\x8b" else "plain"
+        with _opener(magic)(path, "rb") as stream, tarfile.open(fileobj=cast(IO[bytes], _Headers(stream)), mode="r:") as tar:
+            if tar.next() is not None:
+                return "tar"
+    except _broken():
+        pass
+    return "gzip" if magic[:2] == b"\x1f\x8b" else "plain"
 
 
-def _inflate(path: Path, out: IO[bytes], what: str, *, gzip: bool | None) -> int:
-    """Inflate into `out`; returns the size. `gzip` None means by the bytes."""
+def _opener(magic: bytes) -> Callable[[Path, str], Any]:
+    """What opens a file that begins so, inflated where it is compressed."""
     import bz2
-    import gzip as gzip_module
+    import gzip
     import lzma
 
     import zstandard
 
+    forms = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open), (b"\x28\xb5\x2f\xfd", zstandard.open))
+    return next((opener for begin, opener in forms if magic.startswith(begin)), open)
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What the readers of archives raise for bytes that are none, besides what zipfile does."""
+    import lzma
+
+    import zstandard
+
+    return (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+
+
+def _inflate(path: Path, out: IO[bytes], what: str, *, gzip: bool | None) -> int:
+    """Inflate into `out`; returns the size. `gzip` None means by the bytes."""
     with path.open("rb") as file:
         magic = file.read(6)
-    opener: Callable[[Path, str], Any] = open
-    if gzip is not False and magic[:2] == b"\x1f\x8b":
-        opener = gzip_module.open
-    elif gzip is None and magic[:3] == b"BZh":
-        opener = bz2.open
-    elif gzip is None and magic == b"\xfd7zXZ\0":
-        opener = lzma.open
-    elif gzip is None and magic[:4] == b"\x28\xb5\x2f\xfd":
-        opener = zstandard.open
+    opener = open if gzip is False else _opener(magic)
     size = 0
     try:
         with opener(path, "rb") as reader:
@@ -181,15 +198,31 @@ def _inflate(path: Path, out: IO[bytes], what: str, *, gzip: bool | None) -> int
                 if size > _UNPACKED:
                     raise CregraphError(f"{what} inflates to more than {_UNPACKED >> 30} GiB")
                 out.write(block)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except _broken() as error:
+        if getattr(error, "errno", None) is not None:  # of this machine, not of the archive
+            raise
         raise CregraphError(f"{what} cannot be inflated: {error}") from None
     return size
+
+
+class _Headers:
+    """A file of which tarfile reads headers only: one that claims to be large is refused before it fills the memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
 
 
 def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
     file.seek(0)
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:") as tar:
             members = []
             for member in tar:
                 members.append(member)
@@ -201,6 +234,8 @@ def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[En
         if member.isdir():
             inside(member.name, what)
             continue
+        if member.issparse():
+            raise CregraphError(f"{what}: `{member.name}` is stored with holes (a sparse file), which is not read here")
         path = f"{at}/{inside(member.name, what)}"
         mode = 0o755 if member.mode & 0o111 else 0o644
         if member.isreg():
@@ -213,7 +248,7 @@ def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[En
         elif member.islnk():
             yield Entry(path=path, type="hardlink", mode=mode, uid=uid, gid=gid, link=f"{at}/{inside(member.linkname, what)}")
         else:
-            raise CregraphError(f"{what}: `{member.name}` is a device or another special file")
+            raise CregraphError(f"{what}: `{shown(member.name)}` is a device or another special file")
 
 
 def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
@@ -231,20 +266,24 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
         bits = info.external_attr >> 16
         path = f"{at}/{name}"
         if stat.S_ISLNK(bits):
-            link = link_inside(name, archive.read(info).decode("utf-8", "surrogateescape"), what)
+            if info.file_size > _LINK:
+                raise CregraphError(f"{what}: `{name}` is a link of {info.file_size} bytes")
+            link = link_inside(name, b"".join(_zip_chunks(archive, info, what)).decode("utf-8", "surrogateescape"), what)
             yield Entry(path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=link)
         elif stat.S_IFMT(bits) and not stat.S_ISREG(bits):
             raise CregraphError(f"{what}: `{name}` is a device or another special file")
         else:
             mode = 0o755 if bits & 0o111 else 0o644
-            chunks = functools.partial(_zip_chunks, archive, info)  # holds the archive open until the entries are gone
+            chunks = functools.partial(_zip_chunks, archive, info, what)  # holds the archive open until the entries are gone
             yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=info.file_size, chunks=chunks)
 
 
 def inside(name: str, what: str) -> str:
     """A member's normal path. Raises CregraphError naming archive and member for one that climbs or is absolute."""
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-        raise CregraphError(f"{what}: `{name}` leads out of the archive's folder")
+        raise CregraphError(f"{what}: `{shown(name)}` leads out of the archive's folder")
+    if shown(name) != name:
+        raise CregraphError(f"{what}: `{shown(name)}` is a name with bytes that are not UTF-8, or with control characters")
     path = posixpath.normpath(name.rstrip("/") or ".")
     return "" if path == "." else path
 
@@ -252,9 +291,14 @@ def inside(name: str, what: str) -> str:
 def link_inside(name: str, link: str, what: str) -> str:
     """A symbolic link's text when it stays inside the archive's folder."""
     end = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
-    if not link or link.startswith("/") or end.startswith("../") or end == ".." or "\0" in link:
-        raise CregraphError(f"{what}: `{name}` is a link to `{link}`, out of the archive's folder")
+    if not link or link.startswith("/") or end.startswith("../") or end == ".." or shown(link) != link:
+        raise CregraphError(f"{what}: `{shown(name)}` is a link to `{shown(link)}`, out of the archive's folder")
     return link
+
+
+def shown(name: str) -> str:
+    """A member's name as a message may print it: no byte that is no text, nothing that a terminal would obey."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF:02x}" for c in name[:300])
 
 
 def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:
@@ -276,7 +320,10 @@ def _slice(file: IO[bytes], offset: int, size: int) -> Iterator[bytes]:
         yield block
 
 
-def _zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    with archive.open(info) as reader:
-        while block := reader.read(_BLOCK):
-            yield block
+def _zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Iterator[bytes]:
+    try:
+        with archive.open(info) as reader:
+            while block := reader.read(_BLOCK):
+                yield block
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:  # NotImplementedError is a RuntimeError
+        raise CregraphError(f"{what}: `{info.filename}` cannot be read: {error}") from None

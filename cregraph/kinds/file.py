@@ -17,7 +17,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.entry import Entry, from_bytes
 from cregraph.kinds.base import Given, Ground, Input, Step, World
-from cregraph.kinds.places import absolute, mode_of, owner_of
+from cregraph.kinds.places import absolute, mode_of, owner_of, resolved
 from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment, segment
 
@@ -88,10 +88,10 @@ def place(target: Target, ground: Ground) -> Placement:
         what = ask.what
         uid, gid = owner_of(what.get("owner"), ground.facts, ask.where)
         for at in what["at"]:
-            resolved = ground.facts.resolve(at)
+            there = resolved(at, ground.facts, ask.where)
             if "from" not in what:
                 kept = {key: what[key] for key in ("text", "link") if key in what}
-                segments.append(_segment(ground, ask, at, {"at": resolved, "uid": uid, "gid": gid, **kept, **_mode(what)}))
+                segments.append(_segment(ground, ask, at, {"at": there, "uid": uid, "gid": gid, **kept, **_mode(what)}))
                 continue
             below = what["from"].rstrip("/") + "/"
             chosen = {name: p for name, p in pins.items() if name == what["from"] or name.startswith(below)}
@@ -101,7 +101,7 @@ def place(target: Target, ground: Ground) -> Placement:
                 )
             for name, found in sorted(chosen.items()):
                 end = "" if name == what["from"] else "/" + name.removeprefix(below)
-                place_ = {"at": resolved + end, "uid": uid, "gid": gid, **_mode(what)}
+                place_ = {"at": there + end, "uid": uid, "gid": gid, **_mode(what)}
                 segments.append(_segment(ground, ask, at + end, place_, found))
     return Placement(segments=tuple(segments))
 

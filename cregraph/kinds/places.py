@@ -7,7 +7,7 @@ import re
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 
-__all__ = ["absolute", "mode_of", "owner_of"]
+__all__ = ["absolute", "mode_of", "owner_of", "resolved"]
 
 
 def absolute(path: str, where: str) -> str:
@@ -15,6 +15,14 @@ def absolute(path: str, where: str) -> str:
     if not path.startswith("/") or path.endswith("/") or re.search(r"//|/\.\.?(/|$)|[\0-\x1f]", path):
         raise CregraphError(f"{where}: `{path}` is no absolute path of a file in the image", hint="write it as /opt/team/file")
     return path
+
+
+def resolved(path: str, facts: BaseFacts, where: str) -> str:
+    """`path` with the base's symbolic links on its way followed. Raises CregraphError for links that lead nowhere."""
+    try:
+        return facts.resolve(path)
+    except ValueError as error:
+        raise CregraphError(f"{where}: {error} in the base image", hint="choose another place") from None
 
 
 def mode_of(text: str, where: str) -> int:
