@@ -40,8 +40,8 @@ class Task:
     """A command that makes an artifact, in the sandbox.
 
     It sees: the build root `root` (digest of its image manifest), the files of the segments `environment` at their
-    final paths, the results of the tasks `needs` each unpacked at `results[key]` (an absolute folder), and `artifacts` as
-    `/cregraph/in/<base name of file>`; all read-only. `argv` runs in `cwd` (`/cregraph/build`, empty and writable, unless
+    final paths, the results of the tasks `needs` each unpacked at `results[key]` (an absolute folder), and each of `artifacts`
+    as `/cregraph/in/<name>`, by the names in `inputs`, one for each in the same order; all read-only. `argv` runs in `cwd` (`/cregraph/build`, empty and writable, unless
     said) with `env` added to the sandbox's fixed environment. `output` is the absolute folder that it must fill: empty when it
     starts, captured when it ends as a normalised tar whose paths are relative to that folder.
     """
@@ -55,6 +55,7 @@ class Task:
     env: Mapping[str, str]
     output: str
     artifacts: tuple[Artifact, ...] = ()
+    inputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     results: Mapping[str, str] = field(default_factory=dict)
     environment: tuple[str, ...] = ()
@@ -115,15 +116,17 @@ def task(
     argv: tuple[str, ...],
     env: Mapping[str, str],
     output: str,
-    artifacts: tuple[Artifact, ...] = (),
+    inputs: Mapping[str, Artifact] | None = None,
     results: Mapping[str, str] | None = None,
     environment: tuple[str, ...] = (),
     cwd: str = "/cregraph/build",
 ) -> Task:
-    """A task with its key: over all that it sees, by digest and key, and the command; not over names or sources.
+    """A task with its key: over all that it sees, by digest and key, and the command; not over where anything came from.
 
-    `results` maps the key of each task that it needs to the folder where that task's result stands.
+    `inputs` maps the name that the command finds an artifact by, below /cregraph/in, to the artifact. The task says it, for
+    what an artifact is called where it comes from is no business of a key. `results` maps the key of each task that it needs to the folder where that task's result stands.
     """
+    inputs = dict(sorted((inputs or {}).items()))
     results = dict(sorted((results or {}).items()))
     environment = tuple(sorted(environment))
     key = key_of(
@@ -134,7 +137,7 @@ def task(
             "argv": list(argv),
             "env": dict(env),
             "output": output,
-            "artifacts": [[a.file.rsplit("/", 1)[-1], a.sha256] for a in artifacts],
+            "inputs": {called: artifact.sha256 for called, artifact in inputs.items()},
             "results": results,
             "environment": list(environment),
             "cwd": cwd,
@@ -149,7 +152,8 @@ def task(
         argv=argv,
         env=env,
         output=output,
-        artifacts=artifacts,
+        artifacts=tuple(inputs.values()),
+        inputs=tuple(inputs),
         needs=tuple(results),
         results=results,
         environment=environment,

@@ -174,7 +174,9 @@ class Project:
         except OSError as error:
             return f"`{path.as_posix()}` cannot be read: {_reason(error)}"
         pinned = pin.data.get("facts")
-        if pinned is not None and sha256(data) != pinned:
+        if pinned is None:
+            return f"the lock does not say which facts of {pin.name} it was made with"
+        if sha256(data) != pinned:
             return f"`{path.as_posix()}` has sha256:{sha256(data)}, but the lock pins sha256:{pinned}"
         return None
 

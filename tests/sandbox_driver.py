@@ -36,7 +36,7 @@ def main() -> None:
     store = Store(Path(spec["store"]))
     tasks: list[Any] = []
     for arguments in spec["tasks"]:
-        arguments["artifacts"] = tuple(Artifact(**a) for a in arguments.pop("artifacts", ()))
+        arguments["inputs"] = {name: Artifact(**a) for name, a in arguments.pop("inputs", {}).items()}
         arguments["argv"] = tuple(arguments["argv"])
         tasks.append(task(**arguments))
     engine = Native(store, Trees(store, layers=layers, unpack=unpack), limits=Limits(**spec.get("limits", {})))

@@ -460,7 +460,7 @@ def tasks_of(*scripts: str, source: Path | None = None) -> list[dict[str, Any]]:
             "argv": ["/bin/bash", "-c", script],
             "env": {"OUT": "/cregraph/out"},
             "output": "/cregraph/out",
-            "artifacts": [{"kind": "t", "source": "t", "file": "x/src.txt", "sha256": sha256, "size": 1}] if source else [],
+            "inputs": {"src.txt": {"kind": "t", "source": "t", "file": "x", "sha256": sha256, "size": 1}} if source else {},
         }
         for i, script in enumerate(scripts)
     ]

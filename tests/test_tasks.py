@@ -72,7 +72,7 @@ class Shop:
         self._stopped.set()
 
 
-def make(name: str, *needs: Task, argv: str = "make", artifacts: tuple[Artifact, ...] = ()) -> Task:
+def make(name: str, *needs: Task, argv: str = "make", inputs: Mapping[str, Artifact] | None = None) -> Task:
     return task(
         assembly=1,
         kind="test",
@@ -82,7 +82,7 @@ def make(name: str, *needs: Task, argv: str = "make", artifacts: tuple[Artifact,
         argv=(argv, name),
         env={},
         output=f"/out/{name}",
-        artifacts=artifacts,
+        inputs=inputs,
         results={n.key: f"/out/{n.name}" for n in needs},
     )
 
@@ -251,17 +251,34 @@ def shop_of(shop: Shop) -> Shop:
     return other
 
 
-def test_artifacts_are_handed_over_by_their_base_names_and_two_of_one_name_are_refused(store: Store, tmp_path: Path) -> None:
+def test_artifacts_are_handed_over_by_the_names_that_the_task_gives_them(store: Store, tmp_path: Path) -> None:
     def artifact(file: str, text: str) -> Artifact:
         (tmp_path / sha256(text.encode())).write_text(text)
         return Artifact(kind="r", source="cran", file=file, sha256=sha256(text.encode()), size=1)
 
     one, two = artifact("src/contrib/a_1.tar.gz", "1"), artifact("other/a_1.tar.gz", "2")
-    good = make("good", artifacts=(one,))
+    good = make("good", inputs={"second": two, "first": one})
+    assert (good.inputs, good.artifacts) == (("first", "second"), (one, two))
     found = run_tasks([good], store=store, engine=Shop(), artifact=lambda a: tmp_path / a.sha256)
-    assert store.verified(found[good.key]).read_bytes() == b"good1"
-    with pytest.raises(CregraphError, match=r"two inputs named `a_1\.tar\.gz`"):
-        run_tasks([make("bad", artifacts=(one, two))], store=store, engine=Shop(), artifact=lambda a: tmp_path / a.sha256)
+    assert store.verified(found[good.key]).read_bytes() == b"good12"
+
+
+def test_a_key_covers_names_and_bytes_of_inputs_and_nothing_of_where_they_came_from() -> None:
+    def keyed(name: str, sha256: str = "1" * 64, source: str = "cran", file: str = "2025-06-01/a_1.tar.gz") -> str:
+        artifact = Artifact(kind="r", source=source, file=file, sha256=sha256, size=1)
+        return make("one", inputs={name: artifact}).key
+
+    assert keyed("source") == keyed("source", source="https://dl.example/get/", file="")
+    assert keyed("source") == keyed("source", file="2026-01-01/a_1.tar.gz")
+    assert len({keyed("source"), keyed("other"), keyed("source", "2" * 64)}) == 3
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "-x", "a b", "a\nb", "a\0b", "*", "x" * 256])
+def test_an_input_without_a_plain_name_is_refused(name: str) -> None:
+    artifact = Artifact(kind="url", source="https://dl.example/get/", file="", sha256="1" * 64, size=1)
+
+    with pytest.raises(CregraphError, match="is no name for an input"):
+        check(make("one", inputs={name: artifact}))
 
 
 # Results and trees

@@ -72,6 +72,7 @@ def build_project(
     display = Display(plan.tag, work, layers=len(plan.layers))
     world = _world(project, store, sources, on_bytes=display.received)
     base = find(lock.base.artifact, routes=world.routes, project=project.folder, store=store)
+    base.check_facts(facts)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
     jobs = jobs or os.cpu_count() or 1
     with display:

@@ -12,14 +12,13 @@ All of it can decide bytes, so a change here that a command can notice is a new 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from cregraph.errors import CregraphError
-from cregraph.pins import Artifact
 from cregraph.plan import Task
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
     "Stopped",
     "TaskFailed",
     "check",
-    "input_name",
 ]
 
 HOSTNAME = "cregraph"
@@ -141,7 +139,7 @@ class Engine(Protocol):
     """What runs tasks. Safe with many threads.
 
     `perform` runs one task and hands its output to `write` as the normalised tar of `cregraph.engines.capture`. `inputs` maps
-    the names of `input_name` to verified files, `results` the key of each needed task to its verified tar. What the command
+    the names of `task.inputs` to verified files, `results` the key of each needed task to its verified tar. What the command
     prints is added to the file `log`. `slot` counts the tasks that run at the same time, from 0: each has its own.
     Raises TaskFailed, or Stopped after `stop`, which ends all that runs and may be called from any thread.
     """
@@ -162,16 +160,16 @@ class Engine(Protocol):
     def stop(self) -> None: ...
 
 
-def input_name(artifact: Artifact) -> str:
-    """The artifact's name below INPUTS: the base name of its file, or of its source where that is a URL or path by itself."""
-    name = (artifact.file or urlsplit(artifact.source).path).rsplit("/", 1)[-1]
-    if name in ("", ".", "..") or "\0" in name:
-        raise CregraphError(f"`{artifact.file or artifact.source}` has no file name that a task could find it by")
-    return name
+#: A name below INPUTS: one that `*` finds, that no shell reads otherwise, and that every file system takes.
+_INPUT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{0,254}")
 
 
 def check(task: Task) -> None:
-    """Refuse a task that no sandbox can honour: paths that are not plain absolute ones, or an output in a place of ours."""
+    """Refuse a task that no sandbox can honour: inputs without a plain name, paths that are not plain absolute ones, or an
+    output in a place of ours."""
+    for name in task.inputs:
+        if not _INPUT.fullmatch(name):
+            raise CregraphError(f"task {task.name}: `{name[:200]}` is no name for an input: letters, digits and . _ + ! - are")
     for what, path in (("output", task.output), ("cwd", task.cwd), *(("result", p) for p in task.results.values())):
         parts = path.split("/")
         if not path.startswith("/") or any(p in ("", ".", "..") for p in parts[1:]) or "\0" in path:

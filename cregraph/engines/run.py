@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from cregraph.digest import is_sha256
-from cregraph.engines.contract import Engine, Stopped, TaskFailed, input_name
+from cregraph.engines.contract import Engine, Stopped, TaskFailed
 from cregraph.errors import CregraphError
 from cregraph.pins import Artifact
 from cregraph.plan import Task
@@ -171,12 +171,7 @@ class _Run:
             messages.put(_Message(task=task, event=say("failed", seconds), slot=slot, error=error))
 
     def _make(self, task: Task, slot: int) -> str:
-        inputs: dict[str, Path] = {}
-        for artifact in task.artifacts:
-            name = input_name(artifact)
-            if name in inputs:
-                raise CregraphError(f"task {task.name} has two inputs named `{name}`; they would have one path in the sandbox")
-            inputs[name] = self._artifact(artifact)
+        inputs = {name: self._artifact(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
         results = {key: self._store.path_of(self.results[key]) for key in task.needs}
         log = log_of(self._store, task)
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
+from cregraph.facts import BaseFacts
 from cregraph.image.docker_save import save
 from cregraph.image.manifest import (
     CONFIG_LIMIT,
@@ -99,6 +100,15 @@ class BaseImage:
         if len(ids) != len(self.manifest.layers):
             raise CregraphError(f"{what}: rootfs.diff_ids: {len(ids)} for the {len(self.manifest.layers)} layers of the manifest")
         return config
+
+    def check_facts(self, facts: BaseFacts) -> None:
+        """Raise CregraphError when `facts` tell of other layers or another config than this image has."""
+        layers = [layer.digest for layer in facts.layers] == [layer.digest for layer in self.manifest.layers]
+        if not layers or self.config() != facts.config:
+            raise CregraphError(
+                f"the facts in bases/ tell of {'another config' if layers else 'other layers'} than {self.name} has",
+                "remove the file and run `cregraph lock`, which makes it anew",
+            )
 
     def open_layer(self, layer: Descriptor, start: int = 0) -> Iterator[bytes]:
         """The layer's blob from `start` on, in blocks; read from the start, it is verified once the iterator is exhausted."""
