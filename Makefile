@@ -24,7 +24,7 @@ demo: .venv/ready
 	mkdir -p build && .venv/bin/cregraph demo "$$dir"
 
 test: .venv/ready
-	$(PY) -m pytest -n $(JOBS) -rs $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -rs $(ARGS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .

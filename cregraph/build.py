@@ -8,6 +8,7 @@ layers are whole is not made again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -252,11 +253,23 @@ def _segment(
         try:
             record = segments_of.write(kind(segment.kind).entries(segment, source), store, segment.key, assembly)
         except CregraphError as error:
+            with store.explained():  # a disk that is full while an archive is read is not the archive's fault
+                for cause in _causes(error):
+                    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise cause from None
             if segment.name in error.message:
                 raise
             raise CregraphError(f"{segment.name}: {error.message}", error.hint) from error
     seconds = time.monotonic() - start
     on_event(Event(what="made", subject="segment", name=segment.name, stage=segment.stage, seconds=seconds, size=record.size))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What led to `error`, the nearest first."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _layer(

@@ -184,7 +184,7 @@ def _change_row(c: Change, several: bool) -> str:
         return f"{_pad(c.name)} {c.old} -> {c.new}{end}"
     head = _pad(f"{c.name} {c.new}".rstrip())
     if c.how == "moved":
-        return f"{head} the same bytes from elsewhere, or with other dependencies{end}"
+        return f"{head} the same bytes; what the lock says of them differs{end}"
     return f"{head} {_short(c.old_sha256)} -> {_short(c.new_sha256)}{end}"
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cregraph.digest import ASSEMBLY, Json, is_sha256
+from cregraph.digest import ASSEMBLY, Json, canonical, is_sha256
 from cregraph.errors import CregraphError
 from cregraph.pins import Artifact, Ask, Pin, Target
 
@@ -167,6 +167,12 @@ def loads(text: str, *, name: str) -> Lock:
         ) from None
     except ValueError as error:
         raise CregraphError(f"`{name}`: {error}", hint=_UNDO) from None
+    try:
+        canonical(data)
+    except TypeError:
+        raise CregraphError(f"`{name}`: a number with a decimal point stands in the lock; it holds whole numbers only") from None
+    except UnicodeEncodeError:
+        raise CregraphError(f"`{name}`: a text in the lock is half of a character (\\ud800 and the like)") from None
     reader = _Reader(name)
     top = reader.mapping(data, "")
     version = reader.integer(top, "version", "")
@@ -197,7 +203,7 @@ def _read_v1(top: Mapping[str, Json], reader: _Reader) -> Lock:
                 name=reader.text(item, "name", where),
                 needs=reader.texts(item, "needs", where),
                 env={key: reader.text(env, key, f"{where}.env") for key in env},
-                checks=tuple(item.get("checks", ())),
+                checks=tuple(_checks(item, reader, where)),
             )
         )
     known = {stage.name for stage in stages}
@@ -219,6 +225,15 @@ def _read_v1(top: Mapping[str, Json], reader: _Reader) -> Lock:
         assembly=reader.integer(top, "assembly", ""),
         platform=platform,
     )
+
+
+def _checks(item: Mapping[str, Json], reader: _Reader, where: str) -> Iterator[Json]:
+    for place, check in reader.each({"checks": [], **item}, "checks", where):
+        reader.only(check, ("kind", "code"), place)
+        if reader.text(check, "kind", place) not in ("r", "python", "kernel"):
+            raise reader.wrong(f"{place}.kind", "`r`, `python` or `kernel` is wanted")
+        reader.texts(check, "code", place)
+        yield check
 
 
 def _read_target(item: Mapping[str, Json], reader: _Reader, where: str, stages: set[str]) -> Target:

@@ -41,9 +41,10 @@ class Task:
 
     It sees: the build root `root` (digest of its image manifest), the files of the segments `environment` at their
     final paths, the results of the tasks `needs` each unpacked at `results[key]` (an absolute folder), and each of `artifacts`
-    as `/cregraph/in/<name>`, by the names in `inputs`, one for each in the same order; all read-only. `argv` runs in `cwd` (`/cregraph/build`, empty and writable, unless
-    said) with `env` added to the sandbox's fixed environment. `output` is the absolute folder that it must fill: empty when it
-    starts, captured when it ends as a normalised tar whose paths are relative to that folder.
+    as `/cregraph/in/<name>`, by the names in `inputs`, one for each in the same order; all read-only. `argv` runs in `cwd`
+    (`/cregraph/build`, empty and writable, unless said) with `env` added to the sandbox's fixed environment. `output` is the
+    absolute folder that it must fill: empty when it starts, captured when it ends as a normalised tar whose paths are relative
+    to that folder.
     """
 
     key: str
@@ -124,7 +125,8 @@ def task(
     """A task with its key: over all that it sees, by digest and key, and the command; not over where anything came from.
 
     `inputs` maps the name that the command finds an artifact by, below /cregraph/in, to the artifact. The task says it, for
-    what an artifact is called where it comes from is no business of a key. `results` maps the key of each task that it needs to the folder where that task's result stands.
+    what an artifact is called where it comes from is no business of a key. `results` maps the key of each task that it needs
+    to the folder where that task's result stands.
     """
     inputs = dict(sorted((inputs or {}).items()))
     results = dict(sorted((results or {}).items()))

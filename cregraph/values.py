@@ -26,18 +26,23 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from cregraph.digest import Json
-from cregraph.errors import nearest
+from cregraph.errors import CregraphError, nearest
 from cregraph.formats.yaml_marks import Marked, Problem, shown
 
-__all__ = ["BAD", "SINGLE", "TYPES", "Sourced", "beside", "no_number", "places", "plain", "read_value"]
+__all__ = [
+    *("BAD", "SINGLE", "TYPES", "Sourced", "beside", "no_number", "places", "plain", "read_value"),
+    *("is_r_name", "is_r_version", "r_package", "r_tarball"),
+]
 
 TYPES = ("text", "texts", "path", "boolean", "choice", "date", "conda-specs", "r-packages", "r-tarballs", "requirements")
 #: Types of which null says: none. Of the others it says: as if not stated.
 SINGLE = frozenset(("text", "path", "boolean", "choice", "date"))
 _LISTS = frozenset(("texts", "conda-specs", "r-packages", "requirements"))
 
-_R_NAME = r"[A-Za-z][A-Za-z0-9.]{0,98}[A-Za-z0-9]"
-_R_PACKAGE = re.compile(rf"{_R_NAME}(?: *(?:==|>=) *[0-9]+(?:[.-][0-9]+)*)?")
+# "Writing R Extensions", 1.1.1: a name has two characters or more, a version two numbers or more.
+_R_NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,98}[A-Za-z0-9]")
+_R_VERSION = re.compile(r"[0-9]+(?:[.-][0-9]+)+")
+_R_PACKAGE = re.compile(rf"({_R_NAME.pattern})(?: *(==|>=) *({_R_VERSION.pattern}))?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -172,10 +177,10 @@ class _Reader:
             )
         found: dict[str, Sourced] = {}
         for name, item in node.fields.items():
-            if not re.fullmatch(_R_NAME, name):
+            if not is_r_name(name):
                 found[name] = self.wrong(item, f"`{shown(name)}` is no name of an R package", None)
             elif item.value is not None:
-                value = self.text(item, _tarball)
+                value = self.text(item, lambda text: _told(r_tarball, text))
                 is_path = isinstance(value.value, str) and not _ADDRESS.match(value.value)
                 found[name] = self.path(item, item.text) if is_path and not value.bad else value
         return self.good(node, found, bad=any(item.bad for item in found.values()))
@@ -234,10 +239,55 @@ def _date(text: str) -> tuple[str, str | None] | None:
     return f"`{shown(text)}` is no date", "write year, month and day: 2025-06-01"
 
 
-def _r_package(text: str) -> tuple[str, str | None] | None:
-    if _R_PACKAGE.fullmatch(text):
-        return None
-    return f"`{shown(text)}` is no R package with a version", "write name, name==1.2.3 or name>=1.2"
+def is_r_name(text: str) -> bool:
+    """Whether `text` can be the name of an R package."""
+    return _R_NAME.fullmatch(text) is not None
+
+
+def is_r_version(text: str) -> bool:
+    """Whether R accepts `text` as the version of a package."""
+    return _R_VERSION.fullmatch(text) is not None
+
+
+def r_package(text: str) -> tuple[str, str, str]:
+    """Name, operator and version of an `r-packages` item; the last two are empty for a bare name.
+
+    Raises CregraphError, without the place, for what is none.
+    """
+    found = _R_PACKAGE.fullmatch(text)
+    if found is None:
+        raise CregraphError(
+            f"`{shown(text)}` is no R package with a version",
+            hint="write name, name==1.2.3 or name>=1.2, with a version of two numbers or more; a tarball goes under `tarballs`",
+        )
+    return found[1], found[2] or "", found[3] or ""
+
+
+def r_tarball(text: str) -> str:
+    """An address on the web, or a path of the project, where a source tarball lies: `text`.
+
+    Raises CregraphError, without the place, for what can be neither.
+    """
+    address = _ADDRESS.match(text)
+    host = text[address.end() :].split("/")[0] if address else ""
+    if "@" in host:
+        raise CregraphError(
+            "an address with a user or password in it would put them into the lock", hint="keep them where curl does: ~/.netrc"
+        )
+    if (address and not (host and text.startswith(("https://", "http://")))) or text.startswith("/"):
+        raise CregraphError(
+            f"`{shown(text)}` is neither an address that tarballs are fetched from nor a path of the project",
+            hint="write https://…, or ./file for a file beside the profile: everyone who locks must find it",
+        )
+    return text
+
+
+def _told(check: Callable[[str], object], text: str) -> tuple[str, str | None] | None:
+    try:
+        check(text)
+    except CregraphError as error:
+        return error.message, error.hint
+    return None
 
 
 def _requirement(text: str) -> tuple[str, str | None] | None:
@@ -250,19 +300,10 @@ def _requirement(text: str) -> tuple[str, str | None] | None:
     return None
 
 
-def _tarball(text: str) -> tuple[str, str | None] | None:
-    address = _ADDRESS.match(text)
-    if address and "@" in text[address.end() :].split("/")[0]:
-        return "an address with a user or password in it would put them into the lock", "keep them where curl does: ~/.netrc"
-    if address and not text.startswith(("https://", "http://", "file://")):
-        return f"`{shown(text)}` is no address that tarballs are fetched from", "write https://… or a path"
-    return None
-
-
 _CHECKS: Mapping[str, Callable[[str], tuple[str, str | None] | None]] = {
     "texts": _any,
     "conda-specs": _any,
     "date": _date,
-    "r-packages": _r_package,
+    "r-packages": lambda text: _told(r_package, text),
     "requirements": _requirement,
 }

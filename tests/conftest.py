@@ -70,3 +70,8 @@ def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject
         project.ok("build", "team.yaml", "--output", "oci:image")
     project.route(None)
     return project
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes and functions have no name that is the same in every worker; they go by their argument's."""
+    return argname if isinstance(val, bytes) or callable(val) else None

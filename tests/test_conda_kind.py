@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -646,10 +647,33 @@ def test_a_pin_edited_to_lead_elsewhere_is_refused(tmp_path: Path) -> None:
         Pin(name="../a", version="1", artifact=good.artifact, data=good.data),
         Pin(name="a", version="1/../../x", artifact=good.artifact, data=good.data),
         Pin(name="a", version="1", artifact=good.artifact, data={**good.data, "build": "../x"}),
+        Pin(name="a", version="1", artifact=good.artifact, data={**good.data, "noarch": "../x"}),
+        Pin(name="a", version="1", artifact=good.artifact, data={**good.data, "python_site_packages_path": "../x"}),
+        Pin(name="a", version="1", artifact=dataclasses.replace(good.artifact, file="linux-64/../x.conda"), data=good.data),
+        Pin(name="a", version="1", artifact=dataclasses.replace(good.artifact, source="../x"), data=good.data),
+        *(
+            Pin(name="a", version="1", artifact=good.artifact, data={k: v for k, v in good.data.items() if k != field})
+            for field in ("build", "depends")
+        ),
     ):
         target = Target(kind="conda", id=f"conda:{PREFIX}", options={}, asks=asks, pins=(bad,))
-        message, _ = refused(lambda target=target: conda.place(target, ground(target)))
-        assert message.startswith(f"conda environment {PREFIX}: the pin '{bad.name}' has a name, version, build or path")
+        message, hint = refused(lambda target=target: conda.place(target, ground(target)))
+        if bad.name == "../a":
+            assert message == f"conda environment {PREFIX}: the lock pins '../a', which is no name of a conda package"
+            continue
+        assert message.startswith(f"conda environment {PREFIX}: a: the lock's `")
+        assert message.endswith("` is missing or not one that conda allows")
+        assert hint is not None and hint.endswith("`cregraph lock --upgrade-package a`")
+
+
+@pytest.mark.parametrize("prefix", ["/cregraph", "/cregraph/mine", "/cregraph/python", "/cregraph/in/x"])
+def test_a_prefix_that_only_the_sandbox_has_is_refused(prefix: str) -> None:
+    message, _ = refused(lambda: conda.ask(step(["a"], prefix=prefix)))
+
+    assert message == (
+        f"recipes/r.yaml:11: prefix: `{prefix}` would not be in the image: /cregraph is there in the sandbox of tasks only"
+    )
+    assert conda.ask(step(["a"], prefix="/cregraph2/mine"))
 
 
 def test_a_key_changes_with_the_prefix_and_the_record_only(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_variables_named_in_the_docs_are_read_somewhere_and_the_reverse() -> Non
         ("The lock", "top"),
         ("Its image", "image"),
         ("A stage", "stage"),
+        ("A check", "check"),
         ("A target", "target"),
         ("An ask", "ask"),
         ("A pin", "pin"),

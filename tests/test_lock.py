@@ -109,6 +109,8 @@ def edited(path: str, value: object) -> str:
         ("targets/1/pins", [], "targets: exactly one pin of `image:base` is wanted"),
         ("platform", "linux/arm64", "platform: `linux/arm64` is not linux/amd64"),
         ("targets", {}, "targets: a list is wanted"),
+        ("stages/0/checks", 5, "stages[0].checks: a list is wanted"),
+        ("stages/0/checks", [{"kind": "sh", "code": []}], "stages[0].checks[0].kind: `r`, `python` or `kernel` is wanted"),
     ],
 )
 def test_a_hand_edit_that_breaks_the_lock_is_refused_with_its_place(path: str, value: object, message: str) -> None:
@@ -161,3 +163,16 @@ def test_a_field_that_stands_twice_is_refused() -> None:
 def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
     with pytest.raises(CregraphError):
         loads("[" * 100_000, name="x")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1.5, "a number with a decimal point stands in the lock; it holds whole numbers only"),
+        ("\ud800", "a text in the lock is half of a character (\\ud800 and the like)"),
+    ],
+)
+def test_values_that_no_key_could_cover_are_refused(value: object, message: str) -> None:
+    with pytest.raises(CregraphError) as caught:
+        loads(edited("targets/0/pins/0/data", {"x": value}), name="x")
+    assert str(caught.value) == f"`x`: {message}"

@@ -6,16 +6,21 @@ import base64
 import dataclasses
 import gzip
 import hashlib
+import http.server
 import io
 import json
+import os
+import sys
 import tarfile
+import threading
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from cregraph.engines import contract
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts, PythonFact
 from cregraph.kinds import python
@@ -26,7 +31,7 @@ from cregraph.pins import Artifact, Pin, Target
 from cregraph.plan import Placement
 from cregraph.sources.fetch import NotThere
 from cregraph.sources.local import Local
-from cregraph.sources.pip_settings import Indexes, beyond_uv, ordinary
+from cregraph.sources.pip_settings import Indexes, ordinary
 from cregraph.sources.python_index import File, Found, find_file, locations
 from cregraph.sources.routes import Routes
 from cregraph.sources.world import OneWorld
@@ -96,15 +101,15 @@ class Index:
         ]
         (folder / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
 
-    def world(self) -> OneWorld:
+    def world(self, address: str | None = None, *, offline: bool = True) -> OneWorld:
         class Cached(OneWorld):
             uv_cache = self.root / "uv"
 
         return Cached(
             store=Store(self.root / "store"),
-            routes=Routes(pypi=((self.root / "simple").as_uri(),)),
+            routes=Routes(pypi=(address or (self.root / "simple").as_uri(),)),
             local=Local(project=self.root, shipped=self.root),
-            offline=True,
+            offline=offline,
         )
 
 
@@ -495,11 +500,13 @@ def test_an_sdist_becomes_a_task_that_sees_its_requirements_and_no_more(index: I
 
     (task,) = placed.tasks
     assert [a.file for a in task.artifacts] == [
-        "glue/glue-3.0.tar.gz",
         "backend/backend-2.0-py3-none-any.whl",
         "cffi/cffi-1.0-py3-none-any.whl",
+        "glue/glue-3.0.tar.gz",
         "tool/tool-1.0-py3-none-any.whl",
     ]
+    assert list(task.inputs) == [a.file.split("/")[1] for a in task.artifacts]
+    contract.check(task)
     assert task.argv[:3] == ("/cregraph/python/bin/python3.11", "-s", "-c")
     assert json.loads(task.argv[4]) == {"backend": "backend.core:api", "path": [], "sdist": "glue-3.0.tar.gz"}
     assert task.env["R_HOME"] == f"{R_PREFIX}/lib/R"
@@ -521,6 +528,196 @@ def test_an_sdist_becomes_a_task_that_sees_its_requirements_and_no_more(index: I
         "executable": "/opt/python/bin/python3.11",
         "python": "3.11",
     }
+
+
+@pytest.mark.parametrize(
+    ("pin", "change", "field"),
+    [
+        ("tool", {"name": "../../etc/x"}, None),
+        ("tool", {"name": "Tool"}, None),
+        ("build:glue:cffi", {"name": "build:glue:../x"}, None),
+        ("build:glue:cffi", {"name": "cffi"}, None),
+        ("tool", {"version": "../1"}, "version"),
+        ("tool", {"file": "tool/.tool-1.0-py3-none-any.whl"}, "file"),
+        ("tool", {"file": "tool/x/tool-1.0-py3-none-any.whl"}, "file"),
+        ("tool", {"file": "tool/$(id)-1.0-py3-none-any.whl"}, "file"),
+        ("tool", {"data": {}}, "data.form"),
+        ("tool", {"data": {"form": "wheel", "role": "other"}}, "data.role"),
+        ("glue", {"data": {"form": "sdist"}}, "data.backend"),
+        ("glue", {"data": {"form": "sdist", "backend": "a", "backend_path": ["../x"]}}, "data.backend_path"),
+    ],
+)
+def test_a_pin_of_a_lock_edited_by_hand_is_refused(index: Index, pin: str, change: dict[str, Any], field: str | None):
+    with_sdist(index)
+    found = pinned(index, step("glue", build=BUILD))
+
+    def edit(p: Pin) -> Pin:
+        if p.name != pin:
+            return p
+        if "file" in change:
+            return dataclasses.replace(p, artifact=dataclasses.replace(p.artifact, **change))
+        return dataclasses.replace(p, **change)
+
+    edited = dataclasses.replace(found, pins=tuple(edit(p) for p in found.pins))
+    assert edited != found
+    with pytest.raises(CregraphError) as caught:
+        python.place(edited, ground(edited))
+
+    if field is None:
+        assert caught.value.message == f"the lock pins `{change['name']}`, which is no name of a Python package in normal form"
+    else:
+        assert caught.value.message == f"Python package {pin}: the lock's `{field}` is missing or not one that cregraph writes"
+        assert (caught.value.hint or "").endswith(f"`cregraph lock --upgrade-package {pin}`")
+
+
+# --- uv: it runs no package's code, knows only what it is told, and says why there is no answer -----------------------
+
+
+def hostile(name: str, version: str, marker: Path, pyproject: str) -> bytes:
+    """An sdist that says nothing of its needs, and writes `marker` when any of its code runs."""
+    code = f"open({str(marker)!r}, 'w').close()\n"
+    held = {"PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", "pyproject.toml": pyproject}
+    held |= dict.fromkeys(("setup.py", "inside.py", "encodings/__init__.py", "sitecustomize.py"), code)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for path, text in held.items():
+            member = tarfile.TarInfo(f"{name}-{version}/{path}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return gzip.compress(out.getvalue(), mtime=0)
+
+
+@pytest.mark.parametrize(
+    "pyproject",
+    [
+        '[build-system]\nrequires = []\nbuild-backend = "inside"\nbackend-path = ["."]\n',
+        '[build-system]\nrequires = ["backend"]\nbuild-backend = "backend"\n',
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+        "",
+    ],
+)
+def test_no_code_of_a_package_runs_while_locking(index: Index, tmp_path: Path, pyproject: str):
+    """Neither its own nor that of what its build needs: not even when Python starts beside it."""
+    marker = tmp_path / "ran"
+    index.put("dyn", "dyn-2.0.tar.gz", hostile("dyn", "2.0", marker, pyproject))
+    code = f"open({str(marker)!r}, 'w').close()\n"
+    for name in ("backend", "setuptools"):
+        evil = io.BytesIO(wheel(name, "90.0"))
+        with zipfile.ZipFile(evil, "a") as archive:
+            for path in (f"{name}/build_meta.py", "backend.py", "sitecustomize.py", "encodings/__init__.py"):
+                archive.writestr(path, code)
+            archive.writestr(f"{name}.pth", "import sys; " + code)
+        index.put(name, f"{name}-90.0-py3-none-any.whl", evil.getvalue())
+    index.wheel("dyn", "1.0")
+
+    error = refusal(index, step("dyn", build=BUILD))
+
+    assert not marker.exists()
+    assert error.message == (
+        "Python package dyn 2.0 says what it needs only to who runs its code, and no package's code runs while locking"
+    )
+    assert error.hint is not None and error.hint.startswith("ask for a version of dyn that has a wheel")
+    assert versions(pinned(index, step("dyn <2", build=BUILD))) == {"dyn": "1.0"}
+
+
+def test_an_sdist_that_states_its_needs_is_locked(index: Index):
+    index.sdist("static", "1.0", "tool>=1", pyproject='[build-system]\nrequires = []\nbuild-backend = "x"\n')
+
+    assert versions(pinned(index, step("static", build=BUILD))) == {"static": "1.0", "tool": "1.0"}
+
+
+def test_what_uv_is_told_elsewhere_to_choose_changes_no_lock(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    index.wheel("tool", "2.0")
+    index.wheel("other", "1.0")
+    config = tmp_path / "uv.toml"
+    config.write_text(
+        'resolution = "lowest"\nno-index = true\n[pip]\nresolution = "lowest"\nconstraint-dependencies = ["tool<2"]\n'
+    )
+    monkeypatch.setenv("UV_CONFIG_FILE", str(config))
+    for variable, value in {
+        "UV_RESOLUTION": "lowest",
+        "UV_PRERELEASE": "allow",
+        "UV_EXCLUDE_NEWER": "2001-01-01",
+        "UV_INDEX_STRATEGY": "nonsense",
+        "UV_NO_INDEX": "1",
+        "UV_CONSTRAINT": "/nonexistent",
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+        "PYTHONPATH": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(variable, value)
+
+    assert versions(pinned(index, step("tool"))) == {"tool": "2.0"}
+
+
+class Faulty(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.split("/")[1]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def faulty() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "hint"),
+    [
+        ("500", "500 Internal Server Error", "check the network"),
+        ("401", "401 Unauthorized", "give its credentials"),
+        ("403", "403 Forbidden", "give its credentials"),
+        ("refused", "Connection refused", "check the network"),
+        ("offline", "", "lock without --offline"),
+        ("folder", "there is no such folder", "check the address"),
+    ],
+)
+def test_an_index_that_gives_no_answer_is_no_contradiction(
+    index: Index, faulty: str, monkeypatch: pytest.MonkeyPatch, status: str, reason: str, hint: str
+):
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    address = {"refused": "http://127.0.0.1:9/simple", "folder": "file:///nonexistent/simple"}.get(
+        status, f"{faulty}/{status}/simple"
+    )
+    world = index.world(address, offline=status == "offline")
+    with pytest.raises(CregraphError) as caught:
+        python.pin(target(step("tool")), world, Given(project=index.root, shipped=index.root, facts=facts()))
+
+    assert caught.value.message.startswith("the package index of Python cannot be reached\n")
+    assert reason in caught.value.message
+    assert (caught.value.hint or "").startswith(hint)
+    assert caught.value.exit_code == 2
+
+
+def test_the_keyring_program_still_runs(index: Index, faulty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is the user's own and written in Python; no package's code runs, but it must."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/keyring"
+    program.write_text(f"#!{sys.executable}\nopen({str(tmp_path / 'asked')!r}, 'w').close()\nprint('secret')\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
+    world = index.world(f"{faulty}/401/simple".replace("//", "//me@"), offline=False)
+
+    with pytest.raises(CregraphError) as caught:
+        python.pin(target(step("tool")), world, Given(project=index.root, shipped=index.root, facts=facts()))
+
+    assert (tmp_path / "asked").exists()
+    assert "secret" not in caught.value.message
+
+
+def test_an_index_without_the_package_is_a_contradiction(index: Index, faulty: str):
+    world = index.world(f"{faulty}/404/simple", offline=False)
+    with pytest.raises(CregraphError, match="cannot be had together"):
+        python.pin(target(step("tool")), world, Given(project=index.root, shipped=index.root, facts=facts()))
 
 
 def test_where_bytes_came_from_reaches_no_key_and_the_interpreter_does(index: Index):
@@ -640,9 +837,9 @@ def test_pips_and_uvs_settings_are_both_read(tmp_path: Path):
         "https://pip.example/simple",
     )
     assert merged.find_links == ("/opt/links",)
-    told = beyond_uv({}, tmp_path, system=etc)
-    assert told.extra == ("https://more.example/a", "https://more.example/b")
-    assert told.default == "https://pip.example/simple"
-    assert beyond_uv({"UV_DEFAULT_INDEX": "own=https://own.example/simple"}, tmp_path, system=etc).default is None
+    assert merged.default == "https://pip.example/simple"
+    assert merged.equal, "pip holds its indexes equal"
+    own = {"UV_DEFAULT_INDEX": "own=https://own.example/simple", "UV_INDEX_OWN_USERNAME": "me", "UV_INDEX_OWN_PASSWORD": "a/b"}
+    assert ordinary(own, tmp_path, system=etc).default == "https://me:a%2Fb@own.example/simple"
     only = {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": "https://v.example", "UV_NO_CONFIG": "1"}
     assert ordinary(only, tmp_path, system=etc) == Indexes(default="https://v.example")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
 import gzip
 import hashlib
 import io
+import lzma
+import subprocess
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from cregraph.engines import contract
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 from cregraph.formats.r_source import pack_folder, read_tarball
@@ -154,7 +158,7 @@ def versions(found: Target) -> dict[str, str]:
 
 
 def test_an_ask_has_one_form_however_it_is_written():
-    asks = r.ask(step(["survival == 3.5-8", "dplyr>=1.1", " cli "]))
+    asks = r.ask(step(["survival == 3.5-8", "dplyr>=1.1", "cli"]))
 
     assert [a.what for a in asks] == ["survival ==3.5-8", "dplyr >=1.1", "cli"]
     assert asks[1].where == "team.yaml:11: extras.cran[1]"
@@ -171,12 +175,22 @@ def test_tarballs_are_asked_for_by_name():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"packages": ["dplyr=1.0"]}, "team.yaml:10: extras.cran[0]: `dplyr=1.0` is no R package to ask for"),
+        ({"packages": ["dplyr=1.0"]}, "team.yaml:10: extras.cran[0]: `dplyr=1.0` is no R package with a version"),
         ({"packages": ["https://x.example/a.tar.gz"]}, None),
-        ({"packages": [3]}, "team.yaml:10: extras.cran[0]: `3` is no R package to ask for"),
+        ({"packages": [3]}, "team.yaml:10: extras.cran[0]: `3` is no R package with a version"),
         ({"packages": {"a b": "./x"}}, "team.yaml:20: tarballs.a b: `a b` is no name of an R package"),
+        ({"packages": ["xts==99"]}, "team.yaml:10: extras.cran[0]: `xts==99` is no R package with a version"),
         ({"packages": {"ab": "/etc/passwd"}}, None),
-        ({"packages": {"ab": "file:///srv/ab.tar.gz"}}, None),
+        (
+            {"packages": {"ab": "file:///srv/ab.tar.gz"}},
+            "team.yaml:20: tarballs.ab: `file:///srv/ab.tar.gz` is neither an address that tarballs are fetched from nor a path "
+            "of the project",
+        ),
+        ({"packages": {"ab": "https:///ab.tar.gz"}}, None),
+        (
+            {"packages": {"ab": "https://me:secret@x.example/ab.tar.gz"}},
+            "team.yaml:20: tarballs.ab: an address with a user or password in it would put them into the lock",
+        ),
         (
             {"packages": "dplyr"},
             "team.yaml:9: cran: a list of R packages, or a mapping of their names to URLs and paths, is wanted",
@@ -469,6 +483,14 @@ def test_a_given_tarball_answers_what_cran_packages_need(cran: Cran):
     assert versions(pinned(cran, step(["AA"]), step({"BB": "./BB.tar.gz"}, "tarballs"))) == {"AA": "1.0", "BB": "3.1"}
 
 
+@pytest.mark.parametrize("source", ["./none.tar.gz", "mine.tar.gz", "./../mine.tar.gz", "https://web.example/none.tar.gz"])
+def test_a_tarball_that_cannot_be_taken_is_refused_with_its_line(cran: Cran, source: str):
+    error = refusal(cran, step({"mine": source}, "tarballs"))
+
+    assert error.message.startswith("team.yaml:20: tarballs.mine: ")
+    assert error.hint
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -644,7 +666,7 @@ def test_a_task_sees_its_own_closure_and_what_it_is_compiled_against(cran: Cran)
     assert tasks["AA"].results == {tasks["BB"].key: f"{LIBRARY}/BB", tasks["Hh"].key: f"{LIBRARY}/Hh"}
     assert tasks["ZZ"].results == {}
     assert tasks["AA"].output == f"{LIBRARY}/AA"
-    assert tasks["AA"].artifacts == (library.pins[0].artifact,)
+    assert (tasks["AA"].inputs, tasks["AA"].artifacts) == (("source",), (library.pins[0].artifact,))
     assert tasks["AA"].env["PATH"] == f"{PREFIX}/bin:/usr/bin:/bin"
     assert tasks["AA"].argv[:2] == ("/bin/sh", "-euc")
     segments = {s.name: s for s in placed.segments}
@@ -683,6 +705,76 @@ def test_where_bytes_came_from_when_and_who_asked_reach_no_key(cran: Cran):
 
     assert [t.key for t in one.tasks] == [t.key for t in two.tasks]
     assert [s.key for s in one.segments] == [s.key for s in two.segments]
+
+
+@pytest.mark.parametrize("source", ["./.sf.tar.gz", "https://dl.example/get/", "./folder", "https://dl.example/x_1.0.tar.xz?t=1"])
+def test_the_same_bytes_have_one_key_whatever_they_are_called(cran: Cran, source: str):
+    library = a_library(cran)
+    moved = dataclasses.replace(
+        library,
+        pins=tuple(
+            dataclasses.replace(
+                p,
+                artifact=dataclasses.replace(p.artifact, kind="url" if "://" in source else "path", source=source, file=""),
+                data={key: value for key, value in p.data.items() if key != "snapshot"},
+            )
+            for p in library.pins
+        ),
+    )
+
+    tasks = r.place(library, ground(ENV, library)).tasks
+    assert [t.key for t in tasks] == [t.key for t in r.place(moved, ground(ENV, moved)).tasks]
+    for task in tasks:
+        contract.check(task)
+
+
+@pytest.mark.parametrize("press", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_source_is_unpacked_by_what_it_is_not_by_its_name(cran: Cran, tmp_path: Path, press: Callable[[bytes], bytes]):
+    library = a_library(cran)
+    task = r.place(library, ground(ENV, library)).tasks[0]
+    (tmp_path / "source").write_bytes(press(gzip.decompress(tarball(description("Hh", "1.0")))))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/R").write_text('#!/bin/sh\ncat "$PWD/Hh/DESCRIPTION"\n')
+    (tmp_path / "bin/R").chmod(0o755)
+    (tmp_path / "work").mkdir()
+    shell, flags, script, name, package, library_folder, _, makevars = task.argv
+    script = script.replace("/cregraph/in/source", str(tmp_path / "source"))
+
+    done = subprocess.run(
+        [shell, flags, script, name, package, library_folder, str(tmp_path), makevars],
+        cwd=tmp_path / "work",
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Package: Hh" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"name": "../../../../etc/x"}, "the lock pins `../../../../etc/x`, which is no name of an R package", "lock again"),
+        ({"version": "1"}, "R package ZZ: version: `1` in the lock is none that R accepts", "--upgrade-package ZZ`"),
+        ({"data": {}}, "R package ZZ: data.compiles: true or false is wanted in the lock", "--upgrade-package ZZ`"),
+        (
+            {"data": {"compiles": "no"}},
+            "R package ZZ: data.compiles: true or false is wanted in the lock",
+            "--upgrade-package ZZ`",
+        ),
+    ],
+)
+def test_a_pin_of_a_lock_edited_by_hand_is_refused(cran: Cran, change: dict[str, Any], message: str, hint: str):
+    library = a_library(cran)
+    edited = dataclasses.replace(
+        library, pins=tuple(dataclasses.replace(p, **change) if p.name == "ZZ" else p for p in library.pins)
+    )
+
+    with pytest.raises(CregraphError) as caught:
+        r.place(edited, ground(ENV, edited))
+
+    assert caught.value.message == message
+    assert (caught.value.hint or "").endswith(hint)
 
 
 def test_places_run_through_the_links_of_the_base(cran: Cran):

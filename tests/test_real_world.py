@@ -67,7 +67,7 @@ def test_one_lock_gives_one_digest_under_other_circumstances_and_from_a_cold_sto
     done = project.run("build", "team.yaml", "--jobs", "1", env=env, prefix=(*user, *umask))
     assert done.code == 0, done.err
     assert done.out.strip() == expected
-    assert "13 tasks run" in done.err
+    assert "tasks: 13 run, 0 reused" in done.err
 
 
 def test_changing_the_hook_remakes_one_layer_and_compiles_nothing(built: RealProject, tmp_path: Path) -> None:

@@ -103,7 +103,24 @@ PROFILES = {
     "no R package": (
         MINIMAL + "extras: {cran: [survival=3.5-8]}\n",
         "`p.yaml`:2: extras.cran[0]: `survival=3.5-8` is no R package with a version",
-        "write name, name==1.2.3 or name>=1.2",
+        "write name, name==1.2.3 or name>=1.2, with a version of two numbers or more; a tarball goes under `tarballs`",
+    ),
+    "an R version of one number": (
+        MINIMAL + "extras: {cran: [xts==99]}\n",
+        "`p.yaml`:2: extras.cran[0]: `xts==99` is no R package with a version",
+        "write name, name==1.2.3 or name>=1.2, with a version of two numbers or more; a tarball goes under `tarballs`",
+    ),
+    "a tarball on this machine": (
+        MINIMAL + "tarballs: {mine: 'file:///srv/mine.tar.gz'}\n",
+        "`p.yaml`:2: tarballs.mine: `file:///srv/mine.tar.gz` is neither an address that tarballs are fetched from nor a path of "
+        "the project",
+        "write https://…, or ./file for a file beside the profile: everyone who locks must find it",
+    ),
+    "a tarball of the image": (
+        MINIMAL + "tarballs: {mine: /srv/mine.tar.gz}\n",
+        "`p.yaml`:2: tarballs.mine: `/srv/mine.tar.gz` is neither an address that tarballs are fetched from nor a path of the "
+        "project",
+        "write https://…, or ./file for a file beside the profile: everyone who locks must find it",
     ),
     "no requirement": (
         MINIMAL + "extras: {pip: ['rpy2=3.5']}\n",

@@ -295,7 +295,7 @@ NEUTRAL: dict[str, Callable[[Lock], Lock]] = {
         lock, lambda p: replace(p, artifact=replace(p.artifact, source="other")), "python", "image"
     ),
     "places of files in their source": lambda lock: each_pin(
-        lock, lambda p: replace(p, artifact=replace(p.artifact, file=f"moved/{p.artifact.file}")), "python"
+        lock, lambda p: replace(p, artifact=replace(p.artifact, file=f"moved/{p.artifact.file}")), "image"
     ),
     "order of asks": lambda lock: replace(lock, targets=tuple(replace(t, asks=t.asks[::-1]) for t in lock.targets)),
     "order of pins": lambda lock: replace(lock, targets=tuple(replace(t, pins=t.pins[::-1]) for t in lock.targets)),

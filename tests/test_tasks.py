@@ -15,7 +15,7 @@ import pytest
 
 from cregraph.digest import sha256
 from cregraph.engines.capture import capture
-from cregraph.engines.contract import Stopped, TaskFailed
+from cregraph.engines.contract import Stopped, TaskFailed, check
 from cregraph.engines.extract import Extraction
 from cregraph.engines.run import TaskEvent, kept, log_of, run_tasks
 from cregraph.engines.trees import Trees

@@ -39,6 +39,8 @@ def run(
     stale: list[str] = []
     chosen = projects(named, every=every)
     for project in chosen:
+        if sources is not None:
+            project.routes(sources)  # a file that is none is said, whether it is needed or not
         asked = project.asked()
         old = project.read_lock()
         why = _reasons(project, asked, old)

@@ -263,6 +263,8 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
         name = inside(info.filename, what)
         if info.is_dir():
             continue
+        if info.flag_bits & 1:
+            raise CregraphError(f"{what}: `{name}` is encrypted")
         bits = info.external_attr >> 16
         path = f"{at}/{name}"
         if stat.S_ISLNK(bits):

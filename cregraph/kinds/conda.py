@@ -39,6 +39,8 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _PACKAGE = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
+_FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+-]*(?:\.conda|\.tar\.bz2)")
+_SANDBOX = "/cregraph"
 _LINK_SCRIPT = re.compile(r"bin/\.[^/]+-(?:pre-link|post-link|pre-unlink)\.sh")
 #: `r-…` packages that are lists of others, or conda's own: no R package has the rest of their names.
 _NOT_R = frozenset({"r-recommended", "r-essentials"})
@@ -51,6 +53,11 @@ def ask(step: Step) -> Sequence[Ask]:
         raise CregraphError(
             f"{step.place_of('prefix')}: `{prefix}` is no prefix for a conda environment",
             hint="an absolute path of letters, digits and . _ - + is wanted: it is written into scripts as it stands",
+        )
+    if f"{prefix}/".startswith(f"{_SANDBOX}/"):
+        raise CregraphError(
+            f"{step.place_of('prefix')}: `{prefix}` would not be in the image: {_SANDBOX} is there in the sandbox of tasks only",
+            hint="choose another prefix, such as /opt/team",
         )
     channels = step.fields.get("channels") or _DEFAULT_CHANNELS
     for i, name in enumerate(channels):
@@ -253,20 +260,31 @@ def _python(pins: Sequence[Pin]) -> dict[str, str] | None:
 
 
 def _is_sound(item: Pin, prefix: str) -> None:
-    """What a hand-edited lock could make lead elsewhere: these texts become parts of paths."""
-    texts = (item.version, str(item.data.get("build")))
-    path = str(item.data.get("python_site_packages_path") or "lib")
-    if (
-        not _PACKAGE.fullmatch(item.name)
-        or not all(_VERSION.fullmatch(t) for t in texts)
-        or item.artifact.file.count("/") != 1
-        or path.startswith("/")
-        or any(part in ("", ".", "..") for part in path.split("/"))
-    ):
+    """What a hand-edited lock could make lead elsewhere, or fail with: these texts become parts of paths."""
+    build, depends, noarch = item.data.get("build"), item.data.get("depends"), item.data.get("noarch")
+    path = item.data.get("python_site_packages_path") or "lib"
+    right = {
+        "version": _VERSION.fullmatch(item.version),
+        "file": _FILE.fullmatch(item.artifact.file),
+        "source": _CHANNEL.fullmatch(item.artifact.source),
+        "data.build": isinstance(build, str) and _VERSION.fullmatch(build),
+        "data.depends": isinstance(depends, list | tuple) and all(isinstance(text, str) for text in depends),
+        "data.noarch": noarch in (None, "python", "generic", True, False),  # conda itself once wrote `true` for generic
+        "data.python_site_packages_path": isinstance(path, str)
+        and not path.startswith("/")
+        and not any(part in ("", ".", "..") for part in path.split("/")),
+    }
+    if not _PACKAGE.fullmatch(item.name):
         raise CregraphError(
-            f"conda environment {prefix}: the pin {item.name!r} has a name, version, build or path that conda does not allow",
-            hint="the lock was edited by hand; lock again",
+            f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is no name of a conda package",
+            hint="the lock was edited by hand: lock again",
         )
+    for field, good in right.items():
+        if not good:
+            raise CregraphError(
+                f"conda environment {prefix}: {item.name}: the lock's `{field}` is missing or not one that conda allows",
+                hint=f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {item.name}`",
+            )
 
 
 def _installed(item: Pin) -> dict[str, Json]:

@@ -54,7 +54,8 @@ def ask(step: Step) -> Sequence[Ask]:
         what["mode"] = mode_of(fields["mode"], step.place_of("mode"))
     if fields.get("owner") is not None:
         what["owner"] = fields["owner"]
-    return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=step.place_of("at")),)
+    where = step.place_of("from" if "from" in what else "at")  # which file it is may be the profile's to say
+    return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=where),)
 
 
 def pin(target: Target, world: World, given: Given) -> Target:

@@ -27,7 +27,7 @@ from cregraph.facts import PythonFact
 from cregraph.image.entry import Entry
 from cregraph.kinds.base import Ground, Input, Step
 from cregraph.kinds.python_build import PYTHON, build_task
-from cregraph.kinds.python_pin import pin, wheel_of
+from cregraph.kinds.python_pin import check_pin, pin, wheel_of
 from cregraph.kinds.wheel_files import Places, wheel_entries
 from cregraph.pins import Ask, Target
 from cregraph.plan import Placement, Segment, Task, segment
@@ -84,6 +84,8 @@ def place(target: Target, ground: Ground) -> Placement:
     python = ground.facts.python
     if python is None:
         raise CregraphError("the lock pins Python packages, and the base has no Python", hint="run `cregraph lock`")
+    for p in target.pins:
+        check_pin(p)
     places = _places(python, ground)
     stages = ground.stage_of(target)
     build = build_of(target)

@@ -17,7 +17,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
 from cregraph.kinds.base import Ground
-from cregraph.pins import Pin
+from cregraph.pins import Artifact, Pin
 from cregraph.plan import Task, task
 
 __all__ = ["PYTHON", "BuildSystem", "build_system", "build_task"]
@@ -72,7 +72,16 @@ def build_task(pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], groun
     if prefix:
         environment += _segments(ground, f"conda:{prefix}", [str(spec).split()[0].split("=")[0] for spec in specs], pin)
     told = {"backend": pin.data.get("backend"), "path": pin.data.get("backend_path") or []}
-    told["sdist"] = pin.artifact.file.rsplit("/", 1)[-1]
+    told["sdist"] = sdist = pin.artifact.file.rsplit("/", 1)[-1]
+    inputs: dict[str, Artifact] = {sdist: pin.artifact}
+    for wheel in wheels:
+        name = wheel.artifact.file.rsplit("/", 1)[-1]
+        if name in inputs:
+            raise CregraphError(
+                f"building {pin.name} needs two files that are called {name}",
+                hint=f"run `cregraph lock --upgrade-package {pin.name}`",
+            )
+        inputs[name] = wheel.artifact
     folders = ["/cregraph/build/bin", *([f"{prefix}/bin"] if prefix else []), f"{PYTHON}/bin", "/usr/bin", "/bin"]
     env = {
         "PATH": ":".join(folders),
@@ -94,7 +103,7 @@ def build_task(pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], groun
         argv=(f"{PYTHON}/bin/python{python}", "-s", "-c", _BUILD, json.dumps(told, sort_keys=True)),
         env=env | {str(k): str(v) for k, v in (build.get("env") or {}).items()},
         output="/cregraph/out",
-        artifacts=(pin.artifact, *(w.artifact for w in sorted(wheels, key=lambda w: w.artifact.file))),
+        inputs=inputs,
         environment=tuple(dict.fromkeys(environment)),
     )
 

@@ -5,7 +5,7 @@
 
 Fields: `library`, the R library; `from`, the source of what is not given (`cran`); `packages`, a list of `name`,
 `name==version`, `name>=version`, or a mapping of names to a URL, a `./path` to a tarball or a folder; `snapshot`, a date that
-every lock takes CRAN of (else the lock decides it once, and keeps it); `build`, not used yet.
+every lock takes CRAN of (else the lock decides it once, and keeps it).
 
 Pinned is the sha256 of each source tarball (of a folder: of its packed form). What the conda environment around the
 library has is not installed a second time: an ask that it satisfies is answered without a pin. Every pin becomes a task,
@@ -24,9 +24,10 @@ from cregraph.errors import CregraphError
 from cregraph.image.entry import Entry
 from cregraph.kinds.base import Ground, Input, Step
 from cregraph.kinds.r_closure import in_order
-from cregraph.kinds.r_pin import conda_around, pin
+from cregraph.kinds.r_pin import check_pin, conda_around, pin
 from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment, Task, segment, task
+from cregraph.values import is_r_name, r_package, r_tarball
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
@@ -36,10 +37,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "from": ("text", True),
     "packages": ("json", True),
     "snapshot": ("text", False),
-    "build": ("mapping", False),
 }
 
-_ASK = re.compile(r"\s*([A-Za-z][A-Za-z0-9.]*[A-Za-z0-9])\s*(?:(==|>=)\s*([0-9]+(?:[.-][0-9]+)+)\s*)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _BLOCK = 1 << 20
 
@@ -53,12 +52,12 @@ _MAKEVARS = "".join(
 
 # Installs straight into the final place: an install that is staged elsewhere first would leave that path in what it makes.
 # R's help and libraries are equal bytes only when the sources lie in a fixed folder, so they are unpacked here, not by R.
+# `source` has no ending, so that tar tells the compressor by the first bytes; what the tarball was called is in no key.
 _INSTALL = """\
 umask 022
 package=$1 library=$2 prefix=$3
 printf '%s' "$4" > Makevars
-set -- /cregraph/in/*
-tar -x -f "$1" --no-same-owner --no-same-permissions
+tar -x -f /cregraph/in/source --no-same-owner --no-same-permissions
 test -f "$package/DESCRIPTION" || { echo "the archive holds no $package/DESCRIPTION" >&2; exit 1; }
 exec "$prefix/bin/R" CMD INSTALL --no-lock --no-staged-install --built-timestamp='1980-01-01 00:00:00 UTC' \
 --library="$library" "$package"
@@ -105,6 +104,8 @@ def place(target: Target, ground: Ground) -> Placement:
     if conda is None or r_itself is None:
         raise CregraphError(f"nothing in the lock provides R for the library {library}", hint="run `cregraph lock`")
     prefix = conda.id.removeprefix("conda:")
+    for p in target.pins:
+        check_pin(p)
     stages = ground.stage_of(target)
     pins = {p.name.lower(): p for p in target.pins}
     named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-"))
@@ -115,7 +116,7 @@ def place(target: Target, ground: Ground) -> Placement:
         inner = _reached(key, pins)
         needs = {need for k in inner for need in pins[k].needs}
         roots = {r_itself} | {tokens[need] for need in needs if need in tokens}
-        if any(pins[k].data.get("compiles", True) for k in inner):
+        if any(pins[k].data["compiles"] for k in inner):
             roots |= set(named)  # libraries that a team asks for, to compile against and to load
         tasks[key] = task(
             assembly=ground.assembly,
@@ -126,7 +127,7 @@ def place(target: Target, ground: Ground) -> Placement:
             argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, prefix, _MAKEVARS),
             env=_environment(prefix),
             output=f"{resolved}/{p.name}",
-            artifacts=(p.artifact,),
+            inputs={"source": p.artifact},
             results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key},
             environment=ground.segments_of(conda.id, ground.closure(conda.id, sorted(roots))),
         )
@@ -198,27 +199,24 @@ def _environment(prefix: str) -> dict[str, str]:
 
 
 def _name(text: Json, where: str) -> str:
-    if not isinstance(text, str) or not _ASK.fullmatch(text) or "=" in text:
+    if not isinstance(text, str) or not is_r_name(text):
         raise CregraphError(f"{where}: `{text}` is no name of an R package")
-    return text.strip()
+    return text
 
 
 def _normal(text: Json, where: str) -> str:
-    match = _ASK.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise CregraphError(
-            f"{where}: `{text}` is no R package to ask for",
-            hint="write `name`, `name==1.2-3` or `name>=1.2`; a tarball goes under `tarballs`, as name: URL or path",
-        )
-    name, op, version = match.groups()
-    return f"{name} {op}{version}" if op else str(name)
+    try:
+        name, op, version = r_package(text if isinstance(text, str) else str(text))
+    except CregraphError as error:
+        raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None
+    return f"{name} {op}{version}" if op else name
 
 
 def _tarball(text: Json, where: str) -> str:
-    """A URL, `./…` in the project or `standard:…`: whoever reads recipes has made such of every path."""
-    if isinstance(text, str) and text.startswith(("https://", "http://", "standard:", "./")):
-        return text
-    raise CregraphError(f"{where}: `{text}` is neither a URL (https://…) nor a path of the project (./…)")
+    try:
+        return r_tarball(text if isinstance(text, str) else str(text))
+    except CregraphError as error:
+        raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None
 
 
 def _reached(key: str, pins: Mapping[str, Pin]) -> list[str]:

@@ -13,8 +13,9 @@ from cregraph.kinds.base import Given, World
 from cregraph.kinds.r_closure import Choice, Installed, Wish, close
 from cregraph.pins import Artifact, Ask, Pin, Target
 from cregraph.sources import cran
+from cregraph.values import is_r_name, is_r_version
 
-__all__ = ["conda_around", "pin"]
+__all__ = ["check_pin", "conda_around", "pin"]
 
 
 def pin(target: Target, world: World, given: Given) -> Target:
@@ -70,6 +71,19 @@ def conda_around(library: str, targets: Iterable[Target]) -> Target | None:
     return max(around, key=lambda t: len(t.id), default=None)
 
 
+def check_pin(pin: Pin) -> None:
+    """Refuse a pin that a lock edited by hand could hold: its name becomes a path, and its data decide what its task sees."""
+    hint = f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {pin.name}`"
+    if not is_r_name(pin.name):
+        raise CregraphError(
+            f"the lock pins `{pin.name[:80]}`, which is no name of an R package", hint="the lock was edited by hand: lock again"
+        )
+    if not is_r_version(pin.version):
+        raise CregraphError(f"R package {pin.name}: version: `{pin.version[:80]}` in the lock is none that R accepts", hint=hint)
+    if not isinstance(pin.data.get("compiles"), bool):
+        raise CregraphError(f"R package {pin.name}: data.compiles: true or false is wanted in the lock", hint=hint)
+
+
 def _wishes(target: Target) -> list[Wish]:
     wishes = []
     for asked in target.asks:
@@ -103,7 +117,10 @@ def _tarballs(
                 name=choice.name, version=choice.version, depends=choice.depends, linking=choice.linking, pin=kept, given=True
             )
             continue
-        artifact, path = world.take(kind="url" if is_url else "path", source=source, file="")
+        try:
+            artifact, path = world.take(kind="url" if is_url else "path", source=source, file="")
+        except CregraphError as error:
+            raise CregraphError(f"{asked.where}: {error.message}", hint=error.hint) from None
         what = f"{asked.where}: `{source}`"
         found = read_tarball(path, what=what)
         if found.name != name:

@@ -1,20 +1,22 @@
 """Where the ordinary Python clients look for packages on this machine: pip's and uv's configuration, both.
 
-Only what says where packages lie is read (indexes, folders of wheels, certificates); what chooses versions is not, for a lock
-must not depend on it. pip: https://pip.pypa.io/en/stable/topics/configuration/. uv reads its own files and variables itself;
-here only those that pip's would be in the way of are looked for.
+Only what says where packages lie and who asks is read (indexes, folders of wheels, certificates, credentials); what chooses
+versions is not, for a lock must not depend on it. uv itself is run without its files (`--no-config`) and is told what is found
+here. pip: https://pip.pypa.io/en/stable/topics/configuration/. uv: https://docs.astral.sh/uv/reference/settings/.
 """
 
 from __future__ import annotations
 
 import configparser
 import contextlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
-__all__ = ["PYPI", "Indexes", "beyond_uv", "ordinary"]
+__all__ = ["PYPI", "Indexes", "ordinary"]
 
 PYPI = "https://" + ".".join(("pypi", "org")) + "/simple"
 
@@ -25,7 +27,9 @@ _ASKED = {"index-url", "extra-index-url", "find-links", "no-index", "cert", "tru
 class Indexes:
     """Addresses of indexes, the first one first, and folders or pages of files (`find_links`).
 
-    `default` is the last index that is asked; None leaves it to uv. `cert` is a file of certificates to trust.
+    `default` is the last index that is asked; None is PyPI. `equal` is whether all are held equal, as pip does with its own; else
+    the first that has a package answers for it, as uv does. `cert` is a file of certificates to trust, `system_certs` whether the
+    system's are, `keyring` uv's word for how passwords are asked for.
     """
 
     default: str | None = None
@@ -34,6 +38,9 @@ class Indexes:
     no_index: bool = False
     cert: str | None = None
     trusted_hosts: tuple[str, ...] = ()
+    equal: bool = False
+    system_certs: bool = False
+    keyring: str | None = None
 
     def addresses(self) -> tuple[str, ...]:
         """Every index in the order in which it is asked."""
@@ -46,26 +53,17 @@ def ordinary(environ: Mapping[str, str], home: Path, *, system: Path = Path("/et
     pip = _pip(environ, home, system)
     uv = _uv(environ, home, system)
     default = uv.default or _one(pip, "index-url")
+    pip_extra = _many(pip, "extra-index-url")
     return Indexes(
         default=default.rstrip("/") if default else None,
-        extra=tuple(dict.fromkeys(a.rstrip("/") for a in (*uv.extra, *_many(pip, "extra-index-url")))),
+        extra=tuple(dict.fromkeys(a.rstrip("/") for a in (*uv.extra, *pip_extra))),
         find_links=tuple(dict.fromkeys((*uv.find_links, *_many(pip, "find-links")))),
         no_index=uv.no_index or _one(pip, "no-index", "").lower() in ("1", "true", "yes", "on"),
         cert=environ.get("SSL_CERT_FILE") or _one(pip, "cert") or None,
-        trusted_hosts=_many(pip, "trusted-host"),
-    )
-
-
-def beyond_uv(environ: Mapping[str, str], home: Path, *, system: Path = Path("/etc")) -> Indexes:
-    """What pip is told and uv is not: what uv must be told to look where pip does."""
-    merged, uv = ordinary(environ, home, system=system), _uv(environ, home, system)
-    return Indexes(
-        default=None if uv.default else merged.default,
-        extra=tuple(a for a in merged.extra if a not in {u.rstrip("/") for u in uv.extra}),
-        find_links=tuple(a for a in merged.find_links if a not in uv.find_links),
-        no_index=merged.no_index and not uv.no_index,
-        cert=merged.cert,
-        trusted_hosts=merged.trusted_hosts,
+        trusted_hosts=tuple(dict.fromkeys((*uv.trusted_hosts, *_many(pip, "trusted-host")))),
+        equal=bool({a.rstrip("/") for a in pip_extra} - {a.rstrip("/") for a in uv.extra}),
+        system_certs=uv.system_certs,
+        keyring=uv.keyring,
     )
 
 
@@ -105,37 +103,65 @@ def _pip_files(environ: Mapping[str, str], home: Path, system: Path) -> list[Pat
 
 
 def _uv(environ: Mapping[str, str], home: Path, system: Path) -> Indexes:
+    """uv's settings: its files, or the one that a variable names, then variables; later ones hold."""
     default: str | None = None
     extra: list[str] = []
     links: list[str] = []
-    no_index = False
+    hosts: list[str] = []
+    no_index = certs = False
+    keyring: str | None = None
     files = [system / "uv/uv.toml", Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv/uv.toml"]
     if environ.get("UV_CONFIG_FILE"):
         files = [Path(environ["UV_CONFIG_FILE"])]
     for file in files if not environ.get("UV_NO_CONFIG") else []:
         with contextlib.suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
             data = tomllib.loads(file.read_text(encoding="utf-8"))
-            for table in (data, data.get("pip", {})):
+            pip = data.get("pip")
+            for table in (data, pip if isinstance(pip, dict) else {}):
                 default = _text(table.get("index-url")) or default
                 extra += _texts(table.get("extra-index-url"))
                 links += _texts(table.get("find-links"))
+                hosts += _texts(table.get("allow-insecure-host"))
                 no_index = no_index or table.get("no-index") is True
+                certs = certs or True in (table.get("system-certs"), table.get("native-tls"))
+                keyring = _text(table.get("keyring-provider")) or keyring
             for index in data.get("index", []):
                 url = _text(index.get("url")) if isinstance(index, dict) and not index.get("explicit") else None
+                if url:
+                    url = _known(url, _text(index.get("name")), environ)
                 if url and index.get("default"):
                     default = url
                 elif url:
                     extra.append(url)
-    default = _after_name(environ.get("UV_DEFAULT_INDEX") or "") or environ.get("UV_INDEX_URL") or default
-    named = [_after_name(a) for a in environ.get("UV_INDEX", "").split()] + environ.get("UV_EXTRA_INDEX_URL", "").split()
+    default = _after_name(environ.get("UV_DEFAULT_INDEX") or "", environ) or environ.get("UV_INDEX_URL") or default
+    named = [_after_name(a, environ) for a in environ.get("UV_INDEX", "").split()] + environ.get("UV_EXTRA_INDEX_URL", "").split()
     links = environ.get("UV_FIND_LINKS", "").replace(",", " ").split() + links
-    return Indexes(default=default, extra=(*named, *extra), find_links=tuple(links), no_index=no_index)
+    return Indexes(
+        default=default,
+        extra=(*named, *extra),
+        find_links=tuple(links),
+        no_index=no_index,
+        trusted_hosts=tuple(hosts),
+        system_certs=certs,
+        keyring=environ.get("UV_KEYRING_PROVIDER") or keyring,
+    )
 
 
-def _after_name(address: str) -> str:
+def _after_name(address: str, environ: Mapping[str, str]) -> str:
     """uv writes an index as `URL` or `name=URL`."""
     name, equals, rest = address.partition("=")
-    return rest if equals and "/" not in name else address
+    return _known(rest, name, environ) if equals and "/" not in name else address
+
+
+def _known(address: str, name: str | None, environ: Mapping[str, str]) -> str:
+    """The address with the credentials that uv finds for the index `name`: UV_INDEX_<NAME>_USERNAME and …_PASSWORD."""
+    variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", (name or "").upper())
+    user, password = environ.get(f"{variable}_USERNAME"), environ.get(f"{variable}_PASSWORD")
+    url = urlsplit(address)
+    if not name or not (user or password) or "@" in url.netloc or not url.netloc:
+        return address
+    secret = quote(user or "", safe="") + (":" + quote(password, safe="") if password else "")
+    return urlunsplit(url._replace(netloc=f"{secret}@{url.netloc}"))
 
 
 def _one(pip: Mapping[str, str], key: str, default: str = "") -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from cregraph.errors import CregraphError
 from cregraph.sources.fetch import NotThere
-from cregraph.sources.pip_settings import beyond_uv, ordinary
+from cregraph.sources.pip_settings import PYPI, ordinary
 from cregraph.sources.routes import redacted
 
 if TYPE_CHECKING:
@@ -31,15 +33,22 @@ if TYPE_CHECKING:
 
     from cregraph.kinds.base import World
 
-__all__ = ["File", "Found", "Question", "Unanswered", "find_file", "locations", "normal", "resolve"]
+__all__ = ["File", "Found", "Question", "Unanswered", "find_file", "is_place", "locations", "normal", "resolve"]
 
-#: What uv may be told by the environment: where packages lie, who asks, how patiently. Never what to choose.
+#: What uv may be told by the environment: who asks, how patiently. Where packages lie is told by _where, what to choose never.
 _LET_THROUGH = re.compile(
-    r"UV_(INDEX|DEFAULT_INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|INDEX_[A-Z0-9_]+_(USERNAME|PASSWORD)|INDEX_STRATEGY|CONFIG_FILE"
-    r"|NO_CONFIG|CACHE_DIR|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|KEYRING_PROVIDER|HTTP_[A-Z_]+|REQUEST_TIMEOUT|CONCURRENT_[A-Z_]+"
+    r"UV_(CACHE_DIR|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|KEYRING_PROVIDER|HTTP_[A-Z_]+|REQUEST_TIMEOUT|CONCURRENT_[A-Z_]+"
     r"|CREDENTIALS_DIR|OFFLINE)"
 )
-_INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+#: Where no Python is. An interpreter that is told to have its library there ends before it runs a line, unless it is told to
+#: look at no variables (-I), as uv does to ask it what it is. So uv builds nothing: no package's code runs while locking.
+_NO_HOME = "/nonexistent/cregraph-builds-nothing-while-locking"
+_BUILDS = re.compile(r"[Ff]ailed to (?:download and )?build `([^`=@ ]+)(?:==| @ |@)?([^`]*)`")
+_NO_ANSWER = re.compile(
+    r"[Ff]ailed to fetch|Request failed|error sending request|timed out|dns error|[Cc]onnection (?:refused|reset|closed)"
+    r"|HTTP status|--find-links` directory"
+)
+_DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
 #: The glibc versions (minor, of 2.x) that uv knows as platforms.
 _GLIBC = (17, 28, *range(31, 41))
 _NO_SUCH_EXTRA = re.compile(r"The package `([A-Za-z0-9._-]+)==[^`]*` does not have an extra named")
@@ -92,7 +101,8 @@ def normal(name: str) -> str:
 def resolve(world: World, question: Question) -> tuple[Found, ...]:
     """What answers `question`, by name, without what the base has.
 
-    Raises Unanswered with uv's explanation. uv may build an sdist, on this machine, whose metadata is not static.
+    Raises Unanswered with uv's explanation; CregraphError when an index cannot be reached, and for an sdist that says what it
+    needs only to who runs its code (docs/adr/0009-no-package-code-while-locking.md).
     """
     stand_ins = dict(question.base)
     while True:
@@ -145,7 +155,8 @@ class _Run:
         self._folder = folder
         self._question = question
         self._program = uv.find_uv_bin()
-        self._environ, self._flags = _where(world)
+        _folders_are_there(world.routes("pypi", "pypi"))
+        self._environ, self._flags = _where(world, folder)
         cache = getattr(world, "uv_cache", None)
         if cache is not None:
             self._flags += ["--cache-dir", str(cache)]
@@ -182,7 +193,7 @@ class _Run:
             check=False,
         )
         if done.returncode != 0:
-            raise Unanswered(_explained(done.stderr))
+            raise _refusal(done.stderr)
         return done.stderr
 
     def edges(self, found: Sequence[Found]) -> dict[str, tuple[str, ...]]:
@@ -192,7 +203,7 @@ class _Run:
         flags = ("--annotation-style", "line", "--constraints", "exact.txt")
         try:
             self.compile("requirements.txt", "via.txt", *flags, "--offline")
-        except Unanswered:
+        except CregraphError:
             self.compile("requirements.txt", "via.txt", *flags)
         needed: dict[str, tuple[str, ...]] = {}
         for line in (self._folder / "via.txt").read_text().splitlines():
@@ -205,33 +216,92 @@ class _Run:
         return needed
 
 
-def _where(world: World) -> tuple[dict[str, str], list[str]]:
-    """Environment and flags that say where packages lie. Addresses go through the environment: they may hold a password."""
+def _where(world: World, folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Environment and flags that say where packages lie. Addresses go through the environment: they may hold a password.
+
+    uv reads no configuration of its own: what of it says where packages lie is read by pip_settings, and told.
+    """
     environ = {
-        k: v for k, v in os.environ.items() if not k.startswith(("UV_", "PIP_", "VIRTUAL_ENV")) or _LET_THROUGH.fullmatch(k)
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV")) or _LET_THROUGH.fullmatch(k)
     }
+    environ["PYTHONHOME"] = _NO_HOME
+    flags = ["--no-config"]
     routes = world.routes("pypi", "pypi")
     if routes:
-        environ = {k: v for k, v in environ.items() if k not in _INDEX_VARIABLES}
         environ["UV_DEFAULT_INDEX"] = routes[-1]
         if routes[:-1]:
             environ["UV_INDEX"] = " ".join(routes[:-1])
-        return environ, ["--no-config"]
-    told = beyond_uv(os.environ, Path.home())
-    if told.default:
-        environ["UV_DEFAULT_INDEX"] = told.default
+        _lend_keyring(folder, environ)
+        return environ, flags
+    told = ordinary(os.environ, Path.home())
+    environ["UV_DEFAULT_INDEX"] = told.default or PYPI
     if told.extra:
-        environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # pip holds all its indexes equal
-        environ["UV_INDEX"] = " ".join([*environ.get("UV_INDEX", "").split(), *told.extra])
+        environ["UV_INDEX"] = " ".join(told.extra)
+        if told.equal:
+            environ["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if told.cert and Path(told.cert).exists():
         environ["SSL_CERT_FILE"] = told.cert
-    flags = [flag for link in told.find_links for flag in ("--find-links", link)]
+    if told.system_certs:
+        environ["UV_SYSTEM_CERTS"] = "true"
+    if told.keyring:
+        environ["UV_KEYRING_PROVIDER"] = told.keyring
+    _lend_keyring(folder, environ)
+    flags += [flag for link in told.find_links for flag in ("--find-links", link)]
     flags += [flag for host in told.trusted_hosts for flag in ("--allow-insecure-host", host)]
     return environ, flags + (["--no-index"] if told.no_index else [])
 
 
+def _lend_keyring(folder: Path, environ: dict[str, str]) -> None:
+    """The `keyring` program is the user's own, asked by uv for credentials, and written in Python: it gets its home back."""
+    program = shutil.which("keyring") if environ.get("UV_KEYRING_PROVIDER") == "subprocess" else None
+    if program is None:
+        return
+    (folder / "bin").mkdir()
+    (folder / "bin/keyring").write_text(f'#!/bin/sh\nunset PYTHONHOME\nexec {shlex.quote(program)} "$@"\n')
+    (folder / "bin/keyring").chmod(0o755)
+    environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
+
+
 def _is_local(routes: Sequence[str]) -> bool:
     return bool(routes) and all(urlsplit(address).scheme == "file" for address in routes)
+
+
+def _folders_are_there(routes: Sequence[str]) -> None:
+    """uv says of every package in an index that is not there that it was not found."""
+    for address in routes:
+        url = urlsplit(address)
+        if url.scheme == "file" and not Path(unquote(url.path)).is_dir():
+            raise _unreachable(f"  {address}: there is no such folder", "check the address: sources.yaml, `pypi`")
+
+
+def _unreachable(reason: str, hint: str) -> CregraphError:
+    return CregraphError(f"the package index of Python cannot be reached\n{reason}", hint=hint)
+
+
+def _refusal(talk: str) -> CregraphError:
+    """Why uv gave no answer: an index, a package whose code would have to run, or the question itself."""
+    text = _explained(talk)
+    built = _BUILDS.search(talk)
+    if built:
+        what = " ".join(part for part in built.groups() if part)
+        return CregraphError(
+            f"Python package {what} says what it needs only to who runs its code, and no package's code runs while locking",
+            hint=f"ask for a version of {built[1]} that has a wheel, or whose sdist states its needs (PEP 643); or build a wheel "
+            "of it, and put that into an index of your own",
+        )
+    if "network was disabled" in talk:
+        return _unreachable(text, "lock without --offline: what is asked for was not read before on this machine")
+    if _NO_ANSWER.search(talk) and "No solution found" not in talk:
+        return _unreachable(
+            text, "check the network, and where the index is said to be: sources.yaml, `pypi`; else pip's and uv's files"
+        )
+    if _DENIED.search(talk) and "not found in the package registry" in talk:
+        return _unreachable(
+            text, "give its credentials where pip and uv keep them: ~/.netrc, the keyring or UV_INDEX_…; a lock holds none"
+        )
+    return Unanswered(text)
 
 
 def _platform(glibc: str | None) -> str:
@@ -292,13 +362,18 @@ def _explained(talk: str) -> str:
     return text or "  uv said nothing"
 
 
+def is_place(file: str) -> bool:
+    """Whether `file` is of the form `numpy/numpy-2.0.0-….whl`: a distribution's normal name, and a plain file name."""
+    return re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?/[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}", file) is not None
+
+
 def locations(world: World, file: str) -> tuple[str, ...]:
     """Where an artifact's `file` (`numpy/numpy-2.0.0-….whl`) may be fetched from on this machine, best first.
 
     Raises NotThere when no index lists it, CregraphError for a file that is not of that form (a lock edited by hand).
     """
     name, _, base = file.partition("/")
-    if not name or name != normal(name) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]*", base) or ".." in base:
+    if not is_place(file):
         raise CregraphError(f"`{file[:200]}` is no file of source `pypi` (NAME/FILE is)")
     told = ordinary(os.environ, Path.home())
     routes = world.routes("pypi", "pypi")

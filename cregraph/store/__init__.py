@@ -85,7 +85,9 @@ class Store:
 
     def has(self, sha256: str) -> bool:
         """Whether an object of that name is here; its bytes are checked when it is used."""
-        return self.path_of(sha256).is_file()
+        with contextlib.suppress(OSError):  # a folder that cannot be entered: who writes to it says so
+            return self.path_of(sha256).is_file()
+        return False
 
     def verified(self, sha256: str, what: str = "") -> Path:
         """The object's path, its bytes hashed on first use. A differing one is set aside and refused; absent raises too."""
