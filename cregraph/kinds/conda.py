@@ -41,6 +41,7 @@ _PACKAGE = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
 _FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+-]*(?:\.conda|\.tar\.bz2)")
 _SANDBOX = "/cregraph"
+_RECORD = {"build", "build_number", "subdir"}
 _LINK_SCRIPT = re.compile(r"bin/\.[^/]+-(?:pre-link|post-link|pre-unlink)\.sh")
 #: `r-…` packages that are lists of others, or conda's own: no R package has the rest of their names.
 _NOT_R = frozenset({"r-recommended", "r-essentials"})
@@ -122,7 +123,8 @@ def pin(target: Target, world: World, given: Given) -> Target:
             channels=channels,
             wanted=[Wanted(spec=a.what, where=a.where) for a in target.asks],
             virtual=virtual_packages(given),
-            locked=[_record_of(p) for p in given.locked],
+            # one that a hand edit left without these is no record to a solver: it is chosen anew
+            locked=[_record_of(p) for p in given.locked if p.data.keys() >= _RECORD],
             exclude_newer=_end_of(given.as_of) if given.as_of else None,
             cache=getattr(world, "repodata", None),
             offline=world.offline,
