@@ -25,7 +25,6 @@ ROOMS: dict[str, set[str]] = {
     "engines": {"nouns", "store", "image"},
     "kinds": {"nouns", "formats", "sources", "image.entry", "image.reference"},
     "sources": {"nouns", "formats", "store", "image"},
-    "rules": {"nouns", "planning", "formats", "image.config", "image.manifest"},
     "planning": {"nouns", "kinds", "image.split"},
     "resolve": {"nouns", "kinds"},
     "build": {"nouns", "planning", "kinds", "store", "image", "engines"},
@@ -33,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "demo": {"errors", "digest"},
     "trial_driver": set(),  # goes into a container as it stands
     "cli": {
-        *("nouns", "planning", "resolve", "build", "project", "demo", "rules"),
+        *("nouns", "planning", "resolve", "build", "project", "demo"),
         *("kinds", "sources", "formats", "store", "image", "engines"),
     },
     "__init__": set(),

@@ -11,6 +11,7 @@ import lzma
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -674,6 +675,16 @@ def test_a_task_sees_its_own_closure_and_what_it_is_compiled_against(cran: Cran)
     assert segments["AA"].task_key == tasks["AA"].key
     assert segments["AA"].stage == "cran"
     assert placed.of == {name: s.key for name, s in segments.items()}
+
+
+def test_python_modules_that_are_asked_for_by_name_are_nothing_to_compile_against(cran: Cran):
+    library = a_library(cran)
+    with_tool = conda("tool 1.0", asked=("tool",)).pins[-1]
+    env = replace(ENV, pins=(*ENV.pins, replace(with_tool, data={"noarch": "python"})))
+
+    assert [t.key for t in r.place(library, ground(env, library)).tasks] == [
+        t.key for t in r.place(library, ground(ENV, library)).tasks
+    ]
 
 
 def test_a_changed_package_changes_the_keys_of_its_dependents_only(cran: Cran, tmp_path: Path):

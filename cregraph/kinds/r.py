@@ -108,7 +108,8 @@ def place(target: Target, ground: Ground) -> Placement:
         check_pin(p)
     stages = ground.stage_of(target)
     pins = {p.name.lower(): p for p in target.pins}
-    named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-"))
+    # A package of Python modules has nothing to compile against.
+    named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-") and p.data.get("noarch") != "python")
     tasks: dict[str, Task] = {}
     segments: dict[str, Segment] = {}
     for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
