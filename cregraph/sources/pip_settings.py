@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 __all__ = ["PYPI", "Indexes", "ordinary"]
 
+#: The index that pip and uv ask when nothing else is configured.
 PYPI = "https://" + ".".join(("pypi", "org")) + "/simple"
 
 _ASKED = {"index-url", "extra-index-url", "find-links", "no-index", "cert", "trusted-host"}
