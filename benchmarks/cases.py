@@ -125,7 +125,7 @@ def build_conda(scene: Scene) -> Done:
 
 def build_conda_library(scene: Scene) -> Done:
     """A conda package that is no R package is added: whatever compiles may see it, so whatever compiles is compiled again."""
-    return _with_conda(scene, "world-noarch", tasks=True)
+    return _with_conda(scene, "world-hardlink", tasks=True)
 
 
 def _with_conda(scene: Scene, name: str, *, tasks: bool) -> Done:
