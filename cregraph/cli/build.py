@@ -17,7 +17,7 @@ from cregraph.facts import BaseFacts
 from cregraph.image.base import BaseImage, find
 from cregraph.image.reference import check_repository
 from cregraph.planning import make_plan
-from cregraph.project import Project
+from cregraph.project import Asked, Project
 from cregraph.sources.world import OneWorld
 from cregraph.store import Store
 
@@ -63,14 +63,15 @@ def build_project(
 ) -> tuple[Built, BaseImage]:
     """Make the image of a project's lock in the store; with it the base, at its origin."""
     start = time.monotonic()
-    lock = fresh_lock(project)
+    asked = project.asked()
+    lock = fresh_lock(project, asked)
     facts: BaseFacts = project.facts(lock.base)
     plan = make_plan(lock, facts)
     store = project.store()
     store.sweep()
     work = pending(plan, store)
     display = Display(plan.tag, work, layers=len(plan.layers))
-    world = _world(project, store, sources, on_bytes=display.received)
+    world = _world(project, asked, store, sources, on_bytes=display.received)
     base = find(lock.base.artifact, routes=world.routes, project=project.folder, store=store)
     base.check_facts(facts)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
@@ -123,11 +124,13 @@ def send(project: Project, built: Built, base: BaseImage, output: str, sources: 
         return f"docker:{rest or name}"
     from cregraph.cli.publish import publish
 
-    return publish(project, built, base, rest, _world(project, store, sources))
+    return publish(project, built, base, rest, _world(project, project.asked(), store, sources))
 
 
-def _world(project: Project, store: Store, sources: str | None, *, on_bytes: Callable[[int], None] | None = None) -> OneWorld:
-    registry_url = project.asked().composition.profile.registry_url
+def _world(
+    project: Project, asked: Asked, store: Store, sources: str | None, *, on_bytes: Callable[[int], None] | None = None
+) -> OneWorld:
+    registry_url = asked.composition.profile.registry_url
     routes = project.routes(sources, registry_url=registry_url)
     return OneWorld(store=store, routes=routes, local=project.local(), on_bytes=on_bytes)
 

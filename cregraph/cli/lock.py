@@ -115,9 +115,12 @@ def lock_project(
         )
 
 
-def fresh_lock(project: Project) -> Lock:
-    """The lock of a project, for commands that never resolve. Raises Refused with the reasons when it is stale or not there."""
-    asked = project.asked()
+def fresh_lock(project: Project, asked: Asked | None = None) -> Lock:
+    """The lock of a project, for commands that never resolve. Raises Refused with the reasons when it is stale or not there.
+
+    `asked` is what the profile asks, where the caller has read that already.
+    """
+    asked = asked or project.asked()
     old = project.read_lock()
     if old is None:
         raise Refused(f"`{project.shown_lock}` is not there", hint=f"run `cregraph lock {project.profile}`")
