@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -126,16 +127,17 @@ def test_skopeo_and_umoci_accept_the_image_and_skopeo_keeps_its_digest(built: Re
 def test_push_and_pull_keep_the_digest_and_a_second_push_moves_nothing(built: RealProject) -> None:
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
     name, digest = name_of(built)
-    output = f"registry:{registry}/team/real"
+    place = f"{registry}/team/real-{secrets.token_hex(4)}"
+    output = f"registry:{place}"
     first = built.ok("build", "team.yaml", "--output", output, "--json").json[0]
-    where = f"{registry}/team/real/{name}"
+    where = f"{place}/{name}"
     assert first["outputs"] == [f"{where}@{digest}"]
     again = built.ok("build", "team.yaml", "--output", output)
     assert "nothing to push" in again.err
     host = engines()[0]
     docker(host, "pull", "--quiet", where)
     inspected = json.loads(docker(host, "image", "inspect", where))[0]
-    assert f"{registry}/team/real/{name.partition(':')[0]}@{digest}" in inspected["RepoDigests"]
+    assert f"{place}/{name.partition(':')[0]}@{digest}" in inspected["RepoDigests"]
     docker(host, "image", "rm", where)
 
 
@@ -162,9 +164,9 @@ def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
     project = RealProject.make(tmp_path / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
-    project.edit(
-        {"snowbooks": {"build_root": f"oci:world/{world.build_root.name}"}, "snowflake": {"image_repo_path": "DB/Schema/Repo"}}
-    )
+    repository = f"DB/Schema/Repo_{secrets.token_hex(4)}"  # a registry may outlive a run
+    root = f"oci:world/{world.build_root.name}"
+    project.edit({"snowbooks": {"build_root": root}, "snowflake": {"image_repo_path": repository}})
     project.ok("lock", "team.yaml")
     assert registry not in project.lock.read_text()
     done = project.ok("build", "team.yaml", "--output", "registry")
