@@ -22,6 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Docker tests skip where there is no engine, saying so, unless CREGRAPH_REQUIRE_DOCKER=1 asks for them."""
     missing = [name for name in ("DOCKER_HOST", "CREGRAPH_TEST_REGISTRY") if not os.environ.get(name)]
     for item in items:
+        # One engine: images that come and go in one worker disturb a load in another.
+        if item.get_closest_marker("docker") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("real"))
         if missing and item.get_closest_marker("docker") and not REQUIRE_DOCKER:
             item.add_marker(pytest.mark.skip(reason=f"no Docker engine for tests: {' and '.join(missing)} not set"))
 
