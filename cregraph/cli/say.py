@@ -46,7 +46,7 @@ def working(text: str) -> Iterator[None]:
 def projects(named: list[str], *, every: bool) -> list[Project]:
     """The projects that a command is for: the named profiles, all that have a lock here, or cregraph.yaml."""
     if not every:
-        return [Project.of(name) for name in named or [None]]  # type: ignore[list-item]
+        return [Project.of(name) for name in named] or [Project.of(None)]
     if named:
         raise CregraphError("either profiles or `--all`, not both")
     found: list[Project] = []
