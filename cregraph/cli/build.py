@@ -11,6 +11,7 @@ from cregraph.build import Built, build, pending
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.progress import Display
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, seconds, talk
+from cregraph.digest import sha256
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
@@ -20,6 +21,8 @@ from cregraph.planning import make_plan
 from cregraph.project import Asked, Project
 from cregraph.sources.world import OneWorld
 from cregraph.store import Store
+from cregraph.store.known import Built as Known
+from cregraph.store.known import known_of, remember
 
 
 def run(
@@ -87,6 +90,7 @@ def build_project(
             keep_going=keep_going,
             on_event=display,
         )
+    _remember(project, built, store)
     own = sum(layer.size for layer in built.layers)
     made = built.made
     fetched = counted(made["artifacts"], "file") + " fetched"
@@ -98,6 +102,16 @@ def build_project(
         f"tasks: {made['tasks']} run, {len(plan.tasks) - made['tasks']} reused; {fetched}; {seconds(time.monotonic() - start)}"
     )
     return built, base
+
+
+def _remember(project: Project, built: Built, store: Store) -> None:
+    """Keep what was built of this lock file: `plan` compares with it, and `cache gc` keeps it."""
+    text = project.lock_file.read_bytes()
+    now = Known(text=sha256(text), key=built.plan.key, digest=built.image.digest)
+    before = known_of(store, project.lock_file)
+    if before is None or before.built != now or not store.has(now.text):
+        store.add(text)
+        remember(store, project.lock_file, built=now)
 
 
 def image_name(built: Built) -> str:

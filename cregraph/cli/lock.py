@@ -15,6 +15,7 @@ from cregraph.project import Asked, Project, shipped_recipes
 from cregraph.resolve import Upgrade, resolve
 from cregraph.sources.world import OneWorld
 from cregraph.stale import reasons
+from cregraph.store.known import remember
 
 
 def run(
@@ -68,6 +69,7 @@ def run(
                 sources=sources,
             )
             changed = project.write_lock(made)
+            remember(project.store(), project.lock_file)
             _told(old, made)
             answers.append({"lock": project.shown_lock, "changed": changed})
         if not json:
