@@ -7,27 +7,34 @@ modes 0755 and 0644. Hard links become files of their own, since whether they su
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cregraph.engines.contract import TaskFailed
-from cregraph.image import tar
+from cregraph.image import tar, tar_stream
+from cregraph.image.tar_stream import Member, Taker
 
-__all__ = ["Undeclared", "capture", "undeclared"]
+__all__ = ["Undeclared", "capture", "capture_tar", "no_content", "undeclared"]
 
 _PIECE = 1 << 20
+_SMALL = 1 << 20  # bytes of a file beside the output that are read
 _NAMED = 10  # how many paths a message lists
 
 
 class Undeclared(TaskFailed):
-    """The command wrote or deleted what it did not declare. `changes` are the texts `wrote /path` and `deleted /path`, sorted."""
+    """The command wrote or deleted what it did not declare. `changes` are the texts `wrote /path` and `deleted /path`, sorted;
+    `count` says how many there are, where these are not all."""
 
-    def __init__(self, changes: Sequence[str], output: str) -> None:
+    def __init__(self, changes: Sequence[str], output: str, *, count: int = 0) -> None:
         self.changes = tuple(changes)
-        more = len(changes) - _NAMED
+        more = max(count, len(changes)) - _NAMED
         listed = "".join(f"\n  {change}" for change in changes[:_NAMED]) + (f"\n  and {more} more" if more > 0 else "")
         super().__init__(
             f"it changed what it did not declare:{listed}",
@@ -43,40 +50,132 @@ def capture(folder: Path, write: Callable[[bytes], object], *, at: str, limit: i
     than `limit` bytes. A folder with nothing in it is no result.
     """
     base = os.fsencode(folder)
+
+    def found() -> Iterator[tuple[bytes, _Entry]]:
+        for path, info in _walk(base):
+            full = base + b"/" + path
+            link = os.readlink(full) if stat.S_ISLNK(info.st_mode) else b""  # noqa: PTH115
+            content = functools.partial(_content, full, info.st_size)
+            yield path, _Entry(mode=info.st_mode, size=info.st_size, link=link, content=content)
+
+    _normalised(found(), write, at=at, limit=limit)
+
+
+def capture_tar(
+    stream: IO[bytes],
+    write: Callable[[bytes], object],
+    *,
+    at: str,
+    limit: int,
+    scratch: Callable[[], IO[bytes]],
+    below: str = "",
+    also: Collection[str] = (),
+) -> dict[str, bytes]:
+    """As `capture`, from the tar `stream`, of which the members below the folder `below` are what the command left in `at`.
+
+    Files named in `also` are returned, cut at 1 MiB; all else is ignored. Contents wait in a file of `scratch`. Also raises
+    TaskFailed when there is no such folder, and CregraphError for what is no tar.
+    """
+    prefix = f"{below}/" if below else ""
+    found: dict[bytes, _Entry] = {}
+    beside: dict[str, bytearray] = {}
+    folder = not below
+    spool = scratch()
+    with contextlib.closing(spool):
+        end = 0
+
+        def taker(member: Member) -> Taker | None:
+            nonlocal end
+            small = bytearray()
+            if member.path in also:
+                beside[member.path] = small
+                return lambda block: small.extend(block[: _SMALL - len(small)] if block else b"")
+            if not member.path.startswith(prefix):
+                return None
+            end += member.size
+            if end > limit:
+                raise _too_large(limit)
+            return lambda block: None if block is None else _spooled(spool, block)
+
+        for member in tar_stream.members(stream, what=f"what the engine gives of {at}", taker=taker):
+            if member.path == below:
+                folder = member.type == "directory"
+            if member.path in also or member.path == below or not member.path.startswith(prefix):
+                continue
+            path = _bytes(member.path.removeprefix(prefix))
+            if member.type == "hardlink":
+                target = found.get(_bytes(member.link.removeprefix(prefix)))
+                if target is None:
+                    raise TaskFailed(
+                        f"its output holds the hard link `{member.path}` to `{member.link}`, outside the output folder"
+                    )
+                found[path] = target
+                continue
+            content = functools.partial(_part, spool, end - member.size, member.size)
+            found[path] = _Entry(
+                mode=member.mode | _TYPES[member.type], size=member.size, link=_bytes(member.link), content=content
+            )
+        if not folder:
+            raise TaskFailed(f"it removed its output folder {at}")
+        _normalised(sorted(found.items()), write, at=at, limit=limit)
+    return {name: bytes(data) for name, data in beside.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """One thing that a command left. `mode` has its type in it, as stat(2) gives it."""
+
+    mode: int
+    size: int
+    link: bytes
+    content: Callable[[], Iterator[bytes]]
+
+
+_TYPES = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "other": stat.S_IFCHR}
+
+
+def _normalised(found: Iterable[tuple[bytes, _Entry]], write: Callable[[bytes], object], *, at: str, limit: int) -> None:
+    """The one form of a result; `found` is sorted by its paths' bytes."""
     total = 0
     empty = True
-    for path, info in _walk(base):
+    for path, entry in found:
         empty = False
         name = _name(path)
-        full = base + b"/" + path
-        if stat.S_ISDIR(info.st_mode):
+        if stat.S_ISDIR(entry.mode):
             write(tar.header(path=name, type="directory", mode=0o755))
-        elif stat.S_ISLNK(info.st_mode):
-            link = _name(os.readlink(full))  # noqa: PTH115
+        elif stat.S_ISLNK(entry.mode):
+            link = _name(entry.link)
             if link.startswith("/") and not f"{os.path.normpath(link)}/".startswith(f"{at}/"):
                 raise TaskFailed(
                     f"its output holds the link `{name}` to `{link}`, outside the output folder",
                     hint="make it a relative link, or copy the file",
                 )
             write(tar.header(path=name, type="symlink", link=link))
-        elif stat.S_ISREG(info.st_mode):
-            if info.st_mode & (stat.S_ISUID | stat.S_ISGID):
-                raise TaskFailed(
-                    f"its output holds `{name}`, which is set to run as another user (mode {info.st_mode & 0o7777:o})"
-                )
-            total += info.st_size
+        elif stat.S_ISREG(entry.mode):
+            if entry.mode & (stat.S_ISUID | stat.S_ISGID):
+                raise TaskFailed(f"its output holds `{name}`, which is set to run as another user (mode {entry.mode & 0o7777:o})")
+            total += entry.size
             if total > limit:
-                raise TaskFailed(f"its output is larger than {limit >> 20} MiB")
-            mode = 0o755 if info.st_mode & stat.S_IXUSR else 0o644
-            write(tar.header(path=name, mode=mode, size=info.st_size))
-            for piece in _content(full, info.st_size):
+                raise _too_large(limit)
+            mode = 0o755 if entry.mode & stat.S_IXUSR else 0o644
+            write(tar.header(path=name, mode=mode, size=entry.size))
+            for piece in entry.content():
                 write(piece)
-            write(tar.padding(info.st_size))
+            write(tar.padding(entry.size))
         else:
-            raise TaskFailed(f"its output holds `{name}`, which is no file, folder or link but {_kind(info.st_mode)}")
+            raise no_content(name, _kind(entry.mode))
     if empty:
         raise TaskFailed(f"it left its output folder {at} empty")
     write(tar.END)
+
+
+def no_content(name: str, kind: str) -> TaskFailed:
+    """The error for something in an output that no image can hold; `kind` says what, with its article."""
+    return TaskFailed(f"its output holds `{name}`, which is no file, folder or link but {kind}")
+
+
+def _too_large(limit: int) -> TaskFailed:
+    return TaskFailed(f"its output is larger than {limit >> 20} MiB")
 
 
 def undeclared(upper: Path, *, allowed: Iterable[str], lowers: Sequence[Path]) -> list[str]:
@@ -143,6 +242,24 @@ def _content(path: bytes, size: int) -> Iterator[bytes]:
                 raise OSError(errno.EIO, "a file shrank while it was captured", os.fsdecode(path))
             size -= len(piece)
             yield piece
+
+
+def _spooled(spool: IO[bytes], block: bytes) -> None:
+    spool.write(block)
+
+
+def _part(spool: IO[bytes], start: int, size: int) -> Iterator[bytes]:
+    spool.seek(start)
+    while size:
+        piece = spool.read(min(size, _PIECE))
+        if not piece:
+            raise OSError(errno.EIO, "a scratch file shrank while it was read")
+        size -= len(piece)
+        yield piece
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _readable(folder: bytes, info: os.stat_result) -> None:

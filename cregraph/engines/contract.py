@@ -6,17 +6,35 @@ All of it can decide bytes, so a change here that a command can notice is a new 
     where     hostname HOSTNAME, loopback only, one processor (affinity), its own process table; nothing of the host
     sees      build root, environment, results of needed tasks, INPUTS (read-only); every owner 0, no set-id bits
     writes    the output folder, WORK and HOME (empty at first), /tmp and /dev/shm (in memory); all else is refused by name
-    devices   DEVICES and the usual links to /proc/self/fd; no terminal (without root their owner shows as nobody)
+    devices   DEVICES and the usual links to /proc/self/fd; no terminal
+    calls     `cregraph.engines.calls`: no namespace, keyring or personality can be made
     ends      with its first process: what still runs then is killed; so does everything at a limit or with cregraph
+
+Three programs make it: `enter.py` in namespaces, `inside.c` in a container, BuildKit's or a plain one. tests/test_conformance.py
+compares what a command sees in each. What differs is no part of the contract, and none of it can decide the bytes of a result
+that is kept:
+
+    in which words     a thing is refused: giving a file away and turning the kernel's switches say EPERM or EROFS as root, EINVAL
+                       or EACCES in a user namespace. It fails in all of them
+    when               a write to FILES or /dev is refused: at once where it is mounted read-only, else by name when the command
+                       has ended. No result has seen it in either case
+    owners             of /proc (nobody in a user namespace), supplementary groups: no file that a task sees is theirs
+    the machine        what /proc and /sys tell of its processors, memory, kernel and mounts (in namespaces /sys is empty). One
+                       processor is what a command is bound to, everywhere
+    numbers            inodes, devices, link counts, sizes of folders, free room, process ids, times of access and change; the
+                       times of /tmp, /dev and of what is below them, which are made when the task starts
+    limits             that are the caller's: of locked memory, of queued signals, of processes (`Limits.processes` binds instead)
+    descriptors        what stdout is: a file in namespaces, a pipe in containers; stdout and stderr are one in all of them
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cregraph.errors import CregraphError
 from cregraph.plan import Task
@@ -25,7 +43,9 @@ __all__ = [
     "DEVICES",
     "ENVIRONMENT",
     "EPOCH",
+    "ETC_LINKS",
     "FILES",
+    "FIRST",
     "FOLDERS",
     "HOME",
     "HOSTNAME",
@@ -33,19 +53,25 @@ __all__ = [
     "KEPT",
     "LINKS",
     "MASKED",
+    "MOUNTS",
     "READ_ONLY",
     "UMASK",
     "WORK",
+    "Ahead",
     "Engine",
     "Limits",
+    "Opens",
+    "Preparation",
     "Stopped",
     "TaskFailed",
     "check",
+    "ended",
 ]
 
 HOSTNAME = "cregraph"
 UMASK = 0o022
 EPOCH = 315532800  # 1980-01-01: the time of every file that the sandbox itself adds
+FIRST = "/cregraph/enter"  # what the process table shows for process 1
 INPUTS = "/cregraph/in"
 WORK = "/cregraph/build"
 HOME = "/cregraph/home"
@@ -91,12 +117,16 @@ FOLDERS: Mapping[str, int] = {
     HOME: 0o755,
 }
 
+#: Those of FOLDERS that are file systems of their own; the times of the others are EPOCH, as is that of /.
+MOUNTS = ("/proc", "/sys", "/dev", "/tmp", INPUTS)  # noqa: S108
+
 #: Files that containers write for themselves, made equal everywhere.
 FILES: Mapping[str, str] = {
     "/etc/hostname": f"{HOSTNAME}\n",
     "/etc/hosts": f"127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost\n",
     "/etc/resolv.conf": "",
 }
+ETC_LINKS: Mapping[str, str] = {"/etc/mtab": "/proc/mounts"}
 
 #: Under /proc: hidden, because they tell of the host; and read-only, because they are the host's switches.
 MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
@@ -160,6 +190,41 @@ class Engine(Protocol):
     def stop(self) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preparation:
+    """Something that tasks need and that can be made before they begin, while other things are made.
+
+    `name` is its own among those of one build. It may begin when the segments `segments` (keys) are in the store and the
+    preparations `needs` (names) are done; the tasks `tasks` (keys) wait for it. `seconds` is what it is expected to take.
+    """
+
+    name: str
+    make: Callable[[], object]
+    segments: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """An engine that has something to prepare. `perform` does without: what is not prepared, it makes itself."""
+
+    def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]: ...
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """An engine that can open a sandbox for a person.
+
+    `shell` runs the command of `task`, in the sandbox that `Engine.perform` would make, at this process's terminal, or with its
+    stdin, stdout and stderr. Nothing of what it does is kept or judged, and only memory and files are limited. Returns the
+    command's exit status, 128 and the number for a signal. Raises CregraphError when there is no such sandbox here.
+    """
+
+    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int: ...
+
+
 #: A name below INPUTS: one that `*` finds, that no shell reads otherwise, and that every file system takes.
 _INPUT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!-]{0,254}")
 
@@ -181,3 +246,13 @@ def check(task: Task) -> None:
         raise CregraphError(f"task {task.name}: its output `{task.output}` would hold the sandbox's own folders")
     if not task.argv or any("\0" in text for text in (*task.argv, *task.env, *task.env.values())):
         raise CregraphError(f"task {task.name}: its command is empty or holds a NUL byte")
+
+
+def ended(exit: int, end: str | None) -> None:
+    """Raise TaskFailed unless a command ended well: `exit` is its status, negative for a signal, `end` a limit that ended it."""
+    if end:
+        raise TaskFailed(f"it was ended: {end}")
+    if exit < 0:
+        raise TaskFailed(f"its command was killed by signal {-exit} ({signal.strsignal(-exit)})")
+    if exit:
+        raise TaskFailed(f"its command ended with exit status {exit}")

@@ -1,7 +1,7 @@
 """The way into a sandbox: run as a program of its own (`python -I -S enter.py`), never imported by cregraph.
 
-It reads one JSON object from standard input (made in `cregraph.engines.namespaces`), becomes the sandbox, runs the command
-and writes one JSON object to the descriptor `report`:
+It reads one JSON object from the descriptor that its argument names (made in `cregraph.engines.namespaces`), becomes the
+sandbox, runs the command and writes one JSON object to the descriptor `report`:
 
     {"setup": text}                                 the system does not let the sandbox be made
     {"fault": text}                                 an error of ours
@@ -12,7 +12,7 @@ Two processes stand between cregraph and the command: the outer one holds the na
 standard library is used, and nothing is imported once the root has changed: the modules found there are not ours.
 """
 
-# ruff: noqa: PTH102, PTH103, PTH108, PTH110, PTH112, PTH208, PTH211, S606
+# ruff: noqa: PTH101, PTH102, PTH108, PTH110, PTH112, PTH116, PTH119, PTH120, PTH208, PTH211, S606
 # Few imports, so that it starts fast; relative paths of mounts are texts.
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import socket
 import stat
 import struct
 import sys
+import termios
 import time
 import traceback
 import warnings  # os.execvpe would import it, when it is too late
@@ -46,7 +47,8 @@ _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET, _NEWCGROUP = (
 )
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
 _DETACH = 2
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 15, 24, 38
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -56,7 +58,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> NoReturn:
-    spec = json.load(sys.stdin.buffer)
+    with open(int(sys.argv[1]), "rb") as orders:
+        spec = json.load(orders)
     os.set_inheritable(spec["report"], False)  # the command must not be able to answer for us
     try:
         status = _outer(spec)
@@ -113,24 +116,28 @@ def _inner(spec: dict[str, Any], alive: int) -> None:
     _call("setdomainname", _libc.setdomainname(b"(none)", 6))
     _loopback()
     os.umask(spec["umask"])
+    _rename(spec["name"])
     output = spec["output"]
     if os.path.lexists(output):
         shutil.rmtree(output) if stat.S_ISDIR(os.lstat(output).st_mode) else os.unlink(output)
-    os.makedirs(output, 0o755)
+    made = _make_folders(output, spec["epoch"])
     real = os.path.realpath(output)
     if any(spec["cwd"].startswith(place + "/") for place in (*spec["writable"], output)):
-        os.makedirs(spec["cwd"], exist_ok=True)
+        made += _make_folders(spec["cwd"], spec["epoch"])
+    for path, times in [*reversed(made), *((path, (spec["epoch"],) * 2) for path in spec["timeless"])]:
+        os.utime(path, times)
     os.chdir(spec["cwd"])
     if spec["cpu"] is not None:
         os.sched_setaffinity(0, {spec["cpu"]})
     _drop(spec["capabilities"])
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _refuse_calls(bytes.fromhex(spec["filter"]))
     _prctl(_PR_SET_DUMPABLE, 0)  # the command cannot look into this process
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     command = os.fork()
     if command == 0:
         _command(spec)
-    code, end = _watch(command, spec["limits"])
+    code, end = _watch(command, None if spec["shell"] else spec["limits"])
     _report(spec, {"exit": code, "end": end, "output": real})
     os._exit(0)
 
@@ -156,8 +163,10 @@ def _root(spec: dict[str, Any]) -> None:
         _mount(f"/dev/{name}", f"merged/dev/{name}", None, _BIND)
     for name, target in spec["links"].items():
         os.symlink(target, f"merged/dev/{name}")
-    os.mkdir("merged/dev/shm")
-    _mount("tmpfs", "merged/dev/shm", "tmpfs", _NOSUID | _NODEV | _NOEXEC, f"mode=1777,size={size}")
+    for name in ("shm", "pts", "mqueue"):
+        os.mkdir(f"merged/dev/{name}")
+        os.chmod(f"merged/dev/{name}", 0o755)  # noqa: S103
+    _mount("tmpfs", "merged/dev/shm", "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={size}")
     _mount("none", "merged/dev", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NOEXEC)
     for name in spec["read_only"]:
         path = f"merged/proc/{name}"
@@ -174,6 +183,28 @@ def _root(spec: dict[str, Any]) -> None:
     _call("pivot_root", _libc.pivot_root(b".", b"."))
     _call("umount2", _libc.umount2(b".", _DETACH))
     os.chdir("/")
+
+
+def _make_folders(path: str, epoch: int) -> list[tuple[str, tuple[float, float]]]:
+    """Make `path`, with what is missing above it. Returns the folders that this touched, with the times that they are to have."""
+    if os.path.isdir(path):
+        return []
+    parent = os.path.dirname(path)
+    above = _make_folders(parent, epoch)
+    was = os.stat(parent)
+    os.mkdir(path, 0o755)
+    return [*above, *([] if above else [(parent, (was.st_atime, was.st_mtime))]), (path, (epoch, epoch))]
+
+
+def _rename(name: str) -> None:
+    """Have the process table show `name` for this process, and not the host's paths that it was started by."""
+    _prctl(_PR_SET_NAME, ctypes.cast(ctypes.c_char_p(os.path.basename(name).encode()), ctypes.c_void_p).value or 0)
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc_pid_stat(5)
+    text = name.encode()[: end - start - 1]
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, text, len(text))
 
 
 def _loopback() -> None:
@@ -194,11 +225,21 @@ def _drop(kept: list[int]) -> None:
     _call("capset", _libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), data))
 
 
+def _refuse_calls(program: bytes) -> None:
+    """Set the seccomp filter `program` (struct sock_filter, one after the other), for good."""
+    steps = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(steps))
+    _call("prctl (seccomp)", _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), head, 0, 0))
+
+
 def _command(spec: dict[str, Any]) -> NoReturn:
     """Become the command. Descriptors 1 and 2 are the log."""
     try:
         os.setsid()
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        if not spec["shell"]:
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        elif os.isatty(0):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         limits = spec["limits"]
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_FSIZE, limits["file"])
@@ -219,9 +260,9 @@ def _command(spec: dict[str, Any]) -> NoReturn:
     os._exit(127)
 
 
-def _watch(command: int, limits: dict[str, int]) -> tuple[int, str | None]:
+def _watch(command: int, limits: dict[str, int] | None) -> tuple[int, str | None]:
     """Reap what dies until the command itself does, or a limit is passed. Its exit status (-n: signal n), and which limit."""
-    deadline = time.monotonic() + limits["seconds"]
+    deadline = time.monotonic() + limits["seconds"] if limits else 0
     while True:
         signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
         while True:
@@ -230,6 +271,8 @@ def _watch(command: int, limits: dict[str, int]) -> tuple[int, str | None]:
                 return os.waitstatus_to_exitcode(status), None
             if pid == 0:
                 break
+        if limits is None:
+            continue
         if time.monotonic() > deadline:
             return -9, f"it ran longer than {limits['seconds']} s"
         count, memory = _usage()
@@ -239,7 +282,7 @@ def _watch(command: int, limits: dict[str, int]) -> tuple[int, str | None]:
             return -9, f"its processes held {memory >> 20} MiB of memory; {limits['memory'] >> 20} are allowed"
         disk = os.statvfs("/")
         if disk.f_bavail * disk.f_frsize < limits["spare"]:
-            return -9, f"less than {limits['spare'] >> 20} MiB were left on the store's file system"
+            return -9, f"less than {limits['spare'] >> 20} MiB were left on the file system that it writes to"
 
 
 def _usage() -> tuple[int, int]:

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cregraph.engines import contract
+from cregraph.engines.calls import FILTER
 from cregraph.engines.contract import Limits, Stopped
 
-__all__ = ["NotHere", "Outcome", "Running", "available", "enter", "lay_out"]
+__all__ = ["NotHere", "Outcome", "Running", "available", "enter", "forbidding", "lay_out"]
 
 _GRACE = 60  # seconds that a sandbox may stay after its own limit, before it is killed from outside
 _MOST_LOWERS = 400  # overlayfs stacks 500, and its options must fit one page
@@ -96,8 +97,10 @@ def lay_out(folder: Path) -> None:
         place = folder / "skeleton" / path[1:]
         place.write_text(text, encoding="utf-8")
         place.chmod(0o644)
+    for path, target in contract.ETC_LINKS.items():
+        (folder / "skeleton" / path[1:]).symlink_to(target)
     for place in [*(folder / "skeleton").rglob("*"), folder / "skeleton", folder / "in"]:
-        os.utime(place, (contract.EPOCH, contract.EPOCH))
+        os.utime(place, (contract.EPOCH, contract.EPOCH), follow_symlinks=False)
 
 
 def enter(
@@ -112,8 +115,11 @@ def enter(
     log: Path,
     cpu: int | None,
     running: Running,
+    shell: tuple[int, int, int] | None = None,
 ) -> Outcome:
     """Run `argv` in a sandbox whose files lie in `folder` (made by `lay_out`) and wait for its end.
+
+    `shell`: for a person. These are its stdin, stdout and stderr in place of `log`, and no limit of time or number ends it.
 
     `lowers` are the unpacked trees that make its root, the uppermost first; nothing writes to them. Afterwards `folder`/upper
     holds what the command left. Raises NotHere, and Stopped when `running` was stopped. No process is left, whatever happens.
@@ -132,8 +138,9 @@ def enter(
         output=output,
         limits=limits,
         cpu=cpu,
+        shell=shell is not None,
     )
-    return _run(spec, log, running, limits.seconds + _GRACE)
+    return _run(spec, log, running, None if shell else limits.seconds + _GRACE, shell)
 
 
 def _spec(
@@ -147,6 +154,7 @@ def _spec(
     output: str,
     limits: Limits,
     cpu: int | None,
+    shell: bool = False,
 ) -> dict[str, object]:
     """What enter.py is told: the contract and this one sandbox."""
     return {
@@ -154,15 +162,20 @@ def _spec(
         "lowers": lowers,
         "user": user,
         "argv": list(argv),
-        "env": {**contract.ENVIRONMENT, **env},
+        "env": dict(sorted({**contract.ENVIRONMENT, **env}.items())),
         "cwd": cwd,
         "output": output,
         "writable": [contract.WORK, contract.HOME],
         "inputs": contract.INPUTS,
         "cpu": cpu,
+        "shell": shell,
         "limits": asdict(limits),
         "hostname": contract.HOSTNAME,
         "umask": contract.UMASK,
+        "epoch": contract.EPOCH,
+        "timeless": ["/", *(path for path in contract.FOLDERS if path not in contract.MOUNTS)],
+        "name": contract.FIRST,
+        "filter": FILTER.hex(),
         "capabilities": list(contract.KEPT),
         "devices": list(contract.DEVICES),
         "links": dict(contract.LINKS),
@@ -171,27 +184,38 @@ def _spec(
     }
 
 
-def _run(spec: dict[str, object], log: Path, running: Running, patience: float) -> Outcome:
+def _run(
+    spec: dict[str, object], log: Path, running: Running, patience: float | None, shell: tuple[int, int, int] | None = None
+) -> Outcome:
     if running.stopped.is_set():
         raise Stopped
-    # By path and without site-packages: it needs the standard library only, and starts twice as fast.
-    program = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("enter.py"))]
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     reader, report = os.pipe()
+    orders, pipe = os.pipe()
+    # By path and without site-packages: it needs the standard library only, and starts twice as fast.
+    program = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("enter.py")), str(orders)]
     try:
-        with log.open("ab") as out:
+        with contextlib.ExitStack() as opened:
+            out = shell[1] if shell else opened.enter_context(log.open("ab"))
             process = subprocess.Popen(
-                program, stdin=subprocess.PIPE, stdout=out, stderr=out, env=kept, pass_fds=[report], start_new_session=True
+                program,
+                stdin=shell[0] if shell else subprocess.DEVNULL,
+                stdout=out,
+                stderr=shell[2] if shell else out,
+                env=kept,
+                pass_fds=[orders, report],
+                start_new_session=True,
             )
     except BaseException:
         os.close(reader)
+        os.close(pipe)
         raise
     finally:
+        os.close(orders)
         os.close(report)
-    with os.fdopen(reader, "rb") as answer, running.holding(process):
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(json.dumps({**spec, "parent": os.getpid(), "report": report}).encode())
+    with os.fdopen(reader, "rb") as answer, os.fdopen(pipe, "wb") as told, running.holding(process):
+        with contextlib.suppress(BrokenPipeError), told:
+            told.write(json.dumps({**spec, "parent": os.getpid(), "report": report}).encode())
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -258,13 +282,19 @@ def _try(folder: Path) -> bool:
 
 
 def _advice() -> str:
-    """What is known to forbid user namespaces, when it does so here."""
-    for path, value, words in (
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor forbids user namespaces to ordinary programs"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "user namespaces are for root only"),
-        ("/proc/sys/user/max_user_namespaces", "0", "no user namespaces are allowed"),
+    found = forbidding()
+    return f" ({found[0]})" if found else ""
+
+
+def forbidding(root: Path = Path("/")) -> tuple[str, str] | None:
+    """What is known to forbid user namespaces, when the files below `root` say that it does so here; and what allows them."""
+    for name, value, allows, words in (
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0", "AppArmor forbids user namespaces to ordinary programs"),
+        ("kernel/unprivileged_userns_clone", "0", "1", "user namespaces are for root only"),
+        ("user/max_user_namespaces", "0", "15000", "no user namespaces are allowed"),
     ):
+        path = f"/proc/sys/{name}"
         with contextlib.suppress(OSError):
-            if Path(path).read_text().strip() == value:
-                return f" ({words}: {path} is {value})"
-    return ""
+            if (root / path[1:]).read_text().strip() == value:
+                return f"{words}: {path} is {value}", f"sudo sysctl -w {name.replace('/', '.')}={allows}"
+    return None

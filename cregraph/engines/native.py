@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cregraph.engines import contract, namespaces
 from cregraph.engines.capture import Undeclared, capture, undeclared
-from cregraph.engines.contract import Limits, TaskFailed
+from cregraph.engines.contract import Limits, Preparation, TaskFailed
+from cregraph.engines.terminal import terminal
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
 from cregraph.plan import Task
@@ -39,6 +39,10 @@ class Native:
         with self._store.scratch_folder() as folder:
             return namespaces.available(folder)
 
+    def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]:
+        """The trees below `tasks`; see `cregraph.engines.contract.Ahead`."""
+        return self._trees.ahead(tasks)
+
     def perform(
         self,
         task: Task,
@@ -50,32 +54,10 @@ class Native:
         slot: int,
     ) -> None:
         """Run one task; see `Engine.perform`. Also raises CregraphError when the sandbox cannot be made here."""
-        contract.check(task)
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder:
-            namespaces.lay_out(folder)
-            for name, source in inputs.items():
-                _put(source, folder / "in" / name)
-            os.utime(folder / "in", (contract.EPOCH, contract.EPOCH))
-            try:
-                outcome = namespaces.enter(
-                    folder,
-                    lowers=lowers,
-                    argv=task.argv,
-                    env=task.env,
-                    cwd=task.cwd,
-                    output=task.output,
-                    limits=self._limits,
-                    log=log,
-                    cpu=self._processors[slot % len(self._processors)],
-                    running=self._running,
-                )
-            except namespaces.NotHere as error:
-                raise CregraphError(
-                    f"the sandbox for task {task.name} cannot be made here: {error}",
-                    hint="run cregraph on Linux as root or where user namespaces are allowed",
-                ) from error
-            _judge(outcome)
+            outcome = self._enter(folder, task, lowers, inputs, log=log, slot=slot)
+            contract.ended(outcome.exit, outcome.end)
             allowed = (contract.WORK, contract.HOME, outcome.output)
             changes = undeclared(folder / "upper", allowed=allowed, lowers=lowers)
             if changes:
@@ -84,6 +66,49 @@ class Native:
             if output.is_symlink() or not output.is_dir():
                 raise TaskFailed(f"it removed its output folder {task.output}")
             capture(output, write, at=task.output, limit=self._limits.output)
+
+    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int:
+        """Run the command of `task` for a person, at this process's terminal; see `cregraph.engines.contract.Opens`."""
+        lowers = self._trees.below(task, results)
+        with self._store.scratch_folder() as folder, terminal() as stdio:
+            outcome = self._enter(folder, task, lowers, inputs, log=folder / "log", slot=0, shell=stdio)
+        return outcome.exit if outcome.exit >= 0 else 128 - outcome.exit
+
+    def _enter(
+        self,
+        folder: Path,
+        task: Task,
+        lowers: Sequence[Path],
+        inputs: Mapping[str, Path],
+        *,
+        log: Path,
+        slot: int,
+        shell: tuple[int, int, int] | None = None,
+    ) -> namespaces.Outcome:
+        contract.check(task)
+        namespaces.lay_out(folder)
+        for name, source in inputs.items():
+            _put(source, folder / "in" / name)
+        os.utime(folder / "in", (contract.EPOCH, contract.EPOCH))
+        try:
+            return namespaces.enter(
+                folder,
+                lowers=lowers,
+                argv=task.argv,
+                env=task.env,
+                cwd=task.cwd,
+                output=task.output,
+                limits=self._limits,
+                log=log,
+                cpu=self._processors[slot % len(self._processors)],
+                running=self._running,
+                shell=shell,
+            )
+        except namespaces.NotHere as error:
+            raise CregraphError(
+                f"the sandbox for task {task.name} cannot be made here: {error}",
+                hint="`cregraph doctor` says what forbids it, and what else works here",
+            ) from error
 
     def stop(self) -> None:
         """End all that runs, now; what is asked for later raises Stopped."""
@@ -95,12 +120,3 @@ def _put(source: Path, place: Path) -> None:
     shutil.copyfile(source, place)
     place.chmod(0o444)
     os.utime(place, (contract.EPOCH, contract.EPOCH))
-
-
-def _judge(outcome: namespaces.Outcome) -> None:
-    if outcome.end:
-        raise TaskFailed(f"it was ended: {outcome.end}")
-    if outcome.exit < 0:
-        raise TaskFailed(f"its command was killed by signal {-outcome.exit} ({signal.strsignal(-outcome.exit)})")
-    if outcome.exit:
-        raise TaskFailed(f"its command ended with exit status {outcome.exit}")

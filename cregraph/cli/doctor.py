@@ -1,0 +1,199 @@
+"""`cregraph doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cregraph.cli.say import as_json, megabytes, result
+from cregraph.engines import choice
+from cregraph.errors import CregraphError
+from cregraph.image.credentials import docker_credentials
+from cregraph.project import Project
+from cregraph.sources.routes import Routes
+from cregraph.store import Store
+
+__all__ = ["Finding", "run"]
+
+_ROOM = 5 << 30  # bytes below which a store is said to have little room; a build of R's packages takes about 2 GiB
+_NO_PLUGIN = "the program `docker` has no plugin buildx"
+_ENGINES = ("native", "docker", "container")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What was looked at, whether it is well, in words, and the way out. `needed`: without it no build runs here."""
+
+    what: str
+    ok: bool
+    text: str
+    hint: str | None = None
+    needed: bool = True
+
+
+def run(profile: str | None, *, builder: str | None, context: str | None, sources: str | None, json: bool) -> int:
+    """Look at this machine; 0 when a build can run here, else 1. Nothing is changed but for probes that are removed."""
+    choice.check("auto", builder=builder, context=context)
+    # Unlike elsewhere there need be no profile: the machine is asked about, not the project.
+    project = Project.of(profile) if profile else Project(profile=Path("cregraph.yaml"))
+    found = [_python(), _compressor(), *_store(project)]
+    routes = _routes(project, sources, found)
+    found += _registries(project, routes)
+    engines, auto = _engines(project.store(), builder, context)
+    found += engines
+    well = all(each.ok for each in found if each.needed)
+    if json:
+        as_json({"ok": well, "engine": auto, "findings": [asdict(each) for each in found]})
+    else:
+        for each in found:
+            result(f"{'ok' if each.ok else 'no'}  {each.what}: {each.text}")
+            if each.hint and not each.ok:
+                for line in each.hint.splitlines():
+                    result(f"      {line}")
+        result("a build can run here" if well else "no build can run here yet")
+    return 0 if well else 1
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    text = f"{version} on {platform.system()} {platform.machine()}, {sys.executable}"
+    return Finding(what="python", ok=sys.version_info >= (3, 11), text=text, hint="cregraph needs Python 3.11 or later")
+
+
+def _compressor() -> Finding:
+    from cregraph.image.gzip_members import check_compressor
+
+    try:
+        check_compressor()
+    except CregraphError as error:
+        return Finding(what="compressor", ok=False, text=error.message, hint=error.hint)
+    except ImportError as error:
+        return Finding(what="compressor", ok=False, text=f"it is not there ({error})", hint="pip install deflate==0.9.0")
+    return Finding(what="compressor", ok=True, text="gives the bytes that digests are made of")
+
+
+def _store(project: Project) -> Iterator[Finding]:
+    store = project.store()
+    elsewhere = "name another place for it: CREGRAPH_CACHE=DIR, or a folder `cache` in the project"
+    try:
+        with store.scratch_folder() as folder:
+            (folder / "probe").write_bytes(b"probe")
+    except (OSError, CregraphError) as error:
+        words = error.message if isinstance(error, CregraphError) else f"it cannot be written to: {error.strerror}"
+        yield Finding(what="store", ok=False, text=f"{store.root}: {words}", hint=elsewhere)
+        return
+    yield Finding(what="store", ok=True, text=f"{store.root} can be written to")
+    free = shutil.disk_usage(store.root).free
+    hint = f"`cregraph cache gc` removes what no lock reaches; or {elsewhere}"
+    yield Finding(what="room", ok=free >= _ROOM, text=f"{megabytes(free)} are free there", hint=hint, needed=False)
+
+
+def _routes(project: Project, sources: str | None, found: list[Finding]) -> Routes:
+    """Where sources lead; adds what there is to say of it to `found`."""
+    try:
+        routes = project.routes(sources, registry_url=None)
+    except CregraphError as error:
+        found.append(Finding(what="sources", ok=False, text=error.message, hint=error.hint))
+        return Routes()
+    text = f"as {routes.origin} says" if routes.origin != Routes().origin else "the public ones: there is no sources.yaml"
+    found.append(Finding(what="sources", ok=True, text=text))
+    return routes
+
+
+def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
+    """Whether credentials are there for each registry that is named here. They are never shown, nor tried."""
+    hosts = {registry.host: name for name, registry in sorted(routes.registry.items(), reverse=True)}
+    try:
+        url = project.asked().composition.profile.registry_url if project.profile.is_file() else None
+    except CregraphError:
+        url = None  # `cregraph lock` says what is wrong with a profile
+    if url:
+        hosts.setdefault(url.split("/")[0], "the profile's")
+    for host, name in sorted(hosts.items()):
+        what = f"registry {host} ({name})"
+        try:
+            there = bool(docker_credentials(host))
+        except CregraphError as error:
+            yield Finding(what=what, ok=False, text=error.message, hint=error.hint, needed=False)
+            continue
+        text = (
+            "credentials are there"
+            if there
+            else "no credentials: only what it shows to everybody can be read, and nothing pushed"
+        )
+        yield Finding(what=what, ok=there, text=text, hint=f"docker login {host}", needed=False)
+
+
+def _engines(store: Store, builder: str | None, context: str | None) -> tuple[list[Finding], str | None]:
+    """Each engine, and which one `auto` takes."""
+    refused: dict[str, str | None] = {}
+    elsewhere: set[str] = set()  # refused for an option, which says itself what it wants
+    for name in _ENGINES:
+        try:
+            choice.check(name, builder=builder, context=context)
+        except CregraphError as error:
+            refused[name] = error.message
+            elsewhere.add(name)
+            continue
+        try:
+            refused[name] = _NO_PLUGIN if name == "docker" and _lacks_buildx() else None
+            refused[name] = refused[name] or choice.reasons(name, store=store, builder=builder, context=context)[name]
+        except CregraphError as error:
+            refused[name] = error.message
+    found = [
+        Finding(
+            what=f"engine {name}",
+            ok=reason is None,
+            text="works" if reason is None else reason,
+            hint=None if reason is None or name in elsewhere or str(store.root) in reason else _CURES[name](reason),
+            needed=False,
+        )
+        for name, reason in refused.items()
+    ]
+    auto = next((name for name, reason in refused.items() if reason is None), None)
+    text = f"auto takes {auto}" if auto else "none works here: what must be compiled cannot be"
+    hint = "one of the three is enough; a Docker engine elsewhere will do: `--context NAME`, or DOCKER_HOST=ssh://USER@HOST"
+    return [*found, Finding(what="engine", ok=auto is not None, text=text, hint=hint)], auto
+
+
+def _lacks_buildx() -> bool:
+    """Whether there is a `docker` without its plugin buildx; asked apart, as docker's own words then are of an unknown flag."""
+    try:
+        return subprocess.run(["docker", "buildx", "version"], capture_output=True, timeout=30, check=False).returncode != 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _native_cure(_reason: str) -> str:
+    if not sys.platform.startswith("linux"):
+        return "it needs Linux; here the docker engine does the same (Docker Desktop, or an engine elsewhere)"
+    from cregraph.engines.namespaces import forbidding
+
+    found = forbidding()
+    if found is not None and os.geteuid() != 0:
+        return f"{found[1]}\n(for good: a line in /etc/sysctl.d/), or run cregraph as root, or take another engine"
+    return (
+        "run cregraph as root, in a container with --cap-add SYS_ADMIN, seccomp and AppArmor unconfined; or take another engine"
+    )
+
+
+def _docker_cure(reason: str) -> str:
+    low = reason.lower()
+    if not shutil.which("docker"):
+        return "install Docker's command line (the package docker-cli or docker-ce-cli)"
+    if reason == _NO_PLUGIN:
+        return "install the plugin buildx (the package docker-buildx or docker-buildx-plugin)"
+    if "permission denied" in low:
+        return "this user may not use the engine's socket: join the group `docker`, or set DOCKER_HOST to another engine"
+    if any(words in low for words in ("does not answer", "cannot connect", "connect", "dial", "no such host")):
+        return "start the engine, or say where it is: DOCKER_HOST, `docker context use NAME`, or `--context NAME`"
+    return "`docker info` and `docker buildx ls` say more"
+
+
+_CURES: dict[str, Callable[[str], str]] = {"native": _native_cure, "docker": _docker_cure, "container": _docker_cure}

@@ -1,0 +1,155 @@
+"""`cregraph shell`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cregraph.cli.build import world_of
+from cregraph.cli.lock import fresh_lock
+from cregraph.cli.progress import Display
+from cregraph.cli.say import talk
+from cregraph.cli.using import hold
+from cregraph.engines import choice
+from cregraph.engines.contract import Engine, Opens
+from cregraph.engines.run import kept
+from cregraph.errors import CregraphError, nearest
+from cregraph.image import segment as segments_of
+from cregraph.image.base import BaseImage, find
+from cregraph.making import Making, Work
+from cregraph.plan import Task
+from cregraph.planning import Plan, make_plan
+from cregraph.project import Project
+from cregraph.store import Store
+
+__all__ = ["run", "task_called"]
+
+_SHELL = "/bin/sh"
+_KEY = 6  # digits of a key that name a task
+_NAMES = 12  # names that an error lists
+
+
+def run(
+    called: str,
+    command: list[str],
+    *,
+    profile: str | None,
+    engine: str,
+    context: str | None,
+    jobs: int,
+    sources: str | None,
+) -> int:
+    """Open the sandbox of a task; the exit status of what ran in it. What the task stands on is made first if need be."""
+    choice.check(engine, context=context)
+    project = Project.of(profile)
+    lock = fresh_lock(project)
+    facts = project.facts(lock.base)
+    plan = make_plan(lock, facts)
+    task = task_called(called, plan.tasks)
+    store = project.store()
+    hold(project, lock, store, "shell")
+    world = world_of(project, sources)
+    root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
+    opened = _engine(engine, store, root, context)
+    beneath, work = _beneath(task, plan, store)
+    if work != Work():
+        display = Display(f"what {task.name} stands on", work, layers=0)
+        with display:
+            Making(
+                plan=beneath,
+                facts=facts,
+                work=work,
+                store=store,
+                fetch=world.fetch,
+                engine=lambda: opened,
+                on_event=display,
+                recorded=project.read_outputs().expected(),
+            ).run(jobs=jobs or os.cpu_count() or 1, keep_going=False)
+    inputs = {name: world.fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
+    results = {key: store.verified(kept(store, key) or "", f"the result of task {key[:12]}") for key in task.needs}
+    assert isinstance(opened, Opens)
+    _introduce(task, opened.name)
+    code = opened.shell(_for_a_person(task, command), inputs=inputs, results=results)
+    if code == 127 and not command:
+        talk(f"hint: where the build root has no {_SHELL}, name a program that it has: cregraph shell '{called}' -- PROGRAM")
+    return code
+
+
+def task_called(called: str, tasks: Sequence[Task]) -> Task:
+    """The task of that name, with or without its version, or whose key begins so. Raises CregraphError with the nearest name."""
+    if not tasks:
+        raise CregraphError("this lock has no task: nothing in it is compiled")
+    for found in (
+        [task for task in tasks if task.name == called],
+        [task for task in tasks if task.name.split(" ")[0].lower() == called.lower()],
+        [task for task in tasks if len(called) >= _KEY and task.key.startswith(called)],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(f"{task.name} ({task.key[:12]})" for task in found)
+            raise CregraphError(f"`{called}` may be one of several tasks: {listed}", hint="name it by its key")
+    names = sorted({name for task in tasks for name in (task.name, task.name.split(" ")[0])})
+    meant = nearest(called, names)
+    listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
+    raise CregraphError(
+        f"no task is called `{''.join(c if c.isprintable() else '?' for c in called)[:120]}`",
+        hint=f"did you mean `{meant}`?" if meant else f"the tasks of this lock: {listed}",
+    )
+
+
+def _engine(name: str, store: Store, root: BaseImage, context: str | None) -> Engine:
+    """An engine that can be opened. BuildKit runs a stage to its end, and lets nobody in."""
+    if name == "docker":
+        raise CregraphError(
+            "the docker engine runs tasks as stages of BuildKit, which cannot be opened",
+            hint="`--engine container` opens the same sandbox in a plain container",
+        )
+    if name != "auto":
+        return choice.choose(name, store=store, root=root, context=context)
+    refused = []
+    for each in ("container",) if context else ("native", "container"):
+        reason = choice.reasons(each, store=store, root=root, context=context)[each]
+        if reason is None:
+            return choice.choose(each, store=store, root=root, context=context)
+        refused.append(f"  {each}: {reason}")
+    raise CregraphError("no engine here can open a sandbox\n" + "\n".join(refused), hint="`cregraph doctor` looks closer")
+
+
+def _beneath(task: Task, plan: Plan, store: Store) -> tuple[Plan, Work]:
+    """The part of `plan` that `task` stands on, and what the store lacks of it."""
+    by_key = {each.key: each for each in plan.tasks}
+    wanted: dict[str, Task] = {}
+    todo = list(task.needs)
+    while todo:
+        key = todo.pop()
+        if key not in wanted and kept(store, key) is None:
+            wanted[key] = by_key[key]
+            todo.extend(by_key[key].needs)
+    everything = {**plan.segments, **plan.hidden}
+    keys = sorted({key for each in (task, *wanted.values()) for key in each.environment})
+    part = replace(plan, layers=(), segments={key: everything[key] for key in keys}, hidden={}, tasks=tuple(wanted.values()))
+    segments = tuple(everything[key] for key in keys if segments_of.read(store, key) is None)
+    artifacts = [s.artifact for s in segments if s.artifact]
+    artifacts += [artifact for each in (task, *wanted.values()) for artifact in each.artifacts]
+    lacking = {artifact.sha256: artifact for artifact in artifacts if not store.has(artifact.sha256)}
+    return part, Work(segments=segments, tasks=part.tasks, artifacts=tuple(lacking.values()))
+
+
+def _for_a_person(task: Task, command: list[str]) -> Task:
+    env = dict(task.env)
+    if os.isatty(0):
+        env |= {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{task.name.split(' ')[0]}# "}
+    return replace(task, argv=tuple(command) or (_SHELL,), env=env)
+
+
+def _introduce(task: Task, engine: str) -> None:
+    talk(f"task {task.name} (stage {task.stage}, {task.key[:12]}) in the {engine} engine; nothing of what you do here is kept")
+    talk(f"it runs this in {task.cwd}, and must fill {task.output}:")
+    # A hostile package has no say in it, but its name may: nothing of it reaches the terminal unquoted.
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in shlex.join(task.argv))
+    talk("\n".join(f"    {line}" for line in text.splitlines()))
+    sys.stderr.flush()
