@@ -1,17 +1,15 @@
 """All tasks of a build: in the order of what they need, several at a time, results kept by key.
 
-A result is a normalised tar in the store; the record `tasks/<key>` names it: {"sha256", "size"}. How long it took is history, not
-result, and has a record of its own: `history/<key>` {"seconds"}. A log lies in the store's folder `logs`.
+A result is a normalised tar in the store; the record `tasks/<key>` names it: {"sha256", "size"}. A log lies in the store's folder
+`logs`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import graphlib
-import queue
+import functools
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +18,22 @@ from typing import Literal
 
 from cregraph.digest import is_sha256
 from cregraph.engines.contract import Engine, Stopped, TaskFailed
-from cregraph.errors import CregraphError
+from cregraph.engines.failures import findings
+from cregraph.engines.history import expected, remember
+from cregraph.errors import CregraphError, Refused
+from cregraph.outputs import contradiction
 from cregraph.pins import Artifact
 from cregraph.plan import Task
+from cregraph.schedule import Failure, Id, Job, Turn, run_jobs
 from cregraph.store import Store
 
-__all__ = ["TaskEvent", "kept", "log_of", "run_tasks"]
+__all__ = ["EXPECTED", "TaskEvent", "TaskRun", "kept", "log_of", "run_tasks", "said"]
+
+#: What a job of a build may raise without ending the others at once.
+EXPECTED = (CregraphError, TaskFailed)
 
 _SHOWN = 20  # lines of a log that an error shows
-_PATIENCE = 15  # seconds that an interrupted run waits for its threads to clear up
-_TAIL = 64 << 10  # bytes of it that are looked at for them
+_TAIL = 256 << 10  # bytes of it that are looked at for them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,104 +75,93 @@ def run_tasks(
     on_event: Callable[[TaskEvent], None] = lambda _event: None,
     hint: Callable[[Task], str | None] = lambda _task: None,
 ) -> dict[str, str]:
-    """Make or reuse the results of all `tasks`; the sha256 of each by key.
+    """Make or reuse the results of all `tasks`, and nothing else; the sha256 of each by key.
 
-    `artifact` gives the verified file of an artifact. At most `jobs` run at once. After a failure what runs is let finish and is
-    kept, and nothing new is started (`keep_going`: all that does not need it). Events come from the calling thread. `hint` says
-    the way out of a task's failure, where its reason does not.
-    Raises CregraphError for failed tasks: reason, end of the log, where the log is, what was skipped. Any other exception, Ctrl-C
-    too, ends all that runs before it leaves. Two processes that want one task make it once.
+    At most `jobs` run at once. After a failure what runs is let finish and is kept, and nothing new is started (`keep_going`: all
+    that does not need it). Raises the CregraphError of `TaskRun.failed`. Any other exception, Ctrl-C too, ends all that runs
+    before it leaves.
     """
-    by_key = {task.key: task for task in tasks}
-    run = _Run(store, engine, artifact, by_key)
-    order = _order(by_key)
-    waiting: list[Task] = []
-    slots = list(range(max(jobs, 1) - 1, -1, -1))
-    messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-    threads: list[threading.Thread] = []
-    failures: list[tuple[Task, BaseException]] = []
-    busy = 0
-    try:
-        while True:
-            waiting.extend(by_key[key] for key in order.get_ready())
-            while waiting and slots and (keep_going or not failures):
-                slot = slots.pop()
-                task = waiting.pop(0)
-                # Not daemonic for Ctrl-C's sake: the except below ends what they wait for.
-                thread = threading.Thread(target=run.one, args=(task, slot, messages), name=f"task-{task.name}", daemon=True)
-                threads.append(thread)
-                thread.start()
-                busy += 1
-            if not busy:
-                break
-            message = messages.get()
-            if message.event is not None:
-                on_event(message.event)
-            if message.slot is not None:
-                busy -= 1
-                slots.append(message.slot)
-                if message.error is None:
-                    order.done(message.task.key)
-                elif isinstance(message.error, CregraphError | TaskFailed):
-                    failures.append((message.task, message.error))
-                else:
-                    raise message.error
-    except BaseException:
-        run.stopped.set()
-        engine.stop()
-        until = time.monotonic() + _PATIENCE
-        for thread in threads:
-            thread.join(max(until - time.monotonic(), 0))
-        raise
+    run = TaskRun(tasks, store=store, engine=engine, artifact=artifact, on_event=on_event, hint=hint)
+    failures = run_jobs(run.jobs(), rooms={"work": jobs}, keep_going=keep_going, stop=engine.stop, expected=EXPECTED)
     if failures:
-        raise _failed(failures, [t for t in by_key.values() if t.key not in run.results], store, hint)
-    return {key: run.results[key] for key in by_key}
+        raise run.failed(failures)
+    return {key: run.results[key] for key in run.tasks}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Message:
-    """From a worker: an event, the end of its work (then `slot` is free again), or both."""
+class TaskRun:
+    """The tasks of one build as jobs, the result of each by key in `results` once its job is done.
 
-    task: Task
-    event: TaskEvent | None = None
-    slot: int | None = None
-    error: BaseException | None = None
+    `artifact` gives the verified file of an artifact. Events come from the thread that runs the jobs. `hint` says the way out
+    of a task's failure, where its reason does not. Two processes that want one task make it once. A result other than the sha256
+    that `recorded` has for its key is Refused, and not kept.
+    """
 
-
-class _Run:
-    def __init__(self, store: Store, engine: Engine, artifact: Callable[[Artifact], Path], tasks: Mapping[str, Task]) -> None:
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        *,
+        store: Store,
+        engine: Engine,
+        artifact: Callable[[Artifact], Path],
+        on_event: Callable[[TaskEvent], None],
+        hint: Callable[[Task], str | None],
+        recorded: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tasks = {task.key: task for task in tasks}
+        self.results: dict[str, str] = {}
         self._store = store
         self._engine = engine
         self._artifact = artifact
-        self._tasks = tasks
-        self.results: dict[str, str] = {}
-        self.stopped = threading.Event()
+        self._on_event = on_event
+        self._hint = hint
+        self._recorded = recorded or {}
 
-    def one(self, task: Task, slot: int, messages: queue.SimpleQueue[_Message]) -> None:
+    def jobs(self, besides: Callable[[Task], Iterable[Id]] = lambda _task: ()) -> Iterator[Job]:
+        """A job `("task", key)` for each; `besides` names what a task waits for besides the tasks that it needs."""
+        for task in self.tasks.values():
+            missing = [key for key in task.needs if key not in self.tasks]
+            if missing:
+                raise ValueError(f"task {task.name} needs tasks that are not in the plan: {', '.join(missing)}")
+            yield Job(
+                id=("task", task.key),
+                run=functools.partial(self._one, task),
+                needs=(*(("task", key) for key in task.needs), *besides(task)),
+                seconds=expected(self._store, task),
+                ends=True,
+            )
+
+    def failed(self, failures: Iterable[Failure]) -> CregraphError:
+        """The error that tells failed tasks whole: reason, end of the log, where the log is, what was skipped."""
+        of_tasks = [(self.tasks[f.job.id[1]], f.error) for f in failures if f.job.id[0] == "task"]
+        unmade = [task for task in self.tasks.values() if task.key not in self.results]
+        return _failed(of_tasks, unmade, self._store, self._hint)
+
+    def _one(self, task: Task, turn: Turn) -> None:
         """Make or reuse one task, and say so. Runs in a thread of its own."""
 
-        def say(what: Literal["started", "done", "reused", "failed"], seconds: float = 0.0) -> TaskEvent:
-            return TaskEvent(what=what, task=task, seconds=seconds)
+        def say(what: Literal["started", "done", "reused", "failed"], seconds: float = 0.0) -> None:
+            event = TaskEvent(what=what, task=task, seconds=seconds)
+            turn.tell(lambda: self._on_event(event))
 
         started = time.monotonic()
         try:
             found = kept(self._store, task.key)
             if found is None:
-                with self._alone(task):
+                with self._alone(task, turn):
                     found = kept(self._store, task.key)
                     if found is None:
-                        messages.put(_Message(task=task, event=say("started")))
+                        say("started")
                         started = time.monotonic()
-                        self.results[task.key] = self._make(task, slot)
+                        self.results[task.key] = self._make(task, turn.slot)
                         seconds = time.monotonic() - started
-                        self._store.put_record("history", task.key, {"seconds": round(seconds, 3)})
-                        messages.put(_Message(task=task, event=say("done", seconds), slot=slot))
+                        remember(self._store, task, seconds)
+                        say("done", seconds)
                         return
             self.results[task.key] = found
-            messages.put(_Message(task=task, event=say("reused"), slot=slot))
-        except BaseException as error:
-            seconds = time.monotonic() - started
-            messages.put(_Message(task=task, event=say("failed", seconds), slot=slot, error=error))
+            say("reused")
+        except BaseException:
+            say("failed", time.monotonic() - started)
+            raise
 
     def _make(self, task: Task, slot: int) -> str:
         inputs = {name: self._artifact(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
@@ -178,6 +171,9 @@ class _Run:
         log.write_bytes(b"")
         with self._store.writer() as out:
             self._engine.perform(task, inputs=inputs, results=results, write=out.write, log=log, slot=slot)
+        recorded = self._recorded.get(task.key, out.sha256)
+        if recorded != out.sha256:
+            raise contradiction(task.name, recorded=recorded, gave=out.sha256)
         before = self._store.record("tasks", task.key)
         if isinstance(before, dict) and is_sha256(before.get("sha256")) and before["sha256"] != out.sha256:
             raise TaskFailed(
@@ -188,7 +184,7 @@ class _Run:
         return out.sha256
 
     @contextlib.contextmanager
-    def _alone(self, task: Task) -> Iterator[None]:
+    def _alone(self, task: Task, turn: Turn) -> Iterator[None]:
         """Hold the task against other processes. Unlike `Store.lock` this can be interrupted: the other may take hours."""
         folder = self._store.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,20 +194,9 @@ class _Run:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if self.stopped.wait(0.1):
+                    if turn.stopped.wait(0.1):
                         raise Stopped from None
             yield
-
-
-def _order(by_key: Mapping[str, Task]) -> graphlib.TopologicalSorter[str]:
-    order: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
-    for task in by_key.values():
-        missing = [key for key in task.needs if key not in by_key]
-        if missing:
-            raise ValueError(f"task {task.name} needs tasks that are not in the plan: {', '.join(missing)}")
-        order.add(task.key, *task.needs)
-    order.prepare()
-    return order
 
 
 def _failed(
@@ -220,12 +205,21 @@ def _failed(
     lines = []
     hints = []
     for task, error in failures:
+        if isinstance(error, Refused):  # it ran, and gave what it may not
+            lines.append(error.message)
+            hints += [error.hint] if error.hint and error.hint not in hints else []
+            continue
         log = log_of(store, task)
         lines.append(f"task {task.name} (stage {task.stage}) failed: {error.reason if isinstance(error, TaskFailed) else error}")
-        tail = _tail(log)
+        text = said(log)
+        tail = text.splitlines()[-_SHOWN:]
         if tail:
-            lines += [f"  the end of its log, {log}:", *(f"  | {line}" for line in tail)]
+            before = [one.line for one in findings(text) if not any(one.line in line for line in tail)]
+            shown = [*before, "…", *tail] if before else tail  # what a compiler said first often stands far above the end
+            lines += [f"  the end of its log, {log}:", *(f"  | {line}" for line in shown)]
         way = getattr(error, "hint", None) or hint(task)
+        if way and len(failures) > 1:
+            way = f"{task.name}: {way}"
         if way and way not in hints:
             hints.append(way)
     bad = {task.key for task, _ in failures}
@@ -241,17 +235,20 @@ def _failed(
     ):
         if skipped:
             lines.append(f"{what}: {', '.join(skipped)}")
-    return CregraphError("\n".join(lines), hint="\n".join(hints) or None)
+        if skipped and what == "not begun":
+            hints.append("what was made is kept; with `--keep-going` what was not begun is made too")
+    kind = Refused if all(isinstance(error, Refused) for _, error in failures) else CregraphError
+    return kind("\n".join(lines), hint="\n".join(hints) or None)
 
 
-def _tail(log: Path) -> list[str]:
+def said(log: Path) -> str:
+    """The end of what a task printed, without what would command a terminal; empty where there is no log."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(size - _TAIL, 0))
             text = file.read().decode("utf-8", "replace")
     except OSError:
-        return []
+        return ""
     # A terminal would obey what a hostile package prints.
-    clean = "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
-    return clean.rstrip().splitlines()[-_SHOWN:]
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text).rstrip()

@@ -9,22 +9,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import filecmp
+import functools
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from cregraph.digest import key_of
-from cregraph.engines.contract import EPOCH
+from cregraph.engines.contract import EPOCH, Preparation
 from cregraph.engines.extract import Extraction
 from cregraph.errors import CregraphError
 from cregraph.plan import Task
 from cregraph.store import Store
 
-__all__ = ["Trees"]
+__all__ = ["Trees", "names", "of_segment"]
 
+_ROOT = 8.0  # seconds that a build root takes, about
 _FORM = 1  # how trees are made; another number, other trees
 _MANY = 100  # results that are stacked one by one; more are merged first
 
@@ -58,6 +60,27 @@ class Trees:
             self._fits(tree, root, task)
         return [*stack, root]
 
+    def ahead(self, tasks: Iterable[Task]) -> list[Preparation]:
+        """The trees below `tasks` for which no task is needed: build roots, segments, environments."""
+        roots: dict[str, list[str]] = {}
+        environments: dict[tuple[str, ...], list[str]] = {}
+        for task in tasks:
+            roots.setdefault(task.root, []).append(task.key)
+            if task.environment:
+                environments.setdefault(tuple(sorted(set(task.environment))), []).append(task.key)
+        segments = sorted({key for keys in environments for key in keys})
+        return [
+            *(
+                Preparation(name=root, make=functools.partial(self.root, root), tasks=tuple(of), seconds=_ROOT)
+                for root, of in roots.items()
+            ),
+            *(Preparation(name=key, make=functools.partial(self._segment, key), segments=(key,)) for key in segments),
+            *(
+                Preparation(name=key_of(list(keys)), make=functools.partial(self.environment, keys), needs=keys, tasks=tuple(of))
+                for keys, of in environments.items()
+            ),
+        ]
+
     def root(self, digest: str) -> Path:
         """The files of the image whose manifest has that digest."""
 
@@ -68,7 +91,7 @@ class Trees:
                 extraction.add(stream)
             extraction.finish()
 
-        return self._store.tree("roots", key_of({"form": _FORM, "image": digest}), make)
+        return self._store.tree(*_root(digest), make)
 
     def environment(self, keys: Iterable[str]) -> Path:
         """The files of all these segments."""
@@ -85,7 +108,7 @@ class Trees:
                 extraction.add(stream, at=at, whiteouts=False)
             extraction.finish()
 
-        return self._store.tree("result-trees", key_of({"form": _FORM, "tar": tar.name, "at": at}), make)
+        return self._store.tree(*_result(tar.name, at), make)
 
     def _segment(self, key: str) -> Path:
         def make(folder: Path) -> None:
@@ -93,7 +116,7 @@ class Trees:
             self._unpack(key, folder)
             _settle(os.fsencode(folder))
 
-        return self._store.tree("segment-trees", key_of({"form": _FORM, "segment": key}), make)
+        return self._store.tree(*of_segment(key), make)
 
     def _merged(self, section: str, parts: Iterable[Path], what: Sequence[object]) -> Path:
         def make(folder: Path) -> None:
@@ -102,7 +125,7 @@ class Trees:
                 _merge(os.fsencode(part), os.fsencode(folder), b"")
             _settle(os.fsencode(folder))
 
-        return self._store.tree(section, key_of({"form": _FORM, "of": list(what)}), make)
+        return self._store.tree(*_of_all(section, what), make)
 
     def _fits(self, tree: Path, root: Path, task: Task) -> None:
         """Refuse a folder over something else: in an overlay it would hide a link of the root, and all that lies behind it."""
@@ -120,6 +143,44 @@ class Trees:
                         hint="choose a prefix that does not run through a symbolic link of the build root",
                     )
                 todo.append(path)
+
+
+def names(task: Task, kept: Callable[[str], str | None]) -> Iterator[tuple[str, str]]:
+    """Section and key of every tree that `task` may stand on. `kept` gives the sha256 of a task's result, where there is one."""
+    yield _root(task.root)
+    if task.environment:
+        keys = sorted(set(task.environment))
+        yield _of_all("environments", keys)
+        yield from (of_segment(key) for key in keys)
+    for key, at in task.results.items():
+        found = kept(key)
+        if found is not None:
+            yield _result(found, at)
+    if len(task.results) > _MANY:
+        yield _of_all("results", [[key, at] for key, at in sorted(task.results.items())])
+
+
+def _root(digest: str) -> tuple[str, str]:
+    return "roots", key_of({"form": _FORM, "image": digest})
+
+
+def of_segment(key: str) -> tuple[str, str]:
+    """Section and key of the tree of the segment `key`."""
+    return "segment-trees", key_of({"form": _FORM, "segment": key})
+
+
+def _result(tar: str, at: str) -> tuple[str, str]:
+    return "result-trees", key_of({"form": _FORM, "tar": tar, "at": at})
+
+
+def _of_all(section: str, what: Sequence[object]) -> tuple[str, str]:
+    return section, key_of({"form": _FORM, "of": list(what)})
+
+
+def kept_root(store: Store, digest: str) -> bool:
+    """Whether the files of a build root are in the store already."""
+    section, key = _root(digest)
+    return (store.root / section / key[:2] / key).is_dir()
 
 
 def _own(folder: Path) -> None:

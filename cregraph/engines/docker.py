@@ -1,0 +1,271 @@
+"""The docker engine: each task a stage of BuildKit, here or elsewhere; docs/adr/0011-tasks-as-buildkit-stages.md.
+
+Nothing of this machine is mounted, so the builder may be anywhere: what a task sees goes there as images named by digest, of
+which BuildKit asks for the layers that it lacks; what it left comes back as a tar, which is normalised as that of any engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cregraph.digest import key_of
+from cregraph.engines import contract, inside
+from cregraph.engines.buildx import Build, Buildx, Said, one_line
+from cregraph.engines.capture import capture_tar
+from cregraph.engines.contract import Limits, Preparation, Stopped, TaskFailed
+from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, stage_name, task_file
+from cregraph.engines.loaded import Loaded
+from cregraph.engines.task_image import TaskImage, blob_of, inputs_blob, note_blob, orders_blob, write_layout
+from cregraph.engines.task_layers import TaskLayers
+from cregraph.errors import CregraphError
+from cregraph.plan import Task
+from cregraph.store import Store
+
+__all__ = ["Docker"]
+
+#: Seconds that sending a root or an environment is expected to take.
+_SENDING = 5.0
+#: Where BuildKit's frontend finds no image by digest in a layout of ours (Docker's classic image store), it says this.
+_NO_LAYOUTS = "unknown scheme oci-layout"
+_COMMON = (
+    "--platform",
+    "linux/amd64",
+    "--provenance=false",
+    "--sbom=false",
+    "--output",
+    "type=tar,dest=-",
+    "--file",
+    "Dockerfile",
+)
+#: From how many bytes of a log on BuildKit may have dropped some: what comes faster than 200 KiB/s, and all beyond 2 MiB.
+_CLIPPED = 200 << 10
+_GAPS = (
+    b"\ncregraph: BuildKit drops what is printed fast or beyond 2 MiB: lines may be missing here; another --engine shows all\n"
+)
+_CACHED = b"cregraph: BuildKit had this result; what the command printed is in the log of the run that made it\n"
+
+
+class Docker:
+    """Runs tasks as stages of BuildKit. See `cregraph.engines.contract.Engine`.
+
+    `fresh`: no result that BuildKit kept is taken. BuildKit never keeps that of a failed task.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self, store: Store, layers: TaskLayers, buildx: Buildx, *, limits: Limits | None = None, fresh: bool = False
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._buildx = buildx
+        self._limits = limits or Limits()
+        self._fresh = fresh
+        self._guard = threading.Lock()
+        self._tried = False
+        self._refusal: str | None = None
+        self._loaded: Loaded | None = None
+        #: The bytes of each layer (`sha256:…`) that BuildKit asked for. Layers that are loaded instead are not counted.
+        self.sent: dict[str, int] = {}
+
+    def available(self) -> str | None:
+        """None when this engine works here, else why not. Tries it: a build of one small file."""
+        with self._guard:
+            if not self._tried:
+                self._refusal = self._try()
+                self._tried = True
+            return self._refusal
+
+    def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]:
+        """Build roots, and what several tasks see above one, made and sent; see `cregraph.engines.contract.Ahead`."""
+        self._layers.expect(tasks)
+        roots: dict[str, list[str]] = {}
+        groups: dict[tuple[str, frozenset[str]], list[str]] = {}
+        for task in tasks:
+            roots.setdefault(task.root, []).append(task.key)
+            group = self._layers.lowest(task)
+            if group is not None:
+                groups.setdefault((task.root, group), []).append(task.key)
+        return [
+            *(
+                Preparation(name=root, make=functools.partial(self._send, root, None), tasks=tuple(of), seconds=_SENDING)
+                for root, of in roots.items()
+            ),
+            *(
+                Preparation(
+                    name=f"{root} {key_of(sorted(group))}",
+                    make=functools.partial(self._send, root, group),
+                    segments=tuple(sorted(group)),
+                    needs=(root,),
+                    tasks=tuple(of),
+                    seconds=_SENDING,
+                )
+                for (root, group), of in groups.items()
+                if len(of) > 1
+            ),
+        ]
+
+    def perform(
+        self,
+        task: Task,
+        *,
+        inputs: Mapping[str, Path],
+        results: Mapping[str, Path],
+        write: Callable[[bytes], object],
+        log: Path,
+        slot: int,
+    ) -> None:
+        """Run one task; see `Engine.perform`. Also raises CregraphError when the engine does not answer or does not obey."""
+        contract.check(task)
+        self._works()
+        layers = [blob_of(layer) for layer in self._layers.stack(task, results)]
+        with self._store.scratch_folder() as folder, log.open("ab", buffering=0) as out:
+            mark = secrets.randbelow(1 << 30) + 1 if self._fresh else 0
+            images = {
+                ROOT: TaskImage(
+                    layers=(*layers, orders_blob(task, limits=self._limits, mark=mark)), lasting=2 if task.environment else 1
+                ),
+                INPUTS: TaskImage(layers=(inputs_blob(inputs, folder / "inputs.tar"),)),
+            }
+            words = ["--build-arg", f"BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"]
+            found: dict[str, bytes] = {}
+            wrong: Exception | None = None
+            with self._run(folder, images, task_file(task, limits=self._limits), words, out.write) as build:
+                try:
+                    found = capture_tar(
+                        build.out,
+                        write,
+                        at=task.output,
+                        limit=self._limits.output,
+                        scratch=self._store.scratch_file,
+                        below=OUTPUT,
+                        also=(LEFT,),
+                    )
+                except (TaskFailed, CregraphError) as error:
+                    wrong = error  # if the build failed, that is why
+                code = build.ended()
+            if self._buildx.stopped.is_set():
+                raise Stopped
+            if code:
+                if log.stat().st_size >= _CLIPPED:
+                    out.write(_GAPS)
+                self._failed(task, build.said)
+            if wrong is not None:
+                raise wrong
+            if any(f"[{stage_name(task)} " in name or f" {stage_name(task)} " in name for name in build.said.cached):
+                out.write(_CACHED)
+        try:
+            report = inside.read_report(found.get(LEFT, b""))
+        except ValueError as error:
+            raise CregraphError(
+                f"task {task.name}: {error}", hint="run the command again; `--engine` chooses another engine"
+            ) from None
+        inside.judge(report, task)
+
+    def _send(self, root: str, group: frozenset[str] | None) -> None:
+        """Let the builder have a build root, and what tasks see right above it, unpacked."""
+        self._works()
+        layers = [blob_of(self._layers.root(root)), *([blob_of(self._layers.group(group))] if group else [])]
+        if self._loaded is not None:
+            self._loaded.keep(TaskImage(layers=tuple(layers)))
+            return
+        with self._store.scratch_folder() as folder:
+            image = TaskImage(layers=(*layers, note_blob("cregraph-ready")))
+            text = "FROM ready\nFROM scratch\nCOPY --from=ready /cregraph-ready /\n"
+            with self._run(folder, {"ready": image}, text, [], lambda _data: None) as build:
+                code = build.ended()
+            if self._buildx.stopped.is_set():
+                raise Stopped
+            if code:
+                raise _refused("what tasks need", build.said)
+
+    def _works(self) -> None:
+        refusal = self.available()
+        if refusal is not None:
+            raise CregraphError(f"the docker engine does not work here: {refusal}", hint=_DOCTOR)
+
+    def stop(self) -> None:
+        """End all that runs, now; what is asked for later raises Stopped."""
+        self._buildx.stop()
+
+    @contextlib.contextmanager
+    def _run(
+        self, folder: Path, images: Mapping[str, TaskImage], text: str, words: Sequence[str], output: Callable[[bytes], object]
+    ) -> Iterator[Build]:
+        """Build the file `text`, whose named contexts are `images`, with nothing else in its context."""
+        (folder / "Dockerfile").write_text(text, encoding="utf-8")
+        (folder / "empty").mkdir()
+        with contextlib.ExitStack() as held:
+            if self._loaded is not None:
+                names = held.enter_context(self._loaded.images(images))
+                contexts = [f"{name}=docker-image://{leads}" for name, leads in names.items()]
+            else:
+                write_layout(folder / "layout", images.values())
+                # By a relative name: in a path the signs @ and : would be read as something else.
+                contexts = [f"{name}=oci-layout://layout@{image.digest()}" for name, image in images.items()]
+            given = [word for context in contexts for word in ("--build-context", context)]
+            build = held.enter_context(self._buildx.build([*_COMMON, *words, *given, "empty"], folder=folder, output=output))
+            yield build
+            for blob, count in build.said.sent.items():
+                self.sent[blob] = self.sent.get(blob, 0) + count
+
+    def _try(self) -> str | None:
+        try:
+            said = self._probe()
+            if said is not None and _NO_LAYOUTS in "\n".join((*said.errors, said.words)):
+                self._loaded = Loaded.of(self._buildx)
+                said = self._probe()
+        except CregraphError as error:
+            return error.message
+        if said is None:
+            return None
+        words = _words(said)
+        if self._buildx.builder and f"docker --context={self._buildx.builder}" in words:
+            return f"`{self._buildx.builder}` is a context: write `--context {self._buildx.builder}`"
+        return words
+
+    def _probe(self) -> Said | None:
+        """What a build that failed said; None when it came back."""
+        with self._store.scratch_folder() as folder:
+            probe = TaskImage(layers=(inputs_blob({}, folder / "inputs.tar"),))
+            text = "FROM probe\nFROM scratch\nCOPY --from=probe /hosts /\n"
+            with self._run(folder, {"probe": probe}, text, [], lambda _data: None) as build:
+                code = build.ended()
+            return build.said if code else None
+
+    def _failed(self, task: Task, said: Said) -> None:
+        """Raise what became of a build that failed."""
+        report = inside.report_in(bytes(said.stderr))
+        if report is not None:
+            inside.judge(report, task)
+        words = _words(said)
+        if inside.PROGRAM in words and "did not complete successfully" in words:
+            raise TaskFailed(
+                f"its sandbox was ended from outside: {words}", hint="the engine may be short of memory: `docker info`"
+            )
+        raise _refused(f"task {task.name}", said)
+
+
+def _words(said: Said) -> str:
+    return one_line(said.errors[-1:] or [said.words])[-600:] or "it gives no reason"
+
+
+def _refused(what: str, said: Said) -> CregraphError:
+    """What BuildKit said for itself, with a way out."""
+    words = _words(said)
+    low = words.lower()
+    if "no space left" in low or "disk quota" in low:
+        hint = "`docker buildx du` says what fills the builder's disk; `docker buildx prune` makes room"
+    elif "failed to fetch" in low or "connect" in low or "eof" in low or "unavailable" in low:
+        hint = "the builder went away: `docker buildx ls` says which there are; run the command again"
+    else:
+        hint = _DOCTOR
+    return CregraphError(f"{what}: BuildKit refuses: {words}", hint=hint)
+
+
+_DOCTOR = "`cregraph doctor` says which engines work here; `--engine` chooses another"

@@ -1,0 +1,81 @@
+"""A task as Dockerfile text. Pure: a function of the task alone.
+
+What a package or a person named (commands, environment, names of packages) never stands in the text: it is in the orders that the
+program of `cregraph.engines.inside` reads. What does stand there is quoted here, in one place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from cregraph.engines import contract, inside
+from cregraph.engines.contract import Limits
+from cregraph.errors import CregraphError
+from cregraph.plan import Task
+
+__all__ = ["INPUTS", "LEFT", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_stage"]
+
+#: The named contexts of `task_stage`: an image of all that the task sees, and one of what is mounted into it.
+ROOT = "root"
+INPUTS = "inputs"
+
+#: Where the last stage of `task_file` holds what a task left: its output folder, and the report of `cregraph.engines.inside`.
+OUTPUT = "out"
+LEFT = "report"
+
+#: What COPY does not take as it stands: patterns of Go's path.Match, variables, escapes, and what could end the line.
+_READ = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029$\\*?\[\]\"'`]")
+_MOUNTED = ("/etc/hosts", "/etc/resolv.conf")
+
+
+def stage_name(task: Task) -> str:
+    """The stage of a task: `r-bitops-1a2b3c4d5e6f`, letters that Dockerfile takes for a name, and the beginning of its key."""
+    words = re.sub(r"[^a-z0-9_.-]+", "-", f"{task.kind}-{task.name}".lower()).strip("-._")
+    return f"{words[:80] if words[:1].isalpha() else 'task'}-{task.key[:12]}"
+
+
+def task_stage(task: Task, *, root: str = ROOT, inputs: str = INPUTS, limits: Limits | None = None) -> str:
+    """The stage that runs a task, as lines of Dockerfile.
+
+    `root` is a stage, or named context, whose files are what the task sees (`TaskLayers.stack`, then `inside.skeleton()`,
+    PROGRAM, and SPEC of `inside.spec`); `inputs` one with the folder `in` of the task's inputs, and the files `hosts` and
+    `resolv.conf` of the contract.
+    """
+    limits = limits or Limits()
+    mounts = [
+        f"type=bind,from={inputs},source=/in,target={contract.INPUTS}",
+        # BuildKit writes these two for itself; a mount over them is what a command then sees.
+        *(f"type=bind,from={inputs},source=/{path.rpartition('/')[2]},target={path}" for path in _MOUNTED),
+        f"type=tmpfs,target=/tmp,size={limits.temporary}",
+        f"type=tmpfs,target=/dev/shm,size={limits.temporary}",
+    ]
+    lines = [f"FROM {root} AS {stage_name(task)}", "RUN --network=none \\"]
+    lines += [f"    --mount={mount} \\" for mount in mounts]
+    lines.append(f"    {json.dumps([inside.PROGRAM])}")
+    return "\n".join(lines) + "\n"
+
+
+def task_file(task: Task, *, limits: Limits | None = None) -> str:
+    """The whole file for one task: its stage, and one that holds what it left as OUTPUT and LEFT."""
+    stage = stage_name(task)
+    return "\n".join(
+        [
+            task_stage(task, limits=limits),
+            "FROM scratch",
+            copy(task.output, f"/{OUTPUT}/", stage=stage),
+            copy(inside.REPORT, f"/{LEFT}", stage=stage),
+            "",
+        ]
+    )
+
+
+def copy(source: str, target: str, *, stage: str) -> str:
+    """A COPY line of one path. Raises CregraphError for a path that BuildKit would read as a pattern, a variable or an escape."""
+    for path in (source, target):
+        if _READ.search(path):
+            raise CregraphError(
+                f"the path `{''.join(c if c.isprintable() else '?' for c in path)[:200]}` cannot be copied out of a stage",
+                hint="BuildKit takes paths without the signs $ \\ * ? [ ] and quotes; `--engine native` takes any",
+            )
+    return f"COPY --from={stage} {json.dumps([source, target], ensure_ascii=False)}"
