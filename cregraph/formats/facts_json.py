@@ -6,6 +6,7 @@ One line a layer, user, distribution, directory, link and file, sorted, equal fa
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -60,6 +61,7 @@ def dumps(facts: BaseFacts) -> str:
     return "{\n" + ",\n".join(f" {field}" for field in fields) + "\n}\n"
 
 
+@functools.lru_cache(maxsize=4)  # a command asks for those of one base several times
 def loads(text: str, *, name: str) -> BaseFacts:
     """The facts that `text` states. Raises CregraphError that names the file `name` and the field that is wrong."""
     if len(text) > _LIMIT:

@@ -71,8 +71,14 @@ def read_tarball(path: Path, *, what: str) -> Description:
             f"{what} holds no DESCRIPTION in its top folder, so it is no R source package",
             hint="a .tar.gz made by `R CMD build` is wanted; a built package or a repository's archive of several is not",
         )
+    text = dcf.decode(held.read["DESCRIPTION"])
+    if "Built" in dcf.paragraph(text, what=f"{what}: DESCRIPTION"):
+        raise CregraphError(
+            f"{what} is a built package (DESCRIPTION: Built), and a source package is wanted",
+            hint="give the .tar.gz made by `R CMD build`; built ones are taken from a dated snapshot, with extras.cran_binaries",
+        )
     has_src = any(name.startswith("src/") for name in held.files)
-    found = describe(dcf.decode(held.read["DESCRIPTION"]), what=what, has_src=has_src)
+    found = describe(text, what=what, has_src=has_src)
     if found.name != held.top:
         raise CregraphError(
             f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`",

@@ -13,9 +13,11 @@ Everything refused is a `CregraphError` that names file and line. Pure: takes te
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import yaml
 
@@ -29,6 +31,8 @@ MAX_NODES = 100_000
 MAX_KEY = 256
 MAX_PROBLEMS = 20
 
+#: Where PyYAML's two parsers do not agree: beyond ASCII, at `?`, at a comment that touches `|` or `>`, at `---` and `...`.
+_UNSURE = re.compile(r"[^\n\x20-\x7e]|\?|[|>][-+0-9]*#|^(?:---|\.\.\.)", re.MULTILINE)
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _NOTHING = frozenset(("", "~", "null", "Null", "NULL"))
@@ -168,7 +172,7 @@ def read_marks(text: str, *, file: str) -> Marked:
         raise CregraphError(f"`{file}` has {len(text)} characters; profiles and recipes have at most {MAX_CHARACTERS}")
     problems: list[Problem] = []
     try:
-        top = _Builder(file, problems).build(yaml.parse(text, Loader=yaml.SafeLoader))
+        top = _tree(text, file, problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -183,6 +187,17 @@ def read_marks(text: str, *, file: str) -> Marked:
     return top
 
 
+def _tree(text: str, file: str, problems: list[Problem]) -> Marked:
+    """The tree, by the C parser where there is one: it is ten times as fast. What that does not take the other refuses, in its
+    words; where it may take what the other does not, it is not asked.
+    """
+    if not _UNSURE.search(text):
+        with contextlib.suppress(AttributeError, yaml.YAMLError, ValueError):
+            return _Builder(file, problems).build(yaml.parse(text, Loader=yaml.CSafeLoader))
+    problems.clear()
+    return _Builder(file, problems).build(yaml.parse(text, Loader=yaml.SafeLoader))
+
+
 def _syntax_hint(said: str) -> str | None:
     if "cannot start any token" in said:
         return "quote the text that begins with this character"
@@ -195,8 +210,7 @@ _Value = bool | int | float | str | list[Marked] | dict[str, Marked] | None
 
 
 def _mark(event: yaml.Event) -> yaml.Mark:
-    assert isinstance(event.start_mark, yaml.Mark)
-    return event.start_mark
+    return cast(yaml.Mark, event.start_mark)  # the C parser has a class of its own, with the same fields
 
 
 class _Builder:
@@ -301,7 +315,7 @@ class _Builder:
         text: str = event.value
         if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
             raise CregraphError(f"`{self.file}`:{line}: a text that holds NUL or half of a surrogate pair")
-        if event.style is not None:
+        if event.style:
             return text, text
         if text in _NOTHING:
             return None, text

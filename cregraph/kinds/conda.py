@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
@@ -27,7 +28,9 @@ from cregraph.kinds.base import Given, Ground, Input, Step, World
 from cregraph.kinds.conda_specs import normal_spec, spec_name
 from cregraph.pins import Artifact, Ask, Pin, Target
 from cregraph.plan import Placement, Segment, segment
-from cregraph.sources.conda import Channel, Record, Request, Wanted, solve
+
+if TYPE_CHECKING:
+    from cregraph.sources.conda import Record
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "virtual_packages"]
 
@@ -115,6 +118,8 @@ def virtual_packages(given: Given) -> tuple[tuple[str, str, str], ...]:
 
 def pin(target: Target, world: World, given: Given) -> Target:
     """The environment's packages, sorted by name; `given.locked` is preferred. Raises what `sources.conda.solve` does."""
+    from cregraph.sources.conda import Channel, Request, Wanted, solve
+
     prefix = target.id.partition(":")[2]
     channels = [Channel(name=name, addresses=world.routes("conda", name)) for name in target.options["channels"]]
     records = solve(
@@ -146,6 +151,8 @@ def _end_of(as_of: str) -> datetime:
 
 
 def _record_of(pin: Pin) -> Record:
+    from cregraph.sources.conda import Record
+
     return Record(
         name=pin.name,
         version=pin.version,
@@ -323,7 +330,6 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 def link_scripts(path: Path) -> list[str]:
     """The scripts of the package at `path` that conda would run on linking, and cregraph does not: to be warned of."""
-    from cregraph.kinds.conda_archive import open_package
+    from cregraph.kinds.conda_archive import listed
 
-    package = open_package(path, tempfile.TemporaryFile, path.name)
-    return sorted(member for member in package.members if _LINK_SCRIPT.fullmatch(member))
+    return [member for member in listed(path, tempfile.TemporaryFile, path.name) if _LINK_SCRIPT.fullmatch(member)]

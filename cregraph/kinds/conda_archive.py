@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import json
+import re
 import tarfile
 import zipfile
 import zlib
@@ -24,7 +26,7 @@ from typing import IO, Any, Literal
 
 from cregraph.errors import CregraphError
 
-__all__ = ["Member", "Package", "check_path", "open_package", "refusal"]
+__all__ = ["Member", "Package", "check_path", "listed", "open_package", "refusal"]
 
 MEMBERS = 500_000
 #: Bytes of one package's contents in all.
@@ -36,6 +38,7 @@ FREE = 256 << 20
 INFO = 256 << 20
 
 _BLOCK = 1 << 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DESCRIPTION = ("info/index.json", "info/paths.json", "info/link.json", "info/files", "info/has_prefix", "info/no_link")
 
 
@@ -106,17 +109,34 @@ def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pac
     raise refusal(name, "neither a .conda nor a .tar.bz2 file")
 
 
+def listed(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> tuple[str, ...]:
+    """The paths that a package says it installs, sorted. Of a .conda only the description is read, so it is quick."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return tuple(sorted(open_package(path, scratch, name).members))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = _part(archive, "info", name)
+            description = scratch()
+            _inflate(archive, part, description, INFO, name)
+        told = json.loads(_index(Package(name=name, data=description), description).info["info/paths.json"])
+        return tuple(sorted(str(row["_path"]) for row in told["paths"]))
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, TypeError) as error:
+        raise refusal(name, f"not readable: {error}") from error
+
+
+def _part(archive: zipfile.ZipFile, part: str, name: str) -> zipfile.ZipInfo:
+    found = [m for m in archive.infolist() if m.filename.startswith(f"{part}-") and m.filename.endswith(".tar.zst")]
+    if len(found) != 1:
+        raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst`, one is wanted")
+    if found[0].compress_type != zipfile.ZIP_STORED or found[0].flag_bits & 0x1:
+        raise refusal(name, f"its member `{found[0].filename}` is compressed or encrypted by zip; it must be stored")
+    return found[0]
+
+
 def _open_conda(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Package:
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        parts = {}
-        for part in ("info", "pkg"):
-            found = [m for m in members if m.filename.startswith(f"{part}-") and m.filename.endswith(".tar.zst")]
-            if len(found) != 1:
-                raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst`, one is wanted")
-            if found[0].compress_type != zipfile.ZIP_STORED or found[0].flag_bits & 0x1:
-                raise refusal(name, f"its member `{found[0].filename}` is compressed or encrypted by zip; it must be stored")
-            parts[part] = found[0]
+        parts = {part: _part(archive, part, name) for part in ("info", "pkg")}
         description, data = scratch(), scratch()
         used = _inflate(archive, parts["info"], description, TOTAL, name)
         _inflate(archive, parts["pkg"], data, TOTAL - used, name)
@@ -240,7 +260,7 @@ def check_path(path: str, package: str) -> None:
     parts = path.split("/")
     if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise refusal(package, f"the path `{path}` leads out of the package")
-    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+    if _CONTROL.search(path):
         raise refusal(package, f"the path {path!r} holds control characters")
     if length > 4000 or any(len(part.encode()) > 255 for part in parts):
         raise refusal(package, f"the path `{path[:80]}…` is longer than file systems allow")

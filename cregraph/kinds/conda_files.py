@@ -293,7 +293,7 @@ def _entry(package: Package, path: str, thing: _Placed, prefix: bytes) -> tuple[
     if listed.no_link:
         about["no_link"] = True
     if not listed.placeholder:
-        return Entry(path=path, mode=mode, size=member.size, chunks=lambda: package.chunks(member)), about
+        return Entry(path=path, mode=mode, size=member.size, chunks=lambda: package.chunks(member), sha256=member.sha256), about
     placeholder, binary = listed.placeholder, listed.mode == "binary"
     if binary and len(prefix) > len(placeholder.encode()):
         raise refusal(

@@ -86,7 +86,7 @@ def place(target: Target, ground: Ground) -> Placement:
     segments: list[Segment] = []
     pins = {p.name: p for p in target.pins}
     for ask in target.asks:
-        what = ask.what
+        what = _what(ask)
         uid, gid = owner_of(what.get("owner"), ground.facts, ask.where)
         for at in what["at"]:
             there = resolved(at, ground.facts, ask.where)
@@ -116,6 +116,26 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
         return
     data = place["text"].encode() if "text" in place else source.path().read_bytes()
     yield from_bytes(path, data, mode=place.get("mode", 0o644), uid=uid, gid=gid)
+
+
+def _what(ask: Ask) -> Mapping[str, Json]:
+    """What a lock says is asked for. Raises CregraphError for what `ask` never wrote: a lock edited by hand."""
+    what = ask.what if isinstance(ask.what, Mapping) else {}
+    places, mode = what.get("at"), what.get("mode", 0)
+    texts = [what[key] for key in ("from", "text", "link", "owner") if key in what]
+    if (
+        not (isinstance(places, list) and places and all(isinstance(at, str) for at in places))
+        or not all(isinstance(text, str) for text in texts)
+        or sum(key in what for key in ("from", "text", "link")) != 1
+        or not (type(mode) is int and 0 <= mode <= 0o7777)
+    ):
+        raise CregraphError(
+            f"{ask.where}: what the lock says of this file is none of its forms",
+            hint="undo the edit (`git checkout -- FILE`), or remove the lock and run `cregraph lock`",
+        )
+    for at in places:
+        absolute(at, ask.where)
+    return what
 
 
 def _mode(what: Mapping[str, Json]) -> dict[str, Json]:

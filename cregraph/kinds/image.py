@@ -27,7 +27,6 @@ from cregraph.image.reference import DockerName, LayoutName, check_repository, c
 from cregraph.kinds.base import Given, Ground, Input, Step, World
 from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment
-from cregraph.sources import images
 
 __all__ = ["BASE", "BUILD_ROOT", "FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
 
@@ -76,6 +75,8 @@ def pin(target: Target, world: World, given: Given) -> Target:
 
     Raises CregraphError when stages ask for different images, and when a build root's glibc is newer than the base's.
     """
+    from cregraph.sources import images
+
     if not target.asks:
         return replace(target, pins=())
     first = target.asks[0]
@@ -124,6 +125,8 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 def facts_for(pin: Pin, world: World, project: Path, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
     """The facts of a pinned image: from `bases/<digest>.json` in the project, else streamed from its layers and written there."""
+    from cregraph.sources import images
+
     return images.facts_for(pin.artifact, cast(images.ImageWorld, world), project, progress=progress)
 
 

@@ -25,13 +25,12 @@ from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.facts import PythonFact
 from cregraph.image.entry import Entry
-from cregraph.kinds.base import Ground, Input, Step
+from cregraph.kinds.base import Given, Ground, Input, Step, World
 from cregraph.kinds.python_build import PYTHON, build_task
-from cregraph.kinds.python_pin import check_pin, pin, wheel_of
-from cregraph.kinds.wheel_files import Places, wheel_entries
-from cregraph.pins import Ask, Target
+from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment, Task, segment
-from cregraph.sources.python_index import File, Found, normal
+from cregraph.sources.python_names import is_place, normal
+from cregraph.values import plain_requirement
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
@@ -42,6 +41,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "build": ("mapping", False),
 }
 
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+_BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")
 _INTO = re.compile(r"\$\(([A-Za-z0-9_-]+)\.python\)")
 
 
@@ -75,6 +76,13 @@ def ask(step: Step) -> Sequence[Ask]:
             )
         )
     return asks
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Everything asked of one interpreter; see `cregraph.kinds.python_pin`."""
+    from cregraph.kinds import python_pin
+
+    return python_pin.pin(target, world, given)
 
 
 def place(target: Target, ground: Ground) -> Placement:
@@ -115,8 +123,39 @@ def place(target: Target, ground: Ground) -> Placement:
     )
 
 
+def check_pin(pin: Pin) -> None:
+    """Refuse a pin that a lock edited by hand could hold: its texts become paths, and say how its wheel is made."""
+    role, form = pin.data.get("role"), pin.data.get("form")
+    owner = str(pin.data.get("for"))
+    name = pin.name.removeprefix(f"build:{owner}:") if role == "build" else pin.name
+    path = pin.data.get("backend_path") or []
+    if not is_place(f"{name}/x") or (role == "build" and (pin.name == name or not is_place(f"{owner}/x"))):
+        raise CregraphError(
+            f"the lock pins `{pin.name[:120]}`, which is no name of a Python package in normal form",
+            hint="the lock was edited by hand: lock again",
+        )
+    right = {
+        "version": _VERSION.fullmatch(pin.version),
+        "file": is_place(pin.artifact.file),
+        "data.role": role in (None, "build"),
+        "data.form": form == "wheel" or (form == "sdist" and role is None),
+        "data.backend": form != "sdist" or _BACKEND.fullmatch(str(pin.data.get("backend") or "")),
+        "data.backend_path": isinstance(path, list | tuple)
+        and all(isinstance(p, str) and not p.startswith("/") and ".." not in p.split("/") for p in path),
+    }
+    for field, good in right.items():
+        if not good:
+            raise CregraphError(
+                f"Python package {pin.name}: the lock's `{field}` is missing or not one that cregraph writes",
+                hint="the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package "
+                f"{owner if role == 'build' else pin.name}`",
+            )
+
+
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     """A wheel's files: of the artifact, or of the one wheel that the task left."""
+    from cregraph.kinds.wheel_files import Places, wheel_entries
+
     places = Places(**{field: str(segment.place[field]) for field in Places.__slots__})
     if segment.artifact is not None:
         name = segment.artifact.file.rsplit("/", 1)[-1]
@@ -172,6 +211,9 @@ def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
 
 def _check_interpreter(name: str, python: str) -> None:
     """A wheel that was built here is for the Python it was built on; that must be the base's."""
+    from cregraph.kinds.python_pin import wheel_of
+    from cregraph.sources.python_index import File, Found
+
     made = Found(name="", version="", wheels=(File(name=name),), sdist=None)
     if wheel_of(made, python, "2.99") is None:  # the build root's glibc is the base's or older
         raise CregraphError(f"{name} is not for Python {python}, which the base has", hint="run `cregraph lock`")
@@ -179,8 +221,6 @@ def _check_interpreter(name: str, python: str) -> None:
 
 def _normal(text: Json, where: str) -> str:
     """The requirement in one form: name as pip normalises it, specifiers sorted."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
     if not isinstance(text, str):
         raise CregraphError(f"{where}: `{text}` is no requirement; write a text such as `scikit-learn>=1.3,<2`")
     if text.strip().endswith((".whl", ".tar.gz", ".zip")) or text.strip().startswith((".", "/", "-", "git+", "http")):
@@ -188,6 +228,12 @@ def _normal(text: Json, where: str) -> str:
             f"{where}: `{text}` is a file, an address or an option of pip; Python packages are asked for by name",
             hint="put the file into a package index, and ask for `name==version`",
         )
+    simple = plain_requirement(text)
+    if simple is not None:
+        name, clauses = simple
+        return f"{normal(name)}{' ' if clauses else ''}{','.join(sorted(clauses))}"
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         found = Requirement(text)
     except InvalidRequirement as error:

@@ -8,7 +8,6 @@ What a backend asks for by get_requires_for_build_wheel() is not asked: it must 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,8 @@ def build_system(sdist: Path, *, what: str) -> BuildSystem:
     Raises CregraphError naming `what` for an archive that must not be unpacked, and for a table that is not as PEP 518 says.
     """
     held = scan(sdist, what=what, wanted={"pyproject.toml"}, hint="a .tar.gz as PEP 625 describes it is wanted")
+    import tomllib
+
     try:
         table = tomllib.loads(held.read.get("pyproject.toml", b"").decode("utf-8")).get("build-system")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -18,10 +17,7 @@ from cregraph.sources.python_index import File, Found, Question, Unanswered, is_
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-__all__ = ["check_pin", "pin", "wheel_of"]
-
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")
+__all__ = ["pin", "wheel_of"]
 
 
 def pin(target: Target, world: World, given: Given) -> Target:
@@ -80,35 +76,6 @@ def pin(target: Target, world: World, given: Given) -> Target:
     return Target(
         kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=tuple(sorted(pins, key=lambda p: p.name))
     )
-
-
-def check_pin(pin: Pin) -> None:
-    """Refuse a pin that a lock edited by hand could hold: its texts become paths, and say how its wheel is made."""
-    role, form = pin.data.get("role"), pin.data.get("form")
-    owner = str(pin.data.get("for"))
-    name = pin.name.removeprefix(f"build:{owner}:") if role == "build" else pin.name
-    path = pin.data.get("backend_path") or []
-    if not is_place(f"{name}/x") or (role == "build" and (pin.name == name or not is_place(f"{owner}/x"))):
-        raise CregraphError(
-            f"the lock pins `{pin.name[:120]}`, which is no name of a Python package in normal form",
-            hint="the lock was edited by hand: lock again",
-        )
-    right = {
-        "version": _VERSION.fullmatch(pin.version),
-        "file": is_place(pin.artifact.file),
-        "data.role": role in (None, "build"),
-        "data.form": form == "wheel" or (form == "sdist" and role is None),
-        "data.backend": form != "sdist" or _BACKEND.fullmatch(str(pin.data.get("backend") or "")),
-        "data.backend_path": isinstance(path, list | tuple)
-        and all(isinstance(p, str) and not p.startswith("/") and ".." not in p.split("/") for p in path),
-    }
-    for field, good in right.items():
-        if not good:
-            raise CregraphError(
-                f"Python package {pin.name}: the lock's `{field}` is missing or not one that cregraph writes",
-                hint="the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package "
-                f"{owner if role == 'build' else pin.name}`",
-            )
 
 
 def wheel_of(found: Found, python: str, glibc: str | None) -> File | None:

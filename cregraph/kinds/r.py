@@ -1,15 +1,17 @@
-"""R packages from source: a dated snapshot of CRAN, tarballs by URL or path, folders of the project.
+"""R packages: a dated snapshot of CRAN, its built packages, tarballs by URL or path, folders of the project.
 
     - r: {library: $(r.library), from: cran, packages: [survival==3.5-8, dplyr]}
     - r: {library: $(r.library), from: cran, packages: {snowflakeR: https://…/snowflakeR_0.1.0.tar.gz, mine: ./mine}}
 
 Fields: `library`, the R library; `from`, the source of what is not given (`cran`); `packages`, a list of `name`,
 `name==version`, `name>=version`, or a mapping of names to a URL, a `./path` to a tarball or a folder; `snapshot`, a date that
-every lock takes CRAN of (else the lock decides it once, and keeps it).
+every lock takes CRAN of (else the lock decides it once, and keeps it); `binaries`, a Linux distribution whose built packages
+are taken where the snapshot has one that fits.
 
 Pinned is the sha256 of each source tarball (of a folder: of its packed form). What the conda environment around the
-library has is not installed a second time: an ask that it satisfies is answered without a pin. Every pin becomes a task,
-`R CMD INSTALL` of an unpacked tree straight to its final place, and a segment that holds the installed package.
+library has is not installed a second time: an ask that it satisfies is answered without a pin. A source becomes a task,
+`R CMD INSTALL` of an unpacked tree straight to its final place, and a segment that holds the installed package; a built
+package is a segment as it is.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.entry import Entry
-from cregraph.kinds.base import Ground, Input, Step
-from cregraph.kinds.r_closure import in_order
-from cregraph.kinds.r_pin import check_pin, conda_around, pin
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.pins import Ask, Pin, Target
 from cregraph.plan import Placement, Segment, Task, segment, task
+from cregraph.sources.cran import is_distribution
 from cregraph.values import is_r_name, r_package, r_tarball
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
@@ -37,10 +39,10 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "from": ("text", True),
     "packages": ("json", True),
     "snapshot": ("text", False),
+    "binaries": ("text", False),
 }
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_BLOCK = 1 << 20
 
 #: Beyond R's own flags: the baseline processor, and no debug information (it would hold paths).
 _FLAGS = "-march=x86-64 -mtune=generic -g0"
@@ -72,6 +74,12 @@ def ask(step: Step) -> Sequence[Ask]:
         raise CregraphError(f"{step.place_of('from')}: `{source}` is no source of R packages", hint="write `from: cran`")
     if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
         raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is no date", hint="write it as 2025-06-01")
+    binaries = step.fields.get("binaries")
+    if binaries is not None and not (isinstance(binaries, str) and is_distribution(binaries)):
+        raise CregraphError(
+            f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
+            hint="write it as the repository does: jammy, noble, bookworm, rhel9",
+        )
     packages = step.fields["packages"]
     asked: list[tuple[Json, str]] = []
     if isinstance(packages, Mapping):
@@ -87,13 +95,23 @@ def ask(step: Step) -> Sequence[Ask]:
             f"{step.place_of('packages')}: a list of R packages, or a mapping of their names to URLs and paths, is wanted"
         )
     options = {"from": source, "snapshot": snapshot}
+    if binaries is not None:
+        options["binaries"] = binaries
     return [
         Ask(kind=NAME, target=f"r:{library}", stage=step.stage, what=what, where=where, options=options) for what, where in asked
     ]
 
 
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Everything asked of one library; see `cregraph.kinds.r_pin`."""
+    from cregraph.kinds import r_pin
+
+    return r_pin.pin(target, world, given)
+
+
 def place(target: Target, ground: Ground) -> Placement:
-    """For each pin a task that installs it and a segment of what the task gives, in the order of their needs."""
+    """For each source pin a task that installs it and a segment of what the task gives, in the order of their needs; for
+    each built one a segment, which tasks that need it see in their environment."""
     library = target.id.removeprefix("r:")
     resolved = ground.facts.resolve(library + "/x").removesuffix("/x")
     conda = conda_around(library, ground.targets)
@@ -114,10 +132,21 @@ def place(target: Target, ground: Ground) -> Placement:
     segments: dict[str, Segment] = {}
     for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
         p = pins[key]
+        if is_built(p):
+            segments[key] = segment(
+                assembly=ground.assembly,
+                kind=NAME,
+                stage=stages[p.name],
+                name=p.name,
+                group=target.id,
+                place={"at": f"{resolved}/{p.name}", "form": "binary"},
+                artifact=p.artifact,
+            )
+            continue
         inner = _reached(key, pins)
         needs = {need for k in inner for need in pins[k].needs}
         roots = {r_itself} | {tokens[need] for need in needs if need in tokens}
-        if any(pins[k].data["compiles"] for k in inner):
+        if any(pins[k].data["compiles"] and not is_built(pins[k]) for k in inner):
             roots |= set(named)  # libraries that a team asks for, to compile against and to load
         tasks[key] = task(
             assembly=ground.assembly,
@@ -129,8 +158,11 @@ def place(target: Target, ground: Ground) -> Placement:
             env=_environment(prefix),
             output=f"{resolved}/{p.name}",
             inputs={"source": p.artifact},
-            results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key},
-            environment=ground.segments_of(conda.id, ground.closure(conda.id, sorted(roots))),
+            results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key and not is_built(pins[k])},
+            environment=(
+                *ground.segments_of(conda.id, ground.closure(conda.id, sorted(roots))),
+                *(segments[k].key for k in inner if is_built(pins[k])),
+            ),
         )
         segments[key] = segment(
             assembly=ground.assembly,
@@ -150,9 +182,15 @@ def place(target: Target, ground: Ground) -> Placement:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """An installed package: the task's result, at its place; modes are 0755 for what may be executed, else 0644."""
+    """An installed package: the task's result, or what a built one holds, at its place; modes are 0755 for what may be
+    executed, else 0644. A built package is read from a `source.scratch()` file: consume the entries before that is gone."""
     at = str(segment.place["at"]).strip("/")
     path = source.path()
+    if segment.place.get("form") == "binary":
+        from cregraph.kinds.r_files import built
+
+        yield from built(segment.name, path, at, source.scratch())
+        return
     with tarfile.open(path, mode="r:") as tar:
         for member in tar:
             name = member.name.removeprefix("./").strip("/")
@@ -173,17 +211,13 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 
 def _file(name: str, path: Path, member: tarfile.TarInfo, mode: int) -> Entry:
-    start, size = member.offset_data, member.size
-
     def chunks() -> Iterable[bytes]:
         with path.open("rb") as file:
-            file.seek(start)
-            left = size
-            while left and (block := file.read(min(_BLOCK, left))):
-                left -= len(block)
-                yield block
+            from cregraph.kinds.r_files import piece
 
-    return Entry(path=name, mode=mode, size=size, chunks=chunks)
+            yield from piece(file, member.offset_data, member.size)
+
+    return Entry(path=name, mode=mode, size=member.size, chunks=chunks)
 
 
 def _environment(prefix: str) -> dict[str, str]:

@@ -7,17 +7,17 @@ snapshot lists. What does not satisfy is said, with the way out. Pure, but for w
 
 from __future__ import annotations
 
-import graphlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import BASE_PACKAGES, Dependency
+from cregraph.kinds.r_pinned import in_order
 from cregraph.pins import Pin
 from cregraph.sources.cran import Index, Record, satisfies, version_key
 
-__all__ = ["Choice", "Installed", "Wish", "close", "in_order"]
+__all__ = ["Choice", "Installed", "Wish", "close"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,22 +100,6 @@ def close(
             continue
         in_order({c.name: [d.name for d in c.wanted()] for c in found})
         return found
-
-
-def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names, each after what it needs; ties by name. Needs that are no key are passed over. A circle raises CregraphError."""
-    sorter = graphlib.TopologicalSorter({name: sorted(n for n in needs[name] if n in needs) for name in sorted(needs)})
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as error:
-        circle = " needs ".join(reversed(error.args[1]))  # graphlib lists it from needed to needing
-        raise CregraphError(f"R packages need each other in a circle: {circle}") from None
-    ordered = []
-    while sorter.is_active():
-        ready = sorted(sorter.get_ready())
-        ordered += ready
-        sorter.done(*ready)
-    return ordered
 
 
 def _closed(asked: Sequence[Wish], state: _State) -> tuple[Choice, ...]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import Dependency, dependencies
 from cregraph.formats.r_source import Description, read_tarball
 from cregraph.kinds.base import Given, World
+from cregraph.kinds.r_binary import Shelf
 from cregraph.kinds.r_closure import Choice, Installed, Wish, close
+from cregraph.kinds.r_pinned import conda_around
 from cregraph.pins import Artifact, Ask, Pin, Target
 from cregraph.sources import cran
-from cregraph.values import is_r_name, is_r_version
 
-__all__ = ["check_pin", "conda_around", "pin"]
+__all__ = ["pin"]
 
 
 def pin(target: Target, world: World, given: Given) -> Target:
@@ -48,6 +49,12 @@ def pin(target: Target, world: World, given: Given) -> Target:
         taken[name] = (artifact, found)
         return _choice(found)
 
+    shelf = Shelf(
+        world=world,
+        distribution=target.options.get("binaries"),
+        r_minor=".".join(r.version.split(".")[:2]),
+        glibc=given.facts.glibc if given.facts else None,
+    )
     chosen = close(
         _wishes(target),
         r_version=r.version,
@@ -57,31 +64,15 @@ def pin(target: Target, world: World, given: Given) -> Target:
         tarballs=tarballs,
         locked={key: choice for key, p in locked.items() if (choice := _kept(p)) is not None},
     )
-    fresh = [c for c in chosen if c.pin is None and c.name not in taken]
+    fresh = [c for c in chosen if not c.given and not (c.pin is not None and shelf.holds(c.pin))]
+    got: dict[str, _Got] = {name: _Got(artifact=a, description=d, date=date) for name, (a, d) in taken.items()}
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for choice, got in zip(fresh, pool.map(lambda c: _listed(world, c, date), fresh), strict=True):
-            taken[choice.name] = got
-    pins = [_pin(choice, taken.get(choice.name), target, date) for choice in chosen]
+        for choice, one in zip(fresh, pool.map(lambda c: _taken(shelf, c, date, got.get(c.name)), fresh), strict=True):
+            got[choice.name] = one
+    pins = [_pin(choice, got.get(choice.name), target) for choice in chosen]
     return Target(kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=tuple(pins))
-
-
-def conda_around(library: str, targets: Iterable[Target]) -> Target | None:
-    """The conda environment that the library lies in."""
-    around = [t for t in targets if t.kind == "conda" and library.startswith(t.id.removeprefix("conda:").rstrip("/") + "/")]
-    return max(around, key=lambda t: len(t.id), default=None)
-
-
-def check_pin(pin: Pin) -> None:
-    """Refuse a pin that a lock edited by hand could hold: its name becomes a path, and its data decide what its task sees."""
-    hint = f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {pin.name}`"
-    if not is_r_name(pin.name):
-        raise CregraphError(
-            f"the lock pins `{pin.name[:80]}`, which is no name of an R package", hint="the lock was edited by hand: lock again"
-        )
-    if not is_r_version(pin.version):
-        raise CregraphError(f"R package {pin.name}: version: `{pin.version[:80]}` in the lock is none that R accepts", hint=hint)
-    if not isinstance(pin.data.get("compiles"), bool):
-        raise CregraphError(f"R package {pin.name}: data.compiles: true or false is wanted in the lock", hint=hint)
 
 
 def _wishes(target: Target) -> list[Wish]:
@@ -134,10 +125,38 @@ def _tarballs(
     return choices, taken
 
 
-def _listed(world: World, choice: Choice, date: str) -> tuple[Artifact, Description]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Got:
+    """What was taken for a pin. `said` is what the shelf of built packages adds to its data."""
+
+    artifact: Artifact
+    description: Description
+    date: str
+    said: Mapping[str, Json] = field(default_factory=dict)
+
+
+def _taken(shelf: Shelf, choice: Choice, date: str, archived: _Got | None) -> _Got:
+    """The package built where that is wanted and fits, else its source. A locked one stays of its version and day."""
+    path = choice.record.path if choice.record else ""
+    if choice.pin is not None:
+        date, path = str(choice.pin.data.get("snapshot") or date), cran.path_of(choice.pin.artifact.file)
+    why: str | None = None
+    if shelf.distribution is not None:
+        found = shelf.take(choice.name, choice.version, date=date, path=path)
+        if not isinstance(found, str):
+            artifact, _, built = found
+            return _Got(artifact=artifact, description=built.description, date=date, said=shelf.said(built, None))
+        why = found
+    if archived is not None:
+        return replace(archived, said=shelf.said(None, why))
+    artifact, description = _listed(shelf.world, choice, date, path)
+    return _Got(artifact=artifact, description=description, date=date, said=shelf.said(None, why))
+
+
+def _listed(world: World, choice: Choice, date: str, path: str) -> tuple[Artifact, Description]:
     what = f"{choice.name} {choice.version} from CRAN"
-    artifact, path = cran.take(world, choice.name, choice.version, date=date, record=choice.record)
-    found = read_tarball(path, what=what)
+    artifact, file = cran.take(world, choice.name, choice.version, date=date, record=choice.record, path=path)
+    found = read_tarball(file, what=what)
     if (found.name, found.version) != (choice.name, choice.version):
         raise CregraphError(
             f"{what} turns out to be {found.name} {found.version}",
@@ -146,7 +165,7 @@ def _listed(world: World, choice: Choice, date: str) -> tuple[Artifact, Descript
     return artifact, found
 
 
-def _pin(choice: Choice, got: tuple[Artifact, Description] | None, target: Target, date: str) -> Pin:
+def _pin(choice: Choice, got: _Got | None, target: Target) -> Pin:
     asked = tuple(sorted({_text(a) for a in target.asks if _asks(a, choice.name)}))
     needs = tuple(sorted({f"r:{d.name.lower()}" for d in choice.wanted() if d.name != "R"}))
     if got is None:
@@ -161,18 +180,18 @@ def _pin(choice: Choice, got: tuple[Artifact, Description] | None, target: Targe
             asked=asked,
             data=old.data,
         )
-    artifact, found = got
     data: dict[str, Json] = {
-        "depends": [str(d) for d in found.depends],
-        "linking_to": [str(d) for d in found.linking],
-        "compiles": found.compiles,
+        "depends": [str(d) for d in got.description.depends],
+        "linking_to": [str(d) for d in got.description.linking],
+        "compiles": got.description.compiles,
+        **got.said,
     }
-    if artifact.source == "cran":
-        data["snapshot"] = date
+    if got.artifact.source == "cran":
+        data["snapshot"] = got.date
     return Pin(
         name=choice.name,
         version=choice.version,
-        artifact=artifact,
+        artifact=got.artifact,
         needs=needs,
         provides=(f"r:{choice.name.lower()} {choice.version}",),
         asked=asked,

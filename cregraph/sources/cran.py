@@ -6,6 +6,10 @@
 
 An address of sources.yaml may hold `{date}`. CRAN has one version of a package at a time, so a dated snapshot needs no
 solver. An artifact's file is `<date>/[Path/]NAME_VERSION.tar.gz`; `locations` says where that may lie.
+
+Built packages lie in trees of the same form, one for each distribution and date, under the very names that sources have; the
+file of one is `<distribution>/<R minor>/<date>/[Path/]NAME_VERSION.tar.gz`. Posit Package Manager gives one to who names R's
+version and the processor (`?r_version=4.4&arch=x86_64`, docs.posit.co/rspm/admin/serving-binaries), else the source.
 """
 
 from __future__ import annotations
@@ -22,15 +26,20 @@ from typing import TYPE_CHECKING
 from cregraph.errors import CregraphError, nearest
 from cregraph.formats import dcf
 from cregraph.pins import Artifact
-from cregraph.sources.fetch import NotThere
+from cregraph.sources.absent import NotThere
 from cregraph.sources.routes import join, redacted
 
 if TYPE_CHECKING:
     from cregraph.kinds.base import World
 
-__all__ = ["Index", "Record", "is_version", "locations", "parse_index", "read_index", "satisfies", "take", "version_key"]
+__all__ = [
+    *("Index", "Record", "is_built", "is_distribution", "is_version", "locations", "parse_index"),
+    *("path_of", "read_index", "satisfies", "take", "take_built", "version_key"),
+]
 
 _VERSION = re.compile(r"[0-9]+(?:[._-][0-9]+)*")
+_DISTRIBUTION = re.compile(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*")
+_BUILT = re.compile(rf"({_DISTRIBUTION.pattern})/(\d+\.\d+)/(?=\d{{4}}-)")
 _FILE = re.compile(r"(\d{4}-\d{2}-\d{2})/((?:[A-Za-z0-9._-]+/)*)(([A-Za-z][A-Za-z0-9.]*)_[0-9][0-9A-Za-z._-]*\.tar\.gz)")
 _INDEX_LIMIT = 256 << 20
 
@@ -173,29 +182,75 @@ def read_index(world: World, date: str) -> Index:
 def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
     """Where an artifact's `file` (`2025-06-01/dplyr_1.1.4.tar.gz`) may lie, best first: in each address, then its archive.
 
-    Raises CregraphError for a file that is not of that form (a lock edited by hand).
+    `addresses` are those of built packages when the file is one (`jammy/4.4/2025-06-01/dplyr_1.1.4.tar.gz`).
+    Raises CregraphError for a file that is of neither form (a lock edited by hand).
     """
-    match = _FILE.fullmatch(file)
+    built = _BUILT.match(file)
+    match = _FILE.fullmatch(file[built.end() :] if built else file)
     if match is None or ".." in file.split("/"):
         raise CregraphError(f"`{file[:200]}` is no file of source `cran` (DATE/NAME_VERSION.tar.gz is)")
     date, path, base, name = match.groups()
     found: list[str] = []
     for address in _addresses(addresses, date):
+        ask = ""
+        if built:
+            # Posit Package Manager's own form. Elsewhere the address alone says which R and processor it is for.
+            ask = f"?r_version={built[2]}&arch=x86_64" if "/__linux__/" in address and not address.startswith("file:") else ""
+            address = address.replace("{distribution}", built[1]).replace("{r}", built[2])
         places = [join(address, "src/contrib", path, base), join(address, "src/contrib", base)]
-        found.extend(dict.fromkeys([*places, join(address, "src/contrib/Archive", name, base)]))
+        found.extend(url + ask for url in dict.fromkeys([*places, join(address, "src/contrib/Archive", name, base)]))
     return tuple(found)
 
 
-def take(world: World, name: str, version: str, *, date: str, record: Record | None = None) -> tuple[Artifact, Path]:
-    """The tarball of a version, listed (`record`) or archived, with its artifact: source `cran`, never a mirror's address.
+def is_built(file: str) -> bool:
+    """Whether an artifact's `file` is one of a built package."""
+    return _BUILT.match(file) is not None
+
+
+def is_distribution(text: str) -> bool:
+    """Whether `text` can be the name of a Linux distribution, as a repository of built packages has it (`jammy`, `rhel9`)."""
+    return _DISTRIBUTION.fullmatch(text) is not None
+
+
+def path_of(file: str) -> str:
+    """The folder below src/contrib that an artifact's `file` names, mostly empty."""
+    built = _BUILT.match(file)
+    match = _FILE.fullmatch(file[built.end() :] if built else file)
+    return match[2].strip("/") if match else ""
+
+
+def take(
+    world: World, name: str, version: str, *, date: str, record: Record | None = None, path: str = ""
+) -> tuple[Artifact, Path]:
+    """The tarball of a version, listed (`record`, or below src/contrib in `path`) or archived, with its artifact: source
+    `cran`, never a mirror's address.
 
     Raises NotThere naming package, version and date when no address has it.
     """
-    path = record.path.strip("/") + "/" if record and record.path.strip("/") else ""
-    file = f"{date}/{path}{name}_{version}.tar.gz"
     md5 = record.md5 if record else None
+    return _take(world, "cran", _named(name, version, date, record.path if record else path), md5, f"{name} {version}", date)
+
+
+def take_built(
+    world: World, name: str, version: str, *, date: str, distribution: str, r: str, path: str
+) -> tuple[Artifact, Path]:
+    """What the repositories of built packages have of a version for `distribution` and R `r` (`4.4`), with its artifact.
+
+    It may be a source package: that is what Posit Package Manager gives when it has not built one. Its index's checksums are
+    those of the sources, so none is checked. Raises NotThere as `take` does.
+    """
+    file = f"{distribution}/{r}/{_named(name, version, date, path)}"
+    return _take(world, "cran_binary", file, None, f"{name} {version} for {distribution}", date)
+
+
+def _named(name: str, version: str, date: str, path: str) -> str:
+    path = path.strip("/")
+    return f"{date}/{path}{'/' if path else ''}{name}_{version}.tar.gz"
+
+
+def _take(world: World, section: str, file: str, md5: str | None, what: str, date: str) -> tuple[Artifact, Path]:
     failure: CregraphError | None = None
-    for url in locations(world.routes("cran", "cran"), file):
+    for url in locations(world.routes(section, "cran"), file):
         try:
             taken, where = world.take(kind="url", source=url, file="", md5=md5)
         except NotThere:
@@ -207,7 +262,7 @@ def take(world: World, name: str, version: str, *, date: str, record: Record | N
     if failure:
         raise failure
     raise NotThere(
-        f"{name} {version} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
+        f"{what} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
         hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` finds all that CRAN had until that date",
     )
 

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass, url2pathname
 
 from cregraph.errors import CregraphError
+from cregraph.sources.absent import NotThere
 from cregraph.sources.routes import is_web_address, redacted
 from cregraph.store import Store
 
@@ -35,10 +36,6 @@ _BLOCK = 1 << 20
 _AGENT = "cregraph"
 #: Seconds before each further try; a server that answers 500 twice is waited for.
 _PAUSES = (0.2, 0.8, 2.0, 5.0)
-
-
-class NotThere(CregraphError):
-    """Every address was reached, and none has the file."""
 
 
 class _Passing(Exception):

@@ -13,7 +13,7 @@ from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.facts import BaseFacts
 from cregraph.formats import facts_json
-from cregraph.image.base import BaseImage, ask, find, registry_of
+from cregraph.image.base import BaseImage, ask, beside, find, registry_of
 from cregraph.image.reference import DockerName, ImageName, LayoutName, parse_reference
 from cregraph.image.registry import NotInRegistry
 from cregraph.pins import Artifact
@@ -33,13 +33,16 @@ class ImageWorld(Protocol):
 
 def named(name: ImageName, world: ImageWorld, project: Path) -> tuple[Artifact, BaseImage]:
     """What `name` leads to now, and how a lock names it: by host (or `oci:DIR`, `docker:NAME`), `repository:tag` and digest."""
-    image = ask(name, project=project, store=world.store, offline=world.offline)
     if isinstance(name, LayoutName):
         source, file = f"oci:{name.folder}", name.tag
     elif isinstance(name, DockerName):
         source, file = str(name), ""
     else:
         source, file = name.host, name.name
+    known = beside(source, file, world.routes("image", ""))
+    if known is not None:
+        return known, opened(known, world, project)
+    image = ask(name, project=project, store=world.store, offline=world.offline)
     return _artifact(image, source, file), image
 
 
@@ -51,6 +54,10 @@ def first_with_tag(
     Raises CregraphError that names all that were tried when none has it; a refused login is raised at once, so that
     what is pinned never depends on who asks.
     """
+    for repository in repositories:
+        known = beside(f"registry:{registry}", f"{repository}:{tag}", world.routes("image", ""))
+        if known is not None:
+            return known, opened(known, world, project)
     if world.offline:
         raise CregraphError(
             f"--offline was asked for, and registry `{registry}` would have to be asked for tag `{tag}`",

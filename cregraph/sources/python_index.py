@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
 from cregraph.errors import CregraphError
-from cregraph.sources.fetch import NotThere
+from cregraph.sources.absent import NotThere
 from cregraph.sources.pip_settings import PYPI, ordinary
+from cregraph.sources.python_names import is_place, normal
 from cregraph.sources.routes import redacted
 
 if TYPE_CHECKING:
@@ -91,11 +92,6 @@ class Question:
     keep: Mapping[str, str]
     as_of: str | None = None
     wheels_only: bool = False
-
-
-def normal(name: str) -> str:
-    """The normal form of a distribution's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def resolve(world: World, question: Question) -> tuple[Found, ...]:
@@ -360,11 +356,6 @@ def _explained(talk: str) -> str:
     for ours, said in (("-c base.txt", "the base"), ("-r asked.in", "the profile"), ("error: ", ""), ("cause: ", "")):
         text = text.replace(ours, said)
     return text or "  uv said nothing"
-
-
-def is_place(file: str) -> bool:
-    """Whether `file` is of the form `numpy/numpy-2.0.0-….whl`: a distribution's normal name, and a plain file name."""
-    return re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?/[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}", file) is not None
 
 
 def locations(world: World, file: str) -> tuple[str, ...]:

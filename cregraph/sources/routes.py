@@ -2,9 +2,12 @@
 
     conda:    {conda-forge: https://mirror.example/conda-forge}   # an address or a list of them, asked in order
     cran:     https://cran.example/snapshots/{date}
+    cran_binary: https://cran.example/binaries/{distribution}/{r}/{date}     # unset: as Posit Package Manager lays them out
     pypi:     https://index.example/simple
+    image:    ./vendor/images                     # an OCI layout on disk, or a list of them, asked first for every image
     registry: {snowflake: {host: myorg-acct.registry.example, plain_http: false}}
     url:      {"https://github.com/": "https://mirror.example/github/"}
+    cache:    {team: {ref: registry.example/team/cache, trusted: true}}     # shared caches by name; see docs/cache.md
 
 An address is http(s)://, file://, or a path that starts with `./` or `/`, beside the file that states it.
 """
@@ -19,13 +22,13 @@ from urllib.parse import urlsplit
 
 from cregraph.errors import CregraphError, nearest
 
-__all__ = ["Registry", "Routes", "is_web_address", "join", "read_routes", "redacted"]
+__all__ = ["Cache", "Registry", "Routes", "is_web_address", "join", "read_routes", "redacted"]
 
 #: Where names lead that sources.yaml does not state.
 CONDA_DEFAULT = "https://conda.anaconda.org/{name}"
 CRAN_DEFAULT = "https://packagemanager.posit.co/cran/{date}"
 
-_SECTIONS = ("conda", "cran", "pypi", "registry", "url")
+_SECTIONS = ("conda", "cran", "cran_binary", "pypi", "image", "registry", "url", "cache")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,15 +40,26 @@ class Registry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Cache:
+    """A shared cache: `ref` is `HOST/PATH` or `registry:NAME/PATH`. `trusted`: what it holds is used on its word alone."""
+
+    ref: str
+    trusted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Routes:
     """Names to addresses. `origin` is the file that said so, for messages."""
 
     origin: str = "the defaults"
     conda: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cran: tuple[str, ...] = ()
+    cran_binary: tuple[str, ...] = ()
     pypi: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
     registry: Mapping[str, Registry] = field(default_factory=dict)
     url: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cache: Mapping[str, Cache] = field(default_factory=dict)
 
     def channel(self, name: str) -> tuple[str, ...]:
         """The addresses of a conda channel, without a slash at the end."""
@@ -54,6 +68,17 @@ class Routes:
     def snapshot(self, date: str) -> tuple[str, ...]:
         """The addresses of CRAN as it was on `date`."""
         return tuple(address.replace("{date}", date) for address in self.cran or (CRAN_DEFAULT,))
+
+    def binaries(self) -> tuple[str, ...]:
+        """The addresses of built R packages, with `{distribution}`, `{r}` and `{date}` in them.
+
+        Unless stated they follow from those of CRAN: Posit Package Manager has a folder `__linux__/<distribution>` before the
+        date. An address without a date has none.
+        """
+        if self.cran_binary:
+            return self.cran_binary
+        dated = [address for address in self.cran or (CRAN_DEFAULT,) if "{date}" in address]
+        return tuple(address.replace("{date}", "__linux__/{distribution}/{date}") for address in dated)
 
     def of_url(self, url: str) -> tuple[str, ...]:
         """Where a URL of a profile is fetched from: the longest matching prefix decides, else itself."""
@@ -96,6 +121,16 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
             raise CregraphError(f"`{name}`: {section}: a mapping is wanted")
         return value
 
+    def on_disk(address: str) -> str:
+        if not address.startswith("file:"):
+            raise CregraphError(
+                f"`{name}`: image: `{redacted(address)}` is no folder of this machine",
+                hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`",
+            )
+        from urllib.request import url2pathname  # it brings http and ssl
+
+        return url2pathname(urlsplit(address).path)
+
     registries = {}
     for key, value in mapping("registry").items():
         value = {"host": value} if isinstance(value, str) else value
@@ -104,13 +139,26 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         if not isinstance(value.get("plain_http", False), bool):
             raise CregraphError(f"`{name}`: registry.{key}.plain_http: true or false is wanted")
         registries[key] = Registry(host=value["host"].lower().rstrip("/"), plain_http=value.get("plain_http", False))
+    caches = {}
+    for key, value in mapping("cache").items():
+        value = {"ref": value} if isinstance(value, str) else value
+        if not isinstance(value, dict) or not isinstance(value.get("ref"), str) or set(value) - {"ref", "trusted"}:
+            raise CregraphError(f"`{name}`: cache.{key}: {{ref: HOST/PATH, trusted: false}} is wanted")
+        if not isinstance(value.get("trusted", False), bool):
+            raise CregraphError(f"`{name}`: cache.{key}.trusted: true or false is wanted")
+        caches[key] = Cache(ref=value["ref"], trusted=value.get("trusted", False))
     return Routes(
         origin=name,
         conda={key: tuple(a.rstrip("/") for a in addresses(v, f"conda.{key}")) for key, v in mapping("conda").items()},
         cran=tuple(a.rstrip("/") for a in addresses(data["cran"], "cran")) if data.get("cran") else (),
+        cran_binary=tuple(a.rstrip("/") for a in addresses(data["cran_binary"], "cran_binary"))
+        if data.get("cran_binary")
+        else (),
         pypi=tuple(a.rstrip("/") for a in addresses(data["pypi"], "pypi")) if data.get("pypi") else (),
+        image=tuple(on_disk(a) for a in addresses(data["image"], "image")) if data.get("image") else (),
         registry=registries,
         url={key: addresses(v, f"url.{key}") for key, v in mapping("url").items()},
+        cache=caches,
     )
 
 
@@ -148,7 +196,7 @@ def _address(text: str, field: str, name: str, folder: Path) -> str:
         return text
     if text.startswith(("./", "../", "/")):
         end = "/" if text.endswith("/") else ""
-        return (folder / text).resolve().as_uri().replace("%7Bdate%7D", "{date}") + end
+        return re.sub(r"%7B(date|distribution|r)%7D", r"{\1}", (folder / text).resolve().as_uri()) + end
     raise CregraphError(
         f"`{name}`: {field}: `{redacted(text)}` is no address", hint="write https://…, http://…, file:///… or ./a/folder"
     )

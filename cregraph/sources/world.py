@@ -37,15 +37,20 @@ class OneWorld:
         self._fetcher = Fetcher(store, offline=offline, on_bytes=on_bytes)
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:
-        """The addresses of source `name`; for a registry its host, with `http://` before it when it speaks plain http."""
+        """The addresses of source `name`; for a registry its host, with `http://` before it when it speaks plain http; for images
+        the folders of the layouts that are asked first."""
         if section == "conda":
             return self.table.channel(name)
         if section == "cran":
             return self.table.cran or self.table.snapshot("{date}")
+        if section == "cran_binary":
+            return self.table.binaries()
         if section == "pypi":
             return self.table.pypi
         if section == "url":
             return self.table.of_url(name)
+        if section == "image":
+            return self.table.image
         if section == "registry":
             registry = self.table.registry.get(name)
             if registry is None:
@@ -92,7 +97,8 @@ class OneWorld:
         if artifact.kind == "r":
             from cregraph.sources import cran
 
-            return cran.locations(self.routes("cran", "cran"), artifact.file)
+            section = "cran_binary" if cran.is_built(artifact.file) else "cran"
+            return cran.locations(self.routes(section, "cran"), artifact.file)
         if artifact.kind == "python":
             from cregraph.sources import python_index
 

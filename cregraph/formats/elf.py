@@ -1,0 +1,106 @@
+"""What a shared library asks of the system that loads it: processor, other libraries, glibc. ELF64, little-endian.
+
+System V ABI, "Object Files" and "Dynamic Linking"; symbol versions as in the Linux Standard Base, 10.7. Read is what the
+dynamic loader reads: the program headers and the dynamic section, never the section headers, which may be stripped.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+__all__ = ["MAGIC", "Library", "library"]
+
+MAGIC = b"\x7fELF"
+_X86_64 = 62
+_LOAD, _DYNAMIC = 1, 2
+_NEEDED, _STRTAB, _STRSZ, _VERNEED, _VERNEEDNUM = 1, 5, 10, 0x6FFFFFFE, 0x6FFFFFFF
+_MOST = 4096  # entries of all tables of a sort, bytes of a name
+_GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Library:
+    """`needed` are the names (sonames) of other libraries; `glibc` the highest version of glibc's symbols, None for none."""
+
+    x86_64: bool
+    needed: tuple[str, ...]
+    glibc: str | None
+
+
+def library(data: bytes) -> Library:
+    """What the ELF file `data` asks for; one without a dynamic section asks for nothing. Raises ValueError for what is none."""
+    if data[:4] != MAGIC or len(data) < 64:
+        raise ValueError("no ELF file")
+    if data[4] != 2 or data[5] != 1:
+        return Library(x86_64=False, needed=(), glibc=None)
+    try:
+        return _read(data)
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ValueError(f"a damaged ELF file: {error}") from None
+
+
+def _read(data: bytes) -> Library:
+    (machine,) = struct.unpack_from("<H", data, 18)
+    (at,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    loads: list[tuple[int, int, int]] = []  # address, offset, size
+    dynamic: tuple[int, int] | None = None
+    for number in range(min(count, _MOST)):
+        kind, _, offset, address, _, held = struct.unpack_from("<IIQQQQ", data, at + number * size)
+        if kind == _LOAD:
+            loads.append((address, offset, held))
+        elif kind == _DYNAMIC:
+            dynamic = (offset, held)
+    if machine != _X86_64 or dynamic is None:
+        return Library(x86_64=machine == _X86_64, needed=(), glibc=None)
+    wanted: list[int] = []
+    found: dict[int, int] = {}
+    for number in range(min(dynamic[1] // 16, _MOST)):
+        tag, value = struct.unpack_from("<QQ", data, dynamic[0] + number * 16)
+        if tag == 0:
+            break
+        if tag == _NEEDED:
+            wanted.append(value)
+        else:
+            found[tag] = value
+
+    def offset_of(address: int) -> int:
+        for start, offset, held in loads:
+            if start <= address < start + held:
+                return offset + address - start
+        raise ValueError("a damaged ELF file: an address outside of what is loaded")
+
+    if _STRTAB not in found:
+        return Library(x86_64=True, needed=(), glibc=None)
+    begin = offset_of(found[_STRTAB])
+    strings = data[begin : begin + found.get(_STRSZ, 0)]
+
+    def text(at: int) -> str:
+        end = strings.find(b"\0", at, at + _MOST)
+        if at >= len(strings) or end < 0:
+            raise ValueError("a damaged ELF file: a name outside of its names")
+        return strings[at:end].decode("utf-8", "replace")
+
+    versions: list[str] = []
+    if _VERNEED in found:
+        here, left = offset_of(found[_VERNEED]), _MOST
+        for _ in range(min(found.get(_VERNEEDNUM, 0), _MOST)):
+            _, auxiliaries, _, aux, following = struct.unpack_from("<HHIII", data, here)
+            there = here + aux
+            for _ in range(min(auxiliaries, _MOST)):
+                left -= 1
+                if left < 0:
+                    raise ValueError("a damaged ELF file: more versions of symbols than any has")
+                _, _, _, name, next_aux = struct.unpack_from("<IHHII", data, there)
+                if match := _GLIBC.fullmatch(text(name)):
+                    versions.append(match[1])
+                if next_aux == 0:
+                    break
+                there += next_aux
+            if following == 0:
+                break
+            here += following
+    highest = max(versions, key=lambda v: [int(part) for part in v.split(".")], default=None)
+    return Library(x86_64=True, needed=tuple(dict.fromkeys(text(at) for at in wanted)), glibc=highest)
