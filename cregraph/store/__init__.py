@@ -1,9 +1,10 @@
 """The content-addressed store: objects by sha256, small records and folders by key.
 
-Everything is written under a temporary name in the store's own file system, flushed and renamed, so a reader sees a
-whole object or none, whatever was killed. Objects are read-only files and are hashed on their first use in a process:
-a byte that changed on disk is found before it is used. What is being written is held by an advisory lock of its writer,
-which the kernel frees with the process: so what a killed one left can be told from what a live one uses (`sweep`).
+Everything is written under a temporary name in the store's own file system and renamed, so a reader sees a whole object or
+none, whatever was killed. (After a power cut an object may be cut short, and is then none: `has_whole`.) Objects are read-only
+files and are hashed on their first use in a process: a byte that changed on disk is found before it is used. What is being
+written is held by an advisory lock of its writer, which the kernel frees with the process: so what a killed one left can be
+told from what a live one uses (`sweep`).
 
     sha256/ab/<hex>            objects
     <section>/ab/<key>.json    records: what a key turned out to give
@@ -22,9 +23,7 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,10 +33,12 @@ from typing import IO
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
 
-__all__ = ["ObjectWriter", "Store", "write_file"]
+__all__ = ["ObjectWriter", "Store", "is_key", "remove_tree", "write_file"]
 
 _BLOCK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,180}")
+#: What `_temporary` gives. Nothing else in tmp/ is removed: a store may have been put into a folder that had one.
+_TEMPORARY = re.compile(r"[0-9]+-[0-9a-f]{16}")
 #: Seconds after which `sweep` may take what nobody holds: longer than it takes to hold a file that was just made.
 _LEFT = 60
 #: Seconds for which a download that was cut off is kept.
@@ -89,6 +90,14 @@ class Store:
             return self.path_of(sha256).is_file()
         return False
 
+    def has_whole(self, sha256: str, size: int | None = None) -> bool:
+        """Whether an object of that name and size is here (of any but none, where the size is not known); not its bytes."""
+        try:
+            found = self.path_of(sha256).stat().st_size
+        except OSError:
+            return False
+        return found == size if size is not None else found > 0
+
     def verified(self, sha256: str, what: str = "") -> Path:
         """The object's path, its bytes hashed on first use. A differing one is set aside and refused; absent raises too."""
         path = self.path_of(sha256)
@@ -136,13 +145,13 @@ class Store:
                     _hold(file)
                     out = ObjectWriter(file)
                     yield out
-                    file.flush()
-                    os.fsync(file.fileno())
+                    file.flush()  # to the kernel, not to the disk: docs/adr/0018-objects-are-not-synced.md
                     out.sha256 = out.digest()
                     path = self.path_of(out.sha256)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     temporary.chmod(0o444)
-                    temporary.replace(path)
+                    with self.moment():
+                        temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
         with self._guard:
@@ -154,7 +163,8 @@ class Store:
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             file.chmod(0o444)
-            file.replace(path)
+            with self.moment():
+                file.replace(path)
         return path
 
     def record(self, section: str, key: str) -> Json | None:
@@ -188,11 +198,14 @@ class Store:
             with self.explained(), self.scratch_folder() as temporary:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 make(temporary)
-                temporary.replace(path)
+                with self.moment():
+                    temporary.replace(path)
         return path
 
     def scratch_file(self) -> IO[bytes]:
         """An unnamed temporary file in the store's file system; gone when closed."""
+        import tempfile
+
         with self.explained():
             return tempfile.TemporaryFile(dir=self._temporary().parent)
 
@@ -216,22 +229,44 @@ class Store:
         folder = self.root / "locks"
         if not _NAME.fullmatch(name):
             name = hashlib.sha256(name.encode()).hexdigest()
-        with self.explained():
-            folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / name).open("a")
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        path = folder / name
+        while True:
+            with self.explained():
+                folder.mkdir(parents=True, exist_ok=True)
+                file = path.open("a")
+            with file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not _is_still(path, file):
+                    continue  # whoever removed it (`collect`) held it; the next to come makes another
+                yield
+                return
+
+    @contextlib.contextmanager
+    def moment(self, *, alone: bool = False) -> Iterator[None]:
+        """A moment in which nothing is removed; with `alone` one in which nothing is put in place either.
+
+        So what is looked at and then removed cannot have been put there anew in between. Shorter than a write: hold it briefly.
+        """
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "moment").open("a") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there
+                fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
             yield
 
     def sweep(self) -> None:
         """Remove what killed processes left in tmp/, and downloads that nobody went on with for two weeks.
 
-        What a live process holds stays, also one that another container or machine runs on the same file system.
+        What a live process holds stays, also one that another container or machine runs on the same file system; and so does
+        whatever has no name of ours.
         """
         for left in _listed(self.root / "tmp"):
-            _remove_left(left, older=_LEFT)
+            if _TEMPORARY.fullmatch(left.name):
+                _remove_left(left, older=_LEFT)
         limit = time.time() - _PARTIAL
         for partial in _listed(self.root / "partial"):
+            if not is_sha256(partial.name):
+                continue
             with contextlib.suppress(OSError):
                 if partial.stat().st_mtime < limit:
                     partial.unlink()
@@ -258,12 +293,17 @@ class Store:
     def _temporary(self) -> Path:
         folder = self.root / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        return folder / f"{os.getpid()}-{os.urandom(8).hex()}"
 
     def _keyed(self, section: str, key: str, suffix: str) -> Path:
-        if not (_NAME.fullmatch(section) and _NAME.fullmatch(key)):
+        if not is_key(section, key):
             raise ValueError(f"not a key of the store: {section}/{key}")
         return self.root / section / key[:2] / (key + suffix)
+
+
+def is_key(section: str, key: str) -> bool:
+    """Whether a store may have a record or folder of that section and key."""
+    return _NAME.fullmatch(section) is not None and _NAME.fullmatch(key) is not None
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
@@ -276,7 +316,7 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = Tr
     for left in _listed(path.parent):
         if re.fullmatch(re.escape(stem) + r"[0-9]+\.[0-9a-f]{8}\.tmp", left.name):
             _remove_left(left, older=1)
-    _replace(path, path.parent / f"{stem}{os.getpid()}.{secrets.token_hex(4)}.tmp", data, mode=mode, durable=durable)
+    _replace(path, path.parent / f"{stem}{os.getpid()}.{os.urandom(4).hex()}.tmp", data, mode=mode, durable=durable)
 
 
 def _replace(path: Path, temporary: Path, data: bytes, *, mode: int, durable: bool) -> None:
@@ -297,6 +337,13 @@ def _hold(file: IO[bytes] | int) -> None:
     """Mark what is being written as in use, until it is closed. A file system without locks has no such marks."""
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _listed(folder: Path) -> list[Path]:

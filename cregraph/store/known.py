@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.digest import is_sha256, sha256
-from cregraph.store import Store
+from cregraph.store import Store, is_key
 
-__all__ = ["Built", "Known", "known", "known_of", "remember"]
+__all__ = ["Built", "Known", "known", "known_of", "record_of", "remember"]
 
 _SECTION = "projects"
 
@@ -54,8 +54,14 @@ def known_of(store: Store, lock: Path) -> Known | None:
 
 def known(store: Store) -> tuple[Known, ...]:
     """All lock files that this store was used with, by path; those that are gone from disk too."""
-    found = (_read(store.record(_SECTION, path.stem)) for path in (store.root / _SECTION).glob("*/*.json"))
+    keys = (path.stem for path in (store.root / _SECTION).glob("*/*.json"))
+    found = (_read(store.record(_SECTION, key)) for key in keys if is_key(_SECTION, key))
     return tuple(sorted((one for one in found if one is not None), key=lambda one: one.lock))
+
+
+def record_of(lock: Path) -> tuple[str, str]:
+    """Section and key of the record of one lock file."""
+    return _SECTION, _key(lock.absolute())
 
 
 def _key(path: Path) -> str:

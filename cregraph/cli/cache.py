@@ -1,0 +1,173 @@
+"""`cregraph cache`: the store looked at, checked and cleared."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from cregraph.cli.say import as_json, counted, megabytes, result, talk, working
+from cregraph.cli.using import unsettled
+from cregraph.errors import CregraphError
+from cregraph.project import Project
+from cregraph.store import Store
+from cregraph.store.collect import collect
+from cregraph.store.inventory import Kind, inventory
+from cregraph.store.use import User, alone
+from cregraph.upkeep import damage
+from cregraph.upkeep.reach import Roots, given, reach, roots
+
+_PATIENCE = 60.0  # seconds that gc waits for a command that does not know yet what it needs
+_DAY = 86400.0
+
+
+def path() -> None:
+    """Print where the store is."""
+    result(str(_store().root))
+
+
+def ls(*, json: bool) -> None:
+    """Say what is in the store."""
+    store = _store()
+    found = roots(store, named=_here())
+    kinds = inventory(store, None if found.unreadable else reach(found, store))
+    if json:
+        as_json({"store": str(store.root), "roots": _names(found), "kinds": [_json(kind, found) for kind in kinds]})
+        return
+    result(f"{'':18}{'number':>8}{'size':>11}{'of locks':>10}{'size':>11}  unused for")
+    for kind in kinds:
+        reached = ("?", "?") if found.unreadable else (str(kind.reached), megabytes(kind.reached_size))
+        result(f"{kind.name:18}{kind.count:>8}{megabytes(kind.size):>11}{reached[0]:>10}{reached[1]:>11}  {_unused(kind, store)}")
+    _say(found)
+
+
+def gc(named: list[str], *, older: float, dry: bool, keep_built: bool, json: bool) -> None:
+    """Remove what no lock reaches."""
+    if not (0 <= older < math.inf):
+        raise CregraphError(f"`--older {older}`: a number of days is wanted")
+    store = _store()
+    if not store.root.is_dir():
+        talk(f"there is no store at {store.root}: nothing to remove")
+        found, removed, freed = Roots(), {}, 0
+    else:
+        with alone(store, patience=_PATIENCE, waiting=_waiting) as users:
+            found = roots(store, users, [*(given(Path(name)) for name in named), *_here()], keep_built=keep_built)
+            if found.unreadable:
+                raise CregraphError(
+                    "nothing is removed: what these locks need is not known\n  " + "\n  ".join(found.unreadable),
+                    hint="mend each lock or bring its bases/ back (`git checkout`), or remove a lock file that nobody wants",
+                )
+            done = collect(store, reach(found, store), users, older=older * _DAY, dry=dry)
+            removed, freed = dict(done.removed), done.freed
+    if json:
+        as_json(
+            {
+                "store": str(store.root),
+                "roots": _names(found),
+                "gone": [str(gone) for gone in found.gone],
+                "removed": removed,
+                "freed": freed,
+                "dry_run": dry,
+            }
+        )
+        return
+    _say(found)
+    what = ", ".join(_counted(section, number) for section, number in removed.items() if number)
+    result(f"{megabytes(freed)} {'would be freed' if dry else 'freed'} in {store.root}: {what or 'nothing to remove'}")
+
+
+def verify(*, json: bool) -> None:
+    """Check everything in the store. Exits with 1 when something was damaged."""
+    store = _store()
+    with unsettled(store, "cache verify"), working("checking the store"):
+        found = damage.inspect(store, damage.names(roots(store).roots))
+    if json:
+        as_json(
+            {
+                "store": str(store.root),
+                "ok": not found,
+                "damaged": [
+                    {"what": one.what, "name": one.name, "why": one.why, "done": one.done, "of": list(one.of)} for one in found
+                ],
+            }
+        )
+    else:
+        for one in found:
+            result(f"{one.what} {one.name}: {one.why}; {one.done}" + (f" ({', '.join(one.of)})" if one.of else ""))
+        many = f"{counted(len(found), 'thing')} damaged; the next build makes or fetches anew what it needs"
+        result(many if found else "the store is whole")
+    if found:
+        raise SystemExit(1)
+
+
+_CALLED = {
+    "sha256": "object",
+    "segments": "segment",
+    "layers": "layer",
+    "tasks": "task result",
+    "images": "image record",
+    "projects": "lock forgotten",
+    "logs": "log",
+    "partial": "partial download",
+    "roots": "build root",
+    "environments": "environment",
+    "segment-trees": "unpacked segment",
+    "result-trees": "unpacked result",
+}
+
+
+def _counted(section: str, number: int) -> str:
+    called = _CALLED.get(section)
+    return counted(number, called) if called else f"{number} of {section}"
+
+
+def _names(found: Roots) -> list[str]:
+    return [root.name.replace("`", "") for root in found.roots]
+
+
+def _store() -> Store:
+    return Project(profile=Path("cregraph.yaml")).store()
+
+
+def _here() -> list[Path]:
+    """The locks beside which a command is given: a project that was moved, or a store that was, knows them under another path."""
+    try:
+        return sorted(path for path in Path("locks").iterdir() if path.name.endswith(".lock.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CregraphError(f"`locks` cannot be read: {error.strerror or error}", hint="it says what is needed here") from None
+
+
+def _waiting(user: User) -> None:
+    talk(f"waiting for `cregraph {user.command}` (process {user.pid})")
+
+
+def _say(found: Roots) -> None:
+    for gone in found.gone:
+        talk(f"`{gone}` is not there any more: " + ("what was built of it is kept" if _kept(gone, found) else "it keeps nothing"))
+    for why in found.unreadable:
+        talk(f"not known what it needs: {why}")
+
+
+def _kept(path: Path, found: Roots) -> bool:
+    return any(one.lock == path for one in found.keep)
+
+
+def _unused(kind: Kind, store: Store) -> str:
+    if kind.oldest is None:
+        return ""
+    import time
+
+    return f"{max(0, int((time.time() - kind.oldest) // _DAY))} days"
+
+
+def _json(kind: Kind, found: Roots) -> dict[str, object]:
+    known = not found.unreadable
+    return {
+        "name": kind.name,
+        "count": kind.count,
+        "bytes": kind.size,
+        "reached": kind.reached if known else None,
+        "reached_bytes": kind.reached_size if known else None,
+        "oldest_use": kind.oldest,
+    }

@@ -1,0 +1,36 @@
+"""Saying to the store what a command works from, so that `cache gc` leaves it alone."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+
+from cregraph import lock as locks
+from cregraph.cli.say import talk
+from cregraph.lock import Lock
+from cregraph.project import Project
+from cregraph.store import Store
+from cregraph.store.use import in_use
+
+__all__ = ["hold", "unsettled"]
+
+_held = contextlib.ExitStack()
+atexit.register(_held.close)
+
+
+def hold(project: Project, lock: Lock, store: Store, command: str) -> None:
+    """What `lock` reaches is kept in `store` until this process ends. Call it before looking what the store has.
+
+    Waits while another process removes things.
+    """
+    facts = project.folder / "bases" / f"{lock.base.artifact.sha256}.json"
+    _held.enter_context(in_use(store, command, locks=[locks.dumps(lock).encode()], beside=[facts.read_bytes()], waiting=_waiting))
+
+
+def unsettled(store: Store, command: str) -> contextlib.AbstractContextManager[None]:
+    """While this lasts nothing is removed: for what does not know yet what it needs."""
+    return in_use(store, command, waiting=_waiting)
+
+
+def _waiting() -> None:
+    talk("waiting for `cregraph cache gc`, which is removing things from the store")

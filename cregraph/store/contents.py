@@ -1,0 +1,171 @@
+"""What lies in a store, by section, whoever put it there.
+
+A record names objects by their sha256, somewhere in its text: `named` finds them, so that no record that stays ever names an
+object that was removed, also one of a section that this version of cregraph does not know.
+
+What has no name that a store gives is not the store's: it is neither listed nor ever removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.digest import is_sha256
+from cregraph.errors import CregraphError
+from cregraph.store import Store, is_key
+
+__all__ = ["Entry", "Measure", "files", "folders", "measure", "named", "objects", "records", "sections", "trees"]
+
+#: Folders of a store that hold no records and no trees.
+_OTHER = frozenset(
+    {"sha256", "quarantine", "partial", "locks", "tmp", "logs", "users", "repodata", "uv-cache"},
+)
+_HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+#: The names that a store gives to the files of its plain folders.
+_FILES = {
+    "partial": re.compile(r"[0-9a-f]{64}"),
+    "logs": re.compile(r".+-[0-9a-f]{12}\.log"),
+    "quarantine": re.compile(r"[0-9a-f]{64}\.(?:[0-9a-f]{12}|unread)"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One thing in a store: an object, a record, a tree or a file. `name` is its sha256, its key or its file's name.
+
+    `put` is when it was put there or last linked to, `used` when it was last touched at all; seconds, by the file system's clock.
+    """
+
+    section: str
+    name: str
+    path: Path
+    put: float
+    used: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """How much some entries are: their number, and the bytes that go with them, a file with several names counted once."""
+
+    count: int
+    size: int
+
+
+def objects(store: Store) -> Iterator[Entry]:
+    """The objects, by name."""
+    for path in _below(store.root / "sha256"):
+        if is_sha256(path.name) and (entry := _entry("sha256", path.name, path)) is not None:
+            yield entry
+
+
+def sections(store: Store) -> tuple[str, ...]:
+    """The names of all sections of records or trees."""
+    return tuple(path.name for path in _sorted(store.root) if path.name not in _OTHER and path.is_dir() and path.name[0] != ".")
+
+
+def records(store: Store, section: str) -> Iterator[Entry]:
+    """The records of a section, by key."""
+    for path in _below(store.root / section):
+        key = path.name.removesuffix(".json")
+        if path.name != key and is_key(section, key) and path.is_file() and (entry := _entry(section, key, path)) is not None:
+            yield entry
+
+
+def trees(store: Store, section: str) -> Iterator[Entry]:
+    """The unpacked folders of a section, by key."""
+    for path in _below(store.root / section):
+        if (
+            is_sha256(path.name)
+            and path.is_dir()
+            and not path.is_symlink()
+            and (entry := _entry(section, path.name, path)) is not None
+        ):
+            yield entry
+
+
+def files(store: Store, folder: str) -> Iterator[Entry]:
+    """The files of a plain folder of the store (`logs`, `partial`, `quarantine`), by name."""
+    for path in _sorted(store.root / folder):
+        if _FILES[folder].fullmatch(path.name) and path.is_file() and (entry := _entry(folder, path.name, path)) is not None:
+            yield entry
+
+
+def folders(store: Store, *names: str) -> Iterator[Entry]:
+    """Whole folders of the store that belong to other programs, where they are there."""
+    for name in names:
+        path = store.root / name
+        if path.is_dir() and (entry := _entry(name, name, path)) is not None:
+            yield entry
+
+
+def named(entry: Entry) -> frozenset[str]:
+    """The sha256 that the text of a record holds, keys among them."""
+    try:
+        return frozenset(found.decode() for found in _HEX.findall(entry.path.read_bytes()))
+    except OSError:
+        return frozenset()
+
+
+def measure(entries: Iterable[Entry], *, freed: bool = False) -> Measure:
+    """Number and bytes of `entries`; with `freed` only the bytes of files that have no name elsewhere."""
+    count = 0
+    seen: dict[tuple[int, int], list[int]] = {}
+    for entry in entries:
+        count += 1
+        for info in _infos(entry.path):
+            one = seen.setdefault((info.st_dev, info.st_ino), [0, info.st_nlink, info.st_size])
+            one[0] += 1
+    return Measure(count=count, size=sum(size for found, links, size in seen.values() if not freed or found >= links))
+
+
+def _infos(path: Path) -> Iterator[os.stat_result]:
+    """Of a file itself, of a folder all files in it."""
+    with contextlib.suppress(OSError):
+        info = path.lstat()
+        if not stat.S_ISDIR(info.st_mode):
+            yield info
+            return
+        todo = [path]
+        while todo:
+            with os.scandir(todo.pop()) as found:
+                for one in found:
+                    if one.is_dir(follow_symlinks=False):
+                        todo.append(Path(one.path))
+                    else:
+                        yield one.stat(follow_symlinks=False)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """What lies in the folders of `folder` that are named for how it begins."""
+    for part in _sorted(folder):
+        if len(part.name) == 2:
+            yield from (path for path in _sorted(part) if path.name.startswith(part.name))
+
+
+def _sorted(folder: Path) -> list[Path]:
+    """What is in a folder; nothing when it is not there. One that cannot be read is not an empty one: what it holds may be all
+    that keeps other things."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CregraphError(
+            f"`{folder}` of the store cannot be read: {error.strerror or error}",
+            hint="run it as who owns the store, or check the disk; nothing was removed for it",
+        ) from None
+
+
+def _entry(section: str, name: str, path: Path) -> Entry | None:
+    try:
+        info = path.lstat()
+    except OSError:
+        return None
+    put = max(info.st_mtime, info.st_ctime)
+    return Entry(section=section, name=name, path=path, put=put, used=max(put, info.st_atime))

@@ -1,0 +1,54 @@
+"""What this store's layers are known to be pushed to: hints, one record a repository, in the section `pushed`.
+
+A registry may have forgotten since: whoever pushes asks it. `plan` estimates from these, and a push tries to have blobs mounted
+from other repositories of the same registry that had them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cregraph.digest import is_sha256, sha256
+from cregraph.store import Store
+
+__all__ = ["elsewhere", "pushed_to", "remember_pushed"]
+
+_SECTION = "pushed"
+#: Layers that are remembered for a repository; the latest stay.
+_MOST = 4000
+
+
+def remember_pushed(store: Store, host: str, repository: str, digests: Iterable[str]) -> None:
+    """The repository has the blobs `digests` (`sha256:…`) now."""
+    fresh = dict.fromkeys(digests)
+    kept = [digest for digest in _read(store.record(_SECTION, _key(host, repository)))[2] if digest not in fresh]
+    value = {"host": host, "repository": repository, "blobs": [*kept, *fresh][-_MOST:]}
+    store.put_record(_SECTION, _key(host, repository), value)
+
+
+def pushed_to(store: Store, host: str, repository: str) -> frozenset[str]:
+    """The blobs that the repository is known to have had."""
+    return frozenset(_read(store.record(_SECTION, _key(host, repository)))[2])
+
+
+def elsewhere(store: Store, host: str, repository: str) -> dict[str, str]:
+    """Blobs that other repositories of the registry are known to have had: digest to repository."""
+    found: dict[str, str] = {}
+    for path in sorted((store.root / _SECTION).glob("*/*.json")):
+        there, name, blobs = _read(store.record(_SECTION, path.stem))
+        if there == host and name != repository:
+            found |= dict.fromkeys(blobs, name)
+    return found
+
+
+def _key(host: str, repository: str) -> str:
+    return sha256(f"{host}/{repository}".encode())
+
+
+def _read(record: object) -> tuple[str, str, list[str]]:
+    if not isinstance(record, dict):
+        return "", "", []
+    host, repository, blobs = record.get("host"), record.get("repository"), record.get("blobs")
+    if not isinstance(host, str) or not isinstance(repository, str) or not isinstance(blobs, list):
+        return "", "", []
+    return host, repository, [b for b in blobs if isinstance(b, str) and is_sha256(b.removeprefix("sha256:"))]
