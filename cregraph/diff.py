@@ -17,7 +17,19 @@ from cregraph.pins import Ask, Pin, Target
 from cregraph.planning import Plan
 from cregraph.stale import SANDBOX
 
-__all__ = ["AskChange", "Change", "LockDiff", "Setting", "as_json", "as_text", "compare"]
+__all__ = [
+    "AskChange",
+    "Change",
+    "LockDiff",
+    "Setting",
+    "as_json",
+    "as_text",
+    "compare",
+    "ecosystem",
+    "said",
+    "shown_name",
+    "split_ask",
+]
 
 _KINDS = ("base", "conda", "r", "python", "archive", "file")
 _LEFT = 9
@@ -94,7 +106,7 @@ def compare(old: Lock, new: Lock, *, old_plan: Plan | None = None, new_plan: Pla
         changes += _pins(first, second)
         if first is not None and second is not None:
             options = sorted({*first.options, *second.options})
-            settings += _settings(_ecosystem(second), options, first.options, second.options)
+            settings += _settings(ecosystem(second), options, first.options, second.options)
     settings += _stages(old.stages, new.stages) + _env(old.stages, new.stages)
     rebuilds = None
     if old_plan is not None and new_plan is not None:
@@ -222,7 +234,8 @@ def _rank(c: Change) -> tuple[Json, ...]:
     )
 
 
-def _ecosystem(target: Target) -> str:
+def ecosystem(target: Target) -> str:
+    """What people call the kind of a target."""
     return "base" if target.kind == "image" else target.kind if target.kind in _KINDS else "file"
 
 
@@ -232,7 +245,7 @@ def _pins(old: Target | None, new: Target | None) -> list[Change]:
     before = {p.name: p for p in old.pins} if old else {}
     after = {p.name: p for p in new.pins} if new else {}
     there = {(a.stage, _json(a.what)) for a in old.asks} if old else set()
-    fresh = {(a.stage, _key(a.what)): a.where for a in (new.asks if new else ()) if (a.stage, _json(a.what)) not in there}
+    fresh = {(a.stage, said(a.what)): a.where for a in (new.asks if new else ()) if (a.stage, _json(a.what)) not in there}
     found = []
     for name in sorted({*before, *after}):
         first, second = before.get(name), after.get(name)
@@ -240,12 +253,12 @@ def _pins(old: Target | None, new: Target | None) -> list[Change]:
         pin = second or first
         if how is None or pin is None:
             continue
-        asked = {fresh[key] for text in (second.asked if second else ()) if (key := _split(text)) in fresh}
+        asked = {fresh[key] for text in (second.asked if second else ()) if (key := split_ask(text)) in fresh}
         found.append(
             Change(
-                ecosystem=_ecosystem(target),
+                ecosystem=ecosystem(target),
                 target=target.id,
-                name=_shown_name(pin, target),
+                name=shown_name(pin, target),
                 how=how,
                 old=first.version if first else None,
                 new=second.version if second else None,
@@ -285,14 +298,16 @@ def _pin(pin: Pin) -> Json:
     ]
 
 
-def _shown_name(pin: Pin, target: Target) -> str:
+def shown_name(pin: Pin, target: Target) -> str:
+    """A pin's name for people: an image goes by its repository's last part."""
     if target.kind != "image":
         return pin.name
     place = pin.artifact.file or pin.artifact.source
     return place.rpartition("/")[2].partition(":")[0].partition("@")[0] or pin.name
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_ask(text: str) -> tuple[str, str]:
+    """Stage and ask of an entry of `Pin.asked`; the ask is as `said` writes it."""
     stage, _, what = text.partition(": ")
     return stage, what
 
@@ -304,14 +319,14 @@ def _asks(old: Target | None, new: Target | None) -> list[AskChange]:
 
     def change(ask: Ask, added: bool) -> AskChange:
         text = _text(ask.what)
-        return AskChange(ecosystem=_ecosystem(target), stage=ask.stage, text=text, where=ask.where, added=added)
+        return AskChange(ecosystem=ecosystem(target), stage=ask.stage, text=text, where=ask.where, added=added)
 
     return [change(a, True) for key, a in after.items() if key not in before] + [
         change(a, False) for key, a in before.items() if key not in after
     ]
 
 
-def _key(what: Json) -> str:
+def said(what: Json) -> str:
     """What an ask asks, as pins repeat it in `asked`."""
     if isinstance(what, str):
         return what
@@ -330,7 +345,7 @@ def _key(what: Json) -> str:
 
 def _text(what: Json) -> str:
     """What an ask asks, for people."""
-    text = _key(what)
+    text = said(what)
     if isinstance(what, Mapping) and isinstance(what.get("at"), list):
         if not text:
             form = "link" if "link" in what else "text"
