@@ -1,0 +1,171 @@
+"""`cregraph export`: an image as text for other builders."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from cregraph.build import Built
+from cregraph.cli.build import build_project, world_of
+from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
+from cregraph.errors import CregraphError, nearest
+from cregraph.export import artifacts
+from cregraph.export.folder import Content, write_folder
+from cregraph.export.stages import Chain
+from cregraph.export.tasks import described
+from cregraph.image.base import BaseImage, find
+from cregraph.image.blocks import blocks_as_file, inflated
+from cregraph.image.reference import check_repository, check_tag
+from cregraph.project import Project
+from cregraph.store import Store
+
+FORMATS = ("bake", "dockerfile")
+FLAVORS = ("artifacts", "image-builder")
+
+
+def run(
+    format: str,
+    named: list[str],
+    *,
+    every: bool,
+    output: str,
+    flavor: str,
+    budget: int,
+    engine: str,
+    jobs: int,
+    tasks: bool,
+    sources: str | None,
+    json: bool,
+) -> None:
+    """Write the files of `format` into `output`, and say what to type then."""
+    if not output:
+        raise CregraphError("`--output` is missing: the folder to write into", hint="--output DIR, new or empty")
+    _known("FORMAT", format, FORMATS)
+    _known("--flavor", flavor, FLAVORS)
+    chosen = projects(named, every=every)
+    if format == "bake":
+        if flavor != "artifacts":
+            raise CregraphError("`--flavor image-builder` goes with `export dockerfile`: that builder makes one image at a time")
+        if tasks:
+            raise CregraphError("`--with-tasks` goes with `export dockerfile`", hint="export one of the profiles alone")
+        _bake(chosen, Path(output), engine=engine, jobs=jobs, sources=sources, json=json)
+        return
+    if len(chosen) != 1:
+        raise CregraphError(
+            "a Dockerfile is of one profile, and several are named",
+            hint="`cregraph export bake` writes several profiles together",
+        )
+    if flavor == "image-builder":
+        if tasks:
+            raise CregraphError("`--with-tasks` goes with `--flavor artifacts`: the other flavor always has its tasks in it")
+        from cregraph.cli.export_builder import run as for_builder
+
+        for_builder(chosen[0], Path(output), budget=budget, sources=sources, json=json)
+        return
+    _dockerfile(chosen[0], Path(output), engine=engine, jobs=jobs, tasks=tasks, sources=sources, json=json)
+
+
+def _known(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        meant = nearest(name, known)
+        raise CregraphError(
+            f"`{what}`: there is no `{name}`", hint=f"did you mean `{meant}`?" if meant else f"there are: {', '.join(known)}"
+        )
+
+
+def _dockerfile(project: Project, folder: Path, *, engine: str, jobs: int, tasks: bool, sources: str | None, json: bool) -> None:
+    chain, base = _chain(project, folder, engine=engine, jobs=jobs, sources=sources)
+    name = image_name(chain)
+    context = f" --build-context {shlex.quote(base.context)}" if base.context else ""
+    said = [
+        f"{project.profile.name}: {name.removesuffix(artifacts.SUFFIX)}, key {chain.plan.key}",
+        f"docker build{context} -t {name} .",
+        "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
+    ]
+    store = project.store()
+    lines, more = _runnable(project, chain, sources) if tasks else (_described([chain], store), {})
+    text = artifacts.text_of([chain], artifacts.head("dockerfile", said), lines)
+    files: dict[str, Content] = {**artifacts.files_of([chain]), **more, "Dockerfile": text.encode()}
+    write_folder(folder, files, fixed=("Dockerfile",), store=store)
+    _told(
+        folder,
+        files,
+        project,
+        json=json,
+        image=name,
+        command=f"cd {shlex.quote(str(folder))} && docker build{context} -t {name} .",
+    )
+
+
+def _bake(chosen: list[Project], folder: Path, *, engine: str, jobs: int, sources: str | None, json: bool) -> None:
+    from cregraph.export import bake
+
+    stores = sorted({str(project.store().root) for project in chosen})
+    if len(stores) > 1:
+        raise CregraphError(
+            f"these profiles have different stores: {', '.join(stores)}",
+            hint="name one for all: CREGRAPH_CACHE=DIR cregraph export …",
+        )
+    made = [_chain(project, folder, engine=engine, jobs=jobs, sources=sources) for project in chosen]
+    targets = [
+        bake.Image(target=project.name, name=image_name(chain), chain=chain, context=base.context)
+        for project, (chain, base) in zip(chosen, made, strict=True)
+    ]
+    files = bake.files_of(targets, _described([chain for chain, _ in made], chosen[0].store()))
+    write_folder(folder, files, fixed=("Dockerfile", bake.FILE), store=chosen[0].store())
+    shared = sum(len(chain.stages) for chain, _ in made) - len({stage.name for chain, _ in made for stage in chain.stages})
+    talk(f"{counted(len(made), 'image')}; {counted(shared, 'stage')} of {sum(len(c.stages) for c, _ in made)} shared")
+    command = f"cd {shlex.quote(str(folder))} && docker buildx bake"
+    _told(folder, files, chosen[0], json=json, images=[target.name for target in targets], command=command)
+
+
+def _chain(project: Project, folder: Path, *, engine: str, jobs: int, sources: str | None) -> tuple[Chain, artifacts.Base]:
+    built: Built
+    base: BaseImage
+    built, base = build_project(project, engine=engine, jobs=jobs, sources=sources)
+    way = os.path.relpath(project.folder.resolve(), folder.resolve())  # so that no path of this machine is written
+    named = artifacts.base_of(base, built.plan.lock.base.artifact.source, way)
+    facts = project.facts(built.plan.lock.base)
+    return artifacts.chain_of(built, facts, project.store(), named), named
+
+
+def _described(chains: list[Chain], store: Store) -> list[str]:
+    by_key = {task.key: task for chain in chains for task in chain.plan.tasks}
+    return [line for task in by_key.values() for line in described(task, store)]
+
+
+def _runnable(project: Project, chain: Chain, sources: str | None) -> tuple[list[str], dict[str, Content]]:
+    from cregraph.engines.task_layers import TaskLayers
+    from cregraph.export.tasks import runnable
+
+    store, world = project.store(), world_of(project, sources)
+    root = find(chain.plan.lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
+
+    def layers(_digest: str) -> Iterator[IO[bytes]]:
+        for layer in root.manifest.layers:
+            yield blocks_as_file(inflated(root.open_layer(layer), what=f"a layer of {root.name}"))
+
+    with working("the tars that tasks see"):
+        return runnable(chain.plan.tasks, store, TaskLayers(store, layers=layers), world.fetch)
+
+
+def image_name(chain: Chain) -> str:
+    """The name for an image that another builder makes."""
+    name = chain.plan.lock.identity.image.lower()
+    check_repository(name, where="cre.image")
+    tag = f"{chain.plan.tag}{artifacts.SUFFIX}"
+    check_tag(tag, where="cre.version_label")
+    return f"{name}:{tag}"
+
+
+def _told(folder: Path, files: dict[str, Content], project: Project, *, json: bool, command: str, **more: object) -> None:
+    store = project.store()
+    size = sum(len(c) if isinstance(c, bytes) else store.path_of(c).stat().st_size for c in files.values())
+    talk(f"{counted(len(files), 'file')}, {megabytes(size)}, in {folder}")
+    if json:
+        as_json({**more, "folder": str(folder), "files": sorted(files), "bytes": size, "command": command})
+    else:
+        result(command)

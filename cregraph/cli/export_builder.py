@@ -1,0 +1,110 @@
+"""`cregraph export dockerfile --flavor image-builder`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from cregraph.cli.lock import fresh_lock
+from cregraph.cli.say import as_json, counted, megabytes, result, talk
+from cregraph.errors import CregraphError
+from cregraph.export.builder import SUFFIX, Bases, export
+from cregraph.export.folder import Content, write_folder
+from cregraph.export.sites import Sites
+from cregraph.image.base import registry_at
+from cregraph.image.reference import check_repository, check_tag, parse_reference
+from cregraph.pins import Pin
+from cregraph.planning import make_plan
+from cregraph.project import Project
+from cregraph.sources.routes import Routes
+from cregraph.sources.world import OneWorld
+
+#: Inside an account Snowflake's registry answers under another name.
+_SNOWFLAKE = re.compile(r"([a-z0-9_-]+)\.registry(\.[a-z0-9_-]+)*\.snowflakecomputing\.com")
+
+
+def run(project: Project, folder: Path, *, budget: int, sources: str | None, json: bool) -> None:
+    """Write the context into `folder`, unless it is larger than `budget` MB, and say what to type then."""
+    asked = project.asked()
+    lock = fresh_lock(project, asked)
+    facts = project.facts(lock.base)
+    plan = make_plan(lock, facts)
+    here = project.routes(sources, registry_url=asked.composition.profile.registry_url)
+    # Without a file for it the builder is told the public addresses: this machine's mirrors may be nobody else's.
+    there = here if sources is not None else dataclasses.replace(Routes(), registry=here.registry)
+    root = lock.build_root
+    bases = Bases(
+        base=_reference(lock.base, here),
+        root=None if root.artifact.sha256 == lock.base.artifact.sha256 else _reference(root, here),
+    )
+    world = OneWorld(store=project.store(), routes=here, local=project.local(), offline=True)
+    artifacts = [s.artifact for s in plan.segments.values()] + [a for task in plan.tasks for a in task.artifacts]
+    own = {a.sha256: world.fetch(a).read_bytes() for a in artifacts if a is not None and a.kind == "path"}
+    image = lock.identity.image.lower()
+    check_repository(image, where="cre.image")
+    tag = f"{plan.tag}{SUFFIX}"
+    check_tag(tag, where="cre.version_label")
+    snow = (
+        "snow spcs service build-image --compute-pool POOL --image-repository REPOSITORY --eai-name INTEGRATION "
+        f"--image-name {image} --image-tag {tag} --build-context-dir"
+    )
+    said = [
+        f"{project.profile.name}: {image}:{plan.tag}, key {plan.key}",
+        f"{snow} .",
+        "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
+    ]
+    made = export(plan, facts, sites=Sites(routes=there), bases=bases, own=own, said=said)
+    size = _within(made.files, budget)
+    write_folder(folder, made.files, fixed=("Dockerfile",), store=project.store())
+    talk(f"{counted(len(made.files), 'file')}, {megabytes(size)} of the {budget} MB that the context may have, in {folder}")
+    talk(f"the build reaches {', '.join(made.hosts)}")
+    if made.needs_zstd and not any(path.endswith("/libzstd.so.1") for path in facts.links):
+        talk("the base has no libzstd.so.1 that its facts tell of: .conda packages are read with it")
+    command = f"{snow} {shlex.quote(str(folder))}"
+    local = f"docker build -t {image}:{tag} {shlex.quote(str(folder))}"
+    if json:
+        answer = {"image": f"{image}:{tag}", "folder": str(folder), "files": sorted(made.files), "bytes": size}
+        as_json({**answer, "hosts": list(made.hosts), "command": command, "local": local})
+    else:
+        talk(f"here: {local}")
+        result(command)
+
+
+def _within(files: Mapping[str, Content], budget: int) -> int:
+    sizes = {name: len(content) for name, content in files.items()}
+    size = sum(sizes.values())
+    if size > budget * 10**6:
+        largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:3]
+        told = ", ".join(f"{name} {megabytes(sizes[name])}" for name in largest)
+        raise CregraphError(
+            f"the build context would have {megabytes(size)}, and {budget} MB are allowed; the largest: {told}",
+            hint="let the profile fetch large files by their URL instead of shipping them, or raise --context-budget",
+        )
+    return size
+
+
+def _reference(pin: Pin, routes: Routes) -> str:
+    """The registry's reference of a pinned image, by digest, under the name that its host has inside an account."""
+    source, file = pin.artifact.source, pin.artifact.file
+    if source.startswith(("oci:", "docker:")):
+        raise CregraphError(
+            f"the {pin.name} is `{source}`, which another builder cannot pull",
+            hint="push it to a registry that the builder reaches, name it there in the profile, and run `cregraph lock`",
+        )
+    host = source
+    if source.startswith("registry:"):
+        name = source.removeprefix("registry:")
+        known = routes.registry.get(name)
+        if known is None:
+            raise CregraphError(
+                f"no registry named `{name}` is known on this machine",
+                hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url",
+            )
+        host = registry_at(known.host).host
+    reference = parse_reference(f"{host}/{file}", where=f"the lock's {pin.name}")
+    if _SNOWFLAKE.fullmatch(reference.host):
+        reference = dataclasses.replace(reference, host=reference.host.replace(".registry.", ".registry-local.", 1))
+    return str(reference.at(digest=f"sha256:{pin.artifact.sha256}"))

@@ -1,0 +1,110 @@
+"""`cregraph verify`: what is in an image against what the lock says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cregraph.cli.say import as_json, counted, result, talk, working
+from cregraph.errors import CregraphError, Refused
+from cregraph.facts import BaseFacts
+from cregraph.image.base import ask, registry_at
+from cregraph.image.contents import of_engine, of_image
+from cregraph.image.docker_engine import inspect
+from cregraph.image.reference import DockerName, LayoutName, parse, parse_reference
+from cregraph.planning import Plan, make_plan
+from cregraph.project import Project
+from cregraph.store import Store
+from cregraph.verify import Finding, Verdict, is_exactly, known_layers, verify
+from cregraph.verify.installed import wanted
+
+_SHOWN = 40
+
+
+def run(image: str, profile: str | None, *, recompiled: bool, sources: str | None, json: bool) -> None:
+    """Say what of the image is not as the lock of `profile` says. Raises Refused when something is not.
+
+    The lock is taken as it is, whether the profile has moved on or not.
+    """
+    project = Project.of(profile)
+    lock = project.read_lock()
+    if lock is None:
+        raise CregraphError(f"`{project.shown_lock}` is not there", hint=f"run `cregraph lock {project.profile}`")
+    facts = project.facts(lock.base)
+    plan = make_plan(lock, facts)
+    with working(f"reading {image}"):
+        verdict, digest = _verdict(image, project, plan, facts, recompiled=recompiled, sources=sources)
+    findings = verdict.findings
+    if json:
+        as_json(
+            {
+                "image": image,
+                "digest": digest,
+                "lock": project.shown_lock,
+                "ok": not findings,
+                "by": verdict.by,
+                "packages": verdict.packages,
+                "files": verdict.files,
+                "unread": verdict.unread,
+                "recompiled": verdict.other,
+                "findings": [{"what": f.what, "subject": f.subject, "name": f.name, "why": f.why or None} for f in findings],
+            }
+        )
+        if findings:
+            raise SystemExit(1)
+        return
+    for finding in findings[:_SHOWN]:
+        result(_line(finding))
+    if findings:
+        more = f" ({len(findings) - _SHOWN} more: --json lists all)" if len(findings) > _SHOWN else ""
+        raise Refused(f"{image} is not what `{project.shown_lock}` says: {counted(len(findings), 'difference')}{more}")
+    result(f"{image} is what {project.shown_lock} says: {_how(verdict)}")
+    if verdict.unread:
+        talk(
+            f"of {counted(verdict.unread, 'package')} this store does not know the files, so the image's own records were taken "
+            "at their word; after a `cregraph build` here every file is compared"
+        )
+
+
+def _verdict(
+    image: str, project: Project, plan: Plan, facts: BaseFacts, *, recompiled: bool, sources: str | None
+) -> tuple[Verdict, str | None]:
+    store: Store = project.store()
+    known = known_layers(facts)
+    if image.startswith("registry:"):
+        name = parse_reference(image.removeprefix("registry:"), where="IMAGE")
+        table = project.routes(sources).registry.values()
+        plain = any(r.host == name.host and r.plain_http for r in table)
+        found = ask(name, project=Path(), store=store, registry=registry_at(f"http://{name.host}" if plain else name.host))
+    elif image.startswith("oci:"):
+        layout = parse(image, where="IMAGE")
+        assert isinstance(layout, LayoutName)
+        found = ask(layout, project=Path(), store=store)
+    else:
+        engine = parse(image if image.startswith("docker:") else f"docker:{image}", where="IMAGE")
+        assert isinstance(engine, DockerName)
+        told = inspect(engine.name).get("Id")
+        if is_exactly(plan, store, str(told)):
+            return Verdict(by="digest"), str(told)
+        contents = of_engine(engine.name, known=known, wanted=wanted)
+        return verify(plan, facts, contents, store, recompiled=recompiled), contents.digest or str(told)
+    digest = found.manifest.digest
+    if is_exactly(plan, store, digest):
+        for layer in found.manifest.layers if image.startswith("oci:") else ():
+            for _ in found.origin.blob(layer):
+                pass  # a file on disk can be damaged: each is held against its digest
+        return Verdict(by="digest"), digest
+    contents = of_image(found, known=known, wanted=wanted)
+    return verify(plan, facts, contents, store, recompiled=recompiled), digest
+
+
+def _how(verdict: Verdict) -> str:
+    if verdict.by == "digest":
+        return "it is the very image that was built of it here (same digest)"
+    other = f", {counted(verdict.other, 'compiled file')} with other bytes" if verdict.other else ""
+    return f"{counted(verdict.packages, 'package')}, {counted(verdict.files, 'file')} equal to the byte{other}"
+
+
+def _line(finding: Finding) -> str:
+    words = {"missing": "missing", "extra": "extra", "version": "other version", "changed": "changed"}[finding.what]
+    text = f"{words:<14}{finding.subject} {finding.name}" + (f": {finding.why}" if finding.why else "")
+    return "".join(c if c.isprintable() else " " for c in text)  # an image's names may hold anything

@@ -1,0 +1,104 @@
+"""The Dockerfile over our own layers: the base by digest, and `ADD --link` of each layer's tar.
+
+`ADD --link` unpacks a tar into a layer of its own and keeps modes, owners and links as the tar has them. `COPY --link` makes the
+parents of what it copies anew, as root's with mode 0755, and is never written (docs/adr/0012-dockerfiles.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cregraph.build import Built
+from cregraph.errors import CregraphError
+from cregraph.export.folder import MARK, Content
+from cregraph.export.stages import Chain, chain, layer_file, render_base, render_image, render_stage
+from cregraph.export.text import comment, stage_name
+from cregraph.facts import BaseFacts
+from cregraph.image import layer as layers_of
+from cregraph.image import segment as segments_of
+from cregraph.image.base import BaseImage
+from cregraph.image.reference import LayoutName, parse, parse_reference
+from cregraph.store import Store
+
+__all__ = ["SUFFIX", "Base", "base_of", "chain_of", "files_of", "head", "text_of"]
+
+#: What the tag of an image ends in that another builder puts together: its digest is not the lock's.
+SUFFIX = "-docker"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Base:
+    """How a Dockerfile names the base: the text after FROM, and for a layout on disk what `--build-context` must say."""
+
+    reference: str
+    context: str | None = None
+
+
+def base_of(base: BaseImage, source: str, project: str) -> Base:
+    """How to name `base`, which the lock takes from `source`, by its digest. `project` is the way to its folder from the export.
+
+    Raises CregraphError for an image that only a Docker engine holds: no builder finds such a one by digest.
+    """
+    digest = base.manifest.digest
+    if base.home is not None:
+        host, repository = base.home
+        return Base(reference=str(parse_reference(f"{host}/{repository}@{digest}")))
+    if source.startswith("oci:"):
+        name = parse(source)
+        assert isinstance(name, LayoutName)
+        if set(name.folder + project) & set("@:,=") or not (name.folder + project).isprintable():
+            raise CregraphError(
+                f"the way to the base, `{project}/{name.folder}`, has a character that "
+                "`docker build --build-context` reads otherwise",
+                hint="rename the folder: no @ : , or = in it",
+            )
+        called = stage_name("locked", digest.removeprefix("sha256:"))
+        return Base(reference=called, context=f"{called}=oci-layout://{project}/{name.folder}@{digest}")
+    raise CregraphError(
+        f"{base.name} is an image of a Docker engine, and a Dockerfile cannot name such a one by its digest",
+        hint="push it to a registry, or write it to an OCI layout (`skopeo copy docker-daemon:NAME oci:DIR`), and lock that",
+    )
+
+
+def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
+    """The Docker stages of a built image."""
+    plan = built.plan
+    records = {}
+    for key, segment in plan.segments.items():
+        record = segments_of.read(store, key)
+        if record is None:
+            raise CregraphError(f"segment {segment.name} vanished from the store while it was used", hint="run the command again")
+        records[key] = record
+    settled = layers_of.settle(plan.layers, records, plan.planner, store)
+    return chain(plan, list(zip(settled, built.layers, strict=True)), facts, base=base.reference)
+
+
+def head(command: str, said: Iterable[str]) -> list[str]:
+    """The first lines of a Dockerfile of ours."""
+    return [f"{MARK} {command}`: generated, and only as good as the lock that it was generated from.", *map(comment, said)]
+
+
+def text_of(chains: Sequence[Chain], lines: Iterable[str], tasks: Sequence[str] = ()) -> str:
+    """A Dockerfile of one or several images: what they share stands in it once. `lines` are its head, `tasks` what tells of
+    their tasks."""
+    out = [*lines, *(["", *tasks] if tasks else [])]
+    seen: set[str] = set()
+    for one in chains:
+        if one.base_stage not in seen:
+            seen.add(one.base_stage)
+            out += ["", *render_base(one)]
+        for stage in one.stages:
+            if stage.name not in seen:
+                seen.add(stage.name)
+                out += ["", *render_stage(stage)]
+    for one in chains:
+        if one.last not in seen:
+            seen.add(one.last)
+            out += ["", *render_image(one)]
+    return "\n".join(out) + "\n"
+
+
+def files_of(chains: Sequence[Chain]) -> dict[str, Content]:
+    """The layers of images by their names in the folder."""
+    return {layer_file(record): record.object for one in chains for stage in one.stages for _, record in stage.layers}

@@ -1,0 +1,53 @@
+"""Dockerfile text: every name and value that reaches it is quoted or refused here.
+
+The grammar is that of BuildKit's Dockerfile reference. In double quotes a backslash, `"` and `$` are escaped by a backslash; a
+line break cannot be written, so a value that has one is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from cregraph.errors import CregraphError
+
+__all__ = ["comment", "exec_form", "pairs", "quoted", "stage_name"]
+
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def stage_name(name: str, key: str) -> str:
+    """`<name>-<12 digits of key>` in the letters that a stage's name may have (lower case, beginning with a letter)."""
+    plain = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.") or "stage"
+    return f"{plain if plain[0].isalpha() else 's' + plain}-{key[:12]}"
+
+
+def comment(text: str) -> str:
+    """A comment of one line, whatever `text` holds."""
+    return "# " + "".join(c if c.isprintable() else "?" for c in text)
+
+
+def quoted(text: str, *, what: str) -> str:
+    """`text` in double quotes, nothing in it substituted. `what` names it in the CregraphError for what no line can hold."""
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 or c in "\x85\u2028\u2029" for c in text):
+        raise CregraphError(
+            f"{what} holds a line break or another control character, which a Dockerfile cannot say",
+            hint="take it out of the recipe or profile, or publish with `cregraph build --output registry`",
+        )
+    return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
+
+
+def pairs(word: str, values: Mapping[str, str]) -> list[str]:
+    """`ENV` or `LABEL`, a line for each name, sorted. Raises CregraphError for what cannot be written."""
+    lines = []
+    for name, value in sorted(values.items()):
+        if not _ENV.fullmatch(name):
+            raise CregraphError(f"{word}: `{name!a}` is a name that a Dockerfile cannot say", hint="rename it in the recipe")
+        lines.append(f"{word} {name}={quoted(value, what=f'{word} {name}')}")
+    return lines
+
+
+def exec_form(argv: Sequence[str]) -> str:
+    """A command as the JSON array that no shell reads. Escaped to ASCII, so that no character of it ends the line."""
+    return json.dumps(list(argv), ensure_ascii=True)
