@@ -2,6 +2,7 @@
 # make test   the whole suite; what needs Docker or the real world skips, and says why
 # make lint   ruff and mypy --strict
 # make bench  lock and build against what this machine can read, hash and compress
+# make bench-buildkit, bench-scale, bench-pushes   against BuildKit; a thousand profiles; what a bump pushes
 #
 # Each does its own set-up in .venv. Needed beforehand: Python 3.11 or later, with venv.
 #   make PYTHON=python3.12 test    another interpreter
@@ -13,10 +14,10 @@ ARGS ?=
 # Workers of pytest: a count, or `auto`.
 JOBS ?= auto
 
-.PHONY: demo test lint bench help
+.PHONY: demo test lint bench bench-buildkit bench-scale bench-pushes help
 
 help:
-	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 demo: .venv/ready
 	@n=1; dir=build/demo; \
@@ -33,6 +34,15 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(PY) benchmarks/run.py $(ARGS)
+
+bench-buildkit: .venv/ready
+	$(PY) benchmarks/against_buildkit.py $(ARGS)
+
+bench-scale: .venv/ready
+	$(PY) benchmarks/scale.py $(ARGS)
+
+bench-pushes: .venv/ready
+	$(PY) benchmarks/pushes.py $(ARGS)
 
 # The first interpreter that is new enough makes the environment; one that it already has is kept.
 .venv/ready: pyproject.toml

@@ -115,10 +115,10 @@ class Scene:
         """Change the profile."""
         self.project.edit(change, **extras)
 
-    def change_hook(self) -> None:
+    def change_hook(self, line: str = "changed") -> None:
         """Add a line to the team's copy of the hook."""
         hook = self.project.folder / "recipes" / "hook" / "00-sfnb-enable-r.py"
-        hook.write_text(hook.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+        hook.write_text(hook.read_text(encoding="utf-8") + f"\n# {line}\n", encoding="utf-8")
 
     def _listed(self) -> set[Path]:
         return {path for section in _SECTIONS for path in (self.store / section).glob("??/*")}

@@ -1,0 +1,73 @@
+"""What a push moves beside the package when one package of an image is bumped, over all packages of the real world's image.
+
+    python benchmarks/pushes.py [--project DIR --store DIR]
+
+A bump moves the layer that holds the package, and the small layer with the embedded lock. Beside the package are the other
+segments of its layer. From records of a built image; without --project one is built first, on the world of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median, quantiles
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cregraph.image import layer as layers
+from cregraph.image import segment as segments
+from cregraph.planning import EMBEDDED, make_plan
+from cregraph.project import Project
+from cregraph.store import Store
+from tests.world import WorldUnavailable, make
+
+
+def beside(project: Project, store: Store) -> list[int]:
+    """For each package of the project's image the bytes that a push moves beside it once it is bumped."""
+    lock = project.read_lock()
+    assert lock is not None
+    plan = make_plan(lock, project.facts(lock.base))
+    found = []
+    always = 0
+    for each in plan.layers:
+        layer = layers.read(store, each.key)
+        assert layer is not None, "the image is not built"
+        if any(segment.name == EMBEDDED for segment in each.segments):
+            always = layer.size
+            continue
+        for segment in each.segments:
+            record = segments.read(store, segment.key)
+            assert record is not None
+            found.append(layer.size - record.size)
+    return [size + always for size in found]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--project", metavar="DIR", help="a folder with a built team.yaml")
+    parser.add_argument("--store", metavar="DIR", help="its store")
+    said = parser.parse_args()
+    if said.project and said.store:
+        found = beside(Project(profile=Path(said.project) / "team.yaml"), Store(Path(said.store)))
+    else:
+        from benchmarks.scene import Scene
+
+        try:
+            world = make(lambda text: print(text, file=sys.stderr))
+        except WorldUnavailable as why:
+            print(f"the real world cannot be made here: {why}", file=sys.stderr)
+            return 2
+        with tempfile.TemporaryDirectory(prefix="cregraph-bench-") as folder:
+            scene = Scene(Path(folder), world)
+            scene.built()
+            found = beside(Project(profile=scene.project.folder / "team.yaml"), Store(scene.store))
+    tenths = quantiles(found, n=10)
+    print(f"{len(found)} packages; moved beside the package, MB: median {median(found) / 1e6:.2f}, "
+          f"nine of ten below {tenths[-1] / 1e6:.2f}, at most {max(found) / 1e6:.2f}")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
