@@ -42,11 +42,11 @@ def is_sha256(text: object) -> bool:
 
 
 def _refuse_floats(value: Json) -> None:
+    if isinstance(value, str):
+        return
     if isinstance(value, float):
         raise TypeError("a key cannot depend on a float")
-    if isinstance(value, dict):
-        for item in value.values():
-            _refuse_floats(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _refuse_floats(item)
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) is not str:
+                _refuse_floats(item)

@@ -23,7 +23,7 @@ def holes(lock: Lock, *, base: Iterable[str] | None = None) -> dict[str, list[st
     """
     names = None if base is None else frozenset(base)
     provided = {token.split(" ")[0] for t in lock.targets for p in t.pins for token in p.provides}
-    found = {t.id: _of(t, provided, names) for t in lock.targets}
+    found = {t.id: [*_of(t, provided, names), *_built_elsewhere(t, lock)] for t in lock.targets}
     return {target_id: listed for target_id, listed in found.items() if listed}
 
 
@@ -63,6 +63,26 @@ def _of(target: Target, provided: set[str], base: frozenset[str] | None) -> list
     if target.kind == "image" and not target.pins and target.asks:
         found.append(f"{target.asks[0].where}: the lock has no pin of `{target.id}`")
     return found
+
+
+def _built_elsewhere(target: Target, lock: Lock) -> list[str]:
+    """Built R packages of another R (by its first two numbers) than the one that the lock has around their library."""
+    library = target.id.partition(":")[2]
+    around = [t for t in lock.targets if t.kind == "conda" and library.startswith(t.id.partition(":")[2] + "/")]
+    versions = {
+        version
+        for t in around
+        for p in t.pins
+        for name, _, version in (token.partition(" ") for token in p.provides)
+        if name in ("r:base", "r:r")
+    }
+    return [
+        f"`{p.name}` {p.version} is built for R {p.data.get('built')}, and the lock has R {version}"
+        for p in target.pins
+        if target.kind == "r" and p.data.get("form") == "binary"
+        for version in sorted(versions)
+        if str(p.data.get("built")).split(".")[:2] != version.split(".")[:2]
+    ]
 
 
 def _asked(kind: str, what: Json) -> str | None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cregraph import lock as locks
+from cregraph import outputs as outputs_of
 from cregraph.compose import Check, Composition, Found, compose
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError, nearest
 from cregraph.facts import BaseFacts
 from cregraph.kinds import fields_of, kind
 from cregraph.lock import Identity, Lock, StageRecord
+from cregraph.outputs import Outputs
 from cregraph.pins import Pin, Target
 from cregraph.profile import STANDARD
 from cregraph.sources.local import Local
@@ -120,13 +122,49 @@ class Project:
             raise CregraphError(f"`{self.shown_lock}` cannot be written: {error.strerror or error}") from None
         return True
 
+    @property
+    def outputs_file(self) -> Path:
+        """Where it is recorded what the lock's tasks gave."""
+        return self.folder / "locks" / f"{self.name}.outputs.json"
+
+    def read_outputs(self) -> Outputs:
+        """What the lock's tasks gave before, on any machine; none recorded yet is no error."""
+        shown = self.outputs_file.as_posix()
+        try:
+            text = self.outputs_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Outputs()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CregraphError(
+                f"`{shown}` cannot be read: {_reason(error)}",
+                hint="bring it back (`git checkout -- FILE`), or remove it: `cregraph build` records anew what tasks give",
+            ) from None
+        return outputs_of.loads(text, name=shown)
+
+    def write_outputs(self, outputs: Outputs) -> bool:
+        """Write the outputs in one step; False when nothing changed, and where no task ever ran."""
+        text = outputs_of.dumps(outputs)
+        try:
+            if self.outputs_file.read_text(encoding="utf-8") == text:
+                return False
+        except FileNotFoundError:
+            if not outputs.tasks:
+                return False
+        except (OSError, UnicodeDecodeError):
+            pass
+        try:
+            write_file(self.outputs_file, text.encode())
+        except OSError as error:
+            raise CregraphError(f"`{self.outputs_file.as_posix()}` cannot be written: {error.strerror or error}") from None
+        return True
+
     def store(self) -> Store:
         """The store: $CREGRAPH_CACHE, else the project's cache/ where there is one, else the user's cache folder."""
         named = os.environ.get("CREGRAPH_CACHE")
         if named:
             return Store(Path(named).absolute())
         own = self.folder / "cache"
-        if own.is_dir():
+        if own.is_dir() or own.is_symlink():  # a link that leads nowhere now (a disk that is away) is still what was meant
             return Store(own.absolute())
         home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         return Store(Path(home).absolute() / "cregraph")

@@ -31,7 +31,7 @@ from cregraph.formats.yaml_marks import Marked, Problem, shown
 
 __all__ = [
     *("BAD", "SINGLE", "TYPES", "Sourced", "beside", "no_number", "places", "plain", "read_value"),
-    *("is_r_name", "is_r_version", "r_package", "r_tarball"),
+    *("is_r_name", "is_r_version", "plain_requirement", "r_package", "r_tarball"),
 ]
 
 TYPES = ("text", "texts", "path", "boolean", "choice", "date", "conda-specs", "r-packages", "r-tarballs", "requirements")
@@ -290,7 +290,25 @@ def _told(check: Callable[[str], object], text: str) -> tuple[str, str | None] |
     return None
 
 
+_CLAUSE = r"(?:==|>=|<=|<|>|!=) ?[0-9]+(?:\.[0-9]+)*"
+_PLAIN_REQUIREMENT = re.compile(rf"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?) ?({_CLAUSE}(?:, ?{_CLAUSE})*)?")
+
+
+def plain_requirement(text: str) -> tuple[str, list[str]] | None:
+    """Name and version clauses of a requirement in the form that nearly all have; None for any other, and for what is none.
+
+    To read it so is quick; packaging, which reads all, takes longer to load than most commands to run.
+    """
+    found = _PLAIN_REQUIREMENT.fullmatch(text)
+    if found is None:
+        return None
+    clauses = [part.replace(" ", "") for part in found[2].split(",")] if found[2] else []
+    return (found[1], clauses) if len(set(clauses)) == len(clauses) else None
+
+
 def _requirement(text: str) -> tuple[str, str | None] | None:
+    if plain_requirement(text) is not None:
+        return None
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

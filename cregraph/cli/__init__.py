@@ -22,10 +22,14 @@ def main() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell runs us with Ctrl-C ignored
         signal.signal(signal.SIGINT, _on_interrupt)
+    if sys.stdout is not None:  # names of files need not be UTF-8: they leave as they came
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         from cregraph.cli.app import app
+        from cregraph.cli.plain import plain
 
-        code = app(standalone_mode=False)
+        call = plain(app, sys.argv[1:])
+        code = call() if call is not None else app(standalone_mode=False)
         if code == 130:  # what some versions of typer make of Ctrl-C
             _interrupted()
         sys.exit(code if isinstance(code, int) else 0)
@@ -129,7 +133,9 @@ def _fault(error: Exception) -> int:
     text = "".join(traceback.format_exception(error))
     head = f"cregraph {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="cregraph-fault-", suffix=".txt", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="backslashreplace", prefix="cregraph-fault-", suffix=".txt", delete=False
+        ) as file:
             file.write(head + "cregraph " + " ".join(sys.argv[1:]) + "\n" + text)
         where = f"please report it with the file {Path(file.name)}; look through it first, it may name your files"
     except OSError:

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 from cregraph.build import Built
-from cregraph.cli.build import build_project, image_name, send
+from cregraph.cli.build import build_project, send
 from cregraph.cli.lock import lock_project
 from cregraph.cli.say import megabytes, result, seconds, talk
+from cregraph.cli.unchanged import image_name
 from cregraph.demo import project as demo
 from cregraph.lock import Lock
 from cregraph.project import Project

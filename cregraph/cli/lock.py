@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import datetime
 import re
+from typing import TYPE_CHECKING
 
+from cregraph.cli.notes import tell_link_scripts, tell_sources
 from cregraph.cli.say import as_json, projects, result, talk, working
+from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
 from cregraph.holes import holes
 from cregraph.kinds import image
 from cregraph.kinds.base import Given
 from cregraph.lock import Lock
 from cregraph.project import Asked, Project, shipped_recipes
-from cregraph.resolve import Upgrade, resolve
-from cregraph.sources.world import OneWorld
 from cregraph.stale import reasons
 from cregraph.store.known import remember
+
+if TYPE_CHECKING:
+    from cregraph.resolve import Upgrade
 
 
 def run(
@@ -59,18 +63,23 @@ def run(
             talk(f"{project.shown_lock} is fresh: {left}")
             answers.append({"lock": project.shown_lock, "changed": False})
         else:
-            made = lock_project(
-                project,
-                asked,
-                old=old,
-                upgrade=Upgrade(all=upgrade, packages=frozenset(name.lower() for name in packages)),
-                as_of=as_of,
-                offline=offline,
-                sources=sources,
-            )
-            changed = project.write_lock(made)
-            remember(project.store(), project.lock_file)
+            from cregraph.resolve import Upgrade
+
+            with unsettled(project.store(), "lock"):
+                made = lock_project(
+                    project,
+                    asked,
+                    old=old,
+                    upgrade=Upgrade(all=upgrade, packages=frozenset(name.lower() for name in packages)),
+                    as_of=as_of,
+                    offline=offline,
+                    sources=sources,
+                )
+                changed = project.write_lock(made)
+                remember(project.store(), project.lock_file)
             _told(old, made)
+            tell_sources(old, made)
+            tell_link_scripts(made, project.store())
             answers.append({"lock": project.shown_lock, "changed": changed})
         if not json:
             result(project.shown_lock)
@@ -94,6 +103,9 @@ def lock_project(
     sources: str | None = None,
 ) -> Lock:
     """Resolve one profile."""
+    from cregraph.resolve import resolve
+    from cregraph.sources.world import OneWorld
+
     routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
     store = project.store()
     store.sweep()

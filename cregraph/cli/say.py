@@ -21,8 +21,17 @@ def result(text: str) -> None:
 
 
 def as_json(value: Any) -> None:
-    """The answer for a program."""
-    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    """The answer for a program. A name that is not UTF-8 is written with JSON's own escapes."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    print(text if text.isascii() or _is_text(text) else json.dumps(value, indent=2, sort_keys=True))
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def talk(text: str) -> None:
@@ -46,7 +55,7 @@ def working(text: str) -> Iterator[None]:
 def projects(named: list[str], *, every: bool) -> list[Project]:
     """The projects that a command is for: the named profiles, all that have a lock here, or cregraph.yaml."""
     if not every:
-        return [Project.of(name) for name in named] or [Project.of(None)]
+        return [Project.of(name) for name in dict.fromkeys(named)] or [Project.of(None)]
     if named:
         raise CregraphError("either profiles or `--all`, not both")
     found: list[Project] = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from cregraph.cli.build import build_project, image_name
+from cregraph.cli.build import build_project
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, result, seconds, talk, working
+from cregraph.cli.unchanged import image_name
 from cregraph.engines import choice
 from cregraph.errors import Refused
 from cregraph.facts import BaseFacts
@@ -19,16 +20,26 @@ from cregraph.trial import DRIVER, HOME, Outcome, checks_of, files, read, settle
 __all__ = ["run", "try_image"]
 
 
-def run(profile: str | None, *, image: str | None, engine: str, jobs: int, sources: str | None, json: bool) -> None:
+def run(
+    profile: str | None,
+    *,
+    image: str | None,
+    engine: str,
+    builder: str | None = None,
+    context: str | None = None,
+    jobs: int,
+    sources: str | None,
+    json: bool,
+) -> None:
     """Build the image (or take `image`, as the engine has it), try it, and say a line for each check.
 
     Raises Refused when a check fails, CregraphError when nothing can be tried.
     """
-    choice.check(engine)
+    choice.check(engine, builder=builder, context=context)
     project = Project.of(profile)
     reachable()  # before an hour of building
     if image is None:
-        built, base = build_project(project, engine=engine, jobs=jobs, sources=sources)
+        built, base = build_project(project, engine=engine, builder=builder, context=context, jobs=jobs, sources=sources)
         lock, name = built.plan.lock, image_name(built)
         with working(f"loading {name} into the Docker engine"):
             load(built.image, reference=name, store=project.store(), base=base.open_layer)

@@ -9,6 +9,7 @@ Docker engine, which gives an image only as one archive: that is streamed once i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,10 @@ from cregraph.image.registry import Registry
 from cregraph.pins import Artifact
 from cregraph.store import Store
 
-__all__ = ["BaseImage", "Origin", "Routes", "ask", "find", "registry_at", "registry_of"]
+__all__ = ["NAMED", "BaseImage", "Origin", "Routes", "ask", "beside", "find", "home_of", "registry_at", "registry_of"]
+
+#: The annotation by which an entry of a layout that `vendor` wrote says what a lock calls the image.
+NAMED = "org.cregraph.image"
 
 #: Where the names of a section of sources.yaml lead (`World.routes`).
 Routes = Callable[[str, str], Sequence[str]]
@@ -140,7 +144,38 @@ def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, off
 
     With `offline` a registry or engine that would be asked is an error instead; a layout on disk is read.
     Raises CregraphError naming both digests when the place now holds another image and not this one.
+    The layouts that sources.yaml names under `image` come before the place that the lock names.
     """
+    if not is_sha256(artifact.sha256):
+        raise CregraphError(f"the lock's image `{artifact.source} {artifact.file}`: `{artifact.sha256[:80]}` is no sha256")
+    for folder in routes("image", ""):
+        layout = _Layout(LayoutName(folder=folder), Path())
+        if layout.holds(f"sha256:{artifact.sha256}"):
+            with contextlib.suppress(CregraphError):  # no registry of that name here: then nobody can mount from it
+                layout.home = home_of(artifact, routes=routes)
+            return _kept(layout, f"sha256:{artifact.sha256}", store)
+    name, registry = _named(artifact, routes)
+    origin = _origin(name, project=project, store=store, registry=registry, offline=offline)
+    return _kept(origin, f"sha256:{artifact.sha256}", store)
+
+
+def beside(source: str, file: str, folders: Sequence[str]) -> Artifact | None:
+    """The image that the OCI layouts in `folders` hold by the name that a lock has for it (`NAMED` in their index.json)."""
+    for folder in folders:
+        found = _Layout(LayoutName(folder=folder), Path()).named(f"{source} {file}".strip())
+        if found is not None:
+            return Artifact(kind="image", source=source, file=file, sha256=found.hex, size=found.size)
+    return None
+
+
+def home_of(artifact: Artifact, *, routes: Routes) -> tuple[str, str] | None:
+    """The host and repository of an image that a lock pins, None where it is in no registry. Nothing is asked."""
+    name, registry = _named(artifact, routes)
+    return (registry.host if registry else name.host, name.repository) if isinstance(name, Reference) else None
+
+
+def _named(artifact: Artifact, routes: Routes) -> tuple[ImageName, Registry | None]:
+    """What a lock's image is called on this machine, and the registry where sources.yaml leads to it."""
     source, file = artifact.source, artifact.file
     where = f"the lock's image `{source} {file}`"
     if not is_sha256(artifact.sha256):
@@ -156,8 +191,7 @@ def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, off
         name = parse_reference(f"{registry.host}/{file}", where=where)
     else:
         name = parse_reference(f"{source}/{file}", where=where)
-    origin = _origin(name, project=project, store=store, registry=registry, offline=offline)
-    return _kept(origin, f"sha256:{artifact.sha256}", store)
+    return name, registry
 
 
 def registry_of(name: str, routes: Routes) -> Registry:
@@ -244,6 +278,18 @@ class _Layout:
         self.name = str(name)
         self._tag = name.tag
         self._folder = project / name.folder
+
+    def holds(self, digest: str) -> bool:
+        return self._path(digest).is_file()
+
+    def named(self, source: str) -> Descriptor | None:
+        index = read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json")
+        listed = index.get("manifests")
+        for i, one in enumerate(listed if isinstance(listed, list) else ()):
+            notes = one.get("annotations") if isinstance(one, dict) else None
+            if isinstance(notes, dict) and notes.get(NAMED) == source:
+                return read_descriptor(one, what=f"{self.name}: index.json", field=f"manifests[{i}]", limit=MANIFEST_LIMIT)
+        return None
 
     def image(self, digest: str | None) -> Manifest:
         if digest and self._path(digest).is_file():  # else what it holds instead, for the message

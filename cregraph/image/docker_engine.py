@@ -14,13 +14,25 @@ import secrets
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 
-__all__ = ["Container", "NoImage", "container", "docker", "inspect", "reachable"]
+__all__ = [
+    "Container",
+    "Held",
+    "NoImage",
+    "at_terminal",
+    "attached",
+    "container",
+    "docker",
+    "inspect",
+    "reachable",
+    "reading",
+    "remove",
+]
 
 #: How much of what the engine says is kept for a message, in bytes.
 _SAID = 4000
@@ -30,40 +42,111 @@ class NoImage(CregraphError):
     """The engine answers, and has no image of that name."""
 
 
-def reachable() -> None:
+def reachable(context: str | None = None) -> None:
     """Raise CregraphError, with what to do, unless an engine answers."""
-    docker("version", "--format", "{{.Server.Version}}", about="the Docker engine does not answer")
+    docker("version", "--format", "{{.Server.Version}}", about="the Docker engine does not answer", context=context)
 
 
-def inspect(name: str) -> Mapping[str, Json]:
+def inspect(name: str, context: str | None = None) -> Mapping[str, Json]:
     """What the engine says of the image `name`. Raises NoImage when it has none."""
-    data = json.loads(docker("image", "inspect", "--", _named(name), about=f"image `{name}`"))
+    data = json.loads(docker("image", "inspect", "--", _named(name), about=f"image `{name}`", context=context))
     if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], dict):
         raise CregraphError(f"image `{name}`: the Docker engine's answer cannot be read")
     return data[0]
 
 
-def docker(*argv: str, about: str, stdin: Iterable[bytes] | None = None) -> bytes:
+#: Knows a process while it runs, so that others can end it (`cregraph.engines.namespaces.Running.holding`).
+Held = Callable[[subprocess.Popen[bytes]], contextlib.AbstractContextManager[object]]
+
+
+def docker(
+    *argv: str,
+    about: str,
+    stdin: Iterable[bytes] | None = None,
+    context: str | None = None,
+    held: Held = contextlib.nullcontext,
+) -> bytes:
     """What `docker <argv>` writes. `stdin` is streamed to it; an exception from it ends the program at once and is raised.
 
-    Raises CregraphError that begins with `about`, in the engine's own words and with a way out.
+    `context` names the Docker context to ask; None: the user's own. Raises CregraphError that begins with `about`, in the
+    engine's own words and with a way out.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
-        process = _start(argv, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE, stdout=out, stderr=said)
-        try:
-            if process.stdin is not None:
-                with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it says on stderr why it hung up
-                    for piece in stdin or ():
-                        pipe.write(piece)
-            code = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        incoming = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+        process = _start(argv, stdin=incoming, stdout=out, stderr=said, context=context)
+        with held(process):
+            try:
+                if process.stdin is not None:
+                    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it says on stderr why it hung up
+                        for piece in stdin or ():
+                            pipe.write(piece)
+                code = process.wait()
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
         if code:
             raise _refused(about, _end_of(said))
         out.seek(0)
         return out.read()
+
+
+@contextlib.contextmanager
+def reading(*argv: str, about: str, context: str | None = None, held: Held = contextlib.nullcontext) -> Iterator[IO[bytes]]:
+    """What `docker <argv>` writes, as it comes. Raises as `docker` does, in place of a CregraphError of the block too."""
+    with tempfile.TemporaryFile() as said:
+        process = _start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, context=context)
+        assert process.stdout is not None
+        with held(process), process.stdout:
+            try:
+                yield process.stdout
+            except CregraphError:
+                if process.wait():  # a tar that is cut, because the engine broke off
+                    raise _refused(about, _end_of(said)) from None
+                raise
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            if process.wait():
+                raise _refused(about, _end_of(said))
+
+
+def attached(
+    *argv: str, out: IO[bytes], seconds: float, context: str | None = None, held: Held = contextlib.nullcontext
+) -> tuple[int | None, bytes]:
+    """Run `docker <argv>` with its stdout in the file `out`: its exit status, and the end of its stderr (1 MiB).
+
+    Its stdin is empty, and ends with this process, however that ends.
+
+    None for a status: it ran longer than `seconds`, and was ended (what it started in the engine was not).
+    """
+    with tempfile.TemporaryFile() as said:
+        process = _start(argv, stdin=subprocess.PIPE, stdout=out, stderr=said, context=context)
+        assert process.stdin is not None
+        with process.stdin, held(process):
+            code: int | None = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(seconds)
+            if code is None:
+                process.kill()
+                process.wait()
+        said.seek(max(0, said.seek(0, os.SEEK_END) - (1 << 20)))
+        return code, said.read()
+
+
+def at_terminal(*argv: str, context: str | None = None, held: Held = contextlib.nullcontext) -> int:
+    """Run `docker <argv>` with this process's own stdin, stdout and stderr; its exit status."""
+    try:
+        process = subprocess.Popen([*_program(context), *argv])
+    except OSError as error:
+        raise _no_program(error) from None
+    with held(process):
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # without a terminal: docker got it too, and ends
+                continue
 
 
 class Container:
@@ -106,7 +189,7 @@ def container(
             )
             yield Container(process, said)
         finally:
-            _remove(name)
+            remove(name)
             if process is not None:
                 process.kill()
                 process.wait()
@@ -114,11 +197,12 @@ def container(
                     process.stdout.close()
 
 
-def _remove(name: str) -> None:
+def remove(name: str, context: str | None = None) -> None:
+    """End and remove the container `name` with its volumes, if there is one. Raises nothing."""
     # In a session of its own: a second Ctrl-C at the terminal does not reach it.
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
-            ["docker", "container", "rm", "--force", "--volumes", name],
+            [*_program(context), "container", "rm", "--force", "--volumes", name],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=60,
@@ -127,15 +211,27 @@ def _remove(name: str) -> None:
         )
 
 
-def _start(argv: Sequence[str], *, stdin: int, stdout: int | IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _program(context: str | None) -> list[str]:
+    if context is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", context):
+        raise CregraphError(f"`--context {context}`: this is no name of a Docker context", hint="`docker context ls` lists them")
+    return ["docker", "--context", context] if context else ["docker"]
+
+
+def _start(
+    argv: Sequence[str], *, stdin: int, stdout: int | IO[bytes], stderr: IO[bytes], context: str | None = None
+) -> subprocess.Popen[bytes]:
     try:
         # A session of its own: Ctrl-C is for us, and we end what we began in order.
-        return subprocess.Popen(["docker", *argv], stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
+        return subprocess.Popen([*_program(context), *argv], stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
     except OSError as error:
-        raise CregraphError(
-            f"the program `docker` cannot be started: {error.strerror}",
-            hint="install Docker's command line; it reaches the engine, here or elsewhere (DOCKER_HOST, `docker context use`)",
-        ) from None
+        raise _no_program(error) from None
+
+
+def _no_program(error: OSError) -> CregraphError:
+    return CregraphError(
+        f"the program `docker` cannot be started: {error.strerror}",
+        hint="install Docker's command line; it reaches the engine, here or elsewhere (DOCKER_HOST, `docker context use`)",
+    )
 
 
 def _named(name: str) -> str:

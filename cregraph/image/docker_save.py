@@ -34,7 +34,7 @@ from cregraph.image.manifest import (
 )
 from cregraph.store import Store
 
-__all__ = ["read_archive", "save"]
+__all__ = ["archive_of", "read_archive", "save"]
 
 _BLOCK = 1 << 20
 _LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -46,11 +46,13 @@ def save(name: str, store: Store) -> Manifest:
     The engine is the one of the `docker` program (its context, DOCKER_HOST), else of the SDK (DOCKER_HOST). Raises
     CregraphError with the engine's own words.
     """
-    if shutil.which("docker"):
-        with _from_program(name) as stream:
-            return read_archive(stream, store, what=f"docker:{name}")
-    with _from_sdk(name) as stream:
+    with archive_of(name) as stream:
         return read_archive(stream, store, what=f"docker:{name}")
+
+
+def archive_of(name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """The engine's archive of the image `name`, to be read forward."""
+    return _from_program(name) if shutil.which("docker") else _from_sdk(name)
 
 
 def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:

@@ -15,6 +15,7 @@ class Entry:
 
     `mode` is the permission bits only. `link` is a symbolic link's text, or for a hard link the path (same form as
     `path`) of another entry of the same segment. `chunks` gives the content, `size` bytes in all, each time it is called.
+    `sha256` is the content's, where whoever made the entry has hashed these very bytes; else empty, and it is hashed on the way.
     There are no directories: a layer's preamble lists them.
     """
 
@@ -26,6 +27,7 @@ class Entry:
     size: int = 0
     link: str = ""
     chunks: Callable[[], Iterable[bytes]] | None = None
+    sha256: str = ""
 
 
 def from_bytes(path: str, data: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Entry:

@@ -13,10 +13,12 @@ import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cregraph.errors import CregraphError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["MEMBER", "compress", "inflate"]
 
@@ -111,6 +113,8 @@ def _in_order(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Ou
     if second is None:
         yield work(first)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_WORKERS) as pool:
         running: deque[Future[_Out]] = deque((pool.submit(work, first), pool.submit(work, second)))
         for item in todo:

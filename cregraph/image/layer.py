@@ -1,14 +1,15 @@
 """Layers: a directory preamble, segments in order, an end marker; each a run of gzip members joined by copying.
 
 plan                    what is written
-settle   all layers     no path has two owners, or they hold equal bytes in different layers
+apart    one layer      what lists a path of it again, with equal bytes, gets a layer of its own
 assemble one layer      an object in the store, and a record in its section `layers`
+settle   all layers     no path has two owners, or they hold equal bytes in different layers
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from cregraph.digest import is_sha256, key_of
@@ -22,7 +23,7 @@ from cregraph.image.split import LayerPlan, Planner
 from cregraph.plan import Segment
 from cregraph.store import Store
 
-__all__ = ["MEDIA_TYPE", "LayerRecord", "assemble", "read", "settle"]
+__all__ = ["MEDIA_TYPE", "LayerRecord", "apart", "assemble", "read", "settle", "settled_key"]
 
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -108,17 +109,31 @@ def assemble(
     return record
 
 
+def apart(
+    plan: LayerPlan, records: Mapping[str, SegmentRecord], planner: Planner, store: Store
+) -> tuple[LayerPlan, tuple[LayerPlan, ...]]:
+    """The layer as it can be assembled, and the layers of those segments that list a path of it again: `settle` for one layer."""
+    seen: set[str] = set()
+    again = set()
+    for segment in plan.segments:
+        paths = {row.path for row in index(store, records[segment.key])}
+        if not seen.isdisjoint(paths):
+            again.add(segment.key)
+        seen |= paths
+    return _parted(plan, again, planner)
+
+
 def settle(
     layers: Sequence[LayerPlan], records: Mapping[str, SegmentRecord], planner: Planner, store: Store
 ) -> tuple[LayerPlan, ...]:
-    """The same layers with every path settled: what all builds do between planning and assembling.
+    """The same layers with every path settled: what all builds do before an image is one.
 
     Two segments may list the same path only as the same entry: equal bytes, mode and owner. In different layers both stay;
     within one layer the later (by name and key) gets a layer of its own, at the end. Anything else raises CregraphError
     with the path and both segments: other bytes, or a file where another needs a directory. Too many layers raise as well.
     The outcome is remembered, so indexes are read once for a set of layers.
     """
-    key = key_of({"settled": [plan.key for plan in layers]})
+    key = settled_key(layers)
     moved = store.record("settled", key)
     if not (isinstance(moved, list) and all(isinstance(item, str) for item in moved)):
         moved = _to_move(layers, records, store)
@@ -126,36 +141,47 @@ def settle(
     if not moved:
         return tuple(layers)
     settled = []
-    alone = []
+    alone: list[LayerPlan] = []
     for plan in layers:
-        stay = [s for s in plan.segments if s.key not in moved]
-        settled.append(plan if len(stay) == len(plan.segments) else planner.layer(plan.name, stay))
-        alone += [planner.layer(f"{s.group} {s.name}", [s]) for s in plan.segments if s.key in moved]
+        rest, others = _parted(plan, moved, planner)
+        settled.append(rest)
+        alone += others
     settled += alone
     planner.check_room(settled)
     return tuple(settled)
 
 
+def settled_key(layers: Sequence[LayerPlan]) -> str:
+    """Under which key the outcome of settling `layers` is remembered, in the section `settled`."""
+    return key_of({"settled": [plan.key for plan in layers]})
+
+
+def _parted(plan: LayerPlan, moved: Collection[str], planner: Planner) -> tuple[LayerPlan, tuple[LayerPlan, ...]]:
+    stay = [s for s in plan.segments if s.key not in moved]
+    rest = plan if len(stay) == len(plan.segments) else planner.layer(plan.name, stay)
+    return rest, tuple(planner.layer(f"{s.group} {s.name}", [s]) for s in plan.segments if s.key in moved)
+
+
 def _to_move(layers: Sequence[LayerPlan], records: Mapping[str, SegmentRecord], store: Store) -> list[str]:
     """The keys of the segments that cannot stay in their layer, sorted."""
-    owners: dict[str, tuple[int, Segment, Row]] = {}
+    owners: dict[str, tuple[Segment, Row]] = {}
     needed: dict[str, Segment] = {}
     move: set[str] = set()
-    for number, plan in enumerate(layers):
+    for plan in layers:
+        here: set[str] = set()
         for segment in plan.segments:
             rows = index(store, records[segment.key])
             for path in directories(rows):
                 needed.setdefault(path, segment)
             for row in rows:
-                layer, other, first = owners.setdefault(row.path, (number, segment, row))
-                if first is row:
-                    continue
-                if first != row:
+                other, first = owners.setdefault(row.path, (segment, row))
+                if first is not row and first != row:
                     raise _two_owners(row.path, other, segment, _difference(first, row))
-                if layer == number:
+                if row.path in here:
                     move.add(segment.key)
+            here.update(row.path for row in rows)
     for path in sorted(owners.keys() & needed.keys()):
-        raise _two_owners(path, owners[path][1], needed[path], "a file or link of the one, a directory of the other")
+        raise _two_owners(path, owners[path][0], needed[path], "a file or link of the one, a directory of the other")
     return sorted(move)
 
 

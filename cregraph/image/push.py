@@ -1,7 +1,9 @@
 """A built image into a registry, moving no byte that is there already.
 
 Our own layers come from disk. The base's layers are mounted from their repository when they are in the same registry, else
-streamed from their origin. The manifest goes last, so a broken push leaves blobs that nothing names, and the next push goes on.
+streamed from their origin, through memory and never over the disk. What another repository of the registry is known to have is
+mounted from there. The manifest goes last, so a broken push leaves blobs that nothing names, and the next push goes on: whole
+blobs are not sent again, and a large one that was cut off goes on where it stopped if the registry kept the upload.
 A tag that leads to another digest is never moved: registered runtimes are pinned to the digest.
 """
 
@@ -18,10 +20,10 @@ from cregraph.image.base import BaseImage
 from cregraph.image.config import Image
 from cregraph.image.manifest import Descriptor, Manifest, read_manifest
 from cregraph.image.reference import Reference, parse_reference
-from cregraph.image.registry import Registry
+from cregraph.image.registry import Begun, Registry
 from cregraph.store import Store
 
-__all__ = ["Pushed", "push", "push_image", "target_of"]
+__all__ = ["Moved", "Pushed", "push", "push_image", "target_of"]
 
 _BLOCK = 1 << 20
 _AT_ONCE = 4
@@ -29,8 +31,19 @@ _How = Literal["pushed", "mounted", "skipped"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """How far a blob of `size` bytes is: `done` of them, `how` once it is there."""
+
+    digest: str
+    size: int
+    done: int
+    how: _How | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pushed:
-    """What a push did. `pushed`, `mounted` and `skipped` (already there) are bytes of blobs.
+    """What a push did. `pushed`, `mounted` (from another repository of the registry) and `skipped` (already there) are bytes of
+    blobs; `streamed` of the pushed ones came from the base's place.
 
     With `unchanged` the tag led to this very image before, and nothing was done.
     """
@@ -39,6 +52,7 @@ class Pushed:
     pushed: int = 0
     mounted: int = 0
     skipped: int = 0
+    streamed: int = 0
     unchanged: bool = False
 
 
@@ -57,23 +71,19 @@ def push(
     to: Reference,
     *,
     registry: Registry | None = None,
-    progress: Callable[[int], None] | None = None,
+    others: Mapping[str, str] | None = None,
+    begun: Begun | None = None,
+    progress: Callable[[Moved], None] = lambda _moved: None,
 ) -> Pushed:
     """Push `manifest` to the tag `to`. `own` gives our blobs (the config and our layers) by `sha256:<hex>`.
 
-    All other layers are the base's. `progress` is called with the bytes of each blob that is done, from any thread.
+    All other layers are the base's. `others` says for digests in which other repository of the registry they may be mounted
+    from, `begun` knows uploads that were cut off. `progress` is called from any thread.
     Raises Refused when the tag leads to another digest, CregraphError naming host and repository for all else.
     """
     registry = registry or Registry.at(to.host)
-    there = registry.digest_at(to.repository, to.tag)
-    if there == manifest.digest:
-        return Pushed(reference=to.at(tag=to.tag, digest=there), unchanged=True)
-    if there is not None:
-        raise Refused(
-            f"{to} exists and leads to {there}; this image is {manifest.digest}",
-            "a tag is never moved: runtimes that were registered with it would be refused. Change the version label, or lock and "
-            "build what the tag was made from",
-        )
+    if _is_there(registry, to, manifest):
+        return Pushed(reference=to.at(tag=to.tag, digest=manifest.digest), unchanged=True)
     blobs = {blob.digest: blob for blob in (*manifest.layers, manifest.config)}
     of_base = {layer.digest for layer in base.manifest.layers} if base else set()
     for blob in blobs.values():
@@ -82,26 +92,46 @@ def push(
                 f"cannot push {to}: {blob.digest} is neither among the built layers nor of the base", "build it again"
             )
 
-    def send(blob: Descriptor) -> tuple[_How, int]:
-        how = _send(registry, to.repository, blob, own.get(blob.digest), base)
-        if progress:
-            progress(blob.size)
-        return how, blob.size
+    known = others or {}
+
+    def send(blob: Descriptor) -> tuple[_How, Descriptor]:
+        how = _send(registry, to.repository, blob, own.get(blob.digest), base, known.get(blob.digest), begun, progress)
+        progress(Moved(digest=blob.digest, size=blob.size, done=blob.size, how=how))
+        return how, blob
 
     sums: dict[_How, int] = {"pushed": 0, "mounted": 0, "skipped": 0}
+    streamed = 0
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="push")
     try:
-        for how, size in pool.map(send, blobs.values()):
-            sums[how] += size
-    finally:
-        pool.shutdown(cancel_futures=True)
-    registry.put_manifest(to.repository, to.tag, manifest.raw, manifest.media_type)
+        for how, blob in pool.map(send, blobs.values()):
+            sums[how] += blob.size
+            streamed += blob.size if how == "pushed" and blob.digest not in own else 0
+    except BaseException as error:
+        # Ctrl-C waits for no server; what was sent is gone on with by the next push.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
+    if not _is_there(registry, to, manifest):  # else another pusher was quicker
+        registry.put_manifest(to.repository, to.tag, manifest.raw, manifest.media_type)
     return Pushed(
         reference=to.at(tag=to.tag, digest=manifest.digest),
         pushed=sums["pushed"],
         mounted=sums["mounted"],
         skipped=sums["skipped"],
+        streamed=streamed,
     )
+
+
+def _is_there(registry: Registry, to: Reference, manifest: Manifest) -> bool:
+    """Whether the tag leads to this very image; Refused when it leads to another one."""
+    there = registry.digest_at(to.repository, to.tag)
+    if there not in (None, manifest.digest):
+        raise Refused(
+            f"{to} exists and leads to {there}; this image is {manifest.digest}",
+            "a tag is never moved: runtimes that were registered with it would be refused. Change the version label, or lock and "
+            "build what the tag was made from",
+        )
+    return there is not None
 
 
 def push_image(
@@ -111,29 +141,54 @@ def push_image(
     to: Reference,
     *,
     registry: Registry | None = None,
-    progress: Callable[[int], None] | None = None,
+    others: Mapping[str, str] | None = None,
+    begun: Begun | None = None,
+    progress: Callable[[Moved], None] = lambda _moved: None,
 ) -> Pushed:
     """Push an image that was just built: its own layers are in `store`, the others are `base`'s. See `push`."""
     layers = image.layers[len(image.layers) - image.own :]
     own: dict[str, Path | bytes] = {layer.digest: store.verified(layer.hex, "a built layer") for layer in layers}
     own[image.config_descriptor.digest] = image.config
-    return push(read_manifest(image.manifest, what=str(to)), own, base, to, registry=registry, progress=progress)
+    manifest = read_manifest(image.manifest, what=str(to))
+    return push(manifest, own, base, to, registry=registry, others=others, begun=begun, progress=progress)
 
 
-def _send(registry: Registry, repository: str, blob: Descriptor, own: Path | bytes | None, base: BaseImage | None) -> _How:
+def _send(
+    registry: Registry,
+    repository: str,
+    blob: Descriptor,
+    own: Path | bytes | None,
+    base: BaseImage | None,
+    other: str | None,
+    begun: Begun | None,
+    progress: Callable[[Moved], None],
+) -> _How:
     if registry.has_blob(repository, blob.digest, for_push=True):
         return "skipped"
-    if own is None:
-        assert base is not None
-        home = base.home
-        if home and home[0] == registry.host and home[1] != repository and registry.mount(repository, blob, home[1]):
+    home = base.home if base is not None and own is None else None
+    sources = [home[1]] if home and home[0] == registry.host else []
+    for source in dict.fromkeys([*sources, *([other] if other else [])]):
+        if source != repository and registry.mount(repository, blob, source):
             return "mounted"
-        registry.upload(repository, blob, lambda start: base.open_layer(blob, start))
-    elif isinstance(own, bytes):
-        registry.upload(repository, blob, lambda start: iter((own[start:],)))
-    else:
-        registry.upload(repository, blob, lambda start: _read(own, start))
+
+    def read(start: int) -> Iterator[bytes]:
+        at = start
+        for block in _blocks(blob, own, base, start):
+            yield block
+            at += len(block)
+            progress(Moved(digest=blob.digest, size=blob.size, done=min(at, blob.size)))
+
+    registry.upload(repository, blob, read, begun=begun)
     return "pushed"
+
+
+def _blocks(blob: Descriptor, own: Path | bytes | None, base: BaseImage | None, start: int) -> Iterator[bytes]:
+    if isinstance(own, bytes):
+        return iter((own[start:],))
+    if own is not None:
+        return _read(own, start)
+    assert base is not None
+    return base.open_layer(blob, start)
 
 
 def _read(file: Path, start: int) -> Iterator[bytes]:

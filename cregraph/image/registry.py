@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
+from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.exchange import Exchange, NotInRegistry, Passing, Unauthorized
 from cregraph.image.manifest import ACCEPT, MANIFEST_LIMIT, Descriptor, Manifest, digest_of, follow
@@ -19,10 +20,23 @@ from cregraph.image.manifest import ACCEPT, MANIFEST_LIMIT, Descriptor, Manifest
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["NotInRegistry", "Reader", "Registry", "Unauthorized"]
+__all__ = ["Begun", "NotInRegistry", "Reader", "Registry", "Unauthorized"]
 
 #: A blob's bytes from an offset on; uploads call it again to resume.
 Reader = Callable[[int], Iterator[bytes]]
+
+
+class Begun(Protocol):
+    """Where uploads that were begun are written down, so that another process may go on with them."""
+
+    def place(self, repository: str, digest: str) -> str | None:
+        """The path on the registry at which an upload was begun, if one is known."""
+        ...
+
+    def note(self, repository: str, digest: str, place: str | None) -> None:
+        """It goes on at `place`; None: it is over."""
+        ...
+
 
 _BLOCK = 1 << 20
 #: Blobs up to this many bytes go up in one request.
@@ -97,7 +111,8 @@ class Registry:
             return None
         response.close()
         stated = response.headers.get("Docker-Content-Digest", "")
-        return stated if stated.startswith("sha256:") else digest_of(self.manifest(repository, reference))
+        plain = is_sha256(stated.removeprefix("sha256:")) and stated.startswith("sha256:")
+        return stated if plain else digest_of(self.manifest(repository, reference))
 
     def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> None:
         """Write a manifest at a tag or digest."""
@@ -178,10 +193,11 @@ class Registry:
             self._cancel(repository, response)
         return response.status == 201
 
-    def upload(self, repository: str, blob: Descriptor, read: Reader, *, progress: Callable[[int], None] | None = None) -> None:
+    def upload(self, repository: str, blob: Descriptor, read: Reader, *, begun: Begun | None = None) -> None:
         """Send a blob: small ones whole, others streamed; after a break the registry is asked how far it came.
 
-        `read(offset)` gives the bytes from `offset` on. The registry checks the digest before it keeps the blob.
+        `read(offset)` gives the bytes from `offset` on. The registry checks the digest before it keeps the blob. With `begun` an
+        upload that another process left in the middle is gone on with, if the registry still has it.
         """
         about = f"{repository}@{blob.digest}"
         if blob.size <= _WHOLE:
@@ -192,9 +208,7 @@ class Registry:
                 lambda: self._finish(repository, self._begin(repository, about), blob, about, data), about=about
             )
         else:
-            self.exchange.patiently(lambda: self._stream(repository, blob, read, about), about=about)
-        if progress:
-            progress(blob.size)
+            self.exchange.patiently(lambda: self._stream(repository, blob, read, about, begun), about=about)
 
     def _ranged(self, repository: str, blob: Descriptor, at: int, about: str) -> Iterator[bytes]:
         import urllib3
@@ -258,9 +272,15 @@ class Registry:
             patient=False,
         ).close()
 
-    def _stream(self, repository: str, blob: Descriptor, read: Reader, about: str) -> None:
-        place, at, failures, piece = self._begin(repository, about), 0, 0, blob.size
+    def _stream(self, repository: str, blob: Descriptor, read: Reader, about: str, begun: Begun | None) -> None:
+        left = begun.place(repository, blob.digest) if begun else None
+        if left is not None:
+            place, at = self._resumed(repository, urljoin(self.exchange.base, left), blob, about)
+        else:
+            place, at = self._begin(repository, about), 0
+        failures, piece = 0, blob.size
         while at < blob.size:
+            self._note(begun, repository, blob, place)
             end = min(blob.size, at + piece)
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(end - at)}
             if at or end < blob.size:
@@ -289,8 +309,22 @@ class Registry:
                 if failures > len(self.exchange.pauses):
                     raise self.exchange.failed(about, str(error)) from None
                 self.exchange.sleep(self.exchange.pauses[failures - 1])
+                before = at
                 place, at = self._resumed(repository, place, blob, about)
-        self._finish(repository, place, blob, about, b"")
+                failures = 0 if at > before else failures  # a link that breaks now and then brings a large blob there too
+        try:
+            self._finish(repository, place, blob, about, b"")
+        except CregraphError:  # what it refuses whole it would refuse again
+            self._note(begun, repository, blob, None)
+            raise
+        self._note(begun, repository, blob, None)
+
+    def _note(self, begun: Begun | None, repository: str, blob: Descriptor, place: str | None) -> None:
+        """Write down where an upload goes on. A place on another host carries its own permission, and is kept nowhere."""
+        if begun is None:
+            return
+        ours = place is not None and urlsplit(place)[:2] == urlsplit(self.exchange.base)[:2]
+        begun.note(repository, blob.digest, place[len(self.exchange.base) :] if place and ours else None)
 
     def _resumed(self, repository: str, place: str, blob: Descriptor, about: str) -> tuple[str, int]:
         """Where to go on: as far as the registry says that it came, or from the start at a new place."""

@@ -74,7 +74,8 @@ def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> Se
             f"segment {key[:12]} is asked for by assembly {assembly}; this cregraph writes assembly {ASSEMBLY}",
             hint="run `cregraph lock` to move the lock to this assembly, or use the cregraph that wrote it",
         )
-    ordered = _ordered(entries)
+    with store.explained():  # readers of archives inflate them into scratch files first
+        ordered = _ordered(entries)
     rows: list[Row] = []
     members: list[int] = []
     tar_size = 0
@@ -124,7 +125,7 @@ def read(store: Store, key: str) -> SegmentRecord | None:
         and all(type(n) is int and n >= 0 for n in numbers)
         and sum(record.members) == record.size
     )
-    return record if sound and store.has(record.object) and store.has(record.index) else None
+    return record if sound and store.has_whole(record.object, record.size) and store.has_whole(record.index) else None
 
 
 def index(store: Store, record: SegmentRecord) -> tuple[Row, ...]:
@@ -203,13 +204,14 @@ def _entry(entry: Entry, rows: list[Row]) -> Iterator[bytes]:
     except ValueError as error:
         raise CregraphError(f"`{entry.path!a}` cannot be put into a layer: {error}") from error
     if entry.type == "file":
-        hasher = hashlib.sha256()
+        hasher = None if entry.sha256 else hashlib.sha256()
         seen = 0
         for chunk in entry.chunks() if entry.chunks else ():
             seen += len(chunk)
             if seen > size:
                 break
-            hasher.update(chunk)
+            if hasher is not None:
+                hasher.update(chunk)
             yield chunk
         if seen != size:
             more = "more" if seen > size else f"only {seen}"
@@ -218,7 +220,7 @@ def _entry(entry: Entry, rows: list[Row]) -> Iterator[bytes]:
                 hint="the archive that it comes from is broken, or was changed while it was read",
             )
         yield tar.padding(size)
-        what = hasher.hexdigest()
+        what = hasher.hexdigest() if hasher is not None else entry.sha256
     rows.append(Row(entry.path, entry.type, mode, entry.uid, entry.gid, size, what))
 
 

@@ -24,10 +24,10 @@ Owners = Mapping[str, tuple[int, int]]
 LIMIT = 127
 
 #: Segments of at least this many bytes (compressed, by their artifact) have a layer of their own.
-ALONE = 8 << 20
+ALONE = 4 << 20
 
 #: Buckets of a group, by the text before its colon. A group of another kind is one bucket.
-BUCKETS = {"conda": 16, "r": 16, "python": 16}
+BUCKETS = {"conda": 32, "r": 16, "python": 16}
 
 #: What changes often comes last: an engine unpacks anew every layer above one that changed.
 _ORDER = {"conda": 0, "r": 1, "python": 2, "archive": 3}
@@ -73,6 +73,8 @@ class Planner:
 
         A segment that names no path could be anywhere.
         """
+        if not self.owners:
+            return {}
         places = [set(_paths(each.place)) for each in segments]
         if not all(places):
             return self.owners

@@ -48,6 +48,11 @@ class Directory:
         self.fact = fact or _UNLISTED
         self.children: dict[str, Directory | Link | File] = {}
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether a layer said what it is like."""
+        return self.fact is not _UNLISTED
+
 
 _UNLISTED = DirFact(mode=0o755, uid=0, gid=0, mtime=0)
 

@@ -13,7 +13,7 @@ from cregraph.image import tar
 from cregraph.image.segment import Row, SegmentRecord, directories, index, members_of
 from cregraph.store import Store
 
-__all__ = ["unpack"]
+__all__ = ["contents", "unpack"]
 
 _PIECE = 1 << 20
 
@@ -49,6 +49,36 @@ def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
     source.finish(title)
     for name in reversed(folders):
         os.utime(folder / name, (tar.MTIME, tar.MTIME))
+
+
+def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[memoryview]]]:
+    """Each row of a segment with the content of its file, which is to be exhausted before the next row is asked for.
+
+    Bytes are checked as in `unpack`; nothing made from them may be kept before this is exhausted.
+    """
+    title = f"segment {record.key[:12]}"
+    source = _Source(content for _, content in members_of(store, record))
+    for row in index(store, record):
+        expected = row.header()
+        if source.read(len(expected)) != expected:
+            raise _not_the_index(title, row)
+        if row.type == "file":
+            yield row, _content(row, source, title)
+            source.read(len(tar.padding(row.size)))
+        else:
+            yield row, iter(())
+    source.finish(title)
+
+
+def _content(row: Row, source: _Source, title: str) -> Iterator[memoryview]:
+    hasher = hashlib.sha256()
+    left = row.size
+    while left and (piece := source.some(min(left, _PIECE))):
+        hasher.update(piece)
+        left -= len(piece)
+        yield piece
+    if left or hasher.hexdigest() != row.what:
+        raise _not_the_index(title, row)
 
 
 class _Source:
