@@ -30,6 +30,7 @@ KINDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
         "from": ("text", True),
         "packages": ("json", True),
         "snapshot": ("text", False),
+        "binaries": ("text", False),
     },
     "python": {"into": ("text", True), "requirements": ("texts", True), "build": ("mapping", False)},
     "archive": {"url": ("text", True), "at": ("paths", True), "mode": ("text", False), "owner": ("text", False)},

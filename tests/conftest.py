@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import cold, made, own, running, server  # noqa: F401
 from tests.real_project import RealProject
 from tests.world import World
 from tests.world.needed import needed
@@ -67,8 +68,8 @@ def world() -> World:
 def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
     """A project whose lock and image were made over HTTP. Tests that change it copy it first."""
     project = RealProject.make(tmp_path_factory.mktemp("real") / "project", world)
-    with world.serve() as server:
-        project.route(server.address)
+    with world.serve() as served:
+        project.route(served.address)
         project.ok("lock", "team.yaml")
         project.ok("build", "team.yaml", "--output", "oci:image")
     project.route(None)

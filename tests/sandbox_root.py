@@ -16,18 +16,18 @@ bash cat chmod chown cp dd env head hostname id ln ls mkdir mkfifo mv nproc read
 TOOLS = _TOOLS.split()
 
 
-def missing() -> str | None:
-    """Why no such root can be made here, or None."""
+def missing(*more: str) -> str | None:
+    """Why no such root, with `more` tools, can be made here, or None."""
     if not sys.platform.startswith("linux"):
         return "needs Linux"
-    absent = [name for name in (*TOOLS, "ldd") if not shutil.which(name)]
+    absent = [name for name in (*TOOLS, *more, "ldd") if not shutil.which(name)]
     return f"this machine lacks {', '.join(absent)}" if absent else None
 
 
-def layer() -> bytes:
-    """The layer: folders of odd modes, the tools in /usr/bin with /bin leading there, their libraries, a user database."""
+def layer(*more: str) -> bytes:
+    """The layer: folders of odd modes, the tools and `more` in /usr/bin, /bin leading there, their libraries, a user database."""
     files: dict[str, Path] = {}
-    for name in TOOLS:
+    for name in (*TOOLS, *more):
         tool = Path(shutil.which(name) or "").resolve()
         files[f"usr/bin/{name}"] = tool
         listed = subprocess.run(["ldd", tool], capture_output=True, text=True).stdout

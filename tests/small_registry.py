@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import secrets
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,12 @@ USER, PASSWORD, TOKEN = "who", "s3cret-passw0rd", "t0ken-of-the-test"
 
 
 class SmallRegistry:
-    """`fail[METHOD]` answers 500 so often; `cut` ends so many blob downloads in the middle; `break_uploads` so many PATCHes."""
+    """`fail[METHOD]` answers 500 so often; `cut` ends so many blob downloads in the middle; `break_uploads` so many PATCHes.
+
+    `auth="scoped"` gives tokens for the scopes that are asked for, not for repositories in `closed`. Without `mounts`
+    every mount is answered by an upload (202). With `stall` a long PATCH is read by half, `stalled` is set, and once `go` is set
+    the connection ends there.
+    """
 
     def __init__(self, auth: str = "") -> None:
         self.auth = auth
@@ -27,7 +33,13 @@ class SmallRegistry:
         self.break_uploads = 0
         self.ranges = True
         self.longest_patch = 1 << 40
+        self.mounts = True
+        self.closed: set[str] = set()
+        self.stall = False
+        self.stalled, self.go = threading.Event(), threading.Event()
         self.storage = ""  # a host that blobs are redirected to
+        self.overruled: dict[str, bytes] = {}  # by tag: what another writer puts there right after the first PUT
+        self.stated = ""  # what it says that the digest of every manifest is
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
         registry = self
@@ -89,6 +101,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return None
+        if self.command == "PATCH" and owner.stall and size > 4 << 20:
+            owner.stall = False
+            owner.uploads[parts.path.rpartition("/")[2]] += self.rfile.read(size // 2)
+            owner.stalled.set()
+            owner.go.wait(60)
+            self.close_connection = True
+            self.connection.close()
+            return None
         body = self.rfile.read(size)
         owner.asked.append(f"{self.command} {self.path}")
         owner.headers.append(dict(self.headers))
@@ -99,12 +119,19 @@ class _Handler(BaseHTTPRequestHandler):
             pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             if self.headers.get("Authorization") != f"Basic {pair}":
                 return self.answer(401)
+            if owner.auth == "scoped":
+                asked = [scope for scope in parse_qs(parts.query).get("scope", []) if scope.split(":")[1] not in owner.closed]
+                token = base64.urlsafe_b64encode(" ".join(["granted", *asked]).encode()).decode()
+                return self.answer(200, b'{"token": "%s"}' % token.encode())
             return self.answer(200, b'{"token": "%s"}' % TOKEN.encode())
         if not self.allowed():
             return None
         if parts.path == "/v2/":
             return self.answer(200)
         repository, what, name = self.parse(parts.path)
+        if owner.auth == "scoped" and not self.may(repository, "pull" if self.command in ("GET", "HEAD") else "push"):
+            realm = f'Bearer realm="http://{owner.host}/token",service="small",scope="repository:{repository}:pull"'
+            return self.answer(401, WWW_Authenticate=realm)
         if what == "manifests":
             return self.manifest(repository, name, body)
         if what == "uploads":
@@ -125,6 +152,15 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
+    def may(self, repository: str, what: str) -> bool:
+        """Whether the token of this request holds that right."""
+        try:
+            scopes = base64.urlsafe_b64decode(self.headers.get("Authorization", "").removeprefix("Bearer ")).decode().split()
+        except ValueError:
+            return False
+        rights = [scope.rpartition(":")[2].split(",") for scope in scopes if scope.startswith(f"repository:{repository}:")]
+        return any(what in granted for granted in rights)
+
     def parse(self, path: str) -> tuple[str, str, str]:
         rest = path.removeprefix("/v2/")
         for what in ("/manifests/", "/blobs/uploads/", "/blobs/"):
@@ -137,11 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             stated = "sha256:" + hashlib.sha256(body).hexdigest()
             self.owner.manifests[repository, name] = self.owner.manifests[repository, stated] = body
+            if other := self.owner.overruled.pop(name, None):
+                self.owner.manifests[repository, name] = other
             return self.answer(201, Docker_Content_Digest=stated)
         data = self.owner.manifests.get((repository, name))
         if data is None:
             return self.answer(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}')
-        stated = "sha256:" + hashlib.sha256(data).hexdigest()
+        stated = self.owner.stated or "sha256:" + hashlib.sha256(data).hexdigest()
         return self.answer(200, data, Content_Type=MANIFEST, Docker_Content_Digest=stated)
 
     def blob(self, repository: str, name: str) -> None:
@@ -171,14 +209,17 @@ class _Handler(BaseHTTPRequestHandler):
     def upload(self, repository: str, place: str, query: dict[str, str], body: bytes) -> None:
         owner = self.owner
         if self.command == "POST":
-            if "mount" in query and (query["from"], query["mount"]) in owner.blobs:
+            may = owner.mounts and "mount" in query and (owner.auth != "scoped" or self.may(query["from"], "pull"))
+            if may and (query["from"], query["mount"]) in owner.blobs:
                 owner.blobs[repository, query["mount"]] = owner.blobs[query["from"], query["mount"]]
                 return self.answer(201)
-            place = str(len(owner.uploads))
+            place = secrets.token_hex(8)
             owner.uploads[place] = bytearray()
             return self.answer(202, Location=f"/v2/{repository}/blobs/uploads/{place}")
         here = f"/v2/{repository}/blobs/uploads/{place}"
         if self.command == "GET":
+            if place not in owner.uploads:
+                return self.answer(404)
             return self.answer(204, Location=here, Range=f"0-{max(0, len(owner.uploads[place]) - 1)}")
         if self.command == "DELETE":
             del owner.uploads[place]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "cregraph"
 
 #: What things are: no I/O, no clock, no environment.
 NOUNS = {
-    *("errors", "digest", "pins", "plan", "facts", "lock", "stale", "holes", "graph", "diff", "trial"),
+    *("errors", "digest", "pins", "plan", "facts", "lock", "stale", "holes", "graph", "diff", "trial", "outputs"),
     *("values", "references", "recipe", "profile", "schema", "compose"),
 }
 #: Room -> what its modules may import besides themselves. A name is a module or a room (a folder, all of it).
@@ -22,17 +22,43 @@ ROOMS: dict[str, set[str]] = {
     "formats": {"errors", "digest", "facts", "pins", "lock"},
     "store": {"errors", "digest"},
     "image": {"nouns", "store"},
-    "engines": {"nouns", "store", "image"},
+    "schedule": {"errors"},
+    "engines": {"nouns", "store", "image", "schedule"},
     "kinds": {"nouns", "formats", "sources", "image.entry", "image.reference"},
     "sources": {"nouns", "formats", "store", "image"},
     "planning": {"nouns", "kinds", "image.split"},
     "resolve": {"nouns", "kinds"},
-    "build": {"nouns", "planning", "kinds", "store", "image", "engines"},
+    "work": {"nouns", "image.split"},
+    "making": {"work", "nouns", "planning", "kinds", "store", "image", "engines", "schedule"},
+    "build": {"work", "nouns", "planning", "kinds", "store", "image", "engines", "making"},
+    "outlook": {"work", "nouns", "planning", "image.split", "store.throughput"},
+    "upkeep": {"nouns", "formats", "planning", "store", "image", "engines"},
+    "revision": {"nouns", "formats"},
+    "vendor": {"nouns", "formats", "sources", "store", "image"},
+    "compare": {"errors", "digest"},
+    "rebuild": {"nouns", "planning", "store", "image", "build", "compare"},
+    "export": {"nouns", "planning", "kinds", "sources", "store", "image", "engines", "build"},
+    "verify": {"nouns", "formats", "planning", "store", "image"},
+    "shared": {
+        "nouns",
+        "planning",
+        "sources",
+        "store",
+        "image",
+        "engines",
+        "build",
+        "making",
+        "work",
+        "kinds",
+        "rebuild",
+        "compare",
+    },
     "project": {"nouns", "kinds", "formats", "sources", "store"},
     "demo": {"errors", "digest"},
     "trial_driver": set(),  # goes into a container as it stands
     "cli": {
-        *("nouns", "planning", "resolve", "build", "project", "demo"),
+        *("nouns", "planning", "resolve", "build", "making", "project", "demo", "shared", "rebuild", "upkeep"),
+        *("vendor", "export", "verify", "work", "outlook", "revision"),
         *("kinds", "sources", "formats", "store", "image", "engines"),
     },
     "__init__": set(),
@@ -49,7 +75,7 @@ BESIDES = {
 FAMILY = {"wheel_files": "python"}
 SHARED_BY_KINDS = {"base", "places"}
 #: Programs of their own: what they print is their answer to the process that started them.
-PROGRAMS = {"sources.conda_worker", "engines.enter", "trial_driver"}
+PROGRAMS = {"sources.conda_worker", "engines.enter", "trial_driver", "export.installer"}
 HEAVY = {"rattler", "docker", "networkx", "rich", "urllib3", "requests", "uv", "zstandard", "deflate", "jsonschema", "conda_lock"}
 WORLD = {
     *("os", "sys", "subprocess", "socket", "urllib", "http", "tempfile", "shutil", "time", "random"),

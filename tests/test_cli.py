@@ -69,8 +69,10 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 
 def options(name: str) -> set[str]:
-    command: Any = typer.main.get_command(app)
-    return {"--help", *(opt for p in command.commands[name].params for opt in p.opts)}
+    """The options of a command; of one with commands of its own, theirs all together."""
+    command: Any = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    below = getattr(command, "commands", {}).values()
+    return {"--help", *(opt for one in (command, *below) for p in one.params for opt in p.opts)}
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -388,14 +390,14 @@ def test_a_label_may_be_as_long_as_a_tag_leaves_room(project: Path, length: int,
 
 def test_a_build_says_what_it_fetched_made_and_reused(project: Path) -> None:
     done = run(project, "build", "demo.yaml")
-    said = r"11 layers, [\d.]+ kB over the base: 0 made, 11 reused; tasks: 0 run, 0 reused; 0 files fetched; [\d.]+ s\n"
+    said = r"12 layers, [\d.]+ kB over the base: 0 made, 12 reused; tasks: 0 run, 0 reused; 0 files fetched; [\d.]+ s\n"
     assert re.fullmatch(said, done.err), done.err
     shutil.rmtree(project / "cache")
     (project / "cache").mkdir()
     done = run(project, "build", "demo.yaml")
     files = r"(?P<n>\d+) files"
     said = (
-        rf"fetched {files}, (?P<size>[\d.]+ kB) in [\d.]+ s\n11 layers, [\d.]+ kB over the base: 11 made, 0 reused; "
+        rf"fetched {files}, (?P<size>[\d.]+ kB) in [\d.]+ s\n12 layers, [\d.]+ kB over the base: 12 made, 0 reused; "
         r"tasks: 0 run, 0 reused; (?P=n) files fetched, (?P=size); [\d.]+ s\n"
     )
     assert re.fullmatch(said, done.err), done.err
@@ -447,3 +449,22 @@ def test_on_a_terminal_every_line_fits_and_is_plain_text() -> None:
     assert shown[2].startswith("  [red]task0[/red] 1.0  ")
     assert shown[-1] == "  and 4 more"
     assert "\x1b" not in capture.get()
+
+
+# -- names that are not UTF-8 --------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_not_utf_8_leaves_as_it_came_and_makes_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "cregraph.yaml").write_text("")
+    store = os.fsencode(tmp_path) + b"/st\xffre"
+
+    def raw(*words: str) -> subprocess.CompletedProcess[bytes]:
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")}
+        env = {**kept, "CREGRAPH_CACHE": os.fsdecode(store), "PYTHONIOENCODING": "utf-8:strict"}
+        return subprocess.run([sys.executable, "-m", "cregraph", *words], cwd=tmp_path, env=env, capture_output=True)
+
+    done = raw("cache", "path")
+    assert (done.returncode, done.stdout, done.stderr) == (0, store + b"\n", b"")
+    done = raw("cache", "ls", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["store"] == os.fsdecode(store)

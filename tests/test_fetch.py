@@ -395,9 +395,17 @@ def test_routes_lead_where_the_file_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("- a", "`sources.yaml`: a mapping of conda, cran, pypi, registry, url is wanted, not a list", None),
+        (
+            "- a",
+            "`sources.yaml`: a mapping of conda, cran, cran_binary, pypi, image, registry, url, cache is wanted, not a list",
+            None,
+        ),
         ("condas: {}", "`sources.yaml`: unknown section `condas`", "did you mean `conda`?"),
-        ("zzz: {}", "`sources.yaml`: unknown section `zzz`", "sections are conda, cran, pypi, registry, url"),
+        (
+            "zzz: {}",
+            "`sources.yaml`: unknown section `zzz`",
+            "sections are conda, cran, cran_binary, pypi, image, registry, url, cache",
+        ),
         ("conda: [a]", "`sources.yaml`: conda: a mapping is wanted", None),
         ("conda: {1: ./a}", "`sources.yaml`: conda: a mapping is wanted", None),
         ("conda: {a: []}", "`sources.yaml`: conda.a: an address or a list of addresses is wanted", None),

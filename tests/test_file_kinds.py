@@ -435,3 +435,25 @@ def test_a_form_that_is_none_is_refused(world: OneWorld, tmp_path: Path) -> None
     odd = replace(segment, place={**segment.place, "form": "rar"})
     error = refusal(lambda: content(archive, world, odd))
     assert (error.message, error.hint) == (f"{URL}: the lock says it has form `rar`, which is none", "run `cregraph lock`")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "text",
+        {},
+        {"at": "/a", "text": "x"},
+        {"at": [], "text": "x"},
+        {"at": [{}], "text": "x"},
+        {"at": ["/opt/../etc/passwd"], "text": "x"},
+        {"at": ["/a"], "text": 5},
+        {"at": ["/a"], "text": "x", "link": "y"},
+        {"at": ["/a"], "text": "x", "mode": "0644"},
+        {"at": ["/a"], "text": "x", "mode": 0o100644},
+        {"at": ["/a"], "text": "x", "owner": ["root"]},
+    ],
+)
+def test_a_lock_edited_by_hand_is_refused_with_its_place(what: Any) -> None:
+    (made,) = asks(file, at="/a", text="x")
+    target = Target(kind="file", id="file:", options={}, asks=(replace(made, what=what),), pins=())
+    assert "own.yaml:2: steps[0].at: " in refusal(lambda: file.place(target, ground())).message

@@ -10,6 +10,7 @@ import io
 import lzma
 import subprocess
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -576,6 +577,21 @@ def test_a_tarball_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypat
 
     with pytest.raises(CregraphError, match="unpacks to more than"):
         read_tarball(tmp_path / "x.tar.gz", what="x.tar.gz")
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path):
+    """A pax header of 600 MB of nothing in 600 KB of gzip: read as it says, it would be held whole."""
+    header = member("mine/x", tarfile.XHDTYPE)
+    header.size = 600 << 20
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as out:
+        out.write(header.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(600):
+            out.write(b"\0" * (1 << 20))
+    tracemalloc.start()
+    with pytest.raises(CregraphError, match="a header of 629145600 bytes"):
+        read_tarball(tmp_path / "x.tar.gz", what="x.tar.gz")
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
 
 
 def test_a_link_inside_the_package_is_no_harm(tmp_path: Path):

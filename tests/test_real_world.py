@@ -52,16 +52,22 @@ def test_a_fresh_lock_is_left_alone_without_opening_a_socket(built: RealProject,
 def test_one_lock_gives_one_digest_under_other_circumstances_and_from_a_cold_store(
     built: RealProject, world: World, tmp_path: Path
 ) -> None:
-    """Other time zone, locale, umask, user, home, folder, hash seed, number of workers; everything compiled anew."""
+    """Other time zone, locale, umask, user, home, folder, hash seed, number of workers; no network, no source but what `vendor`
+    copied; everything compiled anew."""
     expected = reference(built)
     folder = tmp_path / "a folder, with: odd characters"
     project = RealProject.make(folder, world)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
+    (folder / "world").unlink()
+    built.ok("vendor", str(folder / "vendor"), "team.yaml")
+    (folder / "vendor" / "sources.yaml").rename(folder / "vendored.yaml")
+    text = (folder / "vendored.yaml").read_text().replace('"./', '"./vendor/')
+    (folder / "sources.yaml").write_text(text)
     home = tmp_path / "home"
     home.mkdir()
     umask = ("sh", "-c", 'umask 077; exec "$@"', "sh")
-    user = ("unshare", "--user", "--map-user=4242", "--map-group=4242")
+    user = ("unshare", "--user", "--net", "--map-user=4242", "--map-group=4242")
     assert subprocess.run([*user, "true"], capture_output=True).returncode == 0, "no user namespaces here"
     env = {"TZ": "Asia/Kolkata", "LC_ALL": "C", "LANG": "tr_TR", "HOME": str(home), "PYTHONHASHSEED": "77", "USER": "other"}
     done = project.run("build", "team.yaml", "--jobs", "1", env=env, prefix=(*user, *umask))

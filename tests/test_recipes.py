@@ -219,6 +219,12 @@ def test_a_snapshot_reaches_every_stage_that_fills_the_library() -> None:
     assert {step.fields["snapshot"] for step in steps} == {"2025-06-01"}
 
 
+def test_built_packages_are_asked_for_by_every_stage_that_fills_the_library() -> None:
+    found = composed(MINIMAL + "extras: {cran_binaries: jammy, cran: [zoo]}\n")
+    steps = [step for stage in found.stages for step in stage.steps if step.kind == "r"]
+    assert [step.fields["binaries"] for step in steps] == ["jammy"] * 4
+
+
 def test_channels_replace_the_default_everywhere() -> None:
     found = composed(MINIMAL + "micromamba: {channels: [ours, conda-forge]}\n")
     steps = [step for stage in found.stages for step in stage.steps if step.kind == "conda"]

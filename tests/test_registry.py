@@ -309,6 +309,23 @@ def test_a_broken_upload_goes_on_from_what_the_registry_has(small: SmallRegistry
     assert starts == [0, 3 << 20]
 
 
+def test_an_upload_that_breaks_often_ends_well_while_each_try_brings_more(small: SmallRegistry) -> None:
+    data = BIG * 4
+    small.break_uploads = 9  # of 3 MiB each, and more than there are pauses
+    client(small).upload("a/b", described(data), lambda start: iter((data[start:],)))
+
+    assert small.blobs["a/b", digest(data)] == data
+
+
+def test_a_digest_that_a_header_states_and_is_none_is_not_believed(small: SmallRegistry) -> None:
+    data = b'{"schemaVersion":2}'
+    small.manifests["a/b", "1"] = data
+    small.stated = "sha256:../../x"
+
+    with pytest.raises(CregraphError, match="was stated"):
+        client(small).digest_at("a/b", "1")
+
+
 def test_a_registry_that_refuses_long_requests_gets_pieces(small: SmallRegistry) -> None:
     data = BIG * 3
     small.longest_patch = 16 << 20

@@ -60,7 +60,7 @@ def test_a_teams_recipe_brings_its_section() -> None:
 def test_every_field_of_every_stage_is_there() -> None:
     properties = profile_schema(standard_recipes())["properties"]
     assert set(properties) == {"extends", "with", "without", "cre", "snowflake", "extras", *STANDARD}
-    assert sorted(properties["extras"]["properties"]) == ["conda_r", "cran", "cran_snapshot", "pip"]
+    assert sorted(properties["extras"]["properties"]) == ["conda_r", "cran", "cran_binaries", "cran_snapshot", "pip"]
     assert sorted(properties["cre"]["properties"]) == [
         "adbc",
         "base_image_type",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -98,3 +99,16 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
         write_file(path, "not bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["lock.json"]
+
+
+def test_what_was_in_the_folder_before_it_was_a_stores_is_never_swept(tmp_path: Path) -> None:
+    """CREGRAPH_CACHE may name a folder that has a tmp/ of its own."""
+    ours = {"tmp": f"12-{'a' * 16}", "partial": "b" * 64}
+    for folder, name in ours.items():
+        (tmp_path / folder).mkdir()
+        for each in (name, "thesis.txt"):
+            (tmp_path / folder / each).write_text("x")
+            os.utime(tmp_path / folder / each, (1, 1))
+    Store(tmp_path).sweep()
+    assert {path.name for path in tmp_path.glob("*/*")} == {"thesis.txt"}
+    assert len(list(tmp_path.glob("*/*"))) == 2

@@ -185,7 +185,8 @@ def test_a_failure_is_told_whole(store: Store) -> None:
         "skipped because of it: child, grandchild\n"
         "not begun: last"
     )
-    assert error.value.hint == "the way out of bad 1.0"
+    kept_going = "what was made is kept; with `--keep-going` what was not begun is made too"
+    assert error.value.hint == f"the way out of bad 1.0\n{kept_going}"
     assert log.name == f"bad_1.0-{bad.key[:12]}.log"
     assert log.read_text().startswith("line 1 of")
     assert shop.done == ["other"]  # it ran already, and is kept

@@ -25,8 +25,8 @@ Dir::Etc::SourceList "{folder}/sources.list";
 Dir::Etc::SourceParts "/dev/null";
 Dir::Etc::Preferences "/dev/null";
 Dir::Etc::PreferencesParts "/dev/null";
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Retries "3";
@@ -72,11 +72,11 @@ class Suite:
     packages: dict[str, Package] = field(repr=False)
 
     @classmethod
-    def open(cls, folder: Path, name: str, address: str) -> Suite:
+    def open(cls, folder: Path, name: str, address: str, *, architecture: str = "amd64") -> Suite:
         for sub in ("lists/partial", "cache/archives/partial", "debs", "sources"):
             (folder / sub).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
-        (folder / "apt.conf").write_text(_CONFIG.format(folder=folder))
+        (folder / "apt.conf").write_text(_CONFIG.format(folder=folder, architecture=architecture))
         signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         kinds = ("deb", "deb-src")
         (folder / "sources.list").write_text("".join(f"{kind} {signed}{address} {name} main\n" for kind in kinds))

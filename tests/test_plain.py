@@ -1,0 +1,141 @@
+"""What is read in a quick way means what the whole reader takes it for: command lines, requirements, YAML."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+from cregraph.cli.app import app
+from cregraph.cli.plain import plain
+from cregraph.errors import CregraphError
+from cregraph.formats import yaml_marks
+from cregraph.values import plain_requirement
+
+COMMANDS = {
+    (info.name or info.callback.__name__.replace("_", "-")): info.callback for info in app.registered_commands if info.callback
+}
+
+
+def by_typer(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any] | None:
+    """What typer would call the command with; None where it refuses."""
+    found: list[dict[str, Any]] = []
+    copy = typer.Typer(rich_markup_mode=None, add_completion=False)
+    for info in app.registered_commands:
+        assert info.callback is not None
+
+        def record(_callback: Any = info.callback, **values: Any) -> None:
+            found.append(values)
+
+        fake = functools.wraps(info.callback)(record)
+        fake.__signature__ = inspect.signature(info.callback, eval_str=True)  # type: ignore[attr-defined]
+        fake.__annotations__ = {n: p.annotation for n, p in fake.__signature__.parameters.items()}  # type: ignore[attr-defined]
+        copy.command(name=info.name)(fake)
+    try:
+        copy(words, standalone_mode=False)
+    except Exception:  # a usage error; its class depends on typer's version
+        return None
+    return found[0] if found else None
+
+
+def same(values: dict[str, Any], command: str) -> dict[str, Any]:
+    """With the defaults that were left out, and empty lists for none."""
+    whole = {}
+    for name, parameter in inspect.signature(COMMANDS[command]).parameters.items():
+        value = values.get(name, parameter.default)
+        whole[name] = value if value not in ((), []) else None
+        if isinstance(value, tuple):
+            whole[name] = list(value) or None
+    return whole
+
+
+WORDS = ["a.yaml", "b", "--json", "--all", "--jobs", "2", "--jobs=3", "-j", "--check", "--engine", "native", "--sources", "-o",
+         "oci:x", "--output=docker", "--upgrade", "--upgrade-package", "dplyr", "--keep-going", "--", "-h", "--nothing", "-1", "",
+         "--format", "json", "--profile", "--as-of", "2025-01-01", "--offline", "--jobs=-1", "--json=x", "-jo"]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(command=st.sampled_from(sorted(COMMANDS)), rest=st.lists(st.sampled_from(WORDS), max_size=5))
+def test_both_readers_give_a_command_the_same(monkeypatch: pytest.MonkeyPatch, command: str, rest: list[str]) -> None:
+    call = plain(app, [command, *rest])
+    if call is None:
+        return  # typer reads it
+    assert isinstance(call, functools.partial)
+    assert call.func is COMMANDS[command]
+    other = by_typer([command, *rest], monkeypatch)
+    assert other is not None, "typer refuses what was taken for plain"
+    assert same(dict(call.keywords), command) == same(other, command)
+
+
+@pytest.mark.parametrize("words", [["build"], ["build", "x.yaml", "-j", "3", "--json"], ["lock", "--check", "x.yaml"], ["plan"]])
+def test_everyday_command_lines_are_plain(words: list[str]) -> None:
+    assert plain(app, words) is not None
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--version"], ["build", "--help"], ["build", "--job", "3"], ["buidl"], ["build", "--", "x"]]
+)
+def test_what_typer_explains_is_left_to_typer(words: list[str]) -> None:
+    assert plain(app, words) is None
+
+
+NAMES = st.sampled_from(["numpy", "scikit-learn", "ruamel.yaml", "a", "A_b", "x-", "-x", "a b", ""])
+CLAUSES = st.lists(
+    st.sampled_from([">=1", "==2.0", "< 3", "!=1.2.3", "~=1.4", ">=1.*", "== 1", ">=1,<2", ", ", " ", "==1.0rc1", ">=01"]),
+    max_size=3,
+)
+
+
+@given(name=NAMES, clauses=CLAUSES, between=st.sampled_from(["", " "]))
+def test_a_plain_requirement_is_what_packaging_takes_it_for(name: str, clauses: list[str], between: str) -> None:
+    text = f"{name}{between}{','.join(clauses)}"
+    simple = plain_requirement(text)
+    if simple is not None:
+        other = Requirement(text)
+        assert simple[0] == other.name
+        assert sorted(simple[1]) == sorted(str(one) for one in other.specifier)
+        assert not (other.url or other.marker or other.extras)
+
+
+def test_both_parsers_of_yaml_give_the_same_where_the_quick_one_is_asked() -> None:
+    """Files of pieces that mean something to YAML, at random: what the C parser takes, the other takes too, and for the same."""
+    chance = random.Random(8)
+    taken = 0
+    for _ in range(20_000):
+        text = "".join(chance.choice(PIECES) for _ in range(chance.randint(1, 14)))
+        if yaml_marks._UNSURE.search(text):
+            continue
+        quick = tree(text, yaml.CSafeLoader)
+        if quick is not None:
+            taken += 1
+            assert tree(text, yaml.SafeLoader) == quick, text
+    assert taken > 1000
+
+
+PIECES = [
+    "a", "b: ", "- ", "\n", "  ", "    ", "[", "]", "{", "}", ", ", ": ", "'", "\"", "# c", "|", "|-", ">", "\\n", "1", "x",
+    "\n\n", "- - ", "!", "&a", "*a", "%", "---\n", "~", "null", "=", ":", "'its'", "\"q\\u0041\"", "http://x:1/y", "a: b\n",
+    "- c\n", "  d: e\n", "k: |\n  text\n  more\n", "k: >\n  f\n  g\n\n", "@", "`", ">+", "|2\n", "yes", "2025-01-01",
+    "4.50",
+]  # fmt: skip
+
+
+def tree(text: str, loader: type) -> object:
+    """What is read, with lines and columns; None where it is refused."""
+
+    def flat(node: yaml_marks.Marked) -> object:
+        parts = [flat(item) for item in node.items] or [(key, flat(item)) for key, item in node.fields.items()]
+        return (node.line, node.column, node.raw, parts or repr(node.value))
+
+    try:
+        return flat(yaml_marks._Builder("file", []).build(yaml.parse(text, Loader=loader)))
+    except (yaml.YAMLError, ValueError, CregraphError):
+        return None
