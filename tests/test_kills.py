@@ -161,13 +161,14 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_uses_is_not(tmp
 
 
 def test_a_download_that_was_cut_off_is_kept_for_two_weeks(tmp_path: Path) -> None:
+    young, old, foreign = ("1" * 64, "2" * 64, "somebody's own")
     (tmp_path / "partial").mkdir()
-    for name, days in (("young", 13), ("old", 15)):
+    for name, days in ((young, 13), (old, 15), (foreign, 15)):
         (tmp_path / "partial" / name).write_bytes(b"x")
         then = time.time() - days * 86400
         os.utime(tmp_path / "partial" / name, (then, then))
     Store(tmp_path).sweep()
-    assert [path.name for path in (tmp_path / "partial").iterdir()] == ["young"]
+    assert sorted(path.name for path in (tmp_path / "partial").iterdir()) == [young, foreign]
 
 
 def test_a_file_that_a_killed_process_was_writing_is_removed_by_the_next_one(tmp_path: Path) -> None:
