@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files from what the code gives now")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Docker tests skip where there is no engine, saying so, unless CREGRAPH_REQUIRE_DOCKER=1 asks for them."""
     missing = [name for name in ("DOCKER_HOST", "CREGRAPH_TEST_REGISTRY") if not os.environ.get(name)]

@@ -205,7 +205,7 @@ def test_clearing_the_store_again_and_again_disturbs_no_build_that_compiles(buil
     assert (build.returncode, out) == (0, expected), err
     assert clearings >= 3
     project.lock.write_bytes(lock)
-    assert project.ok("cache", "gc", "--json").json["removed"].get("sha256", 0) >= 1
+    project.ok("cache", "gc")
     assert not Store(project.folder / "cache").has(garbage)
     again = project.ok("build", "team.yaml", "--json").json[0]
     assert sum(again["made"].values()) == 0

@@ -52,6 +52,7 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_RT_SIGACTION = (13, 134)  # x86-64, aarch64
 _LOOK = 0.2  # seconds between two looks at the limits
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -249,7 +250,9 @@ def _command(spec: dict[str, Any]) -> NoReturn:
             resource.RLIMIT_STACK, (_within(resource.RLIMIT_STACK, 8 << 20), resource.getrlimit(resource.RLIMIT_STACK)[1])
         )
         for number in range(1, signal.NSIG):  # Python ignores some, and what is ignored stays so
-            if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
+            if number in (32, 33):  # the C library's own, which it lets nobody set; a parent may have left them ignored
+                _libc.syscall(_RT_SIGACTION[os.uname().machine == "aarch64"], number, bytes(32), None, 8)
+            elif number not in (signal.SIGKILL, signal.SIGSTOP):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
