@@ -27,7 +27,7 @@ def test_a_command_reads_what_is_typed_and_never_has_our_terminal(tmp_path: Path
     (tmp_path / "lent.py").write_text(LENT)
     where = " | cat > out" if piped else ""
     command = ["sh", "-c", f"{sys.executable} lent.py{where}"]
-    code, shown = at_a_terminal(command, [("lent", "hello\r")], folder=tmp_path, env=os.environ)
+    code, shown = at_a_terminal(command, [(f"lent {not piped} False", "hello\r")], folder=tmp_path, env=os.environ)
     assert code == 0, shown
     assert f"lent {not piped} False" in shown
     assert "whole again True" in shown
