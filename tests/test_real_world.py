@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from cregraph import lock as locks
+from cregraph.planning import make_plan
+from cregraph.project import Project
+from cregraph.store import Store
 from tests.real_project import RealProject
 from tests.world import World
 
@@ -94,10 +97,26 @@ def test_changing_a_cran_package_compiles_it_and_its_dependents_only(built: Real
     project = copy_of(built, tmp_path / "p")
     project.edit(cran=["doParallel", "caTools", "xts", "lmtest", "reshape2", "bitops==1.0-7"])
     project.ok("lock", "team.yaml")
-    planned = project.ok("plan", "team.yaml", "--json", "--against", str(built.lock.absolute())).json
-    assert set(planned["tasks"]["make"]) <= {"bitops", "caTools"}, "another test may have compiled them in the shared store"
+    _forget(project, {"bitops", "caTools"})  # another test may have compiled the same in this store
+    planned = project.ok("plan", "team.yaml", "--json").json
+    assert sorted(planned["tasks"]["make"]) == ["bitops", "caTools"]
     done = project.ok("build", "team.yaml", "--json").json[0]
-    assert done["made"]["tasks"] == len(planned["tasks"]["make"])
+    assert done["made"]["tasks"] == 2
+
+
+def _forget(project: RealProject, names: set[str]) -> None:
+    """Forget the image of the lock, and what the tasks `names` gave."""
+    at = Project(profile=project.folder / "team.yaml")
+    lock = at.read_lock()
+    assert lock is not None
+    plan, store = make_plan(lock, at.facts(lock.base)), Store(Path(project.env["CREGRAPH_CACHE"]))
+    store.drop_record("images", plan.key)
+    for task in plan.tasks:
+        if task.name.split(" ")[0] in names:
+            store.drop_record("tasks", task.key)
+            for segment in plan.segments.values():
+                if segment.task_key == task.key:
+                    store.drop_record("segments", segment.key)
 
 
 def test_adding_a_package_moves_no_pin_that_nobody_asked_to_move(built: RealProject, tmp_path: Path) -> None:
