@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.scene import Scene
-from cregraph import lock as locks
 from cregraph.engines.run import kept
-from cregraph.facts import BaseFacts
-from cregraph.formats import facts_json
 from cregraph.kinds.base import Given
-from cregraph.kinds.conda import virtual_packages
-from cregraph.kinds.conda_specs import normal_spec
-from cregraph.planning import make_plan
+from cregraph.kinds.conda.conda_kind import virtual_packages
+from cregraph.kinds.conda.conda_specs import normal_spec
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock import lock_file as locks
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.plan.planner import make_plan
 from cregraph.store import Store
 
 __all__ = ["FLOORS", "Floor"]

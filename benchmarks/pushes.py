@@ -16,10 +16,10 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cregraph.image import layer as layers
-from cregraph.image import segment as segments
-from cregraph.planning import EMBEDDED, make_plan
-from cregraph.project import Project
+from cregraph.image.model import layer as layers
+from cregraph.image.model import segment as segments
+from cregraph.plan.planner import EMBEDDED, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 from tests.world import WorldUnavailable, make
 

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.report import machine
 from cregraph.digest import sha256
-from cregraph.facts import BaseFacts
-from cregraph.lock import Lock, dumps, loads
-from cregraph.pins import Pin, Target
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock, dumps, loads
+from cregraph.lock.pins import Pin, Target
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from tests.world import WorldUnavailable, make
 
 

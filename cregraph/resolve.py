@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cregraph.errors import CregraphError, nearest
-from cregraph.facts import BaseFacts
-from cregraph.holes import agrees, holes
 from cregraph.kinds import KINDS, kind
 from cregraph.kinds.base import Given, World
-from cregraph.lock import Identity, Lock, StageRecord, sorted_lock
-from cregraph.pins import Pin, Target
-from cregraph.stale import SANDBOX, same_asks
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.consistency import agrees, holes
+from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
+from cregraph.lock.pins import Pin, Target
+from cregraph.lock.staleness import SANDBOX, same_asks
 
 __all__ = ["Upgrade", "order", "resolve"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.compose import Composition, Found, compose
 from cregraph.errors import CregraphError
+from cregraph.profile.compose import Composition, Found, compose
 
 ROOT = Path(__file__).parent.parent
 

@@ -29,8 +29,8 @@ def main() -> None:
 
     store = Store(Path(spec["store"]))
     if spec["engine"] != "native":
-        from cregraph.image import segment
-        from cregraph.image.entry import from_bytes
+        from cregraph.image.model import segment
+        from cregraph.image.model.tar_entry import from_bytes
 
         entries = [from_bytes(path, data, mode=mode) for path, (data, mode) in FILES.items()]
         segment.write(entries, store, ENVIRONMENT, 1)
@@ -57,7 +57,7 @@ def perform(
     spec: dict[str, Any], store: Any, wanted: dict[str, Any], inputs: dict[str, Path], results: dict[str, Path], number: int
 ) -> dict[str, Any]:
     from cregraph.engines.contract import Limits, TaskFailed
-    from cregraph.plan import task
+    from cregraph.plan.parts import task
 
     engine = engine_of(spec, store, Limits(**wanted.get("limits", {})))
     reason = engine.available()

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from cregraph import lock as locks
-from cregraph.image.layout import Layout
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.image.media.oci_layout import Layout
+from cregraph.lock import lock_file as locks
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 from tests.real_project import Done
 from tests.world.serving import Server, serve

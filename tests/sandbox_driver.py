@@ -1,6 +1,6 @@
 """Runs tasks in a process of its own, for tests that need another user, another environment, or a death: JSON in, JSON out.
 
-Argument: {"repository", "store", "layer", "tasks": [arguments of cregraph.plan.task…],
+Argument: {"repository", "store", "layer", "tasks": [arguments of cregraph.plan.parts.task…],
 "inputs": {sha256: path}, "limits", "jobs"}.
 """
 
@@ -22,8 +22,8 @@ def main() -> None:
     from cregraph.engines.run import run_tasks
     from cregraph.engines.trees import Trees
     from cregraph.errors import CregraphError
-    from cregraph.pins import Artifact
-    from cregraph.plan import task
+    from cregraph.lock.pins import Artifact
+    from cregraph.plan.parts import task
     from cregraph.store import Store
 
     def layers(_digest: str) -> Iterator[IO[bytes]]:

@@ -17,7 +17,7 @@ def main() -> int:
     from cregraph.engines.native import Native
     from cregraph.engines.task_layers import TaskLayers
     from cregraph.engines.trees import Trees
-    from cregraph.plan import task
+    from cregraph.plan.parts import task
     from cregraph.store import Store
 
     def layers(_digest: str) -> Iterator[IO[bytes]]:

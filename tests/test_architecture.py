@@ -11,71 +11,29 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "cregraph"
 
-#: What things are: no I/O, no clock, no environment.
-NOUNS = {
-    *("errors", "digest", "pins", "plan", "facts", "lock", "stale", "holes", "graph", "diff", "trial", "outputs"),
-    *("values", "references", "recipe", "profile", "schema", "compose"),
+#: Units of the package, lowest first. A module imports its own unit and lower ones. Its unit is the longest name that fits.
+ORDER = (
+    *("errors", "digest", "text", "scheduler", "formats", "profile", "lock"),
+    *("plan.parts", "plan.layer_split", "plan.missing_work"),
+    *("store", "image", "sources", "kinds", "plan", "resolve", "engines", "build", "store.gc"),
+    *("remote_cache", "vendor", "export", "verify", "smoke", "demo", "session", "review"),
+    *("__init__", "cli", "__main__"),
+)
+#: Imports against the order, each with its reason. The list only shrinks.
+AGAINST = {
+    ("profile.compose", "kinds.base"): "a step is what compose makes and a kind reads",
+    ("lock.diff", "plan.planner"): "which stages rebuild is a question to two plans",
+    ("lock.outputs", "plan.parts"): "a task, for its key and name",
+    ("kinds.python.vendor_index", "vendor.vendor_files"): "one file of a tree",
+    ("sources.cran", "kinds.base"): "the protocol of sources, for types only",
+    ("sources.python_index", "kinds.base"): "the protocol of sources, for types only",
 }
-#: Room -> what its modules may import besides themselves. A name is a module or a room (a folder, all of it).
-ROOMS: dict[str, set[str]] = {
-    "nouns": {"nouns", "formats.yaml_marks"},
-    "formats": {"errors", "digest", "facts", "pins", "lock"},
-    "store": {"errors", "digest"},
-    "image": {"nouns", "store"},
-    "schedule": {"errors"},
-    "engines": {"nouns", "store", "image", "schedule"},
-    "kinds": {"nouns", "formats", "sources", "image.entry", "image.reference"},
-    "sources": {"nouns", "formats", "store", "image"},
-    "planning": {"nouns", "kinds", "image.split"},
-    "resolve": {"nouns", "kinds"},
-    "work": {"nouns", "image.split"},
-    "making": {"work", "nouns", "planning", "kinds", "store", "image", "engines", "schedule"},
-    "build": {"work", "nouns", "planning", "kinds", "store", "image", "engines", "making"},
-    "outlook": {"work", "nouns", "planning", "image.split", "store.throughput"},
-    "upkeep": {"nouns", "formats", "planning", "store", "image", "engines"},
-    "revision": {"nouns", "formats"},
-    "vendor": {"nouns", "formats", "sources", "store", "image"},
-    "compare": {"errors", "digest"},
-    "rebuild": {"nouns", "planning", "store", "image", "build", "compare"},
-    "export": {"nouns", "planning", "kinds", "sources", "store", "image", "engines", "build"},
-    "verify": {"nouns", "formats", "planning", "store", "image"},
-    "shared": {
-        "nouns",
-        "planning",
-        "sources",
-        "store",
-        "image",
-        "engines",
-        "build",
-        "making",
-        "work",
-        "kinds",
-        "rebuild",
-        "compare",
-    },
-    "project": {"nouns", "kinds", "formats", "sources", "store"},
-    "demo": {"errors", "digest"},
-    "trial_driver": set(),  # goes into a container as it stands
-    "cli": {
-        *("nouns", "planning", "resolve", "build", "making", "project", "demo", "shared", "rebuild", "upkeep"),
-        *("vendor", "export", "verify", "work", "outlook", "revision"),
-        *("kinds", "sources", "formats", "store", "image", "engines"),
-    },
-    "__init__": set(),
-    "__main__": {"cli"},
-}
-#: Single imports beyond their room's, each with its reason.
-BESIDES = {
-    ("compose", "kinds.base"): "a step is what compose makes and a kind reads",
-    ("diff", "planning"): "which stages rebuild is a question to two plans",
-    ("sources.cran", "kinds.base"): "the protocol World, for types only",
-    ("sources.python_index", "kinds.base"): "the protocol World, for types only",
-}
-#: Modules of a kind that do not begin with its name.
-FAMILY = {"wheel_files": "python"}
-SHARED_BY_KINDS = {"base", "places"}
+#: Units without I/O, clock or environment.
+PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan.missing_work", "plan", "resolve"}
+#: Modules of `kinds/` that every kind may import.
+SHARED_BY_KINDS = {"kinds", "kinds.base", "kinds.image_paths"}
 #: Programs of their own: what they print is their answer to the process that started them.
-PROGRAMS = {"sources.conda_worker", "engines.enter", "trial_driver", "export.installer"}
+PROGRAMS = {"sources.conda_worker", "engines.enter", "smoke.driver", "export.installer"}
 HEAVY = {"rattler", "docker", "networkx", "rich", "urllib3", "requests", "uv", "zstandard", "deflate", "jsonschema", "conda_lock"}
 WORLD = {
     *("os", "sys", "subprocess", "socket", "urllib", "http", "tempfile", "shutil", "time", "random"),
@@ -116,44 +74,37 @@ def ours(module: str) -> set[str]:
     return names | {"__init__" for name, _ in imported(module) if name == "cregraph"}
 
 
-def room(module: str) -> str:
-    first = module.split(".")[0]
-    return "nouns" if module in NOUNS else first
+def unit(module: str) -> str:
+    """The longest name in ORDER that `module` is, or lies below."""
+    return max((name for name in ORDER if module == name or module.startswith(f"{name}.")), key=len)
 
 
-def allowed(importer: str, target: str) -> bool:
-    of, to = room(importer), room(target)
-    if target == "__init__":
-        return True  # the version
-    return of == to or bool({to, target} & ROOMS[of]) or (importer, target) in BESIDES
-
-
-def test_every_module_has_its_room() -> None:
-    """A new module at the root is put into NOUNS or ROOMS here, with what it may know."""
-    assert sorted({room(module) for module in modules()} - ROOMS.keys()) == []
+def test_every_module_has_its_unit() -> None:
+    """A new module at the root is put into ORDER here, above what it imports."""
+    assert [m for m in modules() if not any(m == name or m.startswith(f"{name}.") for name in ORDER)] == []
 
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_point_one_way(module: str) -> None:
-    assert sorted(target for target in ours(module) if not allowed(module, target)) == []
+    own = unit(module)
+    wrong = [
+        target
+        for target in ours(module)
+        if target != "__init__" and unit(target) != own and ORDER.index(unit(target)) >= ORDER.index(own)
+    ]
+    assert sorted(target for target in wrong if (module, target) not in AGAINST) == []
 
 
-def test_what_is_allowed_besides_is_needed() -> None:
-    known = set(modules())
-    stale = [pair for pair in BESIDES if pair[0] in known and pair[1] not in ours(pair[0])]
-    assert stale == []
+def test_exceptions_to_the_order_are_needed() -> None:
+    assert [pair for pair in AGAINST if pair[1] not in ours(pair[0])] == []
 
 
 @pytest.mark.parametrize("module", [m for m in modules() if m.startswith("kinds.")])
 def test_kinds_never_import_each_other(module: str) -> None:
-    """What one needs of another is a token in `provides`."""
-
-    def family(name: str) -> str:
-        return FAMILY.get(name, name.split("_")[0])
-
-    own = module.removeprefix("kinds.")
-    others = {target.removeprefix("kinds.") for target in ours(module) if target.startswith("kinds.")} - SHARED_BY_KINDS
-    assert sorted(other for other in others if family(other) != family(own)) == []
+    """A kind finds the pins of another by the tokens that these provide."""
+    family = module.split(".")[1]
+    others = [t for t in ours(module) if t.startswith("kinds.") and t not in SHARED_BY_KINDS and t.split(".")[1] != family]
+    assert sorted(others) == []
 
 
 def test_every_kind_has_the_four_verbs() -> None:
@@ -167,11 +118,11 @@ def test_every_kind_has_the_four_verbs() -> None:
 
 
 def test_nobody_imports_the_command_line() -> None:
-    assert [m for m in modules() if room(m) not in ("cli", "__main__") and any(t.split(".")[0] == "cli" for t in ours(m))] == []
+    assert [m for m in modules() if unit(m) not in ("cli", "__main__") and any(t.split(".")[0] == "cli" for t in ours(m))] == []
 
 
-@pytest.mark.parametrize("module", [*sorted(NOUNS & set(modules())), "planning", "resolve"])
-def test_nouns_and_choices_do_not_reach_for_the_world(module: str) -> None:
+@pytest.mark.parametrize("module", [m for m in modules() if unit(m) in PURE])
+def test_pure_units_do_no_input_or_output(module: str) -> None:
     """No file, process, socket, clock or environment, and no reading of today's date."""
     assert sorted({name.split(".")[0] for name, _ in imported(module)} & WORLD) == []
     called = {
@@ -181,7 +132,7 @@ def test_nouns_and_choices_do_not_reach_for_the_world(module: str) -> None:
     assert not called & {"now", "today", "utcnow"} | named & {"open", "input"}
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if room(m) not in ("cli", "__main__") and m not in PROGRAMS])
+@pytest.mark.parametrize("module", [m for m in modules() if unit(m) not in ("cli", "__main__") and m not in PROGRAMS])
 def test_only_the_command_line_prints_or_exits(module: str) -> None:
     found = []
     for node in ast.walk(tree(module)):
@@ -198,13 +149,6 @@ def test_only_the_command_line_prints_or_exits(module: str) -> None:
 def test_what_loads_slowly_is_imported_where_it_is_used(module: str) -> None:
     """At the top of a module only for types (under TYPE_CHECKING, which is indented)."""
     assert sorted(name for name, node in imported(module) if node.col_offset == 0 and name.split(".")[0] in HEAVY) == []
-
-
-@pytest.mark.parametrize("module", modules())
-def test_a_module_is_read_in_one_sitting(module: str) -> None:
-    path = PACKAGE.joinpath(*module.split("."))
-    lines = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8").count("\n")
-    assert lines <= 450
 
 
 def test_no_module_is_named_for_nothing() -> None:

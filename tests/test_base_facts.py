@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts, DirFact
-from cregraph.formats import facts_json
-from cregraph.image.base import BaseImage, ask, find
-from cregraph.image.docker_save import read_archive
-from cregraph.image.facts_from_layers import facts_of, is_listed
-from cregraph.image.reference import LayoutName, parse
-from cregraph.pins import Artifact
+from cregraph.image.bases.base_image import BaseImage, ask, find
+from cregraph.image.bases.facts_from_layers import facts_of, is_listed
+from cregraph.image.media.docker_save import read_archive
+from cregraph.image.model.reference import LayoutName, parse
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock.base_facts import BaseFacts, DirFact
+from cregraph.lock.pins import Artifact
 from cregraph.store import Store
 from tests.made_images import GZIP, PASSWD, PLAIN, ZSTD, Made, base_tars, digest, entry, folder, index, layout, link, tar
 
@@ -401,7 +401,7 @@ def test_a_bomb_is_inflated_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_what_unpacks_past_the_bounds_is_refused() -> None:
-    from cregraph.image.tar_stream import bounded
+    from cregraph.formats.tar_stream import bounded
 
     block = bytes(1 << 30)
     with pytest.raises(CregraphError, match="x: unpacks to more than 1 TiB"):

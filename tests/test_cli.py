@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import typer
 
-from cregraph.build import Event, Work
+from cregraph.build.image_build import Event, Work
 from cregraph.cli.app import app
 from cregraph.cli.progress import Display
-from cregraph.demo.project import claim, write_project
+from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
-from cregraph.pins import Artifact
-from cregraph.sources.local import Local
+from cregraph.lock.pins import Artifact
+from cregraph.sources.configured import OneWorld
+from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes
-from cregraph.sources.world import OneWorld
 from cregraph.store import Store
 from tests.real_project import Done
 from tests.world.serving import serve
@@ -243,7 +243,7 @@ def test_what_cannot_be_reached_is_named_without_a_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, source: str, file: str
 ) -> None:
     """Whether it is read, taken or fetched, also where its name is an address."""
-    monkeypatch.setattr("cregraph.sources.fetch._PAUSES", ())
+    monkeypatch.setattr("cregraph.sources.downloads._PAUSES", ())
     address = f"http://user:{SECRET}@127.0.0.1:9/simple"  # nobody listens there
     source, file = (text.replace("@ADDRESS@", address).replace("@SECRET@", SECRET) for text in (source, file))
     world = OneWorld(

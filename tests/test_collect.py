@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.store import Store
-from cregraph.store.collect import RECORDS, TREES, Reached, collect, unreached
+from cregraph.store.gc.collect import RECORDS, TREES, Reached, collect, unreached
 from cregraph.store.known import known
 from cregraph.store.use import alone, in_use
 from tests.faults import Demo, soon

@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cregraph.compare import rdata
-from cregraph.compare.files import compare_file
-from cregraph.compare.finding import CURES, Finding
-from cregraph.compare.leaves import compare_bytes, word_cause
-from cregraph.compare.tars import compare_tars
+from cregraph.build.compare import rdata
+from cregraph.build.compare.file_contents import compare_file
+from cregraph.build.compare.finding import CURES, Finding
+from cregraph.build.compare.leaves import compare_bytes, word_cause
+from cregraph.build.compare.task_results import compare_tars
 
 T1, T2 = 1_780_000_000, 1_780_000_034
 

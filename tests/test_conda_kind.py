@@ -22,14 +22,14 @@ from typing import IO, Any
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.image.entry import Entry
-from cregraph.kinds import conda
+from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds.base import Given, Ground, Step
-from cregraph.kinds.conda_archive import open_package
-from cregraph.kinds.conda_files import replace_binary, replace_text
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.plan import Segment
+from cregraph.kinds.conda import conda_kind as conda
+from cregraph.kinds.conda.conda_archive import open_package
+from cregraph.kinds.conda.conda_files import replace_binary, replace_text
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.plan.parts import Segment
 
 PLACEHOLDER = "/build/" + "placehold_" * 20
 PREFIX = "/home/jupyter/micromamba/envs/x"
@@ -592,7 +592,7 @@ def test_what_is_no_package_is_said_to_be_none(tmp_path: Path) -> None:
 
 
 def test_bombs_are_refused_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cregraph.kinds import conda_archive
+    from cregraph.kinds.conda import conda_archive
 
     monkeypatch.setattr(conda_archive, "FREE", 4 << 20)
     for ending in (".conda", ".tar.bz2"):

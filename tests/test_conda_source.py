@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from cregraph.digest import canonical
-from cregraph.kinds import conda
-from cregraph.pins import Pin, Target
+from cregraph.kinds.conda import conda_kind as conda
+from cregraph.lock.pins import Pin, Target
 from cregraph.sources.conda import Channel, Record, Request, Wanted, solve
 from tests.test_conda_kind import PREFIX, FolderWorld, Made, facts, given, refused, step, target_of, write_channel
 

@@ -10,9 +10,9 @@ import pytest
 
 from cregraph.digest import canonical
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts, LayerFact
-from cregraph.image.config import compose
-from cregraph.image.layer import LayerRecord
+from cregraph.image.model.config import compose
+from cregraph.image.model.layer import LayerRecord
+from cregraph.lock.base_facts import BaseFacts, LayerFact
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"

@@ -21,7 +21,7 @@ from cregraph.engines.container import Container
 from cregraph.engines.contract import Limits, Stopped
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
-from cregraph.plan import Task, task
+from cregraph.plan.parts import Task, task
 from cregraph.store import Store
 from tests import sandbox_root
 from tests.at_a_terminal import at_a_terminal

@@ -10,7 +10,7 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.formats import dcf
 from cregraph.sources import cran
-from cregraph.sources.fetch import Fetcher, NotThere
+from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.store import Store
 
 PACKAGES = """\

@@ -202,8 +202,8 @@ def test_a_layer_whose_digests_do_not_fit_is_found(own: Demo) -> None:
 
 def test_a_file_that_was_changed_in_an_unpacked_tree_is_found_and_the_tree_removed(own: Demo) -> None:
     from cregraph.engines.trees import Trees
-    from cregraph.image import segment as segments
-    from cregraph.image.unpack import unpack
+    from cregraph.image.model import segment as segments
+    from cregraph.image.model.segment_files import unpack
 
     store, plan = own.store, own.plan()
     segment = next(s for s in plan.segments.values() if s.name.startswith("r-demoframes"))

@@ -20,7 +20,7 @@ import pytest
 import zstandard
 
 from cregraph.demo import archives
-from cregraph.demo.project import claim, write_project
+from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
 
 REFERENCE = re.compile(r"demo-r:v1-[0-9a-f]{12}@sha256:[0-9a-f]{64}\n")

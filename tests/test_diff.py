@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cregraph import lock as locks
 from cregraph.cli.diff import run
-from cregraph.diff import as_json, as_text, compare
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts, DirFact, LayerFact
-from cregraph.formats import facts_json
-from cregraph.lock import Identity, Lock, StageRecord
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.planning import make_plan
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock import lock_file as locks
+from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact
+from cregraph.lock.diff import as_json, as_text, compare
+from cregraph.lock.lock_file import Identity, Lock, StageRecord
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.plan.planner import make_plan
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 

@@ -20,7 +20,6 @@ from typing import IO, Any
 
 import pytest
 
-from cregraph import lock as locks
 from cregraph.engines import choice
 from cregraph.engines.buildx import Buildx, Said
 from cregraph.engines.capture import Undeclared
@@ -32,11 +31,12 @@ from cregraph.engines.flatten import flatten
 from cregraph.engines.run import run_tasks
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
-from cregraph.image import segment as segments
-from cregraph.image.entry import Entry
-from cregraph.plan import Task, task
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.image.model import segment as segments
+from cregraph.image.model.tar_entry import Entry
+from cregraph.lock import lock_file as locks
+from cregraph.plan.parts import Task, task
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 from tests import sandbox_root
 from tests.real_project import RealProject

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import typer
 
-from cregraph import lock as locks
 from cregraph.cli.app import app
 from cregraph.errors import CregraphError, Refused
 from cregraph.kinds import KINDS
+from cregraph.lock import lock_file as locks
 from cregraph.sources import routes
 from cregraph.sources.routes import read_routes
 

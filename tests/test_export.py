@@ -18,14 +18,15 @@ import zstandard
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.export import builder, bundle, text, zstd
+from cregraph.export import builder, bundle, zstd
+from cregraph.export import docker_text as text
 from cregraph.export.folder import write_folder
 from cregraph.export.installer import install
 from cregraph.export.sites import Sites, hosts
-from cregraph.image import segment as segments
-from cregraph.image.segment import Row
-from cregraph.planning import make_plan
-from cregraph.project import Project
+from cregraph.image.model import segment as segments
+from cregraph.image.model.segment import Row
+from cregraph.plan.planner import make_plan
+from cregraph.session.project import Project
 from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store

@@ -8,7 +8,7 @@ import pytest
 
 from cregraph.engines.failures import findings, listed, way_out
 from cregraph.engines.providers import HEADERS, LIBRARIES, MODULES, TOOLS
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 #: Lines as compilers, linkers, configure scripts, CMake and R print them, and what follows.

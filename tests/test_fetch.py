@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.pins import Artifact
-from cregraph.sources import fetch as fetching
-from cregraph.sources.fetch import Fetcher, NotThere
-from cregraph.sources.local import Local
+from cregraph.lock.pins import Artifact
+from cregraph.sources import downloads as fetching
+from cregraph.sources.configured import OneWorld
+from cregraph.sources.downloads import Fetcher, NotThere
+from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry, Routes, is_web_address, join, read_routes, redacted
-from cregraph.sources.world import OneWorld
 from cregraph.store import Store
 from tests.world.serving import Server, serve
 

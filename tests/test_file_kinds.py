@@ -19,16 +19,16 @@ import zstandard
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.image import segment as segments_of
+from cregraph.image.model import segment as segments_of
 from cregraph.kinds import archive, file
 from cregraph.kinds.base import Given, Ground, Step, World
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.plan import Segment
-from cregraph.sources.local import Local
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.staleness import group
+from cregraph.plan.parts import Segment
+from cregraph.sources.configured import OneWorld
+from cregraph.sources.project_files import Local
 from cregraph.sources.routes import read_routes
-from cregraph.sources.world import OneWorld
-from cregraph.stale import group
 from cregraph.store import Store
 
 URL = "https://files.invalid/a.tar.gz"

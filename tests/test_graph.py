@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cregraph.graph import closure, find_cycle, ordered
+from cregraph.profile.stage_graph import closure, find_cycle, ordered
 
 GRAPHS = st.dictionaries(st.sampled_from("abcdefgh"), st.sets(st.sampled_from("abcdefgh"), max_size=4), max_size=8).map(
     lambda graph: {name: {need for need in needs if need in graph} for name, needs in graph.items()}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cregraph.demo.project import write_project
-from cregraph.holes import holes
-from cregraph.lock import loads
+from cregraph.demo.demo_project import write_project
+from cregraph.lock.consistency import holes
+from cregraph.lock.lock_file import loads
 
 
 def cregraph(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -11,12 +11,12 @@ import pytest
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.image.reference import DOCKER_HUB
+from cregraph.image.model.reference import DOCKER_HUB
 from cregraph.kinds import image
 from cregraph.kinds.base import Given, Ground, Step, World
-from cregraph.pins import Ask, Target
-from cregraph.plan import Placement
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Ask, Target
+from cregraph.plan.parts import Placement
 from cregraph.store import Store
 from tests.made_images import Made, base_tars, entry, layout, link, tar
 from tests.small_registry import SmallRegistry

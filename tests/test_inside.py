@@ -20,7 +20,7 @@ from cregraph.engines.capture import Undeclared, capture, capture_tar
 from cregraph.engines.contract import Limits, TaskFailed
 from cregraph.engines.inside import Report
 from cregraph.errors import CregraphError
-from cregraph.plan import Task, task
+from cregraph.plan.parts import Task, task
 from tests import sandbox_root
 
 SOURCE = Path(inside.__file__).with_name("inside.c")

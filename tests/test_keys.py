@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.formats import facts_json
-from cregraph.lock import loads
-from cregraph.planning import Plan, make_plan
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import loads
+from cregraph.plan.planner import Plan, make_plan
 from tests.golden_tiny import TINY
 
 Path = tuple[str | int, ...]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph import lock as locks
+from cregraph.lock import lock_file as locks
 from cregraph.store import Store, write_file
 from tests.faults import (
     FRAMES,

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from cregraph.digest import ASSEMBLY, key_of
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts, DirFact
-from cregraph.image import tar
-from cregraph.image.entry import Entry, from_bytes
-from cregraph.image.layer import LayerRecord, assemble, read, settle
-from cregraph.image.preamble import check, preamble
-from cregraph.image.segment import SegmentRecord, directories, index, members_of, write
-from cregraph.image.split import LIMIT, LayerPlan, Planner, split
-from cregraph.plan import Segment
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.layer import LayerRecord, assemble, read, settle
+from cregraph.image.model.preamble import check, preamble
+from cregraph.image.model.segment import SegmentRecord, directories, index, members_of, write
+from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.lock.base_facts import BaseFacts, DirFact
+from cregraph.plan.layer_split import LIMIT, LayerPlan, Planner, split
+from cregraph.plan.parts import Segment
 from cregraph.store import Store
 
 JUPYTER = {"/home/jupyter": (1000, 100)}

@@ -17,17 +17,17 @@ import pytest
 
 from cregraph.digest import ASSEMBLY, canonical, key_of
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts, DirFact, LayerFact
-from cregraph.image import tar
-from cregraph.image.archive import archive
-from cregraph.image.config import Image, compose
-from cregraph.image.entry import Entry, from_bytes
-from cregraph.image.layer import assemble
-from cregraph.image.layout import Layout, blob_path, blobs, write
-from cregraph.image.manifest import Descriptor
-from cregraph.image.segment import write as write_segment
-from cregraph.image.split import Planner
-from cregraph.plan import Segment
+from cregraph.image.media.docker_archive import archive
+from cregraph.image.media.oci_layout import Layout, blob_path, blobs, write
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.config import Image, compose
+from cregraph.image.model.layer import assemble
+from cregraph.image.model.manifest import Descriptor
+from cregraph.image.model.segment import write as write_segment
+from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact
+from cregraph.plan.layer_split import Planner
+from cregraph.plan.parts import Segment
 from cregraph.store import Store
 
 NAME = "registry.example/team/image:v1-0123456789ab"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cregraph.errors import CregraphError
-from cregraph.lock import Identity, Lock, StageRecord, dumps, loads
-from cregraph.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.lock_file import Identity, Lock, StageRecord, dumps, loads
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
 
 HEX = "0123456789abcdef" * 4
 

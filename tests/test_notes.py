@@ -40,7 +40,7 @@ def test_link_scripts_are_said_when_their_package_is_put_together_and_by_each_lo
 
 def test_a_name_of_a_link_script_cannot_command_the_terminal(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cregraph.cli.notes import tell_link_scripts
-    from cregraph.lock import loads
+    from cregraph.lock.lock_file import loads
     from cregraph.store import Store
 
     lock = (own / "locks/tiny.lock.json").read_text()

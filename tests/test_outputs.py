@@ -12,25 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.build import Built, build
+from cregraph.build.image_build import Built, build
 from cregraph.cli.publish import publish
 from cregraph.cli.say import megabytes
 from cregraph.errors import CregraphError, Refused
-from cregraph.image.base import BaseImage, ask
-from cregraph.image.docker_engine import NoImage, container, docker, inspect, reachable
-from cregraph.image.docker_load import load
-from cregraph.image.facts_from_layers import facts_of
-from cregraph.image.manifest import Descriptor
-from cregraph.image.reference import parse
-from cregraph.image.registry import Registry
-from cregraph.lock import Identity, Lock, StageRecord
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.planning import make_plan
-from cregraph.project import Project
-from cregraph.sources.local import Local
+from cregraph.image.bases.base_image import BaseImage, ask
+from cregraph.image.bases.facts_from_layers import facts_of
+from cregraph.image.media.docker_engine import NoImage, container, docker, inspect, reachable
+from cregraph.image.media.docker_load import load
+from cregraph.image.media.registry import Registry
+from cregraph.image.model.manifest import Descriptor
+from cregraph.image.model.reference import parse
+from cregraph.lock.lock_file import Identity, Lock, StageRecord
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.plan.planner import make_plan
+from cregraph.session.project import Project
+from cregraph.sources.configured import OneWorld
+from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry as Named
 from cregraph.sources.routes import Routes
-from cregraph.sources.world import OneWorld
 from cregraph.store import Store
 from tests.made_images import Made, entry, folder, layout, tar
 from tests.small_registry import SmallRegistry
@@ -158,14 +158,14 @@ def test_an_image_is_streamed_in_little_memory(engine, name, tmp_path):
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from cregraph.store import Store\n"
-        "from cregraph.image.docker_load import load\n"
+        "from cregraph.image.media.docker_load import load\n"
         "from tests.test_outputs import a_base, a_build\n"
         "from tests.made_images import entry, tar\n"
         "where = Path(sys.argv[1]); store = Store(where / 'store')\n"
         "if sys.argv[3] == 'make':\n"
         "    import os; a_build(a_base(store, where, tar(entry('opt/x', os.urandom(96 << 20)))), store); sys.exit()\n"
-        "from cregraph.image.base import ask\n"
-        "from cregraph.image.reference import parse\n"
+        "from cregraph.image.bases.base_image import ask\n"
+        "from cregraph.image.model.reference import parse\n"
         "base = ask(parse('oci:base'), project=where, store=store); built = a_build(base, store)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "load(built.image, reference=sys.argv[2], store=store, base=base.open_layer)\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError, Refused
-from cregraph.outputs import Output, Outputs, dumps, loads, updated
-from cregraph.project import Project
+from cregraph.lock.outputs import Output, Outputs, dumps, loads, updated
+from cregraph.session.project import Project
 from tests.test_tasks import make
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)

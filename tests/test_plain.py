@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from cregraph.cli.app import app
 from cregraph.cli.plain import plain
 from cregraph.errors import CregraphError
-from cregraph.formats import yaml_marks
-from cregraph.values import plain_requirement
+from cregraph.profile import yaml_marks
+from cregraph.profile.values import plain_requirement
 
 COMMANDS = {
     (info.name or info.callback.__name__.replace("_", "-")): info.callback for info in app.registered_commands if info.callback

@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cregraph.digest import sha256
-from cregraph.facts import BaseFacts, DirFact, LayerFact, PythonFact
-from cregraph.lock import Identity, Lock, StageRecord
-from cregraph.outlook import LACKING, NEVER, Past, grouped, outlook
-from cregraph.outlook.causes import Causes
-from cregraph.outlook.forecast import Piece, forecast
-from cregraph.outlook.roots import CARRIED, told, words
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.planning import EMBEDDED, Plan, make_plan
+from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact, PythonFact
+from cregraph.lock.lock_file import Identity, Lock, StageRecord
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.plan.explain import LACKING, NEVER, Past, grouped, outlook
+from cregraph.plan.explain.causes import Causes
+from cregraph.plan.explain.forecast import Piece, forecast
+from cregraph.plan.explain.root_cause import CARRIED, told, words
+from cregraph.plan.missing_work import Work
+from cregraph.plan.planner import EMBEDDED, Plan, make_plan
 from cregraph.store import Store
 from cregraph.store.known import Built, remember
 from cregraph.store.throughput import Throughput, rates
-from cregraph.work import Work
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 LIBRARY = f"{PREFIX}/lib/R/library"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cregraph.compose import Composition
 from cregraph.errors import CregraphError
-from cregraph.formats.yaml_marks import read_marks
+from cregraph.profile.compose import Composition
+from cregraph.profile.yaml_marks import read_marks
 from tests.composing import MINIMAL, ROOT, composed
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from cregraph.errors import Refused
-from cregraph.image.base import ask
-from cregraph.image.manifest import read_manifest
-from cregraph.image.push import Moved, push, target_of
-from cregraph.image.reference import LayoutName
-from cregraph.image.registry import Registry
+from cregraph.image.bases.base_image import ask
+from cregraph.image.media.push import Moved, push, target_of
+from cregraph.image.media.registry import Registry
+from cregraph.image.model.manifest import read_manifest
+from cregraph.image.model.reference import LayoutName
 from cregraph.store import Store
 from cregraph.store.pushed import elsewhere, pushed_to, remember_pushed
 from cregraph.store.uploads import Uploads

@@ -22,19 +22,19 @@ import pytest
 
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts, PythonFact
-from cregraph.kinds import python
 from cregraph.kinds.base import Given, Ground, Step
-from cregraph.kinds.python_build import build_system
-from cregraph.kinds.python_pin import wheel_of
-from cregraph.pins import Artifact, Pin, Target
-from cregraph.plan import Placement
-from cregraph.sources.fetch import NotThere
-from cregraph.sources.local import Local
+from cregraph.kinds.python import python_kind as python
+from cregraph.kinds.python.python_build import build_system
+from cregraph.kinds.python.python_pin import wheel_of
+from cregraph.lock.base_facts import BaseFacts, PythonFact
+from cregraph.lock.pins import Artifact, Pin, Target
+from cregraph.plan.parts import Placement
+from cregraph.sources.configured import OneWorld
+from cregraph.sources.downloads import NotThere
 from cregraph.sources.pip_settings import Indexes, ordinary
+from cregraph.sources.project_files import Local
 from cregraph.sources.python_index import File, Found, find_file, locations
 from cregraph.sources.routes import Routes
-from cregraph.sources.world import OneWorld
 from cregraph.store import Store
 
 R_PREFIX = "/home/jupyter/micromamba/envs/workspace_env"

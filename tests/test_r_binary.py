@@ -16,11 +16,11 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.formats.elf import library
 from cregraph.formats.r_built import read_built, unfit
-from cregraph.holes import holes
-from cregraph.kinds import r
 from cregraph.kinds.base import Given
-from cregraph.lock import Identity, Lock
-from cregraph.pins import Target
+from cregraph.kinds.r import r_kind as r
+from cregraph.lock.consistency import holes
+from cregraph.lock.lock_file import Identity, Lock
+from cregraph.lock.pins import Target
 from cregraph.sources import cran as source
 from cregraph.sources.routes import Routes, read_routes
 from tests.test_r_kind import ENV, LIBRARY, Cran, Result, conda, description, facts, ground, member, pinned, refusal, step, target

@@ -20,15 +20,15 @@ import pytest
 
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
 from cregraph.formats.r_source import pack_folder, read_tarball
-from cregraph.kinds import r
 from cregraph.kinds.base import Given, Ground, Step
-from cregraph.pins import Artifact, Pin, Target
-from cregraph.plan import Placement
-from cregraph.sources.local import Local
+from cregraph.kinds.r import r_kind as r
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact, Pin, Target
+from cregraph.plan.parts import Placement
+from cregraph.sources.configured import OneWorld
+from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes
-from cregraph.sources.world import OneWorld
 from cregraph.store import Store
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"

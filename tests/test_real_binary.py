@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cregraph import lock as locks
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.lock import lock_file as locks
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 from tests.real_project import RealProject
 from tests.world import World

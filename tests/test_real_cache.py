@@ -137,13 +137,13 @@ def test_a_result_that_another_machine_made_otherwise_is_an_incident_and_nothing
     built: RealProject, cache: str, tmp_path: Path
 ) -> None:
     """The first writer's result of a key stands; the second is told, exit 1, before its image goes anywhere."""
-    from cregraph.shared.cache import SharedCache
+    from cregraph.remote_cache.cache_repository import SharedCache
 
     project = copy_of(built, tmp_path / "p")
     row = json.loads(outputs(project).read_text())["tasks"][0]
     host, _, repository = cache.partition("/")
     other = f"{host}/{repository}-{secrets.token_hex(4)}"
-    from cregraph.plan import Task
+    from cregraph.plan.parts import Task
     from cregraph.store import Store
 
     store = Store(tmp_path / "other")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.build import pending
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.build.image_build import pending
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 from tests.faults import (
     DIFFERS,

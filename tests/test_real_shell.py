@@ -12,7 +12,7 @@ import pytest
 from cregraph.cli.shell import task_called
 from cregraph.engines import namespaces
 from cregraph.errors import CregraphError
-from cregraph.plan import Task, task
+from cregraph.plan.parts import Task, task
 from tests.at_a_terminal import at_a_terminal
 from tests.real_project import RealProject
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cregraph import lock as locks
-from cregraph.lock import Lock
+from cregraph.lock import lock_file as locks
+from cregraph.lock.lock_file import Lock
 from tests.real_project import RealProject
 from tests.world import World
 from tests.world.command import run_in

@@ -6,10 +6,11 @@ from importlib import import_module
 
 import pytest
 
-from cregraph.compose import Composition
 from cregraph.kinds import KINDS as KIND_NAMES
-from cregraph.profile import STANDARD
-from cregraph.recipe import read_recipe
+from cregraph.kinds import MODULES
+from cregraph.profile.compose import Composition
+from cregraph.profile.profile_file import STANDARD
+from cregraph.profile.recipe import read_recipe
 from tests.composing import KINDS, MINIMAL, ROOT, composed, example, standard
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
@@ -272,7 +273,7 @@ def test_a_standard_recipe_says_what_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", KIND_NAMES)
 def test_the_kinds_have_the_fields_that_recipes_use(name: str) -> None:
-    real = import_module(f"cregraph.kinds.{name}").FIELDS
+    real = import_module(MODULES[name]).FIELDS
     for field, (kind, required) in KINDS[name].items():
         assert field in real, f"kind {name} has no field {field}"
         assert real[field] == (kind, required), field

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cregraph.errors import CregraphError
-from cregraph.image.reference import DOCKER_HUB, DockerName, LayoutName, Reference, address, is_local, parse, parse_reference
+from cregraph.image.model.reference import (
+    DOCKER_HUB,
+    DockerName,
+    LayoutName,
+    Reference,
+    address,
+    is_local,
+    parse,
+    parse_reference,
+)
 
 HEX = "ab" * 32
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError, Refused
-from cregraph.image.base import ask, find
-from cregraph.image.config import Image
-from cregraph.image.credentials import ANONYMOUS, Credentials, docker_credentials
-from cregraph.image.exchange import Exchange, NotInRegistry, Unauthorized
-from cregraph.image.manifest import Descriptor, read_manifest
-from cregraph.image.push import push, push_image, target_of
-from cregraph.image.reference import DOCKER_HUB, LayoutName, parse_reference
-from cregraph.image.registry import Registry
-from cregraph.pins import Artifact
+from cregraph.image.bases.base_image import ask, find
+from cregraph.image.media.push import push, push_image, target_of
+from cregraph.image.media.registry import Registry
+from cregraph.image.media.registry_credentials import ANONYMOUS, Credentials, docker_credentials
+from cregraph.image.media.registry_http import Exchange, NotInRegistry, Unauthorized
+from cregraph.image.model.config import Image
+from cregraph.image.model.manifest import Descriptor, read_manifest
+from cregraph.image.model.reference import DOCKER_HUB, LayoutName, parse_reference
+from cregraph.lock.pins import Artifact
 from cregraph.store import Store
 from tests.made_images import Made, digest, entry, index, layout, tar
 from tests.small_registry import PASSWORD, TOKEN, USER, SmallRegistry
@@ -503,8 +503,8 @@ def test_a_real_registry_resumes_a_broken_upload(real: str) -> None:
 
 @pytest.mark.docker
 def test_an_image_of_a_docker_engine_is_taken_out_once_and_found_by_its_digest(real: str, tmp_path: Path) -> None:
-    from cregraph.image.facts_from_layers import facts_of
-    from cregraph.image.reference import parse
+    from cregraph.image.bases.facts_from_layers import facts_of
+    from cregraph.image.model.reference import parse
     from tests.made_images import base_tars
 
     name = f"cregraph-test/{secrets.token_hex(6)}:1"

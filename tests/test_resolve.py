@@ -18,18 +18,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cregraph.build import build
-from cregraph.demo.project import write_project
+from cregraph.build.image_build import build
+from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
 from cregraph.kinds import image
 from cregraph.kinds.base import Given
-from cregraph.lock import Lock, dumps, loads
-from cregraph.pins import Ask, Pin, Target
-from cregraph.planning import make_plan
-from cregraph.project import Project, shipped_recipes
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock, dumps, loads
+from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.plan.planner import make_plan
 from cregraph.resolve import Upgrade, order, resolve
-from cregraph.sources.world import OneWorld
+from cregraph.session.project import Project, shipped_recipes
+from cregraph.sources.configured import OneWorld
 from cregraph.store import Store
 
 TOOL = "recipe: tool\nabout: files\nsteps:\n  - file: {at: /opt/tool, from: ./tool}\n  - file: {at: /opt/link, link: /opt/tool}\n"

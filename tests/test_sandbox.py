@@ -27,7 +27,7 @@ from cregraph.engines.contract import Limits, TaskFailed
 from cregraph.engines.native import Native
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
-from cregraph.plan import task
+from cregraph.plan.parts import task
 from cregraph.store import Store
 from tests import sandbox_root
 

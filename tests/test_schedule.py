@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.schedule import Id, Job, Turn, run_jobs
+from cregraph.scheduler import Id, Job, Turn, run_jobs
 
 
 class Book:

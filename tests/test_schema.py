@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 import yaml
 
-from cregraph.formats.yaml_marks import Marked, read_marks
-from cregraph.profile import STANDARD
-from cregraph.recipe import Recipe
-from cregraph.schema import profile_schema, schema_text
+from cregraph.profile.profile_file import STANDARD
+from cregraph.profile.recipe import Recipe
+from cregraph.profile.schema import profile_schema, schema_text
+from cregraph.profile.yaml_marks import Marked, read_marks
 from tests.composing import MINIMAL, ROOT, composed, example
 
 COMMITTED = ROOT / "docs" / "profile.schema.json"

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from cregraph.digest import ASSEMBLY
 from cregraph.errors import CregraphError
-from cregraph.image import gzip_members, tar
-from cregraph.image.entry import Entry, from_bytes
-from cregraph.image.gzip_members import MEMBER, compress, inflate
-from cregraph.image.segment import directories, index, members_of, read, write
-from cregraph.image.unpack import unpack
+from cregraph.image.model import gzip_members
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.gzip_members import MEMBER, compress, inflate
+from cregraph.image.model.segment import directories, index, members_of, read, write
+from cregraph.image.model.segment_files import unpack
+from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.store import Store
 
 KEY = "ab" * 32

@@ -14,23 +14,23 @@ from typing import Any
 
 import pytest
 
-from cregraph.build import Built, build, gave, pending
+from cregraph.build.image_build import Built, build, gave, pending
+from cregraph.build.rebuild_comparison import compare
 from cregraph.digest import canonical
 from cregraph.errors import CregraphError, Refused
-from cregraph.facts import BaseFacts
-from cregraph.image import segment as segments_of
-from cregraph.image.entry import from_bytes
-from cregraph.image.facts_from_layers import facts_of
-from cregraph.image.manifest import digest_of
-from cregraph.image.split import split
-from cregraph.outputs import Output, Outputs
-from cregraph.plan import Segment, Task, segment, task
-from cregraph.planning import EMBEDDED, Plan
-from cregraph.rebuild import compare
-from cregraph.shared.cache import SharedCache, Unreachable
-from cregraph.shared.exchange import bring, disputed, give, offered, without
-from cregraph.shared.named import cache_named
-from cregraph.shared.verify import verify_remote
+from cregraph.image.bases.facts_from_layers import facts_of
+from cregraph.image.model import segment as segments_of
+from cregraph.image.model.manifest import digest_of
+from cregraph.image.model.tar_entry import from_bytes
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.outputs import Output, Outputs
+from cregraph.plan.layer_split import split
+from cregraph.plan.parts import Segment, Task, segment, task
+from cregraph.plan.planner import EMBEDDED, Plan
+from cregraph.remote_cache.cache_name import cache_named
+from cregraph.remote_cache.cache_repository import SharedCache, Unreachable
+from cregraph.remote_cache.cache_transfer import bring, disputed, give, offered, without
+from cregraph.remote_cache.sample_check import verify_remote
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store
 from tests.small_registry import SmallRegistry

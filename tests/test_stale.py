@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.lock import Identity, Lock, StageRecord
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.stale import group, reasons, same_asks
+from cregraph.lock.lock_file import Identity, Lock, StageRecord
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.staleness import group, reasons, same_asks
 
 IDENTITY = Identity(name="team", image="team-r", label="v1", tag="v1")
 STAGES = (

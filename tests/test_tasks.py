@@ -20,8 +20,8 @@ from cregraph.engines.extract import Extraction
 from cregraph.engines.run import TaskEvent, kept, log_of, run_tasks
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
-from cregraph.pins import Artifact
-from cregraph.plan import Task, task
+from cregraph.lock.pins import Artifact
+from cregraph.plan.parts import Task, task
 from cregraph.store import Store
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.facts import BaseFacts, PythonFact
-from cregraph.lock import Identity, Lock, StageRecord
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.trial import DRIVER, Check, Outcome, checks_of, files, read, settled
+from cregraph.lock.base_facts import BaseFacts, PythonFact
+from cregraph.lock.lock_file import Identity, Lock, StageRecord
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.smoke.smoke_checks import DRIVER, Check, Outcome, checks_of, files, read, settled
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 LIBRARY = f"{PREFIX}/lib/R/library"

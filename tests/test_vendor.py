@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.image.base import beside, find
-from cregraph.pins import Artifact
+from cregraph.image.bases.base_image import beside, find
+from cregraph.kinds.r import vendor_cran as cran_tree
+from cregraph.lock.pins import Artifact
 from cregraph.sources import cran
 from cregraph.store import Store
-from cregraph.vendor import cran as cran_tree
-from cregraph.vendor import images, urls
-from cregraph.vendor.tree import Tree, sha256_of
+from cregraph.vendor import vendor_images as images
+from cregraph.vendor import vendor_urls as urls
+from cregraph.vendor.vendor_files import Tree, sha256_of
 from tests.faults import HTTPFS, WHEEL, Demo, flipped, refused
 from tests.made_images import Made, entry, tar
 from tests.small_registry import SmallRegistry
@@ -240,7 +241,7 @@ def test_rattler_reads_and_solves_the_channel(own: Demo) -> None:
 
 
 def test_the_layout_is_one_that_names_its_images(own: Demo) -> None:
-    from cregraph.image.layout import Layout
+    from cregraph.image.media.oci_layout import Layout
 
     vendored(own)
     folder = own.folder / "vendor" / "images"

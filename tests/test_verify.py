@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cregraph.demo.project import claim, write_project
+from cregraph.demo.demo_project import claim, write_project
 from tests.made_images import digest, entry, folder, link, tar
 from tests.real_project import Done
 from tests.test_cli import run

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.image.entry import Entry
-from cregraph.kinds import wheel_files
-from cregraph.kinds.wheel_files import Places, wheel_entries
+from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds.python import wheel_files
+from cregraph.kinds.python.wheel_files import Places, wheel_entries
 
 NAME = "My_Tool-1.0-py3-none-any.whl"
 INFO = "My_Tool-1.0.dist-info"

@@ -18,7 +18,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from cregraph.demo.base_image import TAG, write_base
+from cregraph.demo.demo_base import TAG, write_base
 from tests.test_conda_kind import Made, Part, write_channel
 from tests.test_r_binary import built, shared
 from tests.test_r_kind import description

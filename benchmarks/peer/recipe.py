@@ -14,8 +14,8 @@ from pathlib import Path
 import rattler
 
 from benchmarks.scene import Scene
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 
 __all__ = ["write"]

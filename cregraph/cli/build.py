@@ -8,24 +8,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cregraph import lock as locks
-from cregraph.build import Built, Event, build, gave, pending
-from cregraph.cli.caches import Caches
+from cregraph.build.image_build import Built, Event, build, gave, pending
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.notes import tell_link_scripts
 from cregraph.cli.progress import Display
+from cregraph.cli.remote_caches import Caches
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk
 from cregraph.cli.unchanged import answer, image_name, summary
 from cregraph.cli.using import hold
 from cregraph.digest import sha256
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.image.base import BaseImage, find
-from cregraph.outputs import updated
-from cregraph.planning import make_plan
-from cregraph.project import Asked, Project
-from cregraph.sources.world import OneWorld
+from cregraph.image.bases.base_image import BaseImage, find
+from cregraph.lock import lock_file as locks
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.outputs import updated
+from cregraph.plan.planner import make_plan
+from cregraph.session.project import Asked, Project
+from cregraph.sources.configured import OneWorld
 from cregraph.store import Store
 from cregraph.store.known import Built as Known
 from cregraph.store.known import known_of, remember
@@ -236,12 +236,12 @@ def send(project: Project, built: Built, base: BaseImage, output: str, sources: 
     name = image_name(built)
     form, _, rest = output.partition(":")
     if form == "oci":
-        from cregraph.image import layout
+        from cregraph.image.media import oci_layout as layout
 
         layout.write(Path(rest), built.image, reference=name, store=store, base=base.open_layer)
         return output
     if form == "docker":
-        from cregraph.image.docker_load import load
+        from cregraph.image.media.docker_load import load
 
         load(built.image, reference=rest or name, store=store, base=base.open_layer)
         return f"docker:{rest or name}"

@@ -8,13 +8,13 @@ from pathlib import Path
 from cregraph.cli.say import as_json, counted, megabytes, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError
-from cregraph.project import Project
+from cregraph.session.project import Project
 from cregraph.store import Store
-from cregraph.store.collect import collect
-from cregraph.store.inventory import Kind, inventory
+from cregraph.store.gc import fsck as damage
+from cregraph.store.gc.collect import collect
+from cregraph.store.gc.inventory import Kind, inventory
+from cregraph.store.gc.roots import Roots, given, reach, roots
 from cregraph.store.use import User, alone
-from cregraph.upkeep import damage
-from cregraph.upkeep.reach import Roots, given, reach, roots
 
 _PATIENCE = 60.0  # seconds that gc waits for a command that does not know yet what it needs
 _DAY = 86400.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cregraph.build.build_run import Work
+from cregraph.build.rebuild_comparison import Compared
 from cregraph.cli import rebuild
 from cregraph.cli.build import world_of
 from cregraph.cli.lock import fresh_lock
@@ -12,14 +14,12 @@ from cregraph.cli.say import as_json, counted, result, talk
 from cregraph.cli.using import hold
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
-from cregraph.image.base import find
-from cregraph.making import Work
-from cregraph.planning import make_plan
-from cregraph.project import Project
-from cregraph.rebuild import Compared
-from cregraph.shared.named import cache_named
-from cregraph.shared.verify import verify_remote
-from cregraph.sources.world import OneWorld
+from cregraph.image.bases.base_image import find
+from cregraph.plan.planner import make_plan
+from cregraph.remote_cache.cache_name import cache_named
+from cregraph.remote_cache.sample_check import verify_remote
+from cregraph.session.project import Project
+from cregraph.sources.configured import OneWorld
 from cregraph.store import Store
 
 

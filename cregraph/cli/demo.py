@@ -9,14 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-from cregraph.build import Built
+from cregraph.build.image_build import Built
 from cregraph.cli.build import build_project, send
 from cregraph.cli.lock import lock_project
 from cregraph.cli.say import megabytes, result, seconds, talk
 from cregraph.cli.unchanged import image_name
-from cregraph.demo import project as demo
-from cregraph.lock import Lock
-from cregraph.project import Project
+from cregraph.demo import demo_project as demo
+from cregraph.lock.lock_file import Lock
+from cregraph.session.project import Project
 
 
 def run(folder: str) -> None:

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from cregraph.cli.say import result, talk
-from cregraph.diff import as_json, as_text, compare
 from cregraph.errors import CregraphError
-from cregraph.lock import Lock
-from cregraph.planning import Plan, make_plan
-from cregraph.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, plain, project_of
+from cregraph.lock.diff import as_json, as_text, compare
+from cregraph.lock.lock_file import Lock
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, plain, project_of
 
 __all__ = ["run"]
 

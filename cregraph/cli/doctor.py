@@ -14,8 +14,8 @@ from pathlib import Path
 from cregraph.cli.say import as_json, megabytes, result
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
-from cregraph.image.credentials import docker_credentials
-from cregraph.project import Project
+from cregraph.image.media.registry_credentials import docker_credentials
+from cregraph.session.project import Project
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
 
@@ -67,7 +67,7 @@ def _python() -> Finding:
 
 
 def _compressor() -> Finding:
-    from cregraph.image.gzip_members import check_compressor
+    from cregraph.image.model.gzip_members import check_compressor
 
     try:
         check_compressor()

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from cregraph.build import Built
+from cregraph.build.image_build import Built
 from cregraph.cli.build import build_project, world_of
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
 from cregraph.errors import CregraphError, nearest
 from cregraph.export import artifacts
 from cregraph.export.folder import Content, write_folder
 from cregraph.export.stages import Chain
-from cregraph.export.tasks import described
-from cregraph.image.base import BaseImage, find
-from cregraph.image.blocks import blocks_as_file, inflated
-from cregraph.image.reference import check_repository, check_tag
-from cregraph.project import Project
+from cregraph.export.task_stages import described
+from cregraph.image.bases.base_image import BaseImage, find
+from cregraph.image.model.blocks import blocks_as_file, inflated
+from cregraph.image.model.reference import check_repository, check_tag
+from cregraph.session.project import Project
 from cregraph.store import Store
 
 FORMATS = ("bake", "dockerfile")
@@ -139,7 +139,7 @@ def _described(chains: list[Chain], store: Store) -> list[str]:
 
 def _runnable(project: Project, chain: Chain, sources: str | None) -> tuple[list[str], dict[str, Content]]:
     from cregraph.engines.task_layers import TaskLayers
-    from cregraph.export.tasks import runnable
+    from cregraph.export.task_stages import runnable
 
     store, world = project.store(), world_of(project, sources)
     root = find(chain.plan.lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)

@@ -14,13 +14,13 @@ from cregraph.errors import CregraphError
 from cregraph.export.builder import SUFFIX, Bases, export
 from cregraph.export.folder import Content, write_folder
 from cregraph.export.sites import Sites
-from cregraph.image.base import registry_at
-from cregraph.image.reference import check_repository, check_tag, parse_reference
-from cregraph.pins import Pin
-from cregraph.planning import make_plan
-from cregraph.project import Project
+from cregraph.image.bases.base_image import registry_at
+from cregraph.image.model.reference import check_repository, check_tag, parse_reference
+from cregraph.lock.pins import Pin
+from cregraph.plan.planner import make_plan
+from cregraph.session.project import Project
+from cregraph.sources.configured import OneWorld
 from cregraph.sources.routes import Routes
-from cregraph.sources.world import OneWorld
 
 #: Inside an account Snowflake's registry answers under another name.
 _SNOWFLAKE = re.compile(r"([a-z0-9_-]+)\.registry(\.[a-z0-9_-]+)*\.snowflakecomputing\.com")

@@ -10,12 +10,12 @@ from cregraph.cli.notes import tell_link_scripts, tell_sources
 from cregraph.cli.say import as_json, projects, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
-from cregraph.holes import holes
 from cregraph.kinds import image
 from cregraph.kinds.base import Given
-from cregraph.lock import Lock
-from cregraph.project import Asked, Project, shipped_recipes
-from cregraph.stale import reasons
+from cregraph.lock.consistency import holes
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.staleness import reasons
+from cregraph.session.project import Asked, Project, shipped_recipes
 from cregraph.store.known import remember
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def lock_project(
 ) -> Lock:
     """Resolve one profile."""
     from cregraph.resolve import resolve
-    from cregraph.sources.world import OneWorld
+    from cregraph.sources.configured import OneWorld
 
     routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
     store = project.store()

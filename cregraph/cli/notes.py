@@ -6,10 +6,10 @@ from collections.abc import Container
 
 from cregraph.cli.say import talk
 from cregraph.errors import CregraphError
-from cregraph.kinds import conda
-from cregraph.lock import Lock
-from cregraph.pins import Pin
-from cregraph.stale import SANDBOX
+from cregraph.kinds.conda import conda_kind as conda
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.pins import Pin
+from cregraph.lock.staleness import SANDBOX
 from cregraph.store import Store
 
 __all__ = ["tell_link_scripts", "tell_sources"]

@@ -5,35 +5,35 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cregraph import lock as locks
-from cregraph.build import pending
+from cregraph.build.image_build import pending
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.plan_shown import Before, Moves, Shared, as_text, whole
 from cregraph.cli.say import as_json, result, talk, working
 from cregraph.engines.history import recalled
 from cregraph.engines.trees import kept_root
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.image import layer as layers_of
-from cregraph.image import segment as segments_of
-from cregraph.image.base import home_of
-from cregraph.image.layer import LayerRecord
-from cregraph.image.manifest import Descriptor
-from cregraph.image.reference import Reference
-from cregraph.image.registry import Registry
-from cregraph.image.remote import Remote, look
-from cregraph.lock import Lock
-from cregraph.outlook import Past, outlook
-from cregraph.outlook.causes import Causes
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Asked, Project
-from cregraph.revision import END, Files, Revision, Side, facts_at, lock_at, lock_named, plain, project_of
-from cregraph.sources.world import OneWorld
+from cregraph.image.bases.base_image import home_of
+from cregraph.image.media.registry import Registry
+from cregraph.image.media.registry_state import Remote, look
+from cregraph.image.model import layer as layers_of
+from cregraph.image.model import segment as segments_of
+from cregraph.image.model.layer import LayerRecord
+from cregraph.image.model.manifest import Descriptor
+from cregraph.image.model.reference import Reference
+from cregraph.lock import lock_file as locks
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock
+from cregraph.plan.explain import Past, outlook
+from cregraph.plan.explain.causes import Causes
+from cregraph.plan.missing_work import Work
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Asked, Project
+from cregraph.session.revision import END, Files, Revision, Side, facts_at, lock_at, lock_named, plain, project_of
+from cregraph.sources.configured import OneWorld
 from cregraph.store import Store
 from cregraph.store.known import known_of
 from cregraph.store.pushed import elsewhere, pushed_to
 from cregraph.store.throughput import rates
-from cregraph.work import Work
 
 __all__ = ["run"]
 
@@ -89,8 +89,8 @@ def run(
 
 def _shared(project: Project, asked: Asked, plan: Plan, work: Work, named: str, sources: str | None) -> Shared:
     """What the cache would spare a build; nothing where it does not answer, which is said."""
-    from cregraph.shared.exchange import offered, without
-    from cregraph.shared.named import cache_named
+    from cregraph.remote_cache.cache_name import cache_named
+    from cregraph.remote_cache.cache_transfer import offered, without
 
     routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
     cache = cache_named(named, routes)

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cregraph.cli.say import counted, megabytes, seconds
-from cregraph.image.remote import Remote
-from cregraph.outlook import Group, Outlook, Row, Time, grouped
-from cregraph.outlook.roots import Root, told, words
-from cregraph.planning import Plan
-from cregraph.revision import plain
-from cregraph.work import Work
+from cregraph.image.media.registry_state import Remote
+from cregraph.plan.explain import Group, Outlook, Row, Time, grouped
+from cregraph.plan.explain.root_cause import Root, told, words
+from cregraph.plan.missing_work import Work
+from cregraph.plan.planner import Plan
+from cregraph.session.revision import plain
 
 __all__ = ["Before", "Moves", "Shared", "as_text", "whole"]
 

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cregraph.build import Event, Work
+from cregraph.build.image_build import Event, Work
 from cregraph.cli.say import counted, megabytes, seconds, talk
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import time
 
-from cregraph.build import Built
+from cregraph.build.image_build import Built
+from cregraph.cli.push_progress import Transfer
 from cregraph.cli.say import megabytes, talk
-from cregraph.cli.transfer import Transfer
 from cregraph.errors import CregraphError
-from cregraph.image.base import BaseImage, registry_of
-from cregraph.image.push import Pushed, push_image, target_of
-from cregraph.image.reference import Reference
-from cregraph.image.registry import Registry
-from cregraph.project import Project
-from cregraph.sources.world import OneWorld
+from cregraph.image.bases.base_image import BaseImage, registry_of
+from cregraph.image.media.push import Pushed, push_image, target_of
+from cregraph.image.media.registry import Registry
+from cregraph.image.model.reference import Reference
+from cregraph.session.project import Project
+from cregraph.sources.configured import OneWorld
 from cregraph.store.pushed import elsewhere, remember_pushed
 from cregraph.store.throughput import Throughput
 from cregraph.store.uploads import Uploads

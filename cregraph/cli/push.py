@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cregraph.cli.build import build_project, world_of
-from cregraph.cli.caches import Caches
 from cregraph.cli.publish import check_place, published
+from cregraph.cli.remote_caches import Caches
 from cregraph.cli.say import as_json, result
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
-from cregraph.project import Project
+from cregraph.session.project import Project
 
 __all__ = ["run"]
 

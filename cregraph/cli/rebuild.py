@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cregraph.build import Built
+from cregraph.build.image_build import Built
+from cregraph.build.rebuild_comparison import Compared, Difference, compare, seed
 from cregraph.cli.say import counted, result, talk
 from cregraph.errors import CregraphError
-from cregraph.image.base import BaseImage
-from cregraph.project import Project
-from cregraph.rebuild import Compared, Difference, compare, seed
+from cregraph.image.bases.base_image import BaseImage
+from cregraph.session.project import Project
 from cregraph.store import Store
 
 __all__ = ["again", "answer", "say"]

@@ -33,14 +33,14 @@ def main() -> int:
 
 
 def _build(asked: dict[str, object]) -> None:
-    from cregraph.build import build, pending
+    from cregraph.build.image_build import build, pending
     from cregraph.cli.build import world_of
     from cregraph.cli.lock import fresh_lock
     from cregraph.cli.progress import Display
     from cregraph.engines import choice
-    from cregraph.image.base import find
-    from cregraph.planning import make_plan
-    from cregraph.project import Project
+    from cregraph.image.bases.base_image import find
+    from cregraph.plan.planner import make_plan
+    from cregraph.session.project import Project
 
     def text(name: str) -> str | None:
         return str(asked[name]) if asked[name] is not None else None

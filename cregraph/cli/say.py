@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cregraph.errors import CregraphError
-from cregraph.project import Project
+from cregraph.session.project import Project
 
 __all__ = ["as_json", "counted", "megabytes", "projects", "result", "seconds", "talk", "working"]
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cregraph.build.build_run import Making, Work
 from cregraph.cli.build import world_of
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.progress import Display
@@ -17,12 +18,11 @@ from cregraph.engines import choice
 from cregraph.engines.contract import Engine, Opens
 from cregraph.engines.run import kept
 from cregraph.errors import CregraphError, nearest
-from cregraph.image import segment as segments_of
-from cregraph.image.base import BaseImage, find
-from cregraph.making import Making, Work
-from cregraph.plan import Task
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.image.bases.base_image import BaseImage, find
+from cregraph.image.model import segment as segments_of
+from cregraph.plan.parts import Task
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 
 __all__ = ["run", "task_called"]

@@ -10,12 +10,12 @@ from cregraph.cli.say import as_json, result, seconds, talk, working
 from cregraph.cli.unchanged import image_name
 from cregraph.engines import choice
 from cregraph.errors import Refused
-from cregraph.facts import BaseFacts
-from cregraph.image.docker_engine import container, inspect, reachable
-from cregraph.image.docker_load import load
-from cregraph.lock import Lock
-from cregraph.project import Project
-from cregraph.trial import DRIVER, HOME, Outcome, checks_of, files, read, settled
+from cregraph.image.media.docker_engine import container, inspect, reachable
+from cregraph.image.media.docker_load import load
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock
+from cregraph.session.project import Project
+from cregraph.smoke.smoke_checks import DRIVER, HOME, Outcome, checks_of, files, read, settled
 
 __all__ = ["run", "try_image"]
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cregraph import lock as locks
-from cregraph.build import Built, finished, gave
+from cregraph.build.image_build import Built, finished, gave
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, seconds, talk
 from cregraph.digest import sha256
-from cregraph.image.reference import check_repository
-from cregraph.outputs import updated
-from cregraph.planning import make_plan
-from cregraph.project import Project
+from cregraph.image.model.reference import check_repository
+from cregraph.lock import lock_file as locks
+from cregraph.lock.outputs import updated
+from cregraph.plan.planner import make_plan
+from cregraph.session.project import Project
 from cregraph.store.known import known_of
 
 __all__ = ["answer", "image_name", "run", "summary"]

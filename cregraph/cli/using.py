@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 
-from cregraph import lock as locks
 from cregraph.cli.say import talk
-from cregraph.lock import Lock
-from cregraph.project import Project
+from cregraph.lock import lock_file as locks
+from cregraph.lock.lock_file import Lock
+from cregraph.session.project import Project
 from cregraph.store import Store
 from cregraph.store.use import in_use
 

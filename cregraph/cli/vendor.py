@@ -7,11 +7,11 @@ from pathlib import Path
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
 from cregraph.cli.using import hold
-from cregraph.image.base import BaseImage, find
-from cregraph.lock import Lock
-from cregraph.pins import Artifact
-from cregraph.project import Project
-from cregraph.sources.world import OneWorld
+from cregraph.image.bases.base_image import BaseImage, find
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.pins import Artifact
+from cregraph.session.project import Project
+from cregraph.sources.configured import OneWorld
 from cregraph.vendor import SOURCES, vendor
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from cregraph.cli.say import as_json, counted, result, talk, working
 from cregraph.errors import CregraphError, Refused
-from cregraph.facts import BaseFacts
-from cregraph.image.base import ask, registry_at
-from cregraph.image.contents import of_engine, of_image
-from cregraph.image.docker_engine import inspect
-from cregraph.image.reference import DockerName, LayoutName, parse, parse_reference
-from cregraph.planning import Plan, make_plan
-from cregraph.project import Project
+from cregraph.image.bases.base_image import ask, registry_at
+from cregraph.image.bases.image_files import of_engine, of_image
+from cregraph.image.media.docker_engine import inspect
+from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.session.project import Project
 from cregraph.store import Store
 from cregraph.verify import Finding, Verdict, is_exactly, known_layers, verify
 from cregraph.verify.installed import wanted

@@ -1,7 +1,7 @@
 """What a command left: its output as a normalised tar, and what it wrote elsewhere.
 
 The normalised tar is a function of names, contents, the executable bit and links' texts alone: the form of
-`cregraph.image.tar`, paths relative to the output folder, sorted by their bytes, each folder listed, owner 0:0, one time,
+`image.model.tar_writer`, paths relative to the output folder, sorted by their bytes, each folder listed, owner 0:0, one time,
 modes 0755 and 0644. Hard links become files of their own, since whether they survive depends on the file system.
 """
 
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import TaskFailed
-from cregraph.image import tar, tar_stream
-from cregraph.image.tar_stream import Member, Taker
+from cregraph.formats import tar_stream
+from cregraph.formats.tar_stream import Member, Taker
+from cregraph.image.model import tar_writer as tar
 
 __all__ = ["Undeclared", "capture", "capture_tar", "no_content", "undeclared"]
 

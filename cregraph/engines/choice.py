@@ -9,10 +9,10 @@ from typing import IO
 
 from cregraph.engines.contract import Engine, Limits
 from cregraph.errors import CregraphError, nearest
-from cregraph.image import segment as segments
-from cregraph.image.base import BaseImage
-from cregraph.image.blocks import blocks_as_file, inflated
-from cregraph.image.unpack import unpack
+from cregraph.image.bases.base_image import BaseImage
+from cregraph.image.model import segment as segments
+from cregraph.image.model.blocks import blocks_as_file, inflated
+from cregraph.image.model.segment_files import unpack
 from cregraph.store import Store
 
 __all__ = ["ENGINES", "check", "choose", "reasons"]

@@ -27,9 +27,10 @@ from cregraph.engines.contract import Limits, Stopped, TaskFailed
 from cregraph.engines.namespaces import Running
 from cregraph.engines.task_layers import Layer, TaskLayers
 from cregraph.errors import CregraphError
-from cregraph.image import docker_engine, tar
-from cregraph.image.docker_engine import NoImage
-from cregraph.plan import Task
+from cregraph.image.media import docker_engine
+from cregraph.image.media.docker_engine import NoImage
+from cregraph.image.model import tar_writer as tar
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 __all__ = ["Container"]

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cregraph.errors import CregraphError
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 
 __all__ = [
     "DEVICES",

@@ -23,7 +23,7 @@ from cregraph.engines.loaded import Loaded
 from cregraph.engines.task_image import TaskImage, blob_of, inputs_blob, note_blob, orders_blob, write_layout
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 __all__ = ["Docker"]

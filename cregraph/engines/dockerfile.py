@@ -12,7 +12,7 @@ import re
 from cregraph.engines import contract, inside
 from cregraph.engines.contract import Limits
 from cregraph.errors import CregraphError
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 
 __all__ = ["INPUTS", "LEFT", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_stage"]
 

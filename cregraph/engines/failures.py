@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cregraph.engines.providers import HEADERS, LIBRARIES, MODULES, TOOLS
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 __all__ = ["Finding", "findings", "listed", "way_out"]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from cregraph.digest import key_of
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 from cregraph.store.throughput import Throughput
 

@@ -21,8 +21,8 @@ from cregraph.engines.calls import FILTER
 from cregraph.engines.capture import Undeclared, no_content
 from cregraph.engines.contract import Limits, TaskFailed, ended
 from cregraph.errors import CregraphError
-from cregraph.image import tar
-from cregraph.plan import Task
+from cregraph.image.model import tar_writer as tar
+from cregraph.plan.parts import Task
 
 __all__ = [
     "BUILD",

@@ -13,7 +13,7 @@ from cregraph.engines.contract import Limits, Preparation, TaskFailed
 from cregraph.engines.terminal import terminal
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 __all__ = ["Native"]

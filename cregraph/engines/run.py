@@ -21,10 +21,10 @@ from cregraph.engines.contract import Engine, Stopped, TaskFailed
 from cregraph.engines.failures import findings
 from cregraph.engines.history import expected, remember
 from cregraph.errors import CregraphError, Refused
-from cregraph.outputs import contradiction
-from cregraph.pins import Artifact
-from cregraph.plan import Task
-from cregraph.schedule import Failure, Id, Job, Turn, run_jobs
+from cregraph.lock.outputs import contradiction
+from cregraph.lock.pins import Artifact
+from cregraph.plan.parts import Task
+from cregraph.scheduler import Failure, Id, Job, Turn, run_jobs
 from cregraph.store import Store
 
 __all__ = ["EXPECTED", "TaskEvent", "TaskRun", "kept", "log_of", "run_tasks", "said"]

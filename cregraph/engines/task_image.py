@@ -16,8 +16,8 @@ from cregraph.digest import canonical, sha256
 from cregraph.engines import contract, inside
 from cregraph.engines.contract import Limits
 from cregraph.engines.task_layers import Layer
-from cregraph.image import tar
-from cregraph.plan import Task
+from cregraph.image.model import tar_writer as tar
+from cregraph.plan.parts import Task
 
 __all__ = ["Blob", "TaskImage", "blob_of", "inputs_blob", "load_archive", "note_blob", "orders_blob", "write_layout"]
 

@@ -19,11 +19,11 @@ from cregraph.digest import Json, is_sha256, key_of
 from cregraph.engines.contract import EPOCH
 from cregraph.engines.flatten import flatten
 from cregraph.errors import CregraphError
-from cregraph.image import segment as segments
-from cregraph.image import tar
-from cregraph.image.segment import Row, SegmentRecord
-from cregraph.image.unpack import contents
-from cregraph.plan import Task
+from cregraph.image.model import segment as segments
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.segment import Row, SegmentRecord
+from cregraph.image.model.segment_files import contents
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 __all__ = ["Layer", "TaskLayers"]

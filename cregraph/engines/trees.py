@@ -21,7 +21,7 @@ from cregraph.digest import key_of
 from cregraph.engines.contract import EPOCH, Preparation
 from cregraph.engines.extract import Extraction
 from cregraph.errors import CregraphError
-from cregraph.plan import Task
+from cregraph.plan.parts import Task
 from cregraph.store import Store
 
 __all__ = ["Trees", "names", "of_segment"]

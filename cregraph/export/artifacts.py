@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cregraph.build import Built
+from cregraph.build.image_build import Built
 from cregraph.errors import CregraphError
+from cregraph.export.docker_text import comment, stage_name
 from cregraph.export.folder import MARK, Content
 from cregraph.export.stages import Chain, chain, layer_file, render_base, render_image, render_stage
-from cregraph.export.text import comment, stage_name
-from cregraph.facts import BaseFacts
-from cregraph.image import layer as layers_of
-from cregraph.image import segment as segments_of
-from cregraph.image.base import BaseImage
-from cregraph.image.reference import LayoutName, parse, parse_reference
+from cregraph.image.bases.base_image import BaseImage
+from cregraph.image.model import layer as layers_of
+from cregraph.image.model import segment as segments_of
+from cregraph.image.model.reference import LayoutName, parse, parse_reference
+from cregraph.lock.base_facts import BaseFacts
 from cregraph.store import Store
 
 __all__ = ["SUFFIX", "Base", "base_of", "chain_of", "files_of", "head", "text_of"]

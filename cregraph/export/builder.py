@@ -24,13 +24,13 @@ from cregraph.engines.dockerfile import copy
 from cregraph.errors import CregraphError
 from cregraph.export.artifacts import head
 from cregraph.export.bundle import OLDEST, bundle
+from cregraph.export.docker_text import comment, exec_form, pairs, quoted, stage_name
 from cregraph.export.folder import Content
 from cregraph.export.sites import Sites, hosts
-from cregraph.export.text import comment, exec_form, pairs, quoted, stage_name
-from cregraph.facts import BaseFacts
-from cregraph.pins import Artifact
-from cregraph.plan import Segment, Task
-from cregraph.planning import Plan
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact
+from cregraph.plan.parts import Segment, Task
+from cregraph.plan.planner import Plan
 
 __all__ = ["SUFFIX", "Bases", "Export", "export"]
 

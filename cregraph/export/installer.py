@@ -30,17 +30,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from cregraph.errors import CregraphError
-from cregraph.image.entry import Entry, from_bytes
-from cregraph.kinds import archive, r_files
-from cregraph.kinds.conda_archive import open_package
-from cregraph.kinds.conda_files import files_at
-from cregraph.kinds.wheel_files import Places, wheel_entries
-from cregraph.pins import Artifact
-from cregraph.plan import Segment
+from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.kinds import archive
+from cregraph.kinds.conda.conda_archive import open_package
+from cregraph.kinds.conda.conda_files import files_at
+from cregraph.kinds.python.wheel_files import Places, wheel_entries
+from cregraph.kinds.r import r_files
+from cregraph.lock.pins import Artifact
+from cregraph.plan.parts import Segment
 
 __all__ = ["install", "main"]
 
-_MTIME = 315532800  # as cregraph.image.tar.MTIME
+_MTIME = 315532800  # as cregraph.image.model.tar_writer.MTIME
 _BLOCK = 1 << 20
 _AHEAD = 8  # downloads at a time, and how many wait to be installed
 _PAUSES = (1, 4, 15)

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.pins import Artifact
+from cregraph.lock.pins import Artifact
 from cregraph.sources import cran
 from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.routes import CRAN_DEFAULT, Routes, is_web_address, join, redacted

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cregraph.digest import key_of
-from cregraph.export.text import comment, pairs, stage_name
-from cregraph.facts import BaseFacts
-from cregraph.image.layer import LayerRecord
-from cregraph.image.split import LayerPlan
-from cregraph.planning import Plan
+from cregraph.export.docker_text import comment, pairs, stage_name
+from cregraph.image.model.layer import LayerRecord
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.plan.layer_split import LayerPlan
+from cregraph.plan.planner import Plan
 
 __all__ = ["Chain", "DockerStage", "chain", "layer_file", "render_base", "render_image", "render_stage"]
 

@@ -7,17 +7,23 @@ from typing import cast
 
 from cregraph.kinds.base import Kind
 
-__all__ = ["KINDS", "fields_of", "kind"]
+__all__ = ["KINDS", "MODULES", "fields_of", "kind"]
 
-#: Kinds in the order in which targets are pinned and placed: what a kind asks of another stands before it.
-KINDS = ("image", "conda", "r", "python", "archive", "file")
+#: The module of each kind, in the order in which targets are pinned and placed: a kind follows those whose pins it needs.
+MODULES = {
+    "image": "cregraph.kinds.image",
+    "conda": "cregraph.kinds.conda.conda_kind",
+    "r": "cregraph.kinds.r.r_kind",
+    "python": "cregraph.kinds.python.python_kind",
+    "archive": "cregraph.kinds.archive",
+    "file": "cregraph.kinds.file",
+}
+KINDS = tuple(MODULES)
 
 
 def kind(name: str) -> Kind:
     """The kind of that name. An unknown one raises KeyError: recipes and locks are checked before."""
-    if name not in KINDS:
-        raise KeyError(name)
-    return cast(Kind, import_module(f"cregraph.kinds.{name}"))
+    return cast(Kind, import_module(MODULES[name]))
 
 
 def fields_of() -> dict[str, dict[str, tuple[str, bool]]]:

@@ -25,11 +25,11 @@ from typing import IO, Any, cast
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.image.entry import Entry
+from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds.base import Given, Ground, Input, Step, World
-from cregraph.kinds.places import absolute, mode_of, owner_of, resolved
-from cregraph.pins import Ask, Pin, Target
-from cregraph.plan import Placement, Segment, segment
+from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
+from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.sources.routes import is_web_address, redacted
 
 NAME = "archive"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from cregraph.digest import Json
-from cregraph.facts import BaseFacts
-from cregraph.image.entry import Entry
-from cregraph.pins import Artifact, Ask, Pin, Target
-from cregraph.plan import Placement, Segment
+from cregraph.image.model.tar_entry import Entry
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment
 
 __all__ = ["Given", "Ground", "Input", "Kind", "Provided", "Step", "World"]
 

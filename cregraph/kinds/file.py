@@ -15,11 +15,11 @@ from dataclasses import replace
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.image.entry import Entry, from_bytes
+from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.kinds.base import Given, Ground, Input, Step, World
-from cregraph.kinds.places import absolute, mode_of, owner_of, resolved
-from cregraph.pins import Ask, Pin, Target
-from cregraph.plan import Placement, Segment, segment
+from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
+from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment, segment
 
 NAME = "file"
 FIELDS: Mapping[str, tuple[str, bool]] = {
@@ -60,7 +60,7 @@ def ask(step: Step) -> Sequence[Ask]:
 
 def pin(target: Target, world: World, given: Given) -> Target:
     """Pins for what `from` names, one a file. `world` reads the project's own files; nothing is asked of the network."""
-    from cregraph.sources.local import Local
+    from cregraph.sources.project_files import Local
 
     local = Local(project=given.project, shipped=given.shipped)
     pins: dict[str, Pin] = {}

@@ -21,12 +21,12 @@ from typing import cast
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.image.entry import Entry
-from cregraph.image.reference import DockerName, LayoutName, check_repository, check_tag, parse
+from cregraph.image.model.reference import DockerName, LayoutName, check_repository, check_tag, parse
+from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds.base import Given, Ground, Input, Step, World
-from cregraph.pins import Ask, Pin, Target
-from cregraph.plan import Placement, Segment
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment
 
 __all__ = ["BASE", "BUILD_ROOT", "FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
 

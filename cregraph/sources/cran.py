@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.formats import dcf
-from cregraph.pins import Artifact
-from cregraph.sources.absent import NotThere
+from cregraph.lock.pins import Artifact
+from cregraph.sources.not_there import NotThere
 from cregraph.sources.routes import join, redacted
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.facts import BaseFacts
-from cregraph.formats import facts_json
-from cregraph.image.base import BaseImage, ask, beside, find, registry_of
-from cregraph.image.reference import DockerName, ImageName, LayoutName, parse_reference
-from cregraph.image.registry import NotInRegistry
-from cregraph.pins import Artifact
+from cregraph.image.bases.base_image import BaseImage, ask, beside, find, registry_of
+from cregraph.image.media.registry import NotInRegistry
+from cregraph.image.model.reference import DockerName, ImageName, LayoutName, parse_reference
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact
 from cregraph.store import Store, write_file
 
 __all__ = ["ImageWorld", "facts_digest", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
@@ -119,7 +119,7 @@ def facts_for(
                 f"remove `{name}` and run `cregraph lock`, which makes it anew",
             )
         return facts
-    from cregraph.image.facts_from_layers import facts_of
+    from cregraph.image.bases.facts_from_layers import facts_of
 
     facts = facts_of(image or opened(artifact, world, project), progress=progress)
     write_file(path, facts_json.dumps(facts).encode())

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
 from cregraph.errors import CregraphError
-from cregraph.sources.absent import NotThere
+from cregraph.sources.not_there import NotThere
 from cregraph.sources.pip_settings import PYPI, ordinary
 from cregraph.sources.python_names import is_place, normal
 from cregraph.sources.routes import redacted

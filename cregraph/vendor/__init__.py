@@ -24,12 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.errors import CregraphError
-from cregraph.image.base import BaseImage
-from cregraph.lock import Lock
-from cregraph.pins import Artifact, Pin
+from cregraph.image.bases.base_image import BaseImage
+from cregraph.kinds.conda import vendor_channel as conda
+from cregraph.kinds.python import vendor_index as simple
+from cregraph.kinds.r import vendor_cran as cran
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.pins import Artifact, Pin
 from cregraph.store import write_file
-from cregraph.vendor import conda, cran, images, simple, urls
-from cregraph.vendor.tree import Tree
+from cregraph.vendor import vendor_images as images
+from cregraph.vendor import vendor_urls as urls
+from cregraph.vendor.vendor_files import Tree
 
 __all__ = ["SOURCES", "Vendored", "vendor"]
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cregraph.facts import BaseFacts
-from cregraph.image.config import compose
-from cregraph.image.contents import Contents, Held, Known
-from cregraph.image.facts_from_layers import is_listed
-from cregraph.image.segment import Row
-from cregraph.image.tree import Directory, Link
-from cregraph.pins import Pin, Target
-from cregraph.plan import Segment
-from cregraph.planning import Plan
-from cregraph.stale import SANDBOX
+from cregraph.image.bases.facts_from_layers import is_listed
+from cregraph.image.bases.file_tree import Directory, Link
+from cregraph.image.bases.image_files import Contents, Held, Known
+from cregraph.image.model.config import compose
+from cregraph.image.model.segment import Row
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Pin, Target
+from cregraph.lock.staleness import SANDBOX
+from cregraph.plan.parts import Segment
+from cregraph.plan.planner import Plan
 from cregraph.store import Store
 from cregraph.verify import installed
 from cregraph.verify.expected import Expected, expected, places

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cregraph.digest import sha256
-from cregraph.facts import BaseFacts, DirFact
-from cregraph.image import segment as segments_of
-from cregraph.image.preamble import preamble
-from cregraph.image.segment import Row, ancestors
-from cregraph.plan import Segment
-from cregraph.planning import Plan
+from cregraph.image.model import segment as segments_of
+from cregraph.image.model.preamble import preamble
+from cregraph.image.model.segment import Row, ancestors
+from cregraph.lock.base_facts import BaseFacts, DirFact
+from cregraph.plan.parts import Segment
+from cregraph.plan.planner import Plan
 from cregraph.store import Store
 
 __all__ = ["Expected", "expected", "places"]

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import decode, paragraph
-from cregraph.image.contents import Contents, Held
-from cregraph.image.tree import Directory, File
+from cregraph.image.bases.file_tree import Directory, File
+from cregraph.image.bases.image_files import Contents, Held
 
 __all__ = ["Installed", "conda", "normal", "python", "r", "wanted"]
 

@@ -1,0 +1,283 @@
+"""Two contents of one file that should be equal, opened as what the file is: R's objects, programs, archives, bytecode, text."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+
+from cregraph.build.compare import rdata
+from cregraph.build.compare.finding import Finding, shown
+from cregraph.build.compare.leaves import compare_bytes, compare_numbers, compare_texts, moment, word_cause
+
+__all__ = ["Pair", "compare_file"]
+
+#: Both contents of another file of the two results, None where it is not.
+Pair = Callable[[str], tuple[bytes | None, bytes | None]]
+
+_DEEP = 4  # archives in archives
+_MEMBERS = 10_000
+_SHOWN = 6  # findings of one file
+
+
+def compare_file(path: str, one: bytes, two: bytes, beside: Pair, *, depth: int = 0) -> list[Finding]:
+    """What differs in the file `path`, at most a few findings, the most telling first; never none for differing bytes.
+
+    `beside` gives other files of the same two results. Whatever cannot be read as what it seems to be is compared as bytes.
+    """
+    if one == two:
+        return []
+    found: list[Finding] = []
+    try:
+        found = _opened(path, one, two, beside, depth)
+    except Exception:  # readers of many formats raise many things for bytes that somebody made to be read wrongly
+        found = []
+    if not found:
+        found = _plain(path, one, two)
+    found.sort(key=lambda each: each.cause in ("unknown", "build id", "compiled"))
+    return found[:_SHOWN]
+
+
+def _opened(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    if depth >= _DEEP:
+        return []
+    head = one[:8], two[:8]
+    if path.endswith(".rdb"):
+        return _database(path, one, two, beside)
+    if path.endswith(".rdx"):
+        return _objects(path, "", rdata.unpacked(one), rdata.unpacked(two))
+    if all(each[:2] == b"\x1f\x8b" for each in head):
+        return _gzip(path, one, two, beside, depth)
+    if all(each[:4] == b"\x7fELF" for each in head):
+        return _elf(path, one, two)
+    if all(each[:2] == b"X\n" for each in head):
+        return _objects(path, "", one, two)
+    if all(each[:5] in (b"RDX2\n", b"RDX3\n") for each in head):
+        return _objects(path, "", one[5:], two[5:])
+    if all(each == b"!<arch>\n" for each in head):
+        return _ar(path, one, two, beside, depth)
+    if all(each[:4] == b"PK\x03\x04" for each in head):
+        return _zip(path, one, two, beside, depth)
+    if path.endswith(".pyc") and head[0][:4] == head[1][:4]:
+        return _bytecode(path, one, two)
+    if all(each[257:262] == b"ustar" for each in (one, two)):
+        return _tar(path, one, two, beside, depth)
+    if any(each[:3] == b"BZh" or each[:6] == b"\xfd7zXZ\0" for each in head):
+        return _inner(path, rdata.unpacked(one), rdata.unpacked(two), beside, depth)
+    return []
+
+
+def _plain(path: str, one: bytes, two: bytes) -> list[Finding]:
+    if b"\0" not in one and b"\0" not in two:
+        try:
+            return compare_texts(path, one.decode(), two.decode())
+        except UnicodeDecodeError:
+            pass
+    return compare_bytes(path, one, two)
+
+
+# -- R
+
+
+def _database(path: str, one: bytes, two: bytes, beside: Pair) -> list[Finding]:
+    index = beside(path[:-1] + "x")
+    if index[0] is None or index[1] is None:
+        return []
+    first, second = rdata.objects(one, index[0]), rdata.objects(two, index[1])
+    found = []
+    for name in sorted(first.keys() | second.keys()):
+        mine, theirs = first.get(name), second.get(name)
+        if mine is None or theirs is None:
+            found.append(Finding(path=path, cause="listing", inside=name, one=_there(mine), two=_there(theirs)))
+        elif mine != theirs:
+            found += _objects(path, name, mine, theirs)
+    if not found and list(first) != list(second):
+        found.append(Finding(path=path, cause="order", inside="its objects", one=shown(list(first)), two=shown(list(second))))
+    return found
+
+
+def _objects(path: str, name: str, one: bytes, two: bytes) -> list[Finding]:
+    try:
+        pairs = list(rdata.differing(rdata.read(one), rdata.read(two)))
+    except ValueError:
+        return compare_bytes(path, one, two, inside=name)
+    found: dict[str, Finding] = {}
+    for at, mine, theirs in pairs:
+        finding = _value(path, f"{name}{at}", mine, theirs)
+        found.setdefault(finding.cause, finding)
+    return list(found.values()) or compare_bytes(path, one, two, inside=name)
+
+
+def _value(path: str, inside: str, one: rdata.Value, two: rdata.Value) -> Finding:
+    a, b = one.content, two.content
+    if one.type == two.type and one.type in (10, 13, 14, 15):
+        cause, mine, theirs = compare_numbers(a, b, dates="Date" in one.classes)
+        return Finding(path=path, cause=cause, inside=inside, one=shown(mine), two=shown(theirs))
+    if one.type == two.type == 16:
+        if sorted(map(str, a)) == sorted(map(str, b)):
+            return Finding(path=path, cause="order", inside=inside, one=shown(a), two=shown(b))
+        mine, theirs = next(((x, y) for x, y in zip(a, b, strict=False) if x != y), (a, b))
+        return Finding(path=path, cause=word_cause(str(mine), str(theirs)), inside=inside, one=shown(mine), two=shown(theirs))
+    if one.type == two.type == 24:
+        return compare_bytes(path, a, b, inside=inside)[0]
+    if isinstance(a, str) and isinstance(b, str):
+        return Finding(path=path, cause=word_cause(a, b), inside=inside, one=shown(a), two=shown(b))
+    return Finding(path=path, cause="unknown", inside=inside, one=f"type {one.type}", two=f"type {two.type}")
+
+
+# -- programs
+
+
+def _elf(path: str, one: bytes, two: bytes) -> list[Finding]:
+    first, second = _sections(one), _sections(two)
+    found: list[Finding] = []
+    code = False
+    for name in sorted(first.keys() | second.keys()):
+        mine, theirs = first.get(name), second.get(name)
+        if mine == theirs:
+            continue
+        if mine is None or theirs is None:
+            found.append(Finding(path=path, cause="listing", inside=f"section {name}", one=_there(mine), two=_there(theirs)))
+        elif name == ".note.gnu.build-id":
+            found.append(Finding(path=path, cause="build id", inside=name, one=mine[16:].hex()[:40], two=theirs[16:].hex()[:40]))
+        elif name.startswith((".rodata", ".data", ".debug_str", ".debug_line", ".comment", ".strtab", ".dynstr")):
+            found += compare_bytes(path, mine, theirs, inside=f"section {name}")
+        else:
+            code = True
+    telling = [each for each in found if each.cause not in ("unknown", "build id")]
+    if code and not telling:
+        found.append(Finding(path=path, cause="compiled", inside="its code"))
+    return telling or found
+
+
+def _sections(data: bytes) -> dict[str, bytes]:
+    """The sections of an ELF64 file, little-endian, by name ("System V ABI", 4: Object Files). Raises ValueError."""
+    if data[4:6] != b"\2\1":
+        raise ValueError("not ELF64, little-endian")
+    (at,) = struct.unpack_from("<Q", data, 40)
+    size, count, names = struct.unpack_from("<HHH", data, 58)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", data, at + size * number) for number in range(min(count, _MEMBERS))]
+    if names >= len(headers):
+        raise ValueError("no names of sections")
+    table = data[headers[names][4] : headers[names][4] + headers[names][5]]
+    found: dict[str, bytes] = {}
+    for header in headers:
+        name = table[header[0] : table.find(b"\0", header[0])].decode("ascii", "replace")
+        content = b"" if header[1] == 8 else data[header[4] : header[4] + header[5]]  # 8: no bytes in the file (.bss)
+        while name in found:
+            name += "'"
+        found[name] = content
+    return found
+
+
+def _bytecode(path: str, one: bytes, two: bytes) -> list[Finding]:
+    """PEP 552: magic, flags, then time and size of the source, or its hash."""
+    (flags,) = struct.unpack_from("<I", one, 4)
+    if one[16:] == two[16:] and not flags & 1:
+        a, b = (struct.unpack_from("<I", each, 8)[0] for each in (one, two))
+        return [Finding(path=path, cause="bytecode", inside="its header", one=moment(a), two=moment(b))]
+    return []
+
+
+# -- archives
+
+
+def _inner(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    return compare_file(path, one, two, beside, depth=depth + 1)
+
+
+def _gzip(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    """RFC 1952: bytes 4 to 7 are the time of the content."""
+    plain = rdata.unpacked(one), rdata.unpacked(two)
+    if plain[0] != plain[1]:
+        return _inner(path, *plain, beside, depth)
+    a, b = (struct.unpack_from("<I", each, 4)[0] for each in (one, two))
+    if a != b:
+        return [Finding(path=path, cause="archive", inside="gzip's header", one=moment(a), two=moment(b))]
+    return [Finding(path=path, cause="unknown", inside="compressed otherwise, the same content")]
+
+
+def _zip(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    with zipfile.ZipFile(io.BytesIO(one)) as first, zipfile.ZipFile(io.BytesIO(two)) as second:
+        listed = [{info.filename: info for info in each.infolist()[:_MEMBERS]} for each in (first, second)]
+        found = _names(path, list(listed[0]), list(listed[1]))
+        for name in sorted(listed[0].keys() & listed[1].keys()):
+            mine, theirs = listed[0][name], listed[1][name]
+            if max(mine.file_size, theirs.file_size) > 64 << 20:
+                continue
+            if mine.CRC != theirs.CRC:
+                inner = compare_file(name, _member(first, mine), _member(second, theirs), beside, depth=depth + 1)
+                found += [each.within(path) for each in inner]
+            elif mine.date_time != theirs.date_time:
+                found.append(Finding(path=path, cause="archive", inside=name, one=str(mine.date_time), two=str(theirs.date_time)))
+    return found
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """The content of a member, no more than it claims to be. Raises ValueError for a compressor that cannot be held to that."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("compressed in a way that is not looked into")
+    with archive.open(info) as file:
+        return file.read(info.file_size)
+
+
+def _tar(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    with tarfile.open(fileobj=io.BytesIO(one)) as first, tarfile.open(fileobj=io.BytesIO(two)) as second:
+        listed = [{member.name: member for member in each} for each in (first, second)]
+        found = _names(path, list(listed[0]), list(listed[1]))
+        for name in sorted(listed[0].keys() & listed[1].keys()):
+            mine, theirs = listed[0][name], listed[1][name]
+            contents = [
+                reader.read() if (reader := archive.extractfile(member)) else b""
+                for archive, member in ((first, mine), (second, theirs))
+                if member.isfile()
+            ]
+            if len(contents) == 2 and contents[0] != contents[1]:
+                found += [each.within(path) for each in compare_file(name, contents[0], contents[1], beside, depth=depth + 1)]
+            elif mine.mtime != theirs.mtime:
+                a, b = moment(mine.mtime), moment(theirs.mtime)
+                found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
+            elif (mine.uid, mine.gid, mine.uname) != (theirs.uid, theirs.gid, theirs.uname):
+                a, b = (f"{m.uid}:{m.gid} {m.uname}" for m in (mine, theirs))
+                found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
+    return found
+
+
+def _ar(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    """ar(5): a header of 60 bytes before each member: name, time, owner, group, mode, size."""
+    first, second = _members(one), _members(two)
+    found = _names(path, [name for name, *_ in first], [name for name, *_ in second])
+    for (name, head, mine), (other, theirs_head, theirs) in zip(first, second, strict=False):
+        if name == other and mine != theirs:
+            found += [each.within(path) for each in compare_file(name, mine, theirs, beside, depth=depth + 1)]
+        elif name == other and head != theirs_head:
+            a, b = (shown(" ".join(each.decode("ascii", "replace").split())) for each in (head, theirs_head))
+            found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
+    return found
+
+
+def _members(data: bytes) -> list[tuple[str, bytes, bytes]]:
+    found: list[tuple[str, bytes, bytes]] = []
+    at = 8
+    while at + 60 <= len(data) and len(found) < _MEMBERS:
+        head = data[at : at + 60]
+        size = int(head[48:58])
+        name = head[:16].decode("ascii", "replace").strip()
+        found.append((name, head[16:48], data[at + 60 : at + 60 + size]))
+        at += 60 + size + size % 2
+    return found
+
+
+def _names(path: str, one: list[str], two: list[str]) -> list[Finding]:
+    if one == two:
+        return []
+    if sorted(one) == sorted(two):
+        return [Finding(path=path, cause="order", inside="its members", one=shown(one), two=shown(two))]
+    mine, theirs = sorted(set(one) - set(two)), sorted(set(two) - set(one))
+    return [Finding(path=path, cause="listing", inside="its members", one=shown(mine), two=shown(theirs))]
+
+
+def _there(data: bytes | None) -> str:
+    return "is not there" if data is None else f"{len(data)} bytes"

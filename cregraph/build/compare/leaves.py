@@ -1,0 +1,188 @@
+"""Two texts, or two runs of bytes, that should be equal: what is it that differs?
+
+Judged by form alone: something that reads as a time in both is a time. Where forms allow more than one answer the more telling
+one is given first (a time before a random number).
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import struct
+from collections.abc import Iterator
+
+from cregraph.build.compare.finding import Cause, Finding, shown
+
+__all__ = ["compare_bytes", "compare_numbers", "compare_texts", "moment", "word_cause"]
+
+_RUNS = 40  # differing runs of bytes that are looked at
+_LINES = 20
+_GAP = 8
+_FIRST, _LAST = 946684800, 4102444800  # 2000 and 2100, in seconds
+_APART = 400 * 86400  # two builds of one comparison are not further apart, in seconds
+_NEAR = 3 * 86400
+
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
+_TIME = re.compile(
+    rf"""\b(?:19|20)\d\d[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])\b   # 2026-05-29
+    | \b{_MONTH}\.?\s+\d{{1,2}},?\s+(?:\d\d:\d\d(?::\d\d)?\s+)?(?:[A-Z]+\s+)?(?:19|20)\d\d\b
+    | \b\d{{1,2}}[\s-]{_MONTH}[\s-](?:19|20)\d\d\b
+    | \b\d\d:\d\d:\d\d\b
+    | (?<!\d)(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[T_-]?\d{{4,6}}Z?)?\b
+    | (?<!\d)1[0-9]{{9}}(?:\.\d+|\d{{3}}|\d{{6}})?\b""",
+    re.VERBOSE,
+)
+_PATH = re.compile(r"/?(?:[\w.+-]*/)+[\w.+-]+|\b(?:Rtmp|tmp|build-|pip-)[\w.-]{4,}", re.ASCII)
+_TEMPORARY = re.compile(r"/(?:tmp|var/tmp|var/folders|dev/shm|cregraph/build|private)/|Rtmp\w{6}|\btmp\w{6,}|/T/", re.ASCII)
+_UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_HEX = re.compile(r"\b[0-9a-f]{8,}\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\s\"'()\[\]{}<>,;=]+")
+_STRING = re.compile(rb"[\x20-\x7e]{4,}")
+
+
+def compare_texts(path: str, one: str, two: str, *, inside: str = "") -> list[Finding]:
+    """What differs between two texts, at most one finding a cause."""
+    first, second = one.splitlines(), two.splitlines()
+    if first != second and sorted(first) == sorted(second):
+        place = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+        return [_finding(path, "order", f"{inside} line {place + 1}".strip(), first[place], second[place])]
+    found: dict[Cause, Finding] = {}
+    if len(first) == len(second):
+        for number, (a, b) in enumerate(zip(first, second, strict=True)):
+            if a != b and len(found) < _LINES:
+                cause, mine, theirs = _line(a, b)
+                found.setdefault(cause, _finding(path, cause, f"{inside} line {number + 1}".strip(), mine, theirs))
+    elif first != second:
+        a, b = min(set(first) - set(second), default=""), min(set(second) - set(first), default="")
+        cause, a, b = _line(a, b)
+        found[cause] = _finding(path, cause, f"{inside} {len(first)} and {len(second)} lines".strip(), a, b)
+    return list(found.values()) or [_finding(path, "unknown", inside or "line ends", repr(one[-20:]), repr(two[-20:]))]
+
+
+def word_cause(one: str, two: str) -> Cause:
+    """The cause that two words or short texts suggest."""
+    if _same_but(_TIME, one, two):
+        return "time"
+    if _same_but(_UUID, one, two):
+        return "random"
+    if _TEMPORARY.search(one) and _TEMPORARY.search(two) and _PATH.search(one) and _PATH.search(two):
+        return "path"
+    if one.count("/") >= 2 and two.count("/") >= 2 and _same_but(_PATH, one, two):
+        return "path"
+    words = [sorted(_WORD.findall(text)) for text in (one, two)]
+    if words[0] == words[1] and one != two:
+        return "order"
+    if _same_but(_HEX, one, two) or _same_but(_NUMBER, one, two):
+        return "random"
+    return "unknown"
+
+
+def compare_bytes(path: str, one: bytes, two: bytes, *, inside: str = "") -> list[Finding]:
+    """What differs between two runs of bytes, at most one finding a cause; times and texts are looked for around each place."""
+    if len(one) == len(two) and len(one) % 16 == 0 and one != two and _blocks(one) == _blocks(two):
+        return [_finding(path, "order", inside, "blocks of 16 bytes", "the same blocks")]
+    found: dict[Cause, Finding] = {}
+    mine, theirs = _strings(one), _strings(two)
+    for a, b in zip(sorted(mine - theirs), sorted(theirs - mine), strict=False):
+        cause = word_cause(a, b)
+        if cause != "unknown":
+            found.setdefault(cause, _finding(path, cause, inside, a, b))
+    if len(one) == len(two):
+        for start, end in _runs(one, two):
+            times = next(_times(one, two, start, end), None)
+            if times is not None:
+                found.setdefault("time", _finding(path, "time", f"{inside} byte {start}".strip(), *times))
+    if not found:
+        at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+        where = f"{inside} byte {at}".strip()
+        found["unknown"] = _finding(path, "unknown", where, one[at : at + 16].hex(" "), two[at : at + 16].hex(" "))
+    return list(found.values())
+
+
+def compare_numbers(one: list[float], two: list[float], *, dates: bool = False) -> tuple[Cause, str, str]:
+    """What two vectors of numbers suggest. `dates`: they are said to be days."""
+    pairs = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
+    if len(one) == len(two) and sorted(map(repr, one)) == sorted(map(repr, two)):
+        return "order", repr(one[:4]), repr(two[:4])
+    if not pairs:
+        return "unknown", f"{len(one)} numbers", f"{len(two)} numbers"
+    a, b = pairs[0]
+    if dates and all(10957 <= x <= 47482 for x in (a, b)):
+        return "time", moment(a * 86400), moment(b * 86400)
+    if _is_time(a) and _is_time(b) and abs(a - b) < _APART:
+        return "time", moment(a), moment(b)
+    return "random", repr(a), repr(b)
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as people read them."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _line(one: str, two: str) -> tuple[Cause, str, str]:
+    cause = word_cause(one, two)
+    start = 0
+    while start < min(len(one), len(two)) and one[start] == two[start]:
+        start += 1
+    start = max(start - 20, 0)
+    return cause, one[start:], two[start:]
+
+
+def _same_but(pattern: re.Pattern[str], one: str, two: str) -> bool:
+    """Whether the two are equal once everything of that form is left out, and something of it differs."""
+    mine, theirs = pattern.findall(one), pattern.findall(two)
+    return bool(mine) and bool(theirs) and mine != theirs and pattern.sub("\0", one) == pattern.sub("\0", two)
+
+
+def _is_time(value: float) -> bool:
+    return _FIRST <= value <= _LAST
+
+
+def _blocks(data: bytes) -> list[bytes]:
+    return sorted(data[i : i + 16] for i in range(0, min(len(data), 1 << 20), 16))
+
+
+def _strings(data: bytes) -> set[str]:
+    return {found.group().decode("ascii") for found in _STRING.finditer(data[: 64 << 20])}
+
+
+def _runs(one: bytes, two: bytes) -> Iterator[tuple[int, int]]:
+    """Where the two differ, as ranges; ranges nearer than a few bytes are one."""
+    start = end = -1
+    number = 0
+    step = 4096
+    for block in range(0, len(one), step):
+        if one[block : block + step] == two[block : block + step]:
+            continue
+        for at in range(block, min(block + step, len(one))):
+            if one[at] != two[at]:
+                if start >= 0 and at - end > _GAP:
+                    yield start, end
+                    number += 1
+                    if number >= _RUNS:
+                        return
+                    start = -1
+                start = at if start < 0 else start
+                end = at + 1
+    if start >= 0:
+        yield start, end
+
+
+def _times(one: bytes, two: bytes, start: int, end: int) -> Iterator[tuple[str, str]]:
+    """Numbers that cover a differing range and are times in both: doubles and integers, either byte order."""
+    if end - start > 8:
+        return
+    for form, width in ((">d", 8), ("<d", 8), (">q", 8), ("<q", 8), (">I", 4), ("<I", 4)):
+        for at in range(max(end - width, 0), start + 1):
+            if at + width > len(one):
+                continue
+            (a,), (b,) = struct.unpack_from(form, one, at), struct.unpack_from(form, two, at)
+            if not (_is_time(a) and _is_time(b)):
+                continue
+            if abs(a - b) < (_APART if width == 8 else _NEAR) and (width == 8 or end - start <= 3):
+                yield moment(a), moment(b)
+
+
+def _finding(path: str, cause: Cause, inside: str, one: str, two: str) -> Finding:
+    return Finding(path=path, cause=cause, inside=inside, one=shown(one), two=shown(two))

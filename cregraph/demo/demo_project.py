@@ -1,0 +1,106 @@
+"""The files of the demo's project, besides what commands make in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.demo.channel import write_channel
+from cregraph.demo.cran import SNAPSHOT, write_cran
+from cregraph.demo.demo_base import write_base
+from cregraph.demo.index import write_index
+from cregraph.errors import CregraphError
+
+__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "World", "claim", "finish", "write_project"]
+
+#: Names of the project's files.
+PROFILE, WITH_CRAN, SOURCES = "demo.yaml", "with-cran.yaml", "sources.yaml"
+
+_DEMO = """\
+# One file says what the image is. What it asks for is made up, the formats are not.
+cre:
+  name: demo_r
+  image: demo-r
+  tag: v1
+  r_version: "4.5.2"
+  snowbooks_tag: demo
+  adbc: false                          # its driver is not in this small world
+
+snowbooks: {image: "oci:world/base", build_root: null}
+micromamba: {channels: [demo]}
+r: {packages: [demo-report]}           # instead of the tidyverse
+python: {packages: ["demo-tables >=2"]}  # instead of rpy2; the base has it, so nothing is pinned
+
+extras:
+  conda_r:
+    - r-demoframes                     # try r-demoframes =1.1.0
+  pip:
+    - demo-greeting >=1
+"""
+
+_WITH_CRAN = f"""\
+# The same image with a package from CRAN. It can be locked here; building it compiles, which needs a true R.
+extends: demo.yaml
+cre: {{name: demo_r_cran, image: demo-r-cran, tag: v1}}
+extras:
+  cran_snapshot: {SNAPSHOT}
+  cran: [demoplots]
+"""
+
+_SOURCES = """\
+# Where names lead on this machine. A lock holds names only; this file can change without changing a digest.
+conda: {demo: ./world/channel}
+cran: ./world/cran
+pypi: ./world/simple
+"""
+
+_IGNORED = "cache/*\nimage*/\n"
+
+#: Stands in the folder while the demo is being made: one that was interrupted can be made again.
+_UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """What was written: how many packages each source has."""
+
+    conda: int
+    cran: int
+    wheels: int
+
+
+def claim(folder: Path) -> None:
+    """Make `folder`, or take one that is empty or a demo that was interrupted, until `finish`.
+
+    Raises CregraphError for anything else: nothing of a user's is touched.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise CregraphError(
+            f"`{folder}` cannot be made: {error.strerror or error}", hint="name a folder that can: cregraph demo DIR"
+        ) from None
+    if held and _UNFINISHED not in held:
+        more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+        raise CregraphError(
+            f"`{folder}` is not empty: `{held[0]}`{more} is in it; it is left as it is",
+            hint="name a folder that is new or empty: cregraph demo DIR",
+        )
+    (folder / _UNFINISHED).touch()
+
+
+def finish(folder: Path) -> None:
+    """From now on the folder is the user's."""
+    (folder / _UNFINISHED).unlink(missing_ok=True)
+
+
+def write_project(folder: Path) -> World:
+    """Write world, profiles and sources into `folder`, over what an interrupted run left. Equal bytes each time."""
+    world = folder / "world"
+    write_base(world / "base")
+    made = World(conda=write_channel(world / "channel"), cran=write_cran(world / "cran"), wheels=write_index(world / "simple"))
+    for name, content in ((PROFILE, _DEMO), (WITH_CRAN, _WITH_CRAN), (SOURCES, _SOURCES), (".gitignore", _IGNORED)):
+        (folder / name).write_text(content, encoding="utf-8", newline="\n")
+    (folder / "cache").mkdir(exist_ok=True)
+    return made

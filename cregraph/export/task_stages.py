@@ -1,0 +1,94 @@
+"""The tasks of an image in its Dockerfile: what was compiled, for people to read, or as stages that compile it again.
+
+    described   comments: inputs by digest, command, variables, and what it gave
+    runnable    the stages of `cregraph.engines.dockerfile`, with all that they see as tars in the folder
+
+No other stage needs these: their results are in the layers already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cregraph.engines import contract
+from cregraph.engines.contract import Limits
+from cregraph.engines.dockerfile import stage_name as task_name
+from cregraph.engines.dockerfile import task_stage
+from cregraph.engines.run import kept
+from cregraph.engines.task_image import inputs_blob, orders_blob
+from cregraph.engines.task_layers import TaskLayers
+from cregraph.errors import CregraphError
+from cregraph.export.docker_text import comment, exec_form, stage_name
+from cregraph.export.folder import Content
+from cregraph.lock.pins import Artifact
+from cregraph.plan.parts import Task
+from cregraph.store import Store
+
+__all__ = ["described", "runnable"]
+
+#: What a builder of ours passes on: the sandbox's contract fixes the name of the machine.
+_HOSTNAME = f"--build-arg BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"
+
+
+def described(task: Task, store: Store) -> list[str]:
+    """Lines that say what a task is."""
+    named = zip(task.inputs, task.artifacts, strict=True)
+    gave = kept(store, task.key)
+    env = [f"{name}={value}" for name, value in sorted(task.env.items())]
+    return [
+        comment(f"task {task.name} of stage {task.stage}, key {task.key}" + (f"; it gave sha256:{gave}" if gave else "")),
+        *(
+            comment(f"  reads {artifact.file or artifact.source}, sha256:{artifact.sha256}, as {name}")
+            for name, artifact in named
+        ),
+        comment(f"  sees {len(task.environment)} packages and the results of {len(task.needs)} tasks, over {task.root}"),
+        comment(f"  runs {exec_form(task.argv)} with {exec_form(env)}"),
+    ]
+
+
+def runnable(
+    tasks: Sequence[Task], store: Store, layers: TaskLayers, fetch: Callable[[Artifact], Path]
+) -> tuple[list[str], dict[str, Content]]:
+    """Stages of all `tasks`, and the files that they add. Raises CregraphError for a task that was not run in this store."""
+    layers.expect(tasks)
+    lines: list[str] = []
+    files: dict[str, Content] = {}
+
+    def tar(sha256: str, content: Content) -> str:
+        files[f"inputs/{sha256}.tar"] = content
+        return f"ADD --link inputs/{sha256}.tar /"
+
+    for task in tasks:
+        results = {key: store.path_of(_result(store, task, key)) for key in task.needs}
+        root, inputs = stage_name("root", task.key), stage_name("inputs", task.key)
+        lines += ["", *described(task, store), f"FROM scratch AS {root}"]
+        lines += [tar(layer.sha256, layer.sha256) for layer in layers.stack(task, results)]
+        orders = orders_blob(task, limits=Limits())
+        lines.append(tar(orders.sha256, b"".join(orders.pieces())))
+        given = _inputs(task, store, fetch)
+        lines += [f"FROM scratch AS {inputs}", tar(given, given)]
+        lines += [comment(f"docker build {_HOSTNAME} --target {task_name(task)} .")]
+        lines += task_stage(task, root=root, inputs=inputs).rstrip("\n").splitlines()
+    return lines, files
+
+
+def _result(store: Store, task: Task, key: str) -> str:
+    found = kept(store, key)
+    if found is None:
+        raise CregraphError(
+            f"task {task.name} needs the result of the task {key[:12]}, which this store does not hold",
+            hint="a shared cache gave what was made of it; build once with an empty CREGRAPH_CACHE, or leave `--with-tasks` out",
+        )
+    return found
+
+
+def _inputs(task: Task, store: Store, fetch: Callable[[Artifact], Path]) -> str:
+    """The tar of a task's inputs, as an object of the store."""
+    with store.scratch_folder() as folder:
+        place = folder / "inputs.tar"
+        inputs_blob({name: fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}, place)
+        with store.writer() as out, place.open("rb") as file:
+            while block := file.read(1 << 20):
+                out.write(block)
+    return out.sha256

@@ -1,0 +1,205 @@
+"""An image out of a Docker engine: the archive of `docker save`, streamed once into the store.
+
+Engines since 25 write an OCI layout into the archive, containerd's store with the image's own manifest and compressed layers,
+the older store with a manifest of its own and uncompressed layers. Engines before 25 write `manifest.json` and
+`<id>/layer.tar` only; then an OCI manifest over these is made here, always the same for the same image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import posixpath
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+from cregraph.errors import CregraphError
+from cregraph.image.model.manifest import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    choose,
+    follow,
+    read_descriptor,
+    read_json,
+    read_manifest,
+)
+from cregraph.store import Store
+
+__all__ = ["archive_of", "read_archive", "save"]
+
+_BLOCK = 1 << 20
+_LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+def save(name: str, store: Store) -> Manifest:
+    """The manifest of the engine's image `name`; its blobs are in `store` afterwards.
+
+    The engine is the one of the `docker` program (its context, DOCKER_HOST), else of the SDK (DOCKER_HOST). Raises
+    CregraphError with the engine's own words.
+    """
+    with archive_of(name) as stream:
+        return read_archive(stream, store, what=f"docker:{name}")
+
+
+def archive_of(name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """The engine's archive of the image `name`, to be read forward."""
+    return _from_program(name) if shutil.which("docker") else _from_sdk(name)
+
+
+def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:
+    """The image of a `docker save` archive, read forward only; its blobs go to `store`, whatever else is there is skipped."""
+    objects: dict[str, tuple[str, int]] = {}
+    small: dict[str, bytes] = {}
+    links: dict[str, str] = {}
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
+            for member in archive:
+                if len(objects) > 20_000:
+                    raise CregraphError(f"{what}: the archive has more members than an image can have")
+                name = posixpath.normpath(member.name)
+                if member.issym() or member.islnk():
+                    beside = posixpath.dirname(name) if member.issym() else ""
+                    links[name] = posixpath.normpath(posixpath.join(beside, member.linkname))
+                elif member.isfile() and (content := archive.extractfile(member)) is not None:
+                    if name in ("index.json", "manifest.json"):
+                        small[name] = content.read(MANIFEST_LIMIT + 1)
+                    elif _wanted(name):
+                        objects[name] = _keep(content, name, store, what)
+    except tarfile.TarError as error:
+        raise CregraphError(
+            f"{what}: the engine's archive cannot be read ({error})", "is there room on the engine's disk?"
+        ) from None
+    for link, target in links.items():
+        if target in objects:
+            objects[link] = objects[target]
+    if "index.json" in small:
+        return _of_layout(small["index.json"], store, what)
+    if "manifest.json" in small:
+        return _of_classic(small["manifest.json"], objects, store, what)
+    raise CregraphError(f"{what}: the engine's archive holds no image")
+
+
+def _wanted(name: str) -> bool:
+    return name.startswith("blobs/sha256/") or name.endswith(("/layer.tar", ".json"))
+
+
+def _keep(content: IO[bytes], name: str, store: Store, what: str) -> tuple[str, int]:
+    wanted = name.removeprefix("blobs/sha256/") if name.startswith("blobs/sha256/") else None
+    with store.writer() as out:
+        while block := content.read(_BLOCK):
+            out.write(block)
+        if wanted and out.digest() != wanted:
+            raise CregraphError(f"{what}: the engine's archive has sha256:{out.digest()} under the name {name}")
+    return out.sha256, out.size
+
+
+def _small(store: Store, sha256: str, limit: int, what: str) -> bytes:
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not store.has(sha256):
+        raise CregraphError(f"{what}: the engine's archive lacks sha256:{sha256[:64]}", "pull the image again for linux/amd64")
+    path = store.verified(sha256, what)
+    if path.stat().st_size > limit:
+        raise CregraphError(f"{what}: a manifest or config is larger than {limit >> 20} MiB")
+    return path.read_bytes()
+
+
+def _of_layout(index: bytes, store: Store, what: str) -> Manifest:
+    value = read_json(index, what=f"{what}: index.json")
+    listed = value.get("manifests")
+    unique = {str(one.get("digest")): one for one in listed if isinstance(one, dict)} if isinstance(listed, list) else {}
+    if len(unique) == 1:
+        first = read_descriptor(
+            next(iter(unique.values())), what=f"{what}: index.json", field="manifests[0]", limit=MANIFEST_LIMIT
+        )
+    else:
+        first = choose({"manifests": list(unique.values())}, what=f"{what}: index.json")
+
+    def fetch(one: Descriptor) -> bytes:
+        return _small(store, one.hex, MANIFEST_LIMIT, what)
+
+    return follow(fetch(first), fetch, what=what)
+
+
+def _of_classic(manifest: bytes, objects: dict[str, tuple[str, int]], store: Store, what: str) -> Manifest:
+    try:
+        (image,) = json.loads(manifest)
+        config, layers = str(image["Config"]), [str(layer) for layer in image["Layers"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CregraphError(f"{what}: manifest.json of the engine's archive does not describe one image") from None
+    for name in (config, *layers):
+        if posixpath.normpath(name) not in objects:
+            raise CregraphError(f"{what}: the engine's archive lacks {name[:200]}")
+
+    def described(name: str, media_type: str) -> dict[str, Any]:
+        sha256, size = objects[posixpath.normpath(name)]
+        return {"mediaType": media_type, "digest": f"sha256:{sha256}", "size": size}
+
+    _small(store, objects[posixpath.normpath(config)][0], CONFIG_LIMIT, what)
+    made = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": described(config, OCI_CONFIG),
+        "layers": [described(layer, _LAYER_TAR) for layer in layers],
+    }
+    data = json.dumps(made, separators=(",", ":")).encode()
+    store.add(data)
+    return read_manifest(data, what=what)
+
+
+@contextlib.contextmanager
+def _from_program(name: str) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            ["docker", "image", "save", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+        )
+        assert process.stdout is not None
+        failure: BaseException | None = None
+        try:
+            yield process.stdout
+            while process.stdout.read(_BLOCK):
+                pass  # the archive's padding
+        except CregraphError as error:
+            failure = error
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.stdout.close()
+            code = process.wait()
+        said.seek(0)
+        words = said.read(4000).decode(errors="replace").strip()
+    if code > 0 and words and (failure is None or "archive" in str(failure)):  # not for our own early end, a broken pipe
+        raise _refused(name, words)
+    if failure is not None:
+        raise failure
+
+
+@contextlib.contextmanager
+def _from_sdk(name: str) -> Iterator[IO[bytes]]:
+    import docker
+    import requests
+
+    from cregraph.image.model.blocks import blocks_as_file
+
+    try:
+        client = docker.from_env(timeout=300)
+        blocks = client.images.get(name).save(chunk_size=_BLOCK, named=True)
+        yield blocks_as_file(blocks)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise _refused(name, str(getattr(error, "explanation", None) or error)) from None
+
+
+def _refused(name: str, words: str) -> CregraphError:
+    text = "".join(c if c.isprintable() else " " for c in words)[:400]
+    hint = "is the engine running, and DOCKER_HOST or the Docker context right?"
+    if "no such image" in text.lower() or "reference does not exist" in text.lower() or "not found" in text.lower():
+        hint = f"pull or load it first: `docker pull --platform linux/amd64 {name}`"
+    return CregraphError(f"docker:{name}: the Docker engine does not give this image: {text}", hint)

@@ -1,0 +1,253 @@
+"""OCI image layouts on disk (image-spec 1.1, image-layout.md): written in one step, read with every byte verified."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.digest import Json, canonical, is_sha256, sha256
+from cregraph.errors import CregraphError
+from cregraph.image.model.config import Image, as_json
+from cregraph.image.model.manifest import Descriptor, Manifest, choose, is_index, read_json, read_manifest
+from cregraph.image.model.reference import parse_reference
+from cregraph.store import Store, remove_tree, write_file
+
+__all__ = ["MARK", "BaseBlobs", "Layout", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
+
+#: Gives a blob of the base: a file, or its bytes in pieces. They are verified by who asks.
+BaseBlobs = Callable[[Descriptor], Path | Iterable[bytes]]
+
+#: The content of the file `oci-layout`.
+MARK = b'{"imageLayoutVersion":"1.0.0"}'
+
+_TAG = "org.opencontainers.image.ref.name"
+_NAME = "io.containerd.image.name"
+_PIECE = 1 << 20
+
+
+def write(folder: Path, image: Image, *, reference: str, store: Store, base: BaseBlobs | None = None) -> None:
+    """Write `image` as the layout `folder`, which afterwards holds this image only.
+
+    `reference` is its name with a tag. Our layers come from `store`, as hard links where they are read-only and on one file
+    system. The base's layers come from `base`; without it they are left out and the layout names blobs that it lacks.
+    A new folder appears whole. One that is a layout already is filled first and then turned to the new image by replacing
+    `index.json`, so whatever interrupts this, the old image or the new one is complete. Raises CregraphError for a folder
+    that holds something else or that cannot be written to, and for a blob whose bytes are not what its digest says.
+    """
+    listing = index(image, reference)
+    with _explained(folder), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
+        partial = folder.parent / f".{folder.name}.partial"
+        remove_tree(partial)  # of a run that was killed
+        fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        if not fresh and not (folder / "oci-layout").is_file():
+            raise CregraphError(
+                f"`{folder}` is there and is no OCI layout; it is left as it is", hint="name a folder that is new or empty"
+            )
+        target = partial if fresh else folder
+        try:
+            _fill(target, image, store, base)
+            write_file(target / "oci-layout", MARK)
+            write_file(target / "index.json", listing)
+            if fresh:
+                target.replace(folder)
+        finally:
+            remove_tree(partial)
+        keep = {blob.hex for blob in blobs(image)}
+        for path in (folder / "blobs" / "sha256").iterdir():
+            if path.name not in keep:
+                path.unlink()
+
+
+def index(image: Image, reference: str) -> bytes:
+    """The `index.json` of a layout that holds one image by the name `reference`, which must have a tag."""
+    named = parse_reference(reference)
+    if not named.tag:
+        raise CregraphError(f"image reference: `{reference}` has no tag", hint="write `name:tag`")
+    entry = as_json(image.descriptor)
+    entry["annotations"] = {_TAG: named.tag, _NAME: str(named.at(tag=named.tag))}
+    return canonical(
+        {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]},
+    )
+
+
+def blobs(image: Image) -> tuple[Descriptor, ...]:
+    """Every blob of an image once: manifest, config, layers."""
+    found = {blob.digest: blob for blob in (image.descriptor, image.config_descriptor, *image.layers)}
+    return tuple(found.values())
+
+
+def open_blob(blob: Descriptor, image: Image, store: Store, base: BaseBlobs | None) -> Path | Iterable[bytes] | None:
+    """Where the bytes of a blob come from: the image itself, the store, else the base; None when nobody has them."""
+    if blob.digest == image.digest:
+        return (image.manifest,)
+    if blob.digest == image.config_descriptor.digest:
+        return (image.config,)
+    if store.has(blob.hex):
+        return store.verified(blob.hex, f"layer {blob.digest}")
+    if any(own.digest == blob.digest for own in image.layers[len(image.layers) - image.own :]):
+        return store.verified(blob.hex, f"layer {blob.digest}")  # says that it is absent, and what to do
+    return base(blob) if base else None
+
+
+def checked(blob: Descriptor, source: Path | Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes of a blob in pieces. Raises CregraphError at the end when they are not what the descriptor says."""
+    hasher = hashlib.sha256()
+    size = 0
+    for piece in _pieces(source) if isinstance(source, Path) else source:
+        size += len(piece)
+        if size > blob.size:
+            break
+        hasher.update(piece)
+        yield piece
+    if size != blob.size:
+        raise CregraphError(f"blob {blob.digest} has {'more' if size > blob.size else 'fewer'} than its {blob.size} bytes")
+    if hasher.hexdigest() != blob.hex:
+        raise CregraphError(
+            f"a blob has sha256:{hasher.hexdigest()}, but the image names {blob.digest}",
+            hint="the bytes were damaged where they were kept or on their way; fetch them again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """An OCI layout on disk, which may have been written by anyone."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> Layout:
+        """The layout in `folder`. Raises CregraphError when there is none, or one of another version."""
+        what = f"`{folder}/oci-layout`"
+        mark = read_json(_read(folder / "oci-layout", what), what=what)
+        if mark.get("imageLayoutVersion") != "1.0.0":
+            raise CregraphError(f"{what}: has layout version {mark.get('imageLayoutVersion')!r}; this cregraph reads 1.0.0")
+        return cls(folder)
+
+    def manifest(self, tag: str = "") -> Manifest:
+        """The image tagged `tag`, or the only one; for linux/amd64 where there are several platforms. Bytes are verified."""
+        what = f"`{self.folder}/index.json`"
+        listing = read_json(_read(self.folder / "index.json", what), what=what)
+        entries = listing.get("manifests")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise CregraphError(f"{what}: manifests: a list of objects is wanted")
+        tags = [str((entry.get("annotations") or {}).get(_TAG, "")) for entry in entries]
+        if tag:
+            entries = [entry for entry, found in zip(entries, tags, strict=True) if tag in (found, found.rpartition(":")[2])]
+        if not entries or (not tag and len(set(tags)) > 1):
+            there = ", ".join(f"`{name}`" for name in sorted(set(tags)) if name) or "none"
+            raise CregraphError(
+                f"{what}: holds {f'no image tagged `{tag}`' if tag else 'several images'}; tags: {there}",
+                hint=f"write oci:{self.folder}:TAG",
+            )
+        blob = choose({**listing, "manifests": entries}, what=what)
+        for _ in range(4):
+            data = self.blob(blob).read_bytes()
+            inner = read_json(data, what=f"`{self.folder}`: {blob.digest}")
+            if not is_index(inner):
+                return read_manifest(data, what=f"`{self.folder}`: {blob.digest}")
+            blob = choose(inner, what=f"`{self.folder}`: {blob.digest}")
+        raise CregraphError(f"{what}: its indexes name each other without end")
+
+    def config(self, manifest: Manifest) -> dict[str, Json]:
+        """The parsed config of an image in this layout, verified."""
+        what = f"`{self.folder}`: config {manifest.config.digest}"
+        return read_json(self.blob(manifest.config).read_bytes(), what=what, limit=manifest.config.size)
+
+    def blob(self, blob: Descriptor) -> Path:
+        """The file of a blob, once its size and sha256 were found right; else CregraphError with the file's name."""
+        path = blob_path(self.folder, blob)
+        if not path.is_file():
+            raise CregraphError(f"`{path}` is missing", hint="the layout is not whole; copy or write it again")
+        found = path.stat().st_size
+        if found != blob.size:
+            raise CregraphError(f"`{path}` has {found} bytes, but the image says {blob.size}", hint="copy the layout again")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != blob.hex:
+            raise CregraphError(
+                f"`{path}` has sha256:{digest}: its bytes are not what its name says", hint="copy the layout again"
+            )
+        return path
+
+
+def blob_path(folder: Path, blob: Descriptor) -> Path:
+    """Where a blob lies in a layout. Raises ValueError for a digest that is no sha256, so none can lead elsewhere."""
+    if not is_sha256(blob.hex):
+        raise ValueError(f"not a sha256 digest: {blob.digest!r}")
+    return folder / "blobs" / "sha256" / blob.hex
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say what the machine refused of a folder that somebody named. The store says so of itself."""
+    try:
+        yield
+    except OSError as error:
+        raise CregraphError(
+            f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: oci:DIR"
+        ) from error
+
+
+def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs | None) -> None:
+    (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+    for blob in blobs(image):
+        source = open_blob(blob, image, store, base)
+        if source is None:
+            continue
+        path = blob_path(folder, blob)
+        temporary = path.with_name(f".{path.name}.partial")
+        temporary.unlink(missing_ok=True)
+        try:
+            if isinstance(source, Path) and source == store.path_of(blob.hex):
+                if path.exists() and path.samefile(source):
+                    continue
+                if _linked(source, temporary):
+                    temporary.replace(path)
+                    continue
+            if _sound(path, blob):
+                continue
+            with temporary.open("xb") as file:
+                for piece in checked(blob, source):
+                    file.write(piece)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _linked(source: Path, path: Path) -> bool:
+    """Make `path` a hard link to the store's object, if writing to it could not reach the store unnoticed."""
+    if source.stat().st_mode & 0o222:
+        return False
+    try:
+        path.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        return False
+    return True
+
+
+def _sound(path: Path, blob: Descriptor) -> bool:
+    with contextlib.suppress(OSError):
+        if path.stat().st_size == blob.size:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == blob.hex
+    return False
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read((4 << 20) + 1)
+    except OSError as error:
+        raise CregraphError(
+            f"{what}: cannot be read: {error.strerror}", hint="name the folder of an OCI image layout, which has this file"
+        ) from None

@@ -1,0 +1,317 @@
+"""One HTTP exchange with a registry: who we are, patience with failures, and messages that a user can act on.
+
+The token flow is that of the distribution specification (`WWW-Authenticate: Bearer realm=…,service=…,scope=…`), with Basic and
+OAuth 2 refresh tokens as Docker uses them. Credentials go to the registry itself and to the realm that it names, never along a
+redirect to another host, never over plain HTTP to another machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from cregraph.errors import CregraphError
+from cregraph.image.media.registry_credentials import Credentials, docker_credentials
+from cregraph.image.model.reference import address, is_local
+
+if TYPE_CHECKING:
+    import urllib3
+
+__all__ = ["PAUSES", "Exchange", "NotInRegistry", "Passing", "Unauthorized"]
+
+T = TypeVar("T")
+
+#: Seconds before each further try.
+PAUSES = (0.3, 1.0, 3.0, 8.0)
+
+_AGENT = "cregraph"
+_SAID_LIMIT = 64 << 10
+
+
+class NotInRegistry(CregraphError):
+    """The registry answered, and does not have what was asked for."""
+
+
+class Unauthorized(CregraphError):
+    """The registry answered, and wants a login, or a login that may do this."""
+
+
+class Passing(Exception):
+    """A failure that a further try may mend."""
+
+
+class Exchange:
+    """Requests to one registry. Safe with many threads.
+
+    `host` is as in a reference. `plain_http` is None for what Docker does: plain HTTP on this machine only. `credentials`
+    and `sleep` are there for tests and for callers that know better.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        plain_http: bool | None = None,
+        credentials: Callable[[str], Credentials] = docker_credentials,
+        pauses: tuple[float, ...] = PAUSES,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.host = host
+        self.pauses = pauses
+        self.sleep = sleep
+        plain = is_local(host) if plain_http is None else plain_http
+        self.base = f"{'http' if plain else 'https'}://{address(host)}"
+        self._credentials = credentials
+        self._known: Credentials | None = None
+        self._tokens: dict[str, str] = {}
+        self._guard = threading.Lock()
+        self._manager: urllib3.PoolManager | None = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        about: str,
+        scopes: tuple[str, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        expect: tuple[int, ...] = (200,),
+        patient: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, its body not read yet; the caller closes it. `path` may be a whole address (an upload's place).
+
+        With `patient` and a body that can be sent again, 5xx, 429 and broken connections are tried again; without, they
+        raise Passing. Raises NotInRegistry, Unauthorized or CregraphError, naming host and `about`, for any other status.
+        """
+        if not patient:
+            return self._once(method, path, about=about, scopes=scopes, headers=headers, body=body, expect=expect)
+        return self.patiently(
+            lambda: self._once(method, path, about=about, scopes=scopes, headers=headers, body=body, expect=expect), about=about
+        )
+
+    def patiently(self, attempt: Callable[[], T], *, about: str) -> T:
+        """What `attempt` returns, tried again after each Passing; then a CregraphError."""
+        for pause in self.pauses:
+            try:
+                return attempt()
+            except Passing:
+                self.sleep(pause)
+        try:
+            return attempt()
+        except Passing as error:
+            raise self.failed(about, str(error)) from None
+
+    def failed(self, about: str, why: str) -> CregraphError:
+        """The error for what did not come right in all its tries."""
+        hint = "check the network, and the host's name in sources.yaml; what arrived is kept"
+        if self.base.startswith("https:") and ("SSL" in why or "record layer" in why or "wrong version" in why.lower()):
+            hint = "if this registry speaks plain HTTP, say `plain_http: true` beside its host in sources.yaml"
+        return CregraphError(f"{self.host}: {about}: {why}", hint)
+
+    def read(self, response: urllib3.BaseHTTPResponse, limit: int, *, about: str) -> bytes:
+        """The body, at most `limit` bytes; a longer one is a CregraphError, a broken one Passing."""
+        import urllib3
+
+        try:
+            data = b""
+            while len(data) <= limit and (more := response.read(min(limit + 1 - len(data), 1 << 20), decode_content=False)):
+                data += more
+        except urllib3.exceptions.HTTPError as error:
+            raise Passing(_reason(error)) from None
+        finally:
+            response.close()
+        if len(data) > limit:
+            raise CregraphError(f"{self.host}: {about}: is larger than the {limit >> 20} MiB that are accepted")
+        return data
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        *,
+        about: str,
+        scopes: tuple[str, ...],
+        headers: Mapping[str, str] | None,
+        body: bytes | Iterable[bytes] | None,
+        expect: tuple[int, ...],
+    ) -> urllib3.BaseHTTPResponse:
+        url = urljoin(self.base, path)
+        response = self._send(method, url, headers, body, self._authorization(url, scopes))
+        elsewhere = response.retries is not None and any(step.redirect_location for step in response.retries.history)
+        if response.status == 401 and self._ours(url) and not elsewhere:  # a storage's 401 is no registry's question
+            challenge = response.headers.get("WWW-Authenticate", "")
+            response.close()
+            self._log_in(challenge, scopes, about)
+            if body is not None and not isinstance(body, bytes):
+                raise Passing("the registry asked for a token")  # the body is spent; the next try has the token
+            response = self._send(method, url, headers, body, self._authorization(url, scopes))
+        if response.status in expect:
+            return response
+        status = response.status
+        said = self._said(response)
+        if status in (429, 408) or status >= 500:
+            raise Passing(f"HTTP {status}{said}")
+        if status == 401:
+            with self._guard:
+                self._tokens.clear()
+                self._known = None
+            raise Unauthorized(f"{self.host}: {about}: who are you? (HTTP 401){said}", f"run `docker login {self.host}`")
+        if status == 403:
+            raise Unauthorized(
+                f"{self.host}: {about}: this login may not do that (HTTP 403){said}",
+                f"ask for it (in Snowflake: READ or WRITE on the image repository), or run `docker login {self.host}`",
+            )
+        if status == 404:
+            raise NotInRegistry(f"{self.host}: {about}: is not there (HTTP 404){said}", "check its name and tag")
+        raise CregraphError(f"{self.host}: {about}: HTTP {status}{said}")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | Iterable[bytes] | None,
+        authorization: str | None,
+    ) -> urllib3.BaseHTTPResponse:
+        import urllib3
+
+        sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **(headers or {})}
+        if authorization:
+            sent["Authorization"] = authorization
+        try:
+            return self._pool().request(
+                method,
+                url,
+                headers=sent,
+                body=body,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=20, read=300 if body is not None else 90),
+                retries=urllib3.Retry(
+                    total=6,
+                    connect=0,
+                    read=0,
+                    redirect=6 if method in ("GET", "HEAD") else 0,
+                    status=0,
+                    other=0,
+                    raise_on_redirect=False,
+                    raise_on_status=False,
+                ),
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Passing(_reason(error)) from None
+
+    def _pool(self) -> urllib3.PoolManager:
+        import urllib3
+
+        with self._guard:
+            if self._manager is None:
+                parts = urlsplit(self.base)
+                proxies = getproxies()
+                proxy = proxies.get(parts.scheme) or proxies.get("all")
+                if proxy and not proxy_bypass(parts.hostname or "") and not is_local(self.host):
+                    self._manager = urllib3.ProxyManager(proxy, maxsize=8)
+                else:
+                    self._manager = urllib3.PoolManager(maxsize=8)
+            return self._manager
+
+    def _ours(self, url: str) -> bool:
+        return urlsplit(url)[:2] == urlsplit(self.base)[:2]
+
+    def _authorization(self, url: str, scopes: tuple[str, ...]) -> str | None:
+        if not self._ours(url):
+            return None  # an upload's place on another host carries its own permission
+        with self._guard:
+            return self._tokens.get(" ".join(scopes)) or self._tokens.get("basic")
+
+    def _who(self) -> Credentials:
+        if self._known is None:
+            self._known = self._credentials(self.host)
+        return self._known
+
+    def _log_in(self, challenge: str, scopes: tuple[str, ...], about: str) -> None:
+        scheme, _, rest = challenge.strip().partition(" ")
+        fields = {name.lower(): value for name, value in re.findall(r'([A-Za-z]+)="([^"]*)"', rest)}
+        who = self._who()
+        login = f"run `docker login {self.host}`"
+        if scheme.lower() == "basic":
+            with self._guard:
+                known = self._tokens.get("basic")
+            if not who or not who.user or known == who.basic():
+                raise Unauthorized(f"{self.host}: {about}: {'the login is refused' if who else 'a login is wanted'}", login)
+            self._refuse_plain(self.base, about)
+            with self._guard:
+                self._tokens["basic"] = who.basic()
+            return
+        realm = fields.get("realm", "")
+        if scheme.lower() != "bearer" or urlsplit(realm).scheme not in ("http", "https"):
+            raise Unauthorized(f"{self.host}: {about}: wants a login of a kind that is not known (`{scheme[:40]}`)", login)
+        wanted = scopes or ((fields["scope"],) if fields.get("scope") else ())
+        if who:
+            self._refuse_plain(realm, about)
+        token = self.patiently(lambda: self._token(realm, fields.get("service", ""), wanted, who, about), about=about)
+        with self._guard:
+            self._tokens[" ".join(scopes)] = f"Bearer {token}"
+
+    def _token(self, realm: str, service: str, scopes: tuple[str, ...], who: Credentials, about: str) -> str:
+        if who.identity:
+            form = {"grant_type": "refresh_token", "service": service, "client_id": _AGENT, "scope": " ".join(scopes)}
+            body = urlencode({**form, "refresh_token": who.identity}).encode()
+            response = self._send("POST", realm, {"Content-Type": "application/x-www-form-urlencoded"}, body, None)
+        else:
+            query = urlencode([("service", service)] * bool(service) + [("scope", scope) for scope in scopes])
+            url = f"{realm}{'&' if '?' in realm else '?'}{query}"
+            response = self._send("GET", url, None, None, who.basic() if who else None)
+        status = response.status
+        if status != 200:
+            response.close()
+            if status == 429 or status >= 500:
+                raise Passing(f"the token service answers HTTP {status}")
+            said = "the login is refused" if who else "a login is wanted"
+            raise Unauthorized(f"{self.host}: {about}: {said} (HTTP {status})", f"run `docker login {self.host}`")
+        try:
+            answer = json.loads(self.read(response, 1 << 20, about=about))
+            token = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            token = None
+        if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise CregraphError(f"{self.host}: {about}: its token service gives no token")
+        return token
+
+    def _refuse_plain(self, url: str, about: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_local(parts.netloc) and not self.base.startswith("http:"):
+            raise CregraphError(
+                f"{self.host}: {about}: wants the login sent to {parts.hostname} without encryption; it was not sent"
+            )
+
+    def _said(self, response: urllib3.BaseHTTPResponse) -> str:
+        """What the registry adds to a refusal (`errors[0]` of the specification), in brackets; empty when it adds nothing."""
+        try:
+            error = json.loads(self.read(response, _SAID_LIMIT, about=""))["errors"][0]
+            text = " ".join(str(error[name]) for name in ("code", "message") if error.get(name))
+        except (Passing, CregraphError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            return ""
+        text = "".join(c for c in text if c.isprintable())[:200]
+        return f": {text}" if text else ""
+
+
+def _reason(error: Exception) -> str:
+    """Why a connection failed, without the address (which may hold a signature)."""
+    whole = f"{type(error).__name__} {error!r} {getattr(error, 'reason', '')!r}"
+    for sign, text in (
+        ("NameResolution", "the host name is not known"),
+        ("Timeout", "no answer in time"),
+        ("SSL", "no secure connection (SSL)"),
+        ("NewConnection", "no connection"),
+        ("IncompleteRead", "the connection ended early"),
+    ):
+        if sign in whole:
+            return text
+    return "the connection broke"

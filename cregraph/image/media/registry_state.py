@@ -1,0 +1,126 @@
+"""What a registry has of an image before anything is pushed: the tag, our layers, the base's. Only asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from cregraph.errors import CregraphError
+from cregraph.image.media.registry import Registry
+from cregraph.image.media.registry_http import NotInRegistry, Unauthorized
+from cregraph.image.model.manifest import CONFIG_LIMIT, Descriptor, follow, read_json
+from cregraph.image.model.reference import Reference
+
+__all__ = ["Remote", "look"]
+
+_KEY = "org.cregraph.key"
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remote:
+    """What there is at `place`.
+
+    `state`: `same`: the tag leads to this image, there is nothing to do; `absent`: there is no such tag; `other`: the tag leads
+    to an image of another key; `differs`: to one with this key and another digest than this store knows, which must not be.
+    `digest` and `key` are those that the tag leads to. `there` and `push` count bytes of our own layers, `lacking` names those
+    that are not there; `mount` and `stream` are bytes of what is not in the repository: in another one of the same registry, and
+    layers of the base that are not in the registry.
+    """
+
+    place: Reference
+    state: Literal["same", "absent", "other", "differs"]
+    digest: str | None = None
+    key: str | None = None
+    there: int = 0
+    push: int = 0
+    lacking: tuple[str, ...] = ()
+    mount: int = 0
+    stream: int = 0
+
+
+def look(
+    registry: Registry,
+    place: Reference,
+    *,
+    key: str,
+    digest: str | None,
+    own: Sequence[Descriptor],
+    base: Sequence[Descriptor],
+    home: tuple[str, str] | None,
+    others: Mapping[str, str],
+) -> Remote:
+    """Ask the registry of `place` (with a tag). `digest` is what this store knows the image of `key` to be, if it does.
+
+    `own` are the layers of ours that are made already. `home` is the base's registry and repository, `others` repositories that
+    may have blobs by digest. Raises Unauthorized and CregraphError as the registry does.
+    """
+    found = registry.digest_at(place.repository, place.tag)
+    if found is not None:
+        theirs = _key_of(registry, place, found)
+        state: Literal["same", "other", "differs"] = (
+            "other" if theirs != key else "same" if digest in (None, found) else "differs"
+        )
+        return Remote(place=place, state=state, digest=found, key=theirs)
+
+    def has(blob: Descriptor) -> bool:
+        return registry.has_blob(place.repository, blob.digest)
+
+    def mountable(blob: Descriptor) -> bool:
+        sources = [home[1]] if home and home[0] == registry.host else []
+        sources += [others[blob.digest]] if blob.digest in others else []
+        return any(_has(registry, source, blob) for source in dict.fromkeys(sources))
+
+    blobs = {blob.digest: blob for blob in (*own, *base)}
+    there = _each(has, blobs.values())
+    absent = [blob for blob, known in zip(blobs.values(), there, strict=True) if not known]
+    near = dict(zip((blob.digest for blob in absent), _each(mountable, absent), strict=True))
+    ours = {blob.digest for blob in own}
+    lacking = [blob for blob in absent if blob.digest in ours]
+    return Remote(
+        place=place,
+        state="absent",
+        there=sum(blob.size for blob in own) - sum(blob.size for blob in lacking),
+        push=sum(blob.size for blob in lacking if not near[blob.digest]),
+        lacking=tuple(blob.digest for blob in lacking),
+        mount=sum(blob.size for blob in absent if near[blob.digest]),
+        stream=sum(blob.size for blob in absent if blob.digest not in ours and not near[blob.digest]),
+    )
+
+
+def _each(ask: Callable[[Descriptor], bool], blobs: Iterable[Descriptor]) -> list[bool]:
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="look") as pool:
+        return list(pool.map(ask, blobs))
+
+
+def _has(registry: Registry, repository: str, blob: Descriptor) -> bool:
+    try:
+        return registry.has_blob(repository, blob.digest)
+    except Unauthorized:
+        return False
+
+
+def _key_of(registry: Registry, place: Reference, digest: str) -> str | None:
+    """The key that what `place` leads to states, None for what states none: it need not be an image."""
+    raw = registry.manifest(place.repository, digest)
+    try:
+        manifest = follow(raw, lambda one: registry.manifest(place.repository, one.digest), what=str(place))
+    except Unauthorized:
+        raise
+    except CregraphError:
+        return None
+    if manifest.config.size > CONFIG_LIMIT:
+        return None
+    try:
+        data = b"".join(registry.blob(place.repository, manifest.config))
+    except NotInRegistry:
+        return None
+    try:
+        inner = read_json(data, what=f"{place}: config", limit=CONFIG_LIMIT).get("config")
+    except CregraphError:
+        return None
+    labels = inner.get("Labels") if isinstance(inner, dict) else None
+    found = labels.get(_KEY) if isinstance(labels, dict) else None
+    return found if isinstance(found, str) else None

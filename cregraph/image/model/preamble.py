@@ -1,0 +1,98 @@
+"""A layer's preamble: each directory that its paths need, once, as the base has it.
+
+A directory that a layer lists gets the listed mode, owner and time in every image store, and one that is left out is reset
+by some of them. So every ancestor of every path is listed, those of the base with the base's own values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cregraph.errors import CregraphError
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.segment import Row
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.plan.layer_split import Owners
+
+__all__ = ["Directory", "check", "preamble"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directory:
+    """A directory entry; `path` is relative to the image's root, `mtime` in whole seconds."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+
+    def header(self) -> bytes:
+        """Its tar header."""
+        return tar.header(path=self.path, type="directory", mode=self.mode, uid=self.uid, gid=self.gid, mtime=self.mtime)
+
+
+def preamble(needed: Iterable[str], facts: BaseFacts, owners: Owners) -> tuple[Directory, ...]:
+    """The directories `needed` (relative, with all their ancestors), parents first.
+
+    One that the base has is as the base has it. A new one has mode 0755, the image's fixed time, and the owner that `owners`
+    gives for the longest path at or above it, else 0:0. The root itself is never listed.
+    """
+    found = []
+    for path in sorted(set(needed), key=str.encode):  # a parent is a prefix, so it sorts first
+        known = facts.directories.get("/" + path)
+        if known is not None:
+            found.append(Directory(path=path, mode=known.mode, uid=known.uid, gid=known.gid, mtime=known.mtime))
+        else:
+            uid, gid = _owner("/" + path, owners)
+            found.append(Directory(path=path, mode=0o755, uid=uid, gid=gid, mtime=tar.MTIME))
+    return tuple(found)
+
+
+def check(needed: Iterable[str], rows: Iterable[Row], facts: BaseFacts, segment: str) -> None:
+    """See that a segment (named for messages) replaces nothing of the base and does not run through its links.
+
+    `needed` are the directories that its `rows` need. Raises CregraphError with the path and the segment.
+    """
+    for path in sorted(needed, key=len):
+        here = "/" + path
+        link = facts.links.get(here)
+        if link is not None:
+            raise CregraphError(
+                f"`{segment}` writes below `{here}`, which is a symbolic link of the base image to `{link}`",
+                hint=f"image stores would replace the link by a directory; the destination is {_resolved(facts, here)}",
+            )
+        if here in facts.files:
+            raise CregraphError(f"`{segment}` writes below `{here}`, which is a file of the base image")
+    for row in rows:
+        here = "/" + row.path
+        what = (
+            "a symbolic link"
+            if here in facts.links
+            else "a directory"
+            if here in facts.directories
+            else "a file"
+            if here in facts.files
+            else None
+        )
+        if what:
+            raise CregraphError(
+                f"`{segment}` would replace `{here}`, {what} of the base image",
+                hint="nothing of the base is replaced: choose another destination, or leave the package out if the base has it",
+            )
+
+
+def _owner(path: str, owners: Owners) -> tuple[int, int]:
+    while path:
+        if path in owners:
+            return owners[path]
+        path = path.rpartition("/")[0]
+    return owners.get("/", (0, 0))
+
+
+def _resolved(facts: BaseFacts, path: str) -> str:
+    try:
+        return f"`{facts.resolve(path + '/.')}`"
+    except ValueError as error:
+        return f"nowhere: {error}"

@@ -1,0 +1,299 @@
+"""Segments: the tar entries of one artifact, compressed once, ever, and kept in the store with an index.
+
+A segment's object is a run of gzip members that hold tar entries of files and links, sorted by the bytes of their paths,
+without directories and without an end marker. Its index is an object of its own: a JSON array, one row a line, in the
+same order: [path, type, mode, uid, gid, size, what], where `what` is a file's sha256 or a link's text. The record in the
+store's section `segments` names both objects by sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import BinaryIO
+
+from cregraph.digest import ASSEMBLY, is_sha256
+from cregraph.errors import CregraphError
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.gzip_members import compress, inflate
+from cregraph.image.model.tar_entry import Entry
+from cregraph.store import Store
+
+__all__ = ["Row", "SegmentRecord", "ancestors", "directories", "index", "members_of", "read", "write"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRecord:
+    """A segment as it lies in the store.
+
+    `object` is the sha256 of its `size` compressed bytes, `tar_size` the bytes that they hold (no end marker), `index` the
+    sha256 of the index, `entries` the number of its rows, `members` the compressed size of each gzip member.
+    """
+
+    key: str
+    assembly: int
+    object: str
+    size: int
+    tar_size: int
+    index: str
+    entries: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of an index. `what` is the sha256 of a file, the text of a symbolic link, or a hard link's first path."""
+
+    path: str
+    type: tar.Kind
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    what: str
+
+    def header(self) -> bytes:
+        """The tar header of this entry; it follows from the row alone."""
+        link = "" if self.type == "file" else self.what
+        return tar.header(path=self.path, type=self.type, mode=self.mode, uid=self.uid, gid=self.gid, size=self.size, link=link)
+
+
+def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> SegmentRecord:
+    """Write the segment of `key` from `entries`, in whatever order they come, and its record. Each content is read once.
+
+    Hard links are turned so that the first of their paths in sort order holds the content; one that leads to a symbolic
+    link becomes a copy of that link. Memory holds the entries without their content, and a few MiB.
+    Raises CregraphError, keeping nothing, for another assembly than this version's, for a path that is absolute, climbs, is
+    listed twice, is both file and folder, or would delete something of a lower layer (`.wh.`), for a hard link that leads
+    nowhere, and for content of another size than stated.
+    """
+    if assembly != ASSEMBLY:
+        raise CregraphError(
+            f"segment {key[:12]} is asked for by assembly {assembly}; this cregraph writes assembly {ASSEMBLY}",
+            hint="run `cregraph lock` to move the lock to this assembly, or use the cregraph that wrote it",
+        )
+    with store.explained():  # readers of archives inflate them into scratch files first
+        ordered = _ordered(entries)
+    rows: list[Row] = []
+    members: list[int] = []
+    tar_size = 0
+
+    def stream() -> Iterator[bytes]:
+        nonlocal tar_size
+        for entry in ordered:
+            for chunk in _entry(entry, rows):
+                tar_size += len(chunk)
+                yield chunk
+
+    with store.writer() as out:
+        for member in compress(stream()):
+            out.write(member)
+            members.append(len(member))
+    lines = (json.dumps([r.path, r.type, r.mode, r.uid, r.gid, r.size, r.what], ensure_ascii=False) for r in rows)
+    listing = "[" + ",".join(f"\n{line}" for line in lines) + "\n]\n"
+    record = SegmentRecord(
+        key=key,
+        assembly=assembly,
+        object=out.sha256,
+        size=out.size,
+        tar_size=tar_size,
+        index=store.add(listing.encode()),
+        entries=len(rows),
+        members=tuple(members),
+    )
+    store.put_record("segments", key, asdict(record))
+    return record
+
+
+def read(store: Store, key: str) -> SegmentRecord | None:
+    """The segment of `key`, or None when it must be made: no record, not one of this form, or an object is gone."""
+    found = store.record("segments", key)
+    if not isinstance(found, dict):
+        return None
+    try:
+        record = SegmentRecord(**{**found, "members": tuple(found["members"])})
+    except (TypeError, KeyError):
+        return None
+    numbers = [record.size, record.tar_size, record.entries, *record.members]
+    sound = (
+        record.key == key
+        and record.assembly == ASSEMBLY
+        and is_sha256(record.object)
+        and is_sha256(record.index)
+        and all(type(n) is int and n >= 0 for n in numbers)
+        and sum(record.members) == record.size
+    )
+    return record if sound and store.has_whole(record.object, record.size) and store.has_whole(record.index) else None
+
+
+def index(store: Store, record: SegmentRecord) -> tuple[Row, ...]:
+    """The rows of a segment, sorted by the bytes of their paths. The index is verified first."""
+    data = store.verified(record.index, f"the index of segment {record.key[:12]}").read_bytes()
+    return tuple(Row(*row) for row in json.loads(data))
+
+
+def directories(rows: Iterable[Row]) -> frozenset[str]:
+    """The parent directories that the paths need, relative to the image's root, which is not among them."""
+    found: set[str] = set()
+    for row in rows:
+        for parent in ancestors(row.path):
+            if parent in found:
+                break
+            found.add(parent)
+    return frozenset(found)
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The directories above `path`, nearest first, without the root (`a/b/c` gives `a/b`, `a`)."""
+    while (cut := path.rfind("/")) > 0:
+        path = path[:cut]
+        yield path
+
+
+def members_of(store: Store, record: SegmentRecord) -> Iterator[tuple[bytes, bytes]]:
+    """Each gzip member of a segment with the bytes that it holds.
+
+    The compressed bytes are hashed on the way: when they turn out to differ from the record, CregraphError is raised at the
+    end at the latest, so nothing made from them may be kept before this is exhausted.
+    """
+    what = f"segment {record.key[:12]}"
+    hasher = hashlib.sha256()
+    held: list[bytes] = []
+
+    def compressed(file: BinaryIO) -> Iterator[bytes]:
+        for size in record.members:
+            member = file.read(size)
+            hasher.update(member)
+            held.append(member)
+            yield member
+
+    total = 0
+    path = store.path_of(record.object)
+    if not path.is_file():
+        store.verified(record.object, what)  # says that it is absent, and what to do
+    try:
+        with path.open("rb") as file:
+            for content in inflate(compressed(file)):
+                total += len(content)
+                yield held.pop(0), content
+            rest = file.read(1)
+    except ValueError as error:
+        raise _damaged(store, record, what) from error
+    if rest or total != record.tar_size or hasher.hexdigest() != record.object:
+        raise _damaged(store, record, what)
+
+
+def _damaged(store: Store, record: SegmentRecord, what: str) -> CregraphError:
+    """Forget a segment that is not what its record says, so that the next run makes it anew."""
+    store.drop_record("segments", record.key)
+    return CregraphError(
+        f"{what} in the store is damaged: its bytes are not those of sha256:{record.object}",
+        hint="run the command again to make it anew, and check the disk",
+    )
+
+
+def _entry(entry: Entry, rows: list[Row]) -> Iterator[bytes]:
+    """The tar bytes of one entry; its row is added once its content was read."""
+    what = entry.link
+    size = entry.size if entry.type == "file" else 0
+    mode = 0o777 if entry.type == "symlink" else entry.mode
+    try:
+        yield tar.header(path=entry.path, type=entry.type, mode=mode, uid=entry.uid, gid=entry.gid, size=size, link=entry.link)
+    except ValueError as error:
+        raise CregraphError(f"`{entry.path!a}` cannot be put into a layer: {error}") from error
+    if entry.type == "file":
+        hasher = None if entry.sha256 else hashlib.sha256()
+        seen = 0
+        for chunk in entry.chunks() if entry.chunks else ():
+            seen += len(chunk)
+            if seen > size:
+                break
+            if hasher is not None:
+                hasher.update(chunk)
+            yield chunk
+        if seen != size:
+            more = "more" if seen > size else f"only {seen}"
+            raise CregraphError(
+                f"`{entry.path}` was said to hold {size} bytes and holds {more}",
+                hint="the archive that it comes from is broken, or was changed while it was read",
+            )
+        yield tar.padding(size)
+        what = hasher.hexdigest() if hasher is not None else entry.sha256
+    rows.append(Row(entry.path, entry.type, mode, entry.uid, entry.gid, size, what))
+
+
+def _ordered(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries checked, with their hard links turned, sorted by the bytes of their paths."""
+    by_path: dict[str, Entry] = {}
+    for entry in entries:
+        _check(entry)
+        if entry.path in by_path:
+            raise CregraphError(f"`{entry.path}` is listed twice in one segment")
+        by_path[entry.path] = entry
+    folders: set[str] = set()
+    for path in by_path:
+        for parent in ancestors(path):
+            if parent in by_path:
+                raise CregraphError(f"`{parent}` is a file, and `{path}` of the same segment needs it to be a folder")
+            if parent in folders:
+                break
+            folders.add(parent)
+    names: dict[str, list[str]] = {}
+    for entry in by_path.values():
+        if entry.type == "hardlink":
+            names.setdefault(_end(entry, by_path), []).append(entry.path)
+    for end, links in names.items():
+        _turn(by_path[end], links, by_path)
+    return [by_path[path] for path in sorted(by_path, key=str.encode)]
+
+
+def _turn(content: Entry, links: list[str], by_path: dict[str, Entry]) -> None:
+    """Let the first of several paths of one file hold the content, and the others link to it."""
+    paths = sorted([content.path, *links], key=str.encode)
+    first = paths[0]
+    for path in paths:
+        if content.type == "symlink" or path == first:
+            by_path[path] = replace(content, path=path)
+        else:
+            by_path[path] = Entry(path=path, type="hardlink", mode=content.mode, uid=content.uid, gid=content.gid, link=first)
+
+
+def _end(entry: Entry, by_path: dict[str, Entry]) -> str:
+    """The path of what a hard link leads to in the end."""
+    seen = [entry.path]
+    while entry.type == "hardlink":
+        target = by_path.get(entry.link)
+        if target is None:
+            raise CregraphError(
+                f"`{entry.path}` is a hard link to `{entry.link}`, which is not in the same segment",
+                hint="image stores refuse a hard link into another layer; list the file under both paths instead",
+            )
+        if target.path in seen:
+            raise CregraphError(f"the hard links of `{seen[0]}` form a circle: {' -> '.join([*seen, target.path])}")
+        seen.append(target.path)
+        entry = target
+    return entry.path
+
+
+def _check(entry: Entry) -> None:
+    path = entry.path
+    try:
+        (path + entry.link).encode()
+    except UnicodeEncodeError:
+        raise CregraphError(f"the name {path!a} (or its link) is not UTF-8; image stores read such names differently") from None
+    parts = path.split("/")
+    if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise CregraphError(
+            f"`{path}` is not a path below the image's root: it must be relative, without empty, `.` or `..` parts"
+        )
+    if "\0" in path or "\0" in entry.link:
+        raise CregraphError(f"{path!r} has a NUL byte in its name or link")
+    if any(part.startswith(".wh.") for part in parts):
+        # OCI image-spec, layer.md, "Whiteouts": such a name deletes from the layers below.
+        raise CregraphError(
+            f"`{path}` has a name that deletes files of the layers below (`.wh.`); nothing of the base is deleted"
+        )
+    if entry.type != "file" and not entry.link:
+        raise CregraphError(f"`{path}` is a {entry.type} that leads nowhere: its link is empty")

@@ -1,0 +1,188 @@
+"""The files of a segment on disk, for sandboxes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from cregraph.errors import CregraphError
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.segment import Row, SegmentRecord, directories, index, members_of
+from cregraph.store import Store
+
+__all__ = ["contents", "unpack"]
+
+_PIECE = 1 << 20
+
+
+def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
+    """Write the files and links of a segment below `folder`, several segments one after the other into the same one.
+
+    Modes and hard links are kept, every time is that of the image (1980); owners are left to the caller. Missing directories
+    are made with mode 0755. Nothing is ever written through a symbolic link: a directory on the way that is one, or is no
+    directory, raises CregraphError, as does a path that is there already, unless it is a file or link with the same
+    content and mode. Bytes are checked against the index as they come; after an error `folder` is not to be used.
+    `folder` must not be written to by others meanwhile.
+    """
+    rows = index(store, record)
+    title = f"segment {record.key[:12]}"
+    folders = sorted(directories(rows))  # a parent sorts before what is in it
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in folders:
+        _directory(folder / name, name, title)
+    source = _Source(content for _, content in members_of(store, record))
+    for row in rows:
+        expected = row.header()
+        if source.read(len(expected)) != expected:
+            raise _not_the_index(title, row)
+        path = folder / row.path
+        if row.type == "file":
+            _file(path, row, source, title)
+            source.read(len(tar.padding(row.size)))
+        elif row.type == "symlink":
+            _symlink(path, row, title)
+        else:
+            _hard_link(path, folder / row.what, row, title)
+    source.finish(title)
+    for name in reversed(folders):
+        os.utime(folder / name, (tar.MTIME, tar.MTIME))
+
+
+def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[memoryview]]]:
+    """Each row of a segment with the content of its file, which is to be exhausted before the next row is asked for.
+
+    Bytes are checked as in `unpack`; nothing made from them may be kept before this is exhausted.
+    """
+    title = f"segment {record.key[:12]}"
+    source = _Source(content for _, content in members_of(store, record))
+    for row in index(store, record):
+        expected = row.header()
+        if source.read(len(expected)) != expected:
+            raise _not_the_index(title, row)
+        if row.type == "file":
+            yield row, _content(row, source, title)
+            source.read(len(tar.padding(row.size)))
+        else:
+            yield row, iter(())
+    source.finish(title)
+
+
+def _content(row: Row, source: _Source, title: str) -> Iterator[memoryview]:
+    hasher = hashlib.sha256()
+    left = row.size
+    while left and (piece := source.some(min(left, _PIECE))):
+        hasher.update(piece)
+        left -= len(piece)
+        yield piece
+    if left or hasher.hexdigest() != row.what:
+        raise _not_the_index(title, row)
+
+
+class _Source:
+    """Reads exact numbers of bytes out of chunks."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held = memoryview(b"")
+
+    def some(self, limit: int) -> memoryview:
+        """At most `limit` bytes, empty only at the end."""
+        while not self._held:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return memoryview(b"")
+            self._held = memoryview(chunk)
+        piece, self._held = self._held[:limit], self._held[limit:]
+        return piece
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, fewer only at the end."""
+        pieces = []
+        while size and (piece := self.some(size)):
+            pieces.append(bytes(piece))
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def finish(self, title: str) -> None:
+        """Read to the end, where the bytes turn out to be the recorded ones, and there must be nothing left."""
+        if self.some(1):
+            raise CregraphError(
+                f"{title} in the store holds more than its index lists", hint="delete the store and run the command again"
+            )
+
+
+def _directory(path: Path, name: str, title: str) -> None:
+    """Make one directory, or see that it is one; its parent was seen before."""
+    try:
+        path.mkdir()
+        path.chmod(0o755)  # whatever the umask
+    except FileExistsError:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise CregraphError(
+                f"{title} writes below `{name}`, which is there and is not a directory",
+                hint="a path must not run through a symbolic link; resolve its destination first",
+            ) from None
+
+
+def _file(path: Path, row: Row, source: _Source, title: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if not _holds(path, row):
+            raise _taken(title, row) from None
+        descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        path = Path(os.devnull)
+    hasher = hashlib.sha256()
+    left = row.size
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        while left and (piece := source.some(min(left, _PIECE))):
+            hasher.update(piece)
+            file.write(piece)
+            left -= len(piece)
+        if left or hasher.hexdigest() != row.what:
+            raise _not_the_index(title, row)
+        if path != Path(os.devnull):
+            os.fchmod(file.fileno(), row.mode)
+            os.utime(file.fileno(), (tar.MTIME, tar.MTIME))
+
+
+def _symlink(path: Path, row: Row, title: str) -> None:
+    try:
+        path.symlink_to(row.what)
+    except FileExistsError:
+        if not (path.is_symlink() and os.readlink(path) == row.what):  # noqa: PTH115
+            raise _taken(title, row) from None
+    os.utime(path, (tar.MTIME, tar.MTIME), follow_symlinks=False)
+
+
+def _hard_link(path: Path, first: Path, row: Row, title: str) -> None:
+    try:
+        os.link(first, path, follow_symlinks=False)
+    except FileExistsError:
+        if path.lstat().st_ino != first.lstat().st_ino:
+            raise _taken(title, row) from None
+
+
+def _holds(path: Path, row: Row) -> bool:
+    info = path.lstat()
+    if not stat.S_ISREG(info.st_mode) or info.st_size != row.size or stat.S_IMODE(info.st_mode) != row.mode:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == row.what
+
+
+def _taken(title: str, row: Row) -> CregraphError:
+    return CregraphError(
+        f"{title} writes `{row.path}`, which is there already with another content",
+        hint="two packages own one path; leave one of them out",
+    )
+
+
+def _not_the_index(title: str, row: Row) -> CregraphError:
+    return CregraphError(
+        f"{title} in the store does not hold `{row.path}` as its index says",
+        hint="delete the store and run the command again to make it anew",
+    )

@@ -1,0 +1,335 @@
+"""Kind `conda`: packages of conda channels, in environments at fixed prefixes.
+
+    conda: {prefix: /home/jupyter/micromamba/envs/x, specs: ["r-base =4.5.2", r-dplyr], channels: [conda-forge]}
+
+All steps with one prefix are one environment, solved once, whichever stage asks; they must agree on `channels`. The solve is
+for linux-64 with the base image's virtual packages, never the host's, and with strict channel priority.
+
+Tokens: each pin provides `conda:<name> <version>`, and `r-<x>` also `r:<x> <version>` with the version as CRAN writes it.
+A Python package of an environment is no `py:` token: it is importable in that environment's Python only.
+
+Not done at build: link scripts are not run (`link_scripts` says which a package has), no bytecode is compiled, and folders
+without files are left out. Everything belongs to uid and gid 0.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment, segment
+
+if TYPE_CHECKING:
+    from cregraph.sources.conda import Record
+
+__all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "virtual_packages"]
+
+NAME = "conda"
+FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
+
+_DEFAULT_CHANNELS = ["conda-forge"]
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+")
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
+_PACKAGE = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
+_VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
+_FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+-]*(?:\.conda|\.tar\.bz2)")
+_SANDBOX = "/cregraph"
+_RECORD = {"build", "build_number", "subdir"}
+_LINK_SCRIPT = re.compile(r"bin/\.[^/]+-(?:pre-link|post-link|pre-unlink)\.sh")
+#: `r-…` packages that are lists of others, or conda's own: no R package has the rest of their names.
+_NOT_R = frozenset({"r-recommended", "r-essentials"})
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """One ask a spec, in normal form. Raises CregraphError with the line of what cannot be read."""
+    prefix = step.fields["prefix"]
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise CregraphError(
+            f"{step.place_of('prefix')}: `{prefix}` is no prefix for a conda environment",
+            hint="an absolute path of letters, digits and . _ - + is wanted: it is written into scripts as it stands",
+        )
+    if f"{prefix}/".startswith(f"{_SANDBOX}/"):
+        raise CregraphError(
+            f"{step.place_of('prefix')}: `{prefix}` would not be in the image: {_SANDBOX} is there in the sandbox of tasks only",
+            hint="choose another prefix, such as /opt/team",
+        )
+    channels = step.fields.get("channels") or _DEFAULT_CHANNELS
+    for i, name in enumerate(channels):
+        if not _CHANNEL.fullmatch(name) or name in channels[:i]:
+            why = "is listed twice" if name in channels[:i] else "is no channel's name"
+            raise CregraphError(
+                f"{step.place_of(f'channels[{i}]')}: `{_short(name)}` {why}",
+                hint="channels are named here, `conda-forge`; where a name leads is `conda:` in sources.yaml",
+            )
+    asks = []
+    for i, text in enumerate(step.fields["specs"]):
+        where = step.place_of(f"specs[{i}]")
+        try:
+            spec = normal_spec(text)
+        except ValueError as error:
+            raise CregraphError(
+                f"{where}: `{_short(text)}` {error}", hint="write `name`, `name =1.2`, `name >=1.2,<2` or `name 1.2 build`"
+            ) from None
+        options = {"channels": list(channels)}
+        asks.append(Ask(kind=NAME, target=f"conda:{prefix}", stage=step.stage, what=spec, where=where, options=options))
+    return asks
+
+
+def _short(text: str) -> str:
+    """A text for a message: one line, and no credentials if it is an address."""
+    text = re.sub(r"://[^/\s]*@", "://…@", text)
+    return "".join(c if c.isprintable() else "?" for c in text)[:120]
+
+
+def virtual_packages(given: Given) -> tuple[tuple[str, str, str], ...]:
+    """(name, version, build) of what the base image is, to the solver: glibc, a Linux kernel, x86-64, CUDA if it is a GPU image.
+
+    Raises CregraphError when the base is not known yet, or is for another processor.
+    """
+    if given.facts is None:
+        raise CregraphError(
+            "conda packages cannot be chosen before their base image: its glibc is not known",
+            hint="a stage with an `image` step is needed, which this stage `needs`",
+        )
+    architecture = given.facts.config.get("architecture", "amd64")
+    if architecture != "amd64":
+        raise CregraphError(
+            f"the base image {given.facts.digest[:19]} is for {architecture}; conda environments are made for linux-64",
+            hint="choose a base image for amd64",
+        )
+    found = [("__archspec", "1", "x86_64"), ("__linux", "5.10", "0"), ("__unix", "0", "0")]
+    if given.facts.glibc:
+        found.append(("__glibc", given.facts.glibc, "0"))
+    cuda = next((p.data["cuda"] for t in given.targets if t.kind == "image" for p in t.pins if p.data.get("cuda")), None)
+    if cuda:
+        found.append(("__cuda", str(cuda), "0"))
+    return tuple(sorted(found))
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """The environment's packages, sorted by name; `given.locked` is preferred. Raises what `sources.conda.solve` does."""
+    from cregraph.sources.conda import Channel, Request, Wanted, solve
+
+    prefix = target.id.partition(":")[2]
+    channels = [Channel(name=name, addresses=world.routes("conda", name)) for name in target.options["channels"]]
+    records = solve(
+        Request(
+            about=f"conda environment {prefix}",
+            channels=channels,
+            wanted=[Wanted(spec=a.what, where=a.where) for a in target.asks],
+            virtual=virtual_packages(given),
+            # one that a hand edit left without these is no record to a solver: it is chosen anew
+            locked=[_record_of(p) for p in given.locked if p.data.keys() >= _RECORD],
+            exclude_newer=_end_of(given.as_of) if given.as_of else None,
+            cache=getattr(world, "repodata", None),
+            offline=world.offline,
+        )
+    )
+    asked: dict[str, set[str]] = {}
+    for a in target.asks:
+        asked.setdefault(spec_name(a.what), set()).add(f"{a.stage}: {a.what}")
+    pins = tuple(_pin_of(record, world, tuple(sorted(asked.get(record.name, ())))) for record in records)
+    return Target(kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=pins)
+
+
+def _end_of(as_of: str) -> datetime:
+    """A date means all of that day in UTC; a time is itself (UTC unless it says otherwise)."""
+    if len(as_of) == 10:
+        return datetime.combine(date.fromisoformat(as_of), time(23, 59, 59, 999000), UTC)
+    moment = datetime.fromisoformat(as_of)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _record_of(pin: Pin) -> Record:
+    from cregraph.sources.conda import Record
+
+    return Record(
+        name=pin.name,
+        version=pin.version,
+        channel=pin.artifact.source,
+        file=pin.artifact.file,
+        sha256=pin.artifact.sha256,
+        size=pin.artifact.size,
+        data=pin.data,
+    )
+
+
+def _pin_of(record: Record, world: World, asked: tuple[str, ...]) -> Pin:
+    if record.sha256 is None or record.size is None:
+        # Some mirrors list neither. What the channel does say of the bytes holds.
+        artifact, _ = world.take(kind=NAME, source=record.channel, file=record.file, md5=record.data.get("md5"))
+        if record.sha256 not in (None, artifact.sha256) or record.size not in (None, artifact.size):
+            raise CregraphError(
+                f"channel {record.channel!r}: {record.file} is not what the channel's index says:"
+                f" it has sha256:{artifact.sha256} and {artifact.size} bytes",
+                hint="its index is out of step with its files; lock again later, or ask who runs the channel",
+            )
+    else:
+        artifact = Artifact(kind=NAME, source=record.channel, file=record.file, sha256=record.sha256, size=record.size)
+    provides = [f"conda:{record.name} {record.version}"]
+    if record.name.startswith("r-") and record.name not in _NOT_R:
+        provides.append(f"r:{record.name[2:]} {record.version.replace('_', '-')}")
+    needs = {f"conda:{name}" for name in map(_depends_name, record.data.get("depends", ())) if not name.startswith("__")}
+    return Pin(
+        name=record.name,
+        version=record.version,
+        artifact=artifact,
+        needs=tuple(sorted(needs)),
+        provides=tuple(provides),
+        asked=asked,
+        data=record.data,
+    )
+
+
+def _depends_name(text: str) -> str:
+    return re.split(r"[\s=<>!~;\[]", text.strip().rpartition("::")[2].lower(), maxsplit=1)[0]
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """A segment for each pin, and one, `environment`, for the file by which conda's tools know an environment.
+
+    Paths run through no link of the base: the prefix is resolved, and links below it are refused. The text that is written
+    into files is the prefix as the profile has it.
+    """
+    if not target.pins:
+        return Placement()
+    prefix = target.id.partition(":")[2]
+    try:
+        resolved = ground.facts.resolve(f"{prefix}/-")[:-2]
+    except ValueError as error:
+        raise CregraphError(f"conda environment {prefix}: {error} in the base image", hint="choose another prefix") from error
+    _is_free(prefix, resolved, ground)
+    python = _python(target.pins)
+    stages = ground.stage_of(target)
+    segments, of = [], {}
+    for item in target.pins:
+        _is_sound(item, prefix)
+        noarch = item.data.get("noarch")
+        if noarch == "python" and python is None:
+            raise CregraphError(
+                f"conda environment {prefix}: {item.name} is a Python package, and the environment has no python",
+                hint="the lock was edited, or the package's dependencies are wrong; add `python` to the specs",
+            )
+        made = segment(
+            assembly=ground.assembly,
+            kind=NAME,
+            stage=stages[item.name],
+            name=item.name,
+            group=target.id,
+            place={
+                "prefix": resolved,
+                "baked": prefix,
+                "noarch": noarch,
+                "python": python if noarch == "python" else None,
+                "record": _installed(item),
+            },
+            artifact=item.artifact,
+        )
+        segments.append(made)
+        of[item.name] = made.key
+    rank = {stage: i for i, stage in enumerate(ground.order)}
+    environment = segment(
+        assembly=ground.assembly,
+        kind=NAME,
+        stage=min({a.stage for a in target.asks} or {""}, key=lambda s: (rank.get(s, len(rank)), s)),
+        name="environment",
+        group=target.id,
+        place={"prefix": resolved, "environment": True},
+    )
+    return Placement(segments=(*segments, environment), of=of)
+
+
+def _is_free(prefix: str, resolved: str, ground: Ground) -> None:
+    below = f"{resolved}/"
+    links = sorted(path for path in ground.facts.links if path.startswith(below))
+    if links or f"{below}conda-meta/history" in ground.facts.files:
+        found = f"holds the link {links[0]} there" if links else "has a conda environment there"
+        raise CregraphError(
+            f"conda environment {prefix}: the base image {found}", hint="choose a prefix that the base image does not use"
+        )
+
+
+def _python(pins: Sequence[Pin]) -> dict[str, str] | None:
+    """Where noarch Python packages go in an environment with this Python (CEP 17 for `python_site_packages_path`)."""
+    found = next((p for p in pins if p.name == "python"), None)
+    if found is None:
+        return None
+    minor = ".".join(found.version.split(".")[:2])
+    return {"minor": minor, "site_packages": found.data.get("python_site_packages_path") or f"lib/python{minor}/site-packages"}
+
+
+def _is_sound(item: Pin, prefix: str) -> None:
+    """What a hand-edited lock could make lead elsewhere, or fail with: these texts become parts of paths."""
+    build, depends, noarch = item.data.get("build"), item.data.get("depends"), item.data.get("noarch")
+    path = item.data.get("python_site_packages_path") or "lib"
+    right = {
+        "version": _VERSION.fullmatch(item.version),
+        "file": _FILE.fullmatch(item.artifact.file),
+        "source": _CHANNEL.fullmatch(item.artifact.source),
+        "data.build": isinstance(build, str) and _VERSION.fullmatch(build),
+        "data.depends": isinstance(depends, list | tuple) and all(isinstance(text, str) for text in depends),
+        "data.noarch": noarch in (None, "python", "generic", True, False),  # conda itself once wrote `true` for generic
+        "data.python_site_packages_path": isinstance(path, str)
+        and not path.startswith("/")
+        and not any(part in ("", ".", "..") for part in path.split("/")),
+    }
+    if not _PACKAGE.fullmatch(item.name):
+        raise CregraphError(
+            f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is no name of a conda package",
+            hint="the lock was edited by hand: lock again",
+        )
+    for field, good in right.items():
+        if not good:
+            raise CregraphError(
+                f"conda environment {prefix}: {item.name}: the lock's `{field}` is missing or not one that conda allows",
+                hint=f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {item.name}`",
+            )
+
+
+def _installed(item: Pin) -> dict[str, Json]:
+    """What conda-meta says of a pin, besides its files."""
+    subdir, _, file = item.artifact.file.partition("/")
+    return {
+        **item.data,
+        "name": item.name,
+        "version": item.version,
+        "channel": item.artifact.source,
+        "subdir": subdir,
+        "fn": file,
+        "sha256": item.artifact.sha256,
+        "size": item.artifact.size,
+    }
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """The files and links of a package at its prefix, with its conda-meta record; or the environment's own file.
+
+    The contents are read from `source.scratch()` files: consume them before those are gone.
+    """
+    if segment.place.get("environment"):
+        # conda and mamba take a folder for an environment when this file is there; it may be empty.
+        yield from_bytes(f"{segment.place['prefix'].strip('/')}/conda-meta/history", b"")
+        return
+    from cregraph.kinds.conda.conda_archive import open_package
+    from cregraph.kinds.conda.conda_files import files_at
+
+    record = segment.place["record"]
+    package = open_package(source.path(), source.scratch, f"{record['channel']}/{record['subdir']}/{record['fn']}")
+    yield from files_at(package, segment.place)
+
+
+def link_scripts(path: Path) -> list[str]:
+    """The scripts of the package at `path` that conda would run on linking, and cregraph does not: to be warned of."""
+    from cregraph.kinds.conda.conda_archive import listed
+
+    return [member for member in listed(path, tempfile.TemporaryFile, path.name) if _LINK_SCRIPT.fullmatch(member)]

@@ -1,0 +1,43 @@
+"""What kinds say of a place in the image: a path, a mode, an owner."""
+
+from __future__ import annotations
+
+import re
+
+from cregraph.errors import CregraphError
+from cregraph.lock.base_facts import BaseFacts
+
+__all__ = ["absolute", "mode_of", "owner_of", "resolved"]
+
+
+def absolute(path: str, where: str) -> str:
+    """`path` if it is an absolute, normal path that a layer can hold; else CregraphError."""
+    if not path.startswith("/") or path.endswith("/") or re.search(r"//|/\.\.?(/|$)|[\0-\x1f]", path):
+        raise CregraphError(f"{where}: `{path}` is no absolute path of a file in the image", hint="write it as /opt/team/file")
+    return path
+
+
+def resolved(path: str, facts: BaseFacts, where: str) -> str:
+    """`path` with the base's symbolic links on its way followed. Raises CregraphError for links that lead nowhere."""
+    try:
+        return facts.resolve(path)
+    except ValueError as error:
+        raise CregraphError(f"{where}: {error} in the base image", hint="choose another place") from None
+
+
+def mode_of(text: str, where: str) -> int:
+    """Permission bits from a text like `0755`."""
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise CregraphError(f"{where}: mode: `{text}` is no file mode", hint='write it as "0644" or "0755", in quotes')
+    return int(text, 8)
+
+
+def owner_of(name: str | None, facts: BaseFacts, where: str) -> tuple[int, int]:
+    """The uid and gid of a user of the base; 0, 0 for None."""
+    if name is None:
+        return 0, 0
+    if name not in facts.users:
+        known = ", ".join(sorted(facts.users)[:8])
+        raise CregraphError(f"{where}: owner: the base has no user `{name}`", hint=f"its users are {known}, …")
+    uid, gid, _home = facts.users[name]
+    return uid, gid

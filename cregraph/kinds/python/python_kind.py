@@ -1,0 +1,263 @@
+"""Python packages beside those of the base, none of which may move.
+
+    - python:
+        into: $(snowbooks.python)
+        requirements: ["rpy2 >=3.5,<4", tabulate]
+        build: {conda: {prefix: $(r.prefix), specs: [r-base]}, env: {R_HOME: $(r.home)}}
+
+Fields: `into`, the interpreter of a base image (a fact that is known once it is locked); `requirements` as pip writes them,
+by name; `build`, what an sdist sees while it is made into a wheel: packages of a conda prefix, and variables.
+
+Pinned are the wheels that fit the base's Python and glibc. What the base has is not pinned: an ask that it satisfies is
+answered. Where there is no wheel the sdist is pinned, with the wheels that its build needs (`build:<sdist>:<name>`); those
+and the interpreter at /cregraph/python exist in the sandbox only.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, cast
+
+from cregraph.digest import Json, canonical
+from cregraph.errors import CregraphError
+from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.python.python_build import PYTHON, build_task
+from cregraph.lock.base_facts import PythonFact
+from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment, Task, segment
+from cregraph.profile.values import plain_requirement
+from cregraph.sources.python_names import is_place, normal
+
+__all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
+
+NAME = "python"
+FIELDS: Mapping[str, tuple[str, bool]] = {
+    "into": ("text", True),
+    "requirements": ("texts", True),
+    "build": ("mapping", False),
+}
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+_BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")
+_INTO = re.compile(r"\$\(([A-Za-z0-9_-]+)\.python\)")
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """One ask a requirement; one for `build`, with the interpreter that builds asked of conda.
+
+    Raises CregraphError with its line for what is no requirement by name.
+    """
+    into = step.fields["into"]
+    if not isinstance(into, str) or not _INTO.fullmatch(into):
+        raise CregraphError(
+            f"{step.place_of('into')}: `{into}` is no interpreter", hint="write `into: $(snowbooks.python)`, a fact of the base"
+        )
+    target = f"python:{into}"
+    asks = []
+    for number, text in enumerate(cast(Sequence[Json], step.fields["requirements"])):
+        where = step.place_of(f"requirements[{number}]")
+        asks.append(Ask(kind=NAME, target=target, stage=step.stage, what=_normal(text, where), where=where))
+    build = step.fields.get("build")
+    if build:
+        where = step.place_of("build")
+        asks.append(Ask(kind=NAME, target=target, stage=step.stage, what={"build": _build(build, where)}, where=where))
+        asks.append(
+            Ask(
+                kind="conda",
+                target=f"conda:{PYTHON}",
+                stage=step.stage,
+                what=f"python ={into[:-1]}.minor)",
+                where=where,
+                options={"channels": (build.get("conda") or {}).get("channels") or ["conda-forge"]},
+            )
+        )
+    return asks
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Everything asked of one interpreter; see `cregraph.kinds.python.python_pin`."""
+    from cregraph.kinds.python import python_pin
+
+    return python_pin.pin(target, world, given)
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """Wheels at their places; for an sdist the task that makes its wheel first."""
+    if not target.pins:
+        return Placement()
+    python = ground.facts.python
+    if python is None:
+        raise CregraphError("the lock pins Python packages, and the base has no Python", hint="run `cregraph lock`")
+    for p in target.pins:
+        check_pin(p)
+    places = _places(python, ground)
+    stages = ground.stage_of(target)
+    build = build_of(target)
+    tasks: list[Task] = []
+    segments: dict[str, Segment] = {}
+    for p in sorted(target.pins, key=lambda p: p.name):
+        if p.data.get("role") == "build":
+            continue
+        made: Task | None = None
+        if p.data.get("form") == "sdist":
+            wheels = [w for w in target.pins if w.data.get("role") == "build" and w.data.get("for") == p.name]
+            made = build_task(p, wheels, build, ground, stage=stages[p.name], python=str(places["python"]))
+            tasks.append(made)
+        segments[p.name] = segment(
+            assembly=ground.assembly,
+            kind=NAME,
+            stage=stages[p.name],
+            name=p.name,
+            group=target.id,
+            place=places,
+            artifact=None if made else p.artifact,
+            task_key=made.key if made else None,
+            size=p.artifact.size,
+        )
+    return Placement(
+        segments=tuple(segments.values()), tasks=tuple(tasks), of={name: made_.key for name, made_ in segments.items()}
+    )
+
+
+def check_pin(pin: Pin) -> None:
+    """Refuse a pin that a lock edited by hand could hold: its texts become paths, and say how its wheel is made."""
+    role, form = pin.data.get("role"), pin.data.get("form")
+    owner = str(pin.data.get("for"))
+    name = pin.name.removeprefix(f"build:{owner}:") if role == "build" else pin.name
+    path = pin.data.get("backend_path") or []
+    if not is_place(f"{name}/x") or (role == "build" and (pin.name == name or not is_place(f"{owner}/x"))):
+        raise CregraphError(
+            f"the lock pins `{pin.name[:120]}`, which is no name of a Python package in normal form",
+            hint="the lock was edited by hand: lock again",
+        )
+    right = {
+        "version": _VERSION.fullmatch(pin.version),
+        "file": is_place(pin.artifact.file),
+        "data.role": role in (None, "build"),
+        "data.form": form == "wheel" or (form == "sdist" and role is None),
+        "data.backend": form != "sdist" or _BACKEND.fullmatch(str(pin.data.get("backend") or "")),
+        "data.backend_path": isinstance(path, list | tuple)
+        and all(isinstance(p, str) and not p.startswith("/") and ".." not in p.split("/") for p in path),
+    }
+    for field, good in right.items():
+        if not good:
+            raise CregraphError(
+                f"Python package {pin.name}: the lock's `{field}` is missing or not one that cregraph writes",
+                hint="the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package "
+                f"{owner if role == 'build' else pin.name}`",
+            )
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """A wheel's files: of the artifact, or of the one wheel that the task left."""
+    from cregraph.kinds.python.wheel_files import Places, wheel_entries
+
+    places = Places(**{field: str(segment.place[field]) for field in Places.__slots__})
+    if segment.artifact is not None:
+        name = segment.artifact.file.rsplit("/", 1)[-1]
+        return wheel_entries(source.path(), name=name, places=places)
+    made = source.scratch()
+    name = _copy_wheel(segment, source, made)
+    _check_interpreter(name, places.python)
+    return wheel_entries(made, name=name, places=places)
+
+
+def build_of(target: Target) -> Mapping[str, Json]:
+    """What sdists see while they are built, as a step stated it; empty when none did. Two that differ raise CregraphError."""
+    stated = [a for a in target.asks if isinstance(a.what, Mapping) and "build" in a.what]
+    for other in stated[1:]:
+        if canonical(other.what) != canonical(stated[0].what):
+            raise CregraphError(
+                f"{other.where}: what sdists are built with differs from {stated[0].where}",
+                hint="one interpreter has one way to build: state `build` in one recipe",
+            )
+    return cast(Mapping[str, Json], stated[0].what["build"]) if stated else {}
+
+
+def _places(python: PythonFact, ground: Ground) -> dict[str, Json]:
+    def real(path: str) -> str:
+        return ground.facts.resolve(path + "/x").removesuffix("/x")
+
+    return {
+        "site_packages": real(python.site_packages),
+        "scripts": real(python.scripts),
+        "prefix": real(python.prefix),
+        "executable": python.executable,
+        "python": ".".join(python.version.split(".")[:2]),
+    }
+
+
+def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
+    found = ""
+    with tarfile.open(source.path(), mode="r:") as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            if found or not member.isfile() or not member.name.endswith(".whl"):
+                raise CregraphError(f"{segment.name}: its build left `{member.name[:200]}` where one wheel is wanted")
+            found = member.name.rsplit("/", 1)[-1]
+            reader = tar.extractfile(member)
+            assert reader is not None
+            shutil.copyfileobj(reader, into, 1 << 20)
+    if not found:
+        raise CregraphError(f"{segment.name}: its build left no wheel")
+    into.seek(0)
+    return found
+
+
+def _check_interpreter(name: str, python: str) -> None:
+    """A wheel that was built here is for the Python it was built on; that must be the base's."""
+    from cregraph.kinds.python.python_pin import wheel_of
+    from cregraph.sources.python_index import File, Found
+
+    made = Found(name="", version="", wheels=(File(name=name),), sdist=None)
+    if wheel_of(made, python, "2.99") is None:  # the build root's glibc is the base's or older
+        raise CregraphError(f"{name} is not for Python {python}, which the base has", hint="run `cregraph lock`")
+
+
+def _normal(text: Json, where: str) -> str:
+    """The requirement in one form: name as pip normalises it, specifiers sorted."""
+    if not isinstance(text, str):
+        raise CregraphError(f"{where}: `{text}` is no requirement; write a text such as `scikit-learn>=1.3,<2`")
+    if text.strip().endswith((".whl", ".tar.gz", ".zip")) or text.strip().startswith((".", "/", "-", "git+", "http")):
+        raise CregraphError(
+            f"{where}: `{text}` is a file, an address or an option of pip; Python packages are asked for by name",
+            hint="put the file into a package index, and ask for `name==version`",
+        )
+    simple = plain_requirement(text)
+    if simple is not None:
+        name, clauses = simple
+        return f"{normal(name)}{' ' if clauses else ''}{','.join(sorted(clauses))}"
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        found = Requirement(text)
+    except InvalidRequirement as error:
+        raise CregraphError(
+            f"{where}: `{text}` is no requirement: {str(error).splitlines()[0]}", hint="write it as for pip: `name>=1.2,<2`"
+        ) from None
+    if found.url:
+        raise CregraphError(
+            f"{where}: `{text}` names an address; Python packages are asked for by name",
+            hint="put the file into a package index, and ask for `name==version`",
+        )
+    extras = f"[{','.join(sorted(normal(e) for e in found.extras))}]" if found.extras else ""
+    marker = f" ; {found.marker}" if found.marker else ""
+    specifier = ",".join(sorted(str(s) for s in found.specifier))
+    return f"{normal(found.name)}{extras}{' ' if specifier else ''}{specifier}{marker}"
+
+
+def _build(build: Json, where: str) -> dict[str, Json]:
+    if not isinstance(build, Mapping) or set(build) - {"conda", "env"}:
+        raise CregraphError(f"{where}: `build` has the fields `conda` ({{prefix, specs}}) and `env`")
+    conda, env = build.get("conda") or {}, build.get("env") or {}
+    if not isinstance(conda, Mapping) or set(conda) - {"prefix", "specs", "channels"} or not isinstance(env, Mapping):
+        raise CregraphError(f"{where}: `build.conda` has the fields `prefix`, `specs` and `channels`; `build.env` is a mapping")
+    if any(not isinstance(v, str) for v in env.values()):
+        raise CregraphError(f"{where}: `build.env` maps names to texts")
+    kept = {"prefix": conda.get("prefix", ""), "specs": list(conda.get("specs") or [])} if conda else {}
+    return {"conda": kept, "env": dict(env)}

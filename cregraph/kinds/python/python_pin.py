@@ -1,0 +1,254 @@
+"""Pinning Python packages: uv chooses over the base's distributions, the best wheel of each is taken, else its sdist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.kinds.base import Given, World
+from cregraph.kinds.python.python_build import build_system
+from cregraph.lock.base_facts import PythonFact
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.sources.python_index import File, Found, Question, Unanswered, is_place, normal, resolve
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+__all__ = ["pin", "wheel_of"]
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Everything asked of one interpreter.
+
+    Raises CregraphError for an ask that contradicts the base, for what cannot be had together (with uv's reasons), and for
+    what is there neither as a fitting wheel nor as an sdist that a step says how to build.
+    """
+    facts = given.facts
+    if facts is None or facts.python is None:
+        raise CregraphError(f"Python packages are asked for, and no Python was found in the base ({target.id})")
+    asked = [(a, str(a.what)) for a in target.asks if isinstance(a.what, str)]
+    wanted = [(a, text) for a, text in asked if not _answered_by_base(a, text, facts.python)]
+    locked = {p.name: p for p in given.locked}
+    found: tuple[Found, ...] = ()
+    if wanted:
+        question = Question(
+            requirements=tuple(dict.fromkeys(text for _, text in wanted)),
+            python=facts.python.version,
+            glibc=facts.glibc,
+            base=facts.python.distributions,
+            keep={name: p.version for name, p in locked.items() if p.data.get("role") != "build"},
+            as_of=given.as_of,
+        )
+        try:
+            found = resolve(world, question)
+        except Unanswered as error:
+            lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
+            raise CregraphError(
+                f"what is asked of Python {facts.python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
+                hint="the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)",
+            ) from None
+    texts = _texts(asked, found)
+    pins: list[Pin] = []
+    chosen = [(one, wheel_of(one, facts.python.version, facts.glibc)) for one in found]
+    artifacts = _artifacts(world, chosen, locked)
+    needs = {one.name: sorted(f"py:{f.name}" for f in found if one.name in f.via) for one in found}
+    for one, wheel in chosen:
+        data: dict[str, Json] = {"form": "wheel"}
+        artifact = artifacts[one.name]
+        build: list[Pin] = []
+        if wheel is None:
+            build, data = _building(one, artifact, target, world, given, locked)
+        pins += build
+        pins.append(
+            Pin(
+                name=one.name,
+                version=one.version,
+                artifact=artifact,
+                needs=tuple(sorted([*needs[one.name], *(p.name for p in build)])),
+                provides=(f"py:{one.name} {one.version}",),
+                asked=texts.get(one.name, ()),
+                data=data,
+            )
+        )
+    return Target(
+        kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=tuple(sorted(pins, key=lambda p: p.name))
+    )
+
+
+def wheel_of(found: Found, python: str, glibc: str | None) -> File | None:
+    """The wheel of `found` that CPython `python` on x86-64 Linux with `glibc` likes best, or None when none fits."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    rank = {tag: number for number, tag in enumerate(_tags(python, glibc))}
+    best: tuple[int, tuple[int, str], str] | None = None
+    files = {}
+    for file in found.wheels:
+        try:
+            _, _, build, tags = parse_wheel_filename(file.name)
+        except InvalidWheelFilename:
+            continue
+        fitting = [rank[str(tag)] for tag in tags if str(tag) in rank]
+        if not fitting:
+            continue
+        files[file.name] = file
+        number, letters = build if build else (0, "")
+        candidate = (min(fitting), (-number, letters), file.name)
+        best = min(best, candidate) if best else candidate
+    return files[best[2]] if best else None
+
+
+def _tags(python: str, glibc: str | None) -> list[str]:
+    from packaging.tags import compatible_tags, cpython_tags
+
+    major, minor = (int(part) for part in python.split(".")[:2])
+    newest = int((glibc or "2.17").split(".")[1])
+    platforms = [f"manylinux_2_{n}_x86_64" for n in range(newest, 4, -1)]
+    for old, at in (
+        ("manylinux2014", "manylinux_2_17_x86_64"),
+        ("manylinux2010", "manylinux_2_12_x86_64"),
+        ("manylinux1", "manylinux_2_5_x86_64"),
+    ):
+        if at in platforms:
+            platforms.insert(platforms.index(at) + 1, f"{old}_x86_64")
+    platforms.append("linux_x86_64")
+    interpreter = f"cp{major}{minor}"
+    tags = [*cpython_tags((major, minor), [interpreter], platforms), *compatible_tags((major, minor), interpreter, platforms)]
+    return [str(tag) for tag in tags]
+
+
+def _answered_by_base(asked: Ask, text: str, python: PythonFact) -> bool:
+    """Whether the base has it. Raises CregraphError when the base has another version; extras are left for uv to see to."""
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(text)
+    have = python.distributions.get(normal(wanted.name))
+    if have is None or not _applies(wanted, python):
+        return False
+    if not wanted.specifier.contains(have, prereleases=True):
+        raise CregraphError(
+            f"{asked.where} asks for {text}, and the base has {normal(wanted.name)} {have}, which never moves",
+            hint=f"loosen the line so that {have} satisfies it, or choose a base that has another (cre.snowbooks_tag)",
+        )
+    return not wanted.extras
+
+
+def _applies(wanted: Requirement, python: PythonFact) -> bool:
+    if wanted.marker is None:
+        return True
+    minor = ".".join(python.version.split(".")[:2])
+    return wanted.marker.evaluate(
+        {
+            "python_version": minor,
+            "python_full_version": python.version,
+            "implementation_version": python.version,
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": "x86_64",
+            "os_name": "posix",
+        }
+    )
+
+
+def _texts(asked: Sequence[tuple[Ask, str]], found: Sequence[Found]) -> dict[str, tuple[str, ...]]:
+    from packaging.requirements import Requirement
+
+    names = {one.name for one in found}
+    texts: dict[str, set[str]] = {}
+    for a, text in asked:
+        name = normal(Requirement(text).name)
+        if name in names:
+            texts.setdefault(name, set()).add(f"{a.stage}: {text}")
+    return {name: tuple(sorted(listed)) for name, listed in texts.items()}
+
+
+def _artifacts(
+    world: World, chosen: Sequence[tuple[Found, File | None]], locked: Mapping[str, Pin], prefix: str = ""
+) -> dict[str, Artifact]:
+    """The artifact of each: the locked one while it is of the chosen version and form, else the file that was chosen."""
+
+    def artifact(one: Found, wheel: File | None) -> Artifact:
+        old = locked.get(prefix + one.name)
+        if old is not None and old.version == one.version and (old.data.get("form") == "wheel") == (wheel is not None):
+            base = old.artifact.file.rsplit("/", 1)[-1]
+            if wheel is None or wheel.name == base or any(w.name == base for w in one.wheels):
+                return old.artifact
+        file = wheel or one.sdist
+        if file is None:
+            raise CregraphError(f"Python package {one.name} {one.version} has no file that fits", hint="ask for another version")
+        place = f"{one.name}/{file.name}"
+        if not is_place(place):
+            raise CregraphError(
+                f"Python package {one.name} {one.version}: `{file.name[:200]}` in its index is no name of a wheel or sdist",
+                hint="ask who runs the index, or ask for another version",
+            )
+        if file.sha256 and file.size:
+            return Artifact(kind="python", source="pypi", file=place, sha256=file.sha256, size=file.size)
+        taken, _ = world.take(kind="python", source="pypi", file=place)  # an index that does not say sha256 and size
+        if file.sha256 and taken.sha256 != file.sha256:
+            raise CregraphError(f"{file.name} has sha256:{taken.sha256}, but its index says sha256:{file.sha256}")
+        return Artifact(kind="python", source="pypi", file=place, sha256=taken.sha256, size=taken.size)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(zip([one.name for one, _ in chosen], pool.map(lambda c: artifact(*c), chosen), strict=True))
+
+
+def _building(
+    one: Found, artifact: Artifact, target: Target, world: World, given: Given, locked: Mapping[str, Pin]
+) -> tuple[list[Pin], dict[str, Json]]:
+    """The pins of what the sdist's build needs, and what the sdist's own pin records."""
+    facts = given.facts
+    assert facts is not None and facts.python is not None
+    what = f"{one.name} {one.version}"
+    if not any(isinstance(a.what, Mapping) and "build" in a.what for a in target.asks):
+        raise CregraphError(
+            f"Python package {what} has no wheel for Python {facts.python.version} on x86-64 Linux with glibc {facts.glibc}, and "
+            "no step says how to build it",
+            hint="give the step that asks for it a `build:` (conda: {prefix, specs}, env), or ask for a version that has a wheel",
+        )
+    system = build_system(world.fetch(artifact), what=artifact.file.rsplit("/", 1)[-1])
+    prefix = f"build:{one.name}:"
+    root = given.build_root
+    glibc = root.glibc if root is not None and root.glibc else facts.glibc
+    found: tuple[Found, ...] = ()
+    if system.requires:
+        question = Question(
+            requirements=system.requires,
+            python=facts.python.version,
+            glibc=glibc,
+            base={},
+            keep={name.removeprefix(prefix): p.version for name, p in locked.items() if name.startswith(prefix)},
+            as_of=given.as_of,
+            wheels_only=True,
+        )
+        try:
+            found = resolve(world, question)
+        except Unanswered as error:
+            raise CregraphError(
+                f"what building {what} needs cannot be had as wheels:\n{error.message}", hint="ask for a version that has a wheel"
+            ) from None
+    chosen = [(f, wheel_of(f, facts.python.version, glibc)) for f in found]
+    for f, wheel in chosen:
+        if wheel is None:
+            raise CregraphError(
+                f"building {what} needs {f.name} {f.version}, which has no wheel that fits", hint="ask for another version"
+            )
+    artifacts = _artifacts(world, chosen, locked, prefix)
+    pins = [
+        Pin(
+            name=prefix + f.name,
+            version=f.version,
+            artifact=artifacts[f.name],
+            provides=(f"{prefix}{f.name} {f.version}",),
+            data={"form": "wheel", "role": "build", "for": one.name},
+        )
+        for f in found
+    ]
+    data: dict[str, Json] = {"form": "sdist", "backend": system.backend}
+    if system.path:
+        data["backend_path"] = list(system.path)
+    return pins, data

@@ -1,0 +1,343 @@
+"""A wheel's files at their places, as an installer that follows the specification puts them.
+
+The binary distribution format (https://packaging.python.org/specifications/binary-distribution-format/) says where files go, the
+entry points specification which scripts are made, "Recording installed projects" what stands in dist-info. Every file is
+held against the wheel's own RECORD while it is read. No bytecode is made: assembly 1 leaves that to the interpreter.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import csv
+import hashlib
+import io
+import posixpath
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cregraph.errors import CregraphError
+from cregraph.image.model.tar_entry import Entry, from_bytes
+
+__all__ = ["Places", "wheel_entries"]
+
+_BLOCK = 1 << 20
+#: Bytes of all files, files, bytes of a file that is read whole. The largest real wheels unpack to 3 GB.
+_UNPACKED = 16 << 30
+_FILES = 200_000
+_WHOLE = 64 << 20
+#: What deflate can at most make of a byte, rounded up: what claims more shares data between its files.
+_RATIO = 1100
+#: Of the kernel: longer first lines are cut short.
+_SHEBANG = 127
+
+_ENTRY_POINT = re.compile(r"([A-Za-z_][\w.]*)\s*:\s*([A-Za-z_][\w.]*)\s*(?:\[[^\]]*\])?")
+_SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
+_CALL = """\
+import re
+import sys
+from {module} import {imported}
+if __name__ == '__main__':
+    sys.argv[0] = re.sub(r'(-script\\.pyw|\\.exe)?$', '', sys.argv[0])
+    sys.exit({call}())
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """Where things go, absolute paths of the image: both libraries in `site_packages`, programs in `scripts`.
+
+    `python` is the minor version (`3.11`), `executable` what scripts are run by.
+    """
+
+    site_packages: str
+    scripts: str
+    prefix: str
+    executable: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    algorithm: str
+    digest: str
+    size: int | None
+
+
+def wheel_entries(file: Path | IO[bytes], *, name: str, places: Places) -> Iterator[Entry]:
+    """The entries of the wheel in `file`, whose file name is `name`. Chunks read from `file` until they are dropped.
+
+    Raises CregraphError naming the wheel and the member for what must not be installed: paths that climb or are absolute,
+    links, names that stand twice, what unpacks without end, files that RECORD does not list or lists with another digest.
+    """
+    return _Wheel(file, name, places).entries()
+
+
+class _Wheel:
+    def __init__(self, file: Path | IO[bytes], name: str, places: Places) -> None:
+        self._name = name
+        self._places = places
+        match = re.fullmatch(r"([^-]+)-([^-]+)(?:-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl", name)
+        if match is None:
+            raise CregraphError(f"`{name[:200]}` is no file name of a wheel (name-version-python-abi-platform.whl is)")
+        self._stem = (_folded(match.group(1)), _folded(match.group(2)))
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise CregraphError(f"{name} cannot be read as a wheel: {error}") from None
+        self._members = self._checked()
+        self._info = self._dist_info()
+        self._recorded = self._read_record()
+
+    def entries(self) -> Iterator[Entry]:
+        """Files, scripts, then what is written anew in dist-info."""
+        self._check_version()
+        rows: dict[str, tuple[str, str]] = {}  # path in the image -> (hash, size) as RECORD writes them
+        taken: dict[str, str] = {}
+
+        def at(path: str, member: str) -> str:
+            path = path.lstrip("/")
+            if taken.setdefault(path, member) != member:
+                raise self._bad(member, f"would stand at /{path}, as `{taken[path]}` does")
+            return path
+
+        skipped = {f"{self._info}/{n}" for n in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER")}
+        for member, info in self._members.items():
+            if member in skipped:
+                continue
+            place, is_script = self._place(member)
+            path = at(place, member)
+            recorded = self._recorded.get(member)
+            if recorded is None:
+                raise self._bad(member, "is not listed in its RECORD")
+            if is_script and self._is_python(member):
+                data = self._whole(member)
+                data = self._with_interpreter(data)
+                rows[path] = _row(data)
+                yield from_bytes(path, data, mode=0o755)
+                continue
+            rows[path] = (f"{recorded.algorithm}={recorded.digest}", str(info.file_size))
+            mode = 0o755 if is_script or (info.external_attr >> 16) & 0o111 else 0o644
+            yield Entry(path=path, mode=mode, size=info.file_size, chunks=self._chunks(member))
+        for script, text in self._entry_points():
+            path = at(f"{self._places.scripts}/{script}", f"entry point {script}")
+            data = text.encode()
+            rows[path] = _row(data)
+            yield from_bytes(path, data, mode=0o755)
+        installer = at(f"{self._places.site_packages}/{self._info}/INSTALLER", "INSTALLER")
+        rows[installer] = _row(b"cregraph\n")
+        yield from_bytes(installer, b"cregraph\n")
+        record = at(f"{self._places.site_packages}/{self._info}/RECORD", "RECORD")
+        rows[record] = ("", "")
+        yield from_bytes(record, self._record(rows))
+
+    def _checked(self) -> dict[str, zipfile.ZipInfo]:
+        members: dict[str, zipfile.ZipInfo] = {}
+        total = packed = 0
+        listed = self._zip.infolist()
+        if len(listed) > _FILES:
+            raise CregraphError(f"{self._name} holds {len(listed)} files; {_FILES} are the most that is expected")
+        for info in listed:
+            member = info.filename
+            parts = member.rstrip("/").split("/")
+            if member.startswith("/") or "\\" in member or any(p in ("", ".", "..") for p in parts):
+                raise self._bad(member, "leads out of the wheel, or is no plain path")
+            if any(ord(c) < 32 or ord(c) == 127 for c in member):
+                raise self._bad(member, "has a control character in its name")
+            if info.is_dir():
+                continue
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise self._bad(member, "is a link or a special file, which no wheel may hold")
+            if info.flag_bits & 0x1:
+                raise self._bad(member, "is encrypted")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise self._bad(member, "is neither stored nor deflated")
+            if member in members:
+                raise self._bad(member, "stands in it twice")
+            members[member] = info
+            total += info.file_size
+            packed += info.compress_size
+        if total > _UNPACKED or total > _RATIO * self._size() + _BLOCK or packed > self._size():
+            raise CregraphError(f"{self._name} says that it unpacks to {total} bytes, which its {self._size()} bytes cannot hold")
+        for member in members:
+            above = posixpath.dirname(member)
+            while above:
+                if above in members:
+                    raise self._bad(above, f"is a file, and `{member}` lies below it")
+                above = posixpath.dirname(above)
+        return members
+
+    def _size(self) -> int:
+        file = self._zip.fp
+        assert file is not None
+        here = file.tell()
+        end = file.seek(0, io.SEEK_END)
+        file.seek(here)
+        return end
+
+    def _dist_info(self) -> str:
+        found = sorted({m.split("/")[0] for m in self._members if m.split("/")[0].endswith(".dist-info")})
+        mine = [
+            f
+            for f in found
+            if (s := f.removesuffix(".dist-info").partition("-")) and (_folded(s[0]), _folded(s[2])) == self._stem
+        ]
+        if len(mine) != 1 or len(found) != 1:
+            raise CregraphError(
+                f"{self._name} holds {' and '.join(found) or 'no .dist-info'}; one of its own name and version is wanted"
+            )
+        return mine[0]
+
+    def _check_version(self) -> None:
+        fields = dict(
+            line.split(":", 1)
+            for line in self._whole(f"{self._info}/WHEEL").decode("utf-8", "replace").splitlines()
+            if ":" in line
+        )
+        version = fields.get("Wheel-Version", "").strip()
+        if version.split(".")[0] != "1":
+            raise CregraphError(f"{self._name} has Wheel-Version `{version[:40]}`; this cregraph installs version 1")
+
+    def _read_record(self) -> dict[str, _Recorded]:
+        listed: dict[str, _Recorded] = {}
+        text = self._whole(f"{self._info}/RECORD", checked=False).decode("utf-8", "replace")
+        try:
+            rows = list(csv.reader(io.StringIO(text)))
+        except csv.Error as error:
+            raise CregraphError(f"{self._name}: its RECORD is not readable: {error}") from None
+        for row in rows:
+            if len(row) < 3 or not row[1]:
+                continue
+            algorithm, _, digest = row[1].partition("=")
+            if algorithm not in ("sha256", "sha384", "sha512"):
+                raise self._bad(row[0], f"is listed in RECORD with `{algorithm[:20]}`; sha256 or better is wanted")
+            size = int(row[2]) if row[2].isdigit() else None
+            listed[row[0].replace("\\", "/")] = _Recorded(algorithm, digest.rstrip("="), size)
+        return listed
+
+    def _place(self, member: str) -> tuple[str, bool]:
+        """Where `member` goes, and whether it is a script."""
+        top, _, inner = member.partition("/")
+        if not top.endswith(".data"):
+            return f"{self._places.site_packages}/{member}", False
+        name, _, version = top.removesuffix(".data").partition("-")
+        if (_folded(name), _folded(version)) != self._stem:
+            return f"{self._places.site_packages}/{member}", False
+        scheme, _, rest = inner.partition("/")
+        if not rest:
+            raise self._bad(member, "lies in no folder of the .data folder")
+        if scheme in ("purelib", "platlib"):
+            return f"{self._places.site_packages}/{rest}", False
+        if scheme == "scripts":
+            if "/" in rest:
+                raise self._bad(member, "is a script in a folder")
+            return f"{self._places.scripts}/{rest}", True
+        if scheme == "data":
+            return f"{self._places.prefix}/{rest}", False
+        if scheme == "headers":
+            return f"{self._places.prefix}/include/python{self._places.python}/{name}/{rest}", False
+        raise self._bad(member, "lies in a .data folder that the specification does not know")
+
+    def _chunks(self, member: str) -> Callable[[], Iterable[bytes]]:
+        return lambda: self._stream(member)
+
+    def _stream(self, member: str) -> Iterator[bytes]:
+        """The member's bytes; the last ones are given only once all were found to be what RECORD says."""
+        recorded = self._recorded[member]
+        running = hashlib.new(recorded.algorithm, usedforsecurity=True)
+        held = b""
+        try:
+            with self._zip.open(self._members[member]) as file:
+                while block := file.read(_BLOCK):
+                    running.update(block)
+                    if held:
+                        yield held
+                    held = block
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+            raise self._bad(member, f"cannot be read: {error}") from None
+        found = base64.urlsafe_b64encode(running.digest()).decode().rstrip("=")
+        if found != recorded.digest:
+            raise self._bad(
+                member, f"has {recorded.algorithm}={found}, but its RECORD says {recorded.algorithm}={recorded.digest}"
+            )
+        if held:
+            yield held
+
+    def _whole(self, member: str, *, checked: bool = True) -> bytes:
+        info = self._members.get(member)
+        if info is None:
+            raise CregraphError(f"{self._name} holds no `{member}`, so it is no wheel")
+        if info.file_size > _WHOLE:
+            raise self._bad(member, f"is {info.file_size} bytes; {_WHOLE} are the most that is expected")
+        if not checked:
+            try:
+                return self._zip.read(info)
+            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+                raise self._bad(member, f"cannot be read: {error}") from None
+        if member not in self._recorded:
+            raise self._bad(member, "is not listed in its RECORD")
+        return b"".join(self._stream(member))
+
+    def _is_python(self, member: str) -> bool:
+        """Whether a script begins with `#!python`; a program (some wheels carry large ones) is left as it is."""
+        try:
+            with self._zip.open(self._members[member]) as file:
+                return file.read(len(b"#!python")) == b"#!python"
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+            raise self._bad(member, f"cannot be read: {error}") from None
+
+    def _with_interpreter(self, data: bytes) -> bytes:
+        """The script with its first line naming the interpreter that the packages are for."""
+        _, newline, rest = data.partition(b"\n")
+        return self._first_line().encode() + (rest if newline else b"")
+
+    def _first_line(self) -> str:
+        executable = self._places.executable
+        if len(executable) + 2 <= _SHEBANG and " " not in executable:
+            return f"#!{executable}\n"
+        return f"#!/bin/sh\n'''exec' \"{executable}\" \"$0\" \"$@\"\n' '''\n"
+
+    def _entry_points(self) -> Iterator[tuple[str, str]]:
+        member = f"{self._info}/entry_points.txt"
+        if member not in self._members:
+            return
+        parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]  # names are case-sensitive
+        try:
+            parser.read_string(self._whole(member).decode("utf-8", "replace"))
+        except configparser.Error as error:
+            raise self._bad(member, f"is not readable: {str(error).splitlines()[0]}") from None
+        for section in ("console_scripts", "gui_scripts"):
+            for name, value in sorted(parser.items(section)) if parser.has_section(section) else ():
+                match = _ENTRY_POINT.fullmatch(value.strip())
+                if match is None or not _SCRIPT_NAME.fullmatch(name):
+                    raise self._bad(member, f"states the script `{name[:80]} = {value[:80]}`, which is no entry point")
+                module, call = match.groups()
+                yield name, self._first_line() + _CALL.format(module=module, imported=call.split(".")[0], call=call)
+
+    def _record(self, rows: dict[str, tuple[str, str]]) -> bytes:
+        """RECORD: paths below site-packages as they are, others relative to it, sorted."""
+        root = self._places.site_packages.lstrip("/")
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        for path, (digest, size) in sorted((posixpath.relpath(p, root), row) for p, row in rows.items()):
+            writer.writerow([path, digest, size])
+        return out.getvalue().encode()
+
+    def _bad(self, member: str, why: str) -> CregraphError:
+        return CregraphError(f"{self._name}: `{member[:200]}` {why}")
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[-_.]+", "-", text).lower()
+
+
+def _row(data: bytes) -> tuple[str, str]:
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("="), str(len(data))

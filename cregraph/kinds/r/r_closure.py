@@ -1,0 +1,244 @@
+"""Which R packages a library needs, and in which version: the closure over Depends, Imports and LinkingTo.
+
+A snapshot of CRAN has one version of a package, so nothing is searched for: a package is what the project gives as a
+tarball, else what conda has, else the version that an `==` names, else what the lock holds while it satisfies, else what the
+snapshot lists. What does not satisfy is said, with the way out. Pure, but for what `Repository` is asked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cregraph.errors import CregraphError
+from cregraph.formats.dcf import BASE_PACKAGES, Dependency
+from cregraph.kinds.r.r_pinned import in_order
+from cregraph.lock.pins import Pin
+from cregraph.sources.cran import Index, Record, satisfies, version_key
+
+__all__ = ["Choice", "Installed", "Wish", "close"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """Somebody wants `dependency`. `who` says who: the line of a profile, or a package with its version."""
+
+    dependency: Dependency
+    who: str
+    asked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installed:
+    """What conda has: the conda package's name and the version of the R package in it."""
+
+    conda_name: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """A package to be installed from source: from the lock (`pin`), from the index (`record`) or from a given tarball."""
+
+    name: str
+    version: str
+    depends: tuple[Dependency, ...] = ()
+    linking: tuple[Dependency, ...] = ()
+    pin: Pin | None = None
+    record: Record | None = None
+    given: bool = False
+
+    def wanted(self) -> tuple[Dependency, ...]:
+        """What must be there when it is installed, without what comes with R; `R` itself is named."""
+        seen = dict.fromkeys(d for d in (*self.depends, *self.linking) if d.name == "R" or d.name not in BASE_PACKAGES)
+        return tuple(seen)
+
+
+@dataclass(kw_only=True, slots=True)
+class _State:
+    installed: Callable[[str], Installed | None]
+    index: Callable[[], Index]
+    archived: Callable[[str, str], Choice]
+    tarballs: Mapping[str, Choice]
+    kept: Mapping[str, Choice]
+    r_version: str
+    wishes: dict[str, list[Wish]] = field(default_factory=dict)
+    chosen: dict[str, Choice] = field(default_factory=dict)
+
+
+class _NotKept(Exception):
+    """A locked package does not satisfy what is wished now."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def close(
+    asked: Sequence[Wish],
+    *,
+    r_version: str,
+    installed: Callable[[str], Installed | None],
+    index: Callable[[], Index],
+    archived: Callable[[str, str], Choice],
+    tarballs: Mapping[str, Choice],
+    locked: Mapping[str, Choice],
+) -> tuple[Choice, ...]:
+    """The packages to install from source, by name. Mappings have lower-case names, as tokens do.
+
+    `installed` answers for lower-case names, `index` is called only when something must come from CRAN, `archived` fetches a
+    version that the index does not list. A locked choice is kept while every wish is satisfied by it.
+    Raises CregraphError for wishes that nothing satisfies.
+    """
+    kept = dict(locked)
+    while True:
+        state = _State(installed=installed, index=index, archived=archived, tarballs=tarballs, kept=kept, r_version=r_version)
+        try:
+            found = _closed(asked, state)
+        except _NotKept as moved:
+            del kept[moved.key]
+            continue
+        in_order({c.name: [d.name for d in c.wanted()] for c in found})
+        return found
+
+
+def _closed(asked: Sequence[Wish], state: _State) -> tuple[Choice, ...]:
+    todo: deque[Wish] = deque()
+    for wish in asked:  # all asks first, so that an `==` is known before something else wants the package
+        state.wishes.setdefault(wish.dependency.name.lower(), []).append(wish)
+        todo.append(wish)
+    for tarball in state.tarballs.values():
+        todo.append(Wish(dependency=Dependency(name=tarball.name), who="", asked=True))
+    while todo:
+        wish = todo.popleft()
+        key = wish.dependency.name.lower()
+        wishes = state.wishes.setdefault(key, [])
+        if wish not in wishes and wish.who:
+            wishes.append(wish)
+        if _answered_by_conda(key, wish, state):
+            continue
+        choice = state.chosen.get(key)
+        if choice is None:
+            choice = state.chosen[key] = _choose(key, wish, state)
+            _check_name(choice, wish)
+            who = f"{choice.name} {choice.version}"
+            for dependency in choice.wanted():
+                if dependency.name == "R":
+                    _check_r(choice, dependency, state)
+                else:
+                    todo.append(Wish(dependency=dependency, who=who))
+        _check_name(choice, wish)
+        _check(key, choice, wish, state)
+    return tuple(state.chosen[key] for key in sorted(state.chosen))
+
+
+def _answered_by_conda(key: str, wish: Wish, state: _State) -> bool:
+    have = state.installed(key)
+    if have is None:
+        return False
+    wanted, tarball = wish.dependency, state.tarballs.get(key)
+    if tarball is not None:
+        raise CregraphError(
+            f"R package {tarball.name} is given as a tarball, and the conda environment has it too ({have.conda_name} "
+            f"{have.version}); both would stand at one place",
+            hint=f"remove `{tarball.name}` from tarballs, or what asks conda for `{have.conda_name}`",
+        )
+    if satisfies(have.version, wanted.op, wanted.version):
+        return True
+    named = wanted.version.replace("-", "_")
+    if wish.asked:
+        raise CregraphError(
+            f"{wish.who} asks for {wanted}, and the conda environment has {have.conda_name} {have.version}",
+            hint=f"ask conda for that version instead: `{have.conda_name} {_conda_op(wanted.op)}{named}` in extras.conda_r, and "
+            f"remove the line here",
+        )
+    raise CregraphError(
+        f"{wish.who} needs {wanted}, and the conda environment has {have.conda_name} {have.version}",
+        hint=f"ask for `{have.conda_name} {_conda_op(wanted.op)}{named}` in extras.conda_r, or for an older "
+        f"{wish.who.split(' ')[0]} that is content with {have.version}",
+    )
+
+
+def _choose(key: str, wish: Wish, state: _State) -> Choice:
+    if key in state.tarballs:
+        return state.tarballs[key]
+    name = wish.dependency.name
+    exact = _exact(key, state)
+    kept = state.kept.get(key)
+    if kept is not None:
+        if exact is not None and not satisfies(kept.version, "==", exact.dependency.version):
+            raise _NotKept(key)
+        return kept
+    record = state.index().find(name, r_version=state.r_version)
+    if exact is not None and (record is None or version_key(record.version) != version_key(exact.dependency.version)):
+        return state.archived(name, exact.dependency.version)
+    if record is None:
+        verb, date = "asks for" if wish.asked else "needs", state.index().date
+        meant = state.index().nearest(name)
+        hint = f"give it as a tarball, or ask conda for it: `r-{key}` (or `bioconductor-{key}`) in extras.conda_r"
+        if meant and (wish.asked or meant.lower() == key):
+            hint = f"did you mean `{meant}`?"
+        raise CregraphError(f"{wish.who} {verb} R package {name}, which CRAN as of {date} does not have", hint=hint)
+    return Choice(name=record.name, version=record.version, depends=record.depends, linking=record.linking, record=record)
+
+
+def _exact(key: str, state: _State) -> Wish | None:
+    exact = [w for w in state.wishes.get(key, ()) if w.asked and w.dependency.op == "=="]
+    for other in exact[1:]:
+        if version_key(other.dependency.version) != version_key(exact[0].dependency.version):
+            raise CregraphError(
+                f"{exact[0].who} asks for {exact[0].dependency}, and {other.who} for {other.dependency}",
+                hint="one library holds one version of a package: keep one of the two lines",
+            )
+    return exact[0] if exact else None
+
+
+def _check(key: str, choice: Choice, wish: Wish, state: _State) -> None:
+    wanted = wish.dependency
+    if satisfies(choice.version, wanted.op, wanted.version):
+        return
+    if choice.pin is not None and not choice.given and _exact(key, state) is None:
+        raise _NotKept(key)
+    verb = "asks for" if wish.asked else "needs"
+    exact = _exact(key, state)
+    if exact is not None:
+        raise CregraphError(
+            f"{wish.who} {verb} {wanted}, and {exact.who} asks for {exact.dependency}",
+            hint="keep one of the two: loosen the `==`, or ask for another version of what needs it",
+        )
+    if choice.given:
+        raise CregraphError(
+            f"{wish.who} {verb} {wanted}, and the tarball given for it is {choice.name} {choice.version}",
+            hint=f"give a tarball of {wanted}",
+        )
+    raise CregraphError(
+        f"{wish.who} {verb} {wanted}, and CRAN as of {state.index().date} has {choice.name} {choice.version}",
+        hint="lock with a later date (--as-of DATE), or ask for an exact version with `==`, which is looked for in CRAN's archive"
+        if wanted.op in (">=", ">")
+        else f"ask for an exact version (`{wanted.name}==…`), which is looked for in CRAN's archive",
+    )
+
+
+def _check_name(choice: Choice, wish: Wish) -> None:
+    if choice.name != wish.dependency.name:
+        raise CregraphError(
+            f"{wish.who} {'asks for' if wish.asked else 'needs'} R package {wish.dependency.name}, and {choice.name} is another "
+            f"spelling of that name",
+            hint=f"R's names are case-sensitive: did you mean `{choice.name}`?",
+        )
+
+
+def _check_r(choice: Choice, wanted: Dependency, state: _State) -> None:
+    if satisfies(state.r_version, wanted.op, wanted.version):
+        return
+    if choice.pin is not None and not choice.given and _exact(choice.name.lower(), state) is None:
+        raise _NotKept(choice.name.lower())
+    raise CregraphError(
+        f"{choice.name} {choice.version} needs {wanted}, and the conda environment has R {state.r_version}",
+        hint=f"raise cre.r_version, or ask for a {choice.name} that is content with R {state.r_version}: `{choice.name}==…` in "
+        f"extras.cran, or an earlier --as-of DATE",
+    )
+
+
+def _conda_op(op: str) -> str:
+    return {"==": "=", "": ">="}.get(op, op)

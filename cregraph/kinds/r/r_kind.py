@@ -1,0 +1,267 @@
+"""R packages: a dated snapshot of CRAN, its built packages, tarballs by URL or path, folders of the project.
+
+    - r: {library: $(r.library), from: cran, packages: [survival==3.5-8, dplyr]}
+    - r: {library: $(r.library), from: cran, packages: {snowflakeR: https://…/snowflakeR_0.1.0.tar.gz, mine: ./mine}}
+
+Fields: `library`, the R library; `from`, the source of what is not given (`cran`); `packages`, a list of `name`,
+`name==version`, `name>=version`, or a mapping of names to a URL, a `./path` to a tarball or a folder; `snapshot`, a date that
+every lock takes CRAN of (else the lock decides it once, and keeps it); `binaries`, a Linux distribution whose built packages
+are taken where the snapshot has one that fits.
+
+Pinned is the sha256 of each source tarball (of a folder: of its packed form). What the conda environment around the
+library has is not installed a second time: an ask that it satisfies is answered without a pin. A source becomes a task,
+`R CMD INSTALL` of an unpacked tree straight to its final place, and a segment that holds the installed package; a built
+package is a segment as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
+from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.plan.parts import Placement, Segment, Task, segment, task
+from cregraph.profile.values import is_r_name, r_package, r_tarball
+from cregraph.sources.cran import is_distribution
+
+__all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
+
+NAME = "r"
+FIELDS: Mapping[str, tuple[str, bool]] = {
+    "library": ("path", True),
+    "from": ("text", True),
+    "packages": ("json", True),
+    "snapshot": ("text", False),
+    "binaries": ("text", False),
+}
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+#: Beyond R's own flags: the baseline processor, and no debug information (it would hold paths).
+_FLAGS = "-march=x86-64 -mtune=generic -g0"
+_MAKEVARS = "".join(
+    f"{name} += {_FLAGS}\n"
+    for language in ("C 17 23", "CXX 11 14 17 20 23", "F", "FC", "OBJC")
+    for name in (f"{language.split(' ')[0]}{standard}FLAGS" for standard in ("", *language.split(" ")[1:]))
+)
+
+# Installs straight into the final place: an install that is staged elsewhere first would leave that path in what it makes.
+# R's help and libraries are equal bytes only when the sources lie in a fixed folder, so they are unpacked here, not by R.
+# `source` has no ending, so that tar tells the compressor by the first bytes; what the tarball was called is in no key.
+_INSTALL = """\
+umask 022
+package=$1 library=$2 prefix=$3
+printf '%s' "$4" > Makevars
+tar -x -f /cregraph/in/source --no-same-owner --no-same-permissions
+test -f "$package/DESCRIPTION" || { echo "the archive holds no $package/DESCRIPTION" >&2; exit 1; }
+exec "$prefix/bin/R" CMD INSTALL --no-lock --no-staged-install --built-timestamp='1980-01-01 00:00:00 UTC' \
+--library="$library" "$package"
+"""
+
+
+def ask(step: Step) -> Sequence[Ask]:
+    """One ask a package. Raises CregraphError with its line for a package or source that is none."""
+    library, source = step.fields["library"], step.fields["from"]
+    snapshot = step.fields.get("snapshot")
+    if source != "cran":
+        raise CregraphError(f"{step.place_of('from')}: `{source}` is no source of R packages", hint="write `from: cran`")
+    if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
+        raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is no date", hint="write it as 2025-06-01")
+    binaries = step.fields.get("binaries")
+    if binaries is not None and not (isinstance(binaries, str) and is_distribution(binaries)):
+        raise CregraphError(
+            f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
+            hint="write it as the repository does: jammy, noble, bookworm, rhel9",
+        )
+    packages = step.fields["packages"]
+    asked: list[tuple[Json, str]] = []
+    if isinstance(packages, Mapping):
+        for name, tarball in packages.items():
+            where = step.place_of(f"packages.{name}")
+            asked.append(({"name": _name(name, where), "tarball": _tarball(tarball, where)}, where))
+    elif isinstance(packages, list | tuple):
+        for number, text in enumerate(packages):
+            where = step.place_of(f"packages[{number}]")
+            asked.append((_normal(text, where), where))
+    else:
+        raise CregraphError(
+            f"{step.place_of('packages')}: a list of R packages, or a mapping of their names to URLs and paths, is wanted"
+        )
+    options = {"from": source, "snapshot": snapshot}
+    if binaries is not None:
+        options["binaries"] = binaries
+    return [
+        Ask(kind=NAME, target=f"r:{library}", stage=step.stage, what=what, where=where, options=options) for what, where in asked
+    ]
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Everything asked of one library; see `cregraph.kinds.r.r_pin`."""
+    from cregraph.kinds.r import r_pin
+
+    return r_pin.pin(target, world, given)
+
+
+def place(target: Target, ground: Ground) -> Placement:
+    """For each source pin a task that installs it and a segment of what the task gives, in the order of their needs; for
+    each built one a segment, which tasks that need it see in their environment."""
+    library = target.id.removeprefix("r:")
+    resolved = ground.facts.resolve(library + "/x").removesuffix("/x")
+    conda = conda_around(library, ground.targets)
+    if not target.pins:
+        return Placement()
+    tokens = {provided.partition(" ")[0]: p.name for p in (conda.pins if conda else ()) for provided in p.provides}
+    r_itself = tokens.get("r:r") or tokens.get("r:base")
+    if conda is None or r_itself is None:
+        raise CregraphError(f"nothing in the lock provides R for the library {library}", hint="run `cregraph lock`")
+    prefix = conda.id.removeprefix("conda:")
+    for p in target.pins:
+        check_pin(p)
+    stages = ground.stage_of(target)
+    pins = {p.name.lower(): p for p in target.pins}
+    # A package of Python modules has nothing to compile against.
+    named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-") and p.data.get("noarch") != "python")
+    tasks: dict[str, Task] = {}
+    segments: dict[str, Segment] = {}
+    for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
+        p = pins[key]
+        if is_built(p):
+            segments[key] = segment(
+                assembly=ground.assembly,
+                kind=NAME,
+                stage=stages[p.name],
+                name=p.name,
+                group=target.id,
+                place={"at": f"{resolved}/{p.name}", "form": "binary"},
+                artifact=p.artifact,
+            )
+            continue
+        inner = _reached(key, pins)
+        needs = {need for k in inner for need in pins[k].needs}
+        roots = {r_itself} | {tokens[need] for need in needs if need in tokens}
+        if any(pins[k].data["compiles"] and not is_built(pins[k]) for k in inner):
+            roots |= set(named)  # libraries that a team asks for, to compile against and to load
+        tasks[key] = task(
+            assembly=ground.assembly,
+            kind=NAME,
+            stage=stages[p.name],
+            name=p.name,
+            root=ground.build_root,
+            argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, prefix, _MAKEVARS),
+            env=_environment(prefix),
+            output=f"{resolved}/{p.name}",
+            inputs={"source": p.artifact},
+            results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key and not is_built(pins[k])},
+            environment=(
+                *ground.segments_of(conda.id, ground.closure(conda.id, sorted(roots))),
+                *(segments[k].key for k in inner if is_built(pins[k])),
+            ),
+        )
+        segments[key] = segment(
+            assembly=ground.assembly,
+            kind=NAME,
+            stage=stages[p.name],
+            name=p.name,
+            group=target.id,
+            place={"at": f"{resolved}/{p.name}"},
+            task_key=tasks[key].key,
+            size=p.artifact.size,
+        )
+    return Placement(
+        segments=tuple(segments.values()),
+        tasks=tuple(tasks.values()),
+        of={pins[key].name: made.key for key, made in segments.items()},
+    )
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """An installed package: the task's result, or what a built one holds, at its place; modes are 0755 for what may be
+    executed, else 0644. A built package is read from a `source.scratch()` file: consume the entries before that is gone."""
+    at = str(segment.place["at"]).strip("/")
+    path = source.path()
+    if segment.place.get("form") == "binary":
+        from cregraph.kinds.r.r_files import built
+
+        yield from built(segment.name, path, at, source.scratch())
+        return
+    with tarfile.open(path, mode="r:") as tar:
+        for member in tar:
+            name = member.name.removeprefix("./").strip("/")
+            if member.isdir() or name in ("", "."):
+                continue
+            if ".." in name.split("/"):
+                raise CregraphError(f"{segment.name}: the result of its task holds `{name[:200]}`, which leads out of its folder")
+            mode = 0o755 if member.mode & 0o111 else 0o644
+            if member.isfile():
+                yield _file(f"{at}/{name}", path, member, mode)
+            elif member.issym():
+                yield Entry(path=f"{at}/{name}", type="symlink", mode=0o777, link=member.linkname)
+            elif member.islnk():
+                link = member.linkname.removeprefix("./").strip("/")
+                yield Entry(path=f"{at}/{name}", type="hardlink", mode=mode, link=f"{at}/{link}")
+            else:
+                raise CregraphError(f"{segment.name}: the result of its task holds `{name[:200]}`, neither file nor link")
+
+
+def _file(name: str, path: Path, member: tarfile.TarInfo, mode: int) -> Entry:
+    def chunks() -> Iterable[bytes]:
+        with path.open("rb") as file:
+            from cregraph.kinds.r.r_files import piece
+
+            yield from piece(file, member.offset_data, member.size)
+
+    return Entry(path=name, mode=mode, size=member.size, chunks=chunks)
+
+
+def _environment(prefix: str) -> dict[str, str]:
+    return {
+        "PATH": f"{prefix}/bin:/usr/bin:/bin",
+        "MAKEFLAGS": "-j1",
+        "SOURCE_DATE_EPOCH": "315532800",
+        "R_LIBS": "",
+        "R_LIBS_USER": "/nonexistent",
+        "R_PROFILE_USER": "/dev/null",
+        "R_ENVIRON_USER": "/dev/null",
+        "R_MAKEVARS_USER": "/cregraph/build/Makevars",
+    }
+
+
+def _name(text: Json, where: str) -> str:
+    if not isinstance(text, str) or not is_r_name(text):
+        raise CregraphError(f"{where}: `{text}` is no name of an R package")
+    return text
+
+
+def _normal(text: Json, where: str) -> str:
+    try:
+        name, op, version = r_package(text if isinstance(text, str) else str(text))
+    except CregraphError as error:
+        raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None
+    return f"{name} {op}{version}" if op else name
+
+
+def _tarball(text: Json, where: str) -> str:
+    try:
+        return r_tarball(text if isinstance(text, str) else str(text))
+    except CregraphError as error:
+        raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _reached(key: str, pins: Mapping[str, Pin]) -> list[str]:
+    """`key` and every pin of the library that it needs, by name."""
+    seen: set[str] = set()
+    todo = [key]
+    while todo:
+        here = todo.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        todo.extend(name for need in pins[here].needs if (name := need.removeprefix("r:")) in pins)
+    return sorted(seen)

@@ -1,0 +1,268 @@
+"""Pinning R packages: what is asked of a library, what conda and the lock have, and what must come from CRAN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.formats.dcf import Dependency, dependencies
+from cregraph.formats.r_source import Description, read_tarball
+from cregraph.kinds.base import Given, World
+from cregraph.kinds.r.r_binary import Shelf
+from cregraph.kinds.r.r_closure import Choice, Installed, Wish, close
+from cregraph.kinds.r.r_pinned import conda_around
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.sources import cran
+
+__all__ = ["pin"]
+
+
+def pin(target: Target, world: World, given: Given) -> Target:
+    """Everything asked of one library. CRAN is asked only for what neither conda, the lock nor a given tarball answers.
+
+    The snapshot's date is the profile's, else `given.as_of`, else the lock's, else today; pins that stay keep theirs.
+    """
+    library = target.id.removeprefix("r:")
+    has = _installed(conda_around(library, given.targets))
+    r = has.get("r") or has.get("base")
+    if not target.asks:
+        return Target(kind=target.kind, id=target.id, options=target.options)
+    if r is None:
+        raise CregraphError(
+            f"nothing provides R for the library {library}", hint="add the stage `r`, or a conda step with r-base in that prefix"
+        )
+    locked = {p.name.lower(): p for p in given.locked}
+    date = _date(target, given)
+    tarballs, taken = _tarballs(target, world, locked)
+    index: list[cran.Index] = []
+
+    def once() -> cran.Index:
+        if not index:
+            index.append(cran.read_index(world, date))
+        return index[0]
+
+    def archived(name: str, version: str) -> Choice:
+        artifact, path = cran.take(world, name, version, date=date)
+        found = read_tarball(path, what=f"{name} {version} from CRAN")
+        taken[name] = (artifact, found)
+        return _choice(found)
+
+    shelf = Shelf(
+        world=world,
+        distribution=target.options.get("binaries"),
+        r_minor=".".join(r.version.split(".")[:2]),
+        glibc=given.facts.glibc if given.facts else None,
+    )
+    chosen = close(
+        _wishes(target),
+        r_version=r.version,
+        installed=has.get,
+        index=once,
+        archived=archived,
+        tarballs=tarballs,
+        locked={key: choice for key, p in locked.items() if (choice := _kept(p)) is not None},
+    )
+    fresh = [c for c in chosen if not c.given and not (c.pin is not None and shelf.holds(c.pin))]
+    got: dict[str, _Got] = {name: _Got(artifact=a, description=d, date=date) for name, (a, d) in taken.items()}
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for choice, one in zip(fresh, pool.map(lambda c: _taken(shelf, c, date, got.get(c.name)), fresh), strict=True):
+            got[choice.name] = one
+    pins = [_pin(choice, got.get(choice.name), target) for choice in chosen]
+    return Target(kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=tuple(pins))
+
+
+def _wishes(target: Target) -> list[Wish]:
+    wishes = []
+    for asked in target.asks:
+        if isinstance(asked.what, str):
+            name, _, rest = asked.what.partition(" ")
+            dependency = Dependency(name=name, op=rest[:2], version=rest[2:])
+            wishes.append(Wish(dependency=dependency, who=asked.where, asked=True))
+    return wishes
+
+
+def _tarballs(
+    target: Target, world: World, locked: Mapping[str, Pin]
+) -> tuple[dict[str, Choice], dict[str, tuple[Artifact, Description]]]:
+    choices: dict[str, Choice] = {}
+    taken: dict[str, tuple[Artifact, Description]] = {}
+    stated: dict[str, tuple[str, str]] = {}
+    for asked in target.asks:
+        if not isinstance(asked.what, Mapping):
+            continue
+        name, source = str(asked.what["name"]), str(asked.what["tarball"])
+        first = stated.setdefault(name.lower(), (source, asked.where))
+        if first[0] != source:
+            raise CregraphError(
+                f"{asked.where}: R package {name} is given as `{source}`, and {first[1]} gives `{first[0]}`",
+                hint="one library holds one version of a package: keep one of the two lines",
+            )
+        is_url = "://" in source
+        kept = locked.get(name.lower())
+        if is_url and kept is not None and kept.artifact.source == source and (choice := _kept(kept)) is not None:
+            choices[name.lower()] = Choice(
+                name=choice.name, version=choice.version, depends=choice.depends, linking=choice.linking, pin=kept, given=True
+            )
+            continue
+        try:
+            artifact, path = world.take(kind="url" if is_url else "path", source=source, file="")
+        except CregraphError as error:
+            raise CregraphError(f"{asked.where}: {error.message}", hint=error.hint) from None
+        what = f"{asked.where}: `{source}`"
+        found = read_tarball(path, what=what)
+        if found.name != name:
+            raise CregraphError(
+                f"{what} is R package {found.name}, not {name}", hint=f"write `{found.name}:` before it, or give {name}'s tarball"
+            )
+        taken[found.name] = (artifact, found)
+        choices[name.lower()] = Choice(
+            name=found.name, version=found.version, depends=found.depends, linking=found.linking, given=True
+        )
+    return choices, taken
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Got:
+    """What was taken for a pin. `said` is what the shelf of built packages adds to its data."""
+
+    artifact: Artifact
+    description: Description
+    date: str
+    said: Mapping[str, Json] = field(default_factory=dict)
+
+
+def _taken(shelf: Shelf, choice: Choice, date: str, archived: _Got | None) -> _Got:
+    """The package built where that is wanted and fits, else its source. A locked one stays of its version and day."""
+    path = choice.record.path if choice.record else ""
+    if choice.pin is not None:
+        date, path = str(choice.pin.data.get("snapshot") or date), cran.path_of(choice.pin.artifact.file)
+    why: str | None = None
+    if shelf.distribution is not None:
+        found = shelf.take(choice.name, choice.version, date=date, path=path)
+        if not isinstance(found, str):
+            artifact, _, built = found
+            return _Got(artifact=artifact, description=built.description, date=date, said=shelf.said(built, None))
+        why = found
+    if archived is not None:
+        return replace(archived, said=shelf.said(None, why))
+    artifact, description = _listed(shelf.world, choice, date, path)
+    return _Got(artifact=artifact, description=description, date=date, said=shelf.said(None, why))
+
+
+def _listed(world: World, choice: Choice, date: str, path: str) -> tuple[Artifact, Description]:
+    what = f"{choice.name} {choice.version} from CRAN"
+    artifact, file = cran.take(world, choice.name, choice.version, date=date, record=choice.record, path=path)
+    found = read_tarball(file, what=what)
+    if (found.name, found.version) != (choice.name, choice.version):
+        raise CregraphError(
+            f"{what} turns out to be {found.name} {found.version}",
+            hint="the mirror is out of step with its index; try again later or name another in sources.yaml",
+        )
+    return artifact, found
+
+
+def _pin(choice: Choice, got: _Got | None, target: Target) -> Pin:
+    asked = tuple(sorted({_text(a) for a in target.asks if _asks(a, choice.name)}))
+    needs = tuple(sorted({f"r:{d.name.lower()}" for d in choice.wanted() if d.name != "R"}))
+    if got is None:
+        assert choice.pin is not None
+        old = choice.pin
+        return Pin(
+            name=old.name,
+            version=old.version,
+            artifact=old.artifact,
+            needs=needs,
+            provides=(f"r:{old.name.lower()} {old.version}",),
+            asked=asked,
+            data=old.data,
+        )
+    data: dict[str, Json] = {
+        "depends": [str(d) for d in got.description.depends],
+        "linking_to": [str(d) for d in got.description.linking],
+        "compiles": got.description.compiles,
+        **got.said,
+    }
+    if got.artifact.source == "cran":
+        data["snapshot"] = got.date
+    return Pin(
+        name=choice.name,
+        version=choice.version,
+        artifact=got.artifact,
+        needs=needs,
+        provides=(f"r:{choice.name.lower()} {choice.version}",),
+        asked=asked,
+        data=data,
+    )
+
+
+def _asks(asked: Ask, name: str) -> bool:
+    what = asked.what
+    return (str(what["name"]) if isinstance(what, Mapping) else str(what).partition(" ")[0]) == name
+
+
+def _text(asked: Ask) -> str:
+    what = asked.what
+    return f"{asked.stage}: {what['name']} @ {what['tarball']}" if isinstance(what, Mapping) else f"{asked.stage}: {what}"
+
+
+def _choice(found: Description) -> Choice:
+    return Choice(name=found.name, version=found.version, depends=found.depends, linking=found.linking)
+
+
+def _kept(locked: Pin) -> Choice | None:
+    """What a locked pin says of itself, or None when it does not say enough (an older lock, or an edited one)."""
+    depends, linking = locked.data.get("depends"), locked.data.get("linking_to")
+    if not (_texts(depends) and _texts(linking) and cran.is_version(locked.version)):
+        return None
+    try:
+        return Choice(
+            name=locked.name,
+            version=locked.version,
+            depends=_parsed(depends, locked.name),
+            linking=_parsed(linking, locked.name),
+            pin=locked,
+        )
+    except CregraphError:
+        return None
+
+
+def _texts(value: Json) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _parsed(texts: Json, name: str) -> tuple[Dependency, ...]:
+    found: list[Dependency] = []
+    for text in texts:
+        package, _, rest = text.partition(" ")
+        found.extend(dependencies(f"{package} ({rest})" if rest else package, what=name))
+    return tuple(found)
+
+
+def _date(target: Target, given: Given) -> str:
+    stated = {a.options.get("snapshot") for a in target.asks} - {None}
+    stated |= {target.options.get("snapshot")} - {None}
+    if len(stated) > 1:
+        raise CregraphError(
+            f"two snapshots of CRAN are asked for in one library: {', '.join(sorted(map(str, stated)))}",
+            hint="state one; an older version of one package is asked for with `==`",
+        )
+    locked = sorted(str(p.data["snapshot"]) for p in given.locked if p.data.get("snapshot"))
+    for date in (*stated, given.as_of, *locked[-1:]):
+        if date:
+            return str(date)[:10]
+    return given.today
+
+
+def _installed(conda: Target | None) -> dict[str, Installed]:
+    """What conda has, by lower-case name of the R package; `r` or `base` is R itself (conda: r-base)."""
+    has: dict[str, Installed] = {}
+    for p in conda.pins if conda else ():
+        for provided in p.provides:
+            token, _, version = provided.partition(" ")
+            if token.startswith("r:") and cran.is_version(version):
+                has[token.removeprefix("r:")] = Installed(conda_name=p.name, version=version)
+    return has

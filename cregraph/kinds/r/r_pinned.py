@@ -1,0 +1,67 @@
+"""R packages as a lock pins them: checked, ordered, and the environment around their library."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from cregraph.errors import CregraphError
+from cregraph.lock.pins import Pin, Target
+from cregraph.profile.values import is_r_name, is_r_version
+from cregraph.sources import cran
+
+__all__ = ["check_pin", "conda_around", "in_order", "is_built"]
+
+
+def conda_around(library: str, targets: Iterable[Target]) -> Target | None:
+    """The conda environment that the library lies in."""
+    around = [t for t in targets if t.kind == "conda" and library.startswith(t.id.removeprefix("conda:").rstrip("/") + "/")]
+    return max(around, key=lambda t: len(t.id), default=None)
+
+
+def check_pin(pin: Pin) -> None:
+    """Refuse a pin that a lock edited by hand could hold: its name becomes a path, and its data decide what its task sees."""
+    hint = f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {pin.name}`"
+    if not is_r_name(pin.name):
+        raise CregraphError(
+            f"the lock pins `{pin.name[:80]}`, which is no name of an R package", hint="the lock was edited by hand: lock again"
+        )
+    if not is_r_version(pin.version):
+        raise CregraphError(f"R package {pin.name}: version: `{pin.version[:80]}` in the lock is none that R accepts", hint=hint)
+    if not isinstance(pin.data.get("compiles"), bool):
+        raise CregraphError(f"R package {pin.name}: data.compiles: true or false is wanted in the lock", hint=hint)
+    _check_built(pin, hint)
+
+
+def is_built(pin: Pin) -> bool:
+    """Whether the pin is a built package."""
+    return pin.data.get("form") == "binary"
+
+
+def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names, each after what it needs; ties by name. Needs that are no key are passed over. A circle raises CregraphError."""
+    sorter = graphlib.TopologicalSorter({name: sorted(n for n in needs[name] if n in needs) for name in sorted(needs)})
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        circle = " needs ".join(reversed(error.args[1]))  # graphlib lists it from needed to needing
+        raise CregraphError(f"R packages need each other in a circle: {circle}") from None
+    ordered = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += ready
+        sorter.done(*ready)
+    return ordered
+
+
+def _check_built(pin: Pin, hint: str) -> None:
+    """Refuse a pin whose form and file contradict each other: a lock edited by hand."""
+    form = pin.data.get("form")
+    if form not in (None, "binary"):
+        raise CregraphError(f"R package {pin.name}: data.form: `{str(form)[:80]}` in the lock is none; `binary` is", hint=hint)
+    if (form == "binary") != (pin.artifact.source == "cran" and cran.is_built(pin.artifact.file)):
+        raise CregraphError(
+            f"R package {pin.name}: its file in the lock is {'not ' if form else ''}one of a built package, and data.form says "
+            f"{'that it is' if form else 'nothing of it'}",
+            hint=hint,
+        )

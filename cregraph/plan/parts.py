@@ -1,0 +1,163 @@
+"""What a build will make: segments, tasks and layers, each with its key.
+
+The plan is a pure function of a lock and base facts: no I/O, no clock, no environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cregraph.digest import Json, key_of
+from cregraph.lock.pins import Artifact
+
+__all__ = ["Placement", "Segment", "Task", "segment", "task"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """The tar entries that one artifact becomes at its place in the image.
+
+    `kind` names the kind whose `entries` makes them, from `artifact` or from the result of the task `task_key`
+    (a tar, see `Task`), or from `place` alone. `place` is JSON: everything besides the input that decides bytes.
+    `group` says which segments may share a layer (`conda:/home/…`); `size` is the artifact's size in bytes (an estimate
+    of weight for splitting; for a task its source's size).
+    """
+
+    key: str
+    kind: str
+    stage: str
+    name: str
+    group: str
+    place: Mapping[str, Json]
+    artifact: Artifact | None = None
+    task_key: str | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A command that makes an artifact, in the sandbox.
+
+    It sees: the build root `root` (digest of its image manifest), the files of the segments `environment` at their
+    final paths, the results of the tasks `needs` each unpacked at `results[key]` (an absolute folder), and each of `artifacts`
+    as `/cregraph/in/<name>`, by the names in `inputs`, one for each in the same order; all read-only. `argv` runs in `cwd`
+    (`/cregraph/build`, empty and writable, unless said) with `env` added to the sandbox's fixed environment. `output` is the
+    absolute folder that it must fill: empty when it starts, captured when it ends as a normalised tar whose paths are relative
+    to that folder.
+    """
+
+    key: str
+    kind: str
+    stage: str
+    name: str
+    root: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    output: str
+    artifacts: tuple[Artifact, ...] = ()
+    inputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    results: Mapping[str, str] = field(default_factory=dict)
+    environment: tuple[str, ...] = ()
+    cwd: str = "/cregraph/build"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """What the pins of one target become. `of` maps a pin's name to its segment's key."""
+
+    segments: tuple[Segment, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    of: Mapping[str, str] = field(default_factory=dict)
+
+
+def segment(
+    *,
+    assembly: int,
+    kind: str,
+    stage: str,
+    name: str,
+    group: str,
+    place: Mapping[str, Json],
+    artifact: Artifact | None = None,
+    task_key: str | None = None,
+    size: int = 0,
+) -> Segment:
+    """A segment with its key: over the input's sha256 (or its task's key), the place and the assembly; nothing else."""
+    key = key_of(
+        {
+            "segment": kind,
+            "assembly": assembly,
+            "sha256": artifact.sha256 if artifact else None,
+            "task": task_key,
+            "place": dict(place),
+        }
+    )
+    return Segment(
+        key=key,
+        kind=kind,
+        stage=stage,
+        name=name,
+        group=group,
+        place=place,
+        artifact=artifact,
+        task_key=task_key,
+        size=size or (artifact.size if artifact else 0),
+    )
+
+
+def task(
+    *,
+    assembly: int,
+    kind: str,
+    stage: str,
+    name: str,
+    root: str,
+    argv: tuple[str, ...],
+    env: Mapping[str, str],
+    output: str,
+    inputs: Mapping[str, Artifact] | None = None,
+    results: Mapping[str, str] | None = None,
+    environment: tuple[str, ...] = (),
+    cwd: str = "/cregraph/build",
+) -> Task:
+    """A task with its key: over all that it sees, by digest and key, and the command; not over where anything came from.
+
+    `inputs` maps the name that the command finds an artifact by, below /cregraph/in, to the artifact. The task says it, for
+    what an artifact is called where it comes from is no business of a key. `results` maps the key of each task that it needs
+    to the folder where that task's result stands.
+    """
+    inputs = dict(sorted((inputs or {}).items()))
+    results = dict(sorted((results or {}).items()))
+    environment = tuple(sorted(environment))
+    key = key_of(
+        {
+            "task": kind,
+            "assembly": assembly,
+            "root": root,
+            "argv": list(argv),
+            "env": dict(env),
+            "output": output,
+            "inputs": {called: artifact.sha256 for called, artifact in inputs.items()},
+            "results": results,
+            "environment": list(environment),
+            "cwd": cwd,
+        }
+    )
+    return Task(
+        key=key,
+        kind=kind,
+        stage=stage,
+        name=name,
+        root=root,
+        argv=argv,
+        env=env,
+        output=output,
+        artifacts=tuple(inputs.values()),
+        inputs=tuple(inputs),
+        needs=tuple(results),
+        results=results,
+        environment=environment,
+        cwd=cwd,
+    )

@@ -1,0 +1,188 @@
+"""From a lock to a plan: segments, tasks, layers, keys, the tag. Pure: no I/O, no clock, no environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cregraph.digest import Json, canonical, key_of
+from cregraph.errors import CregraphError
+from cregraph.kinds import KINDS, kind
+from cregraph.kinds.base import Ground
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock, sorted_lock
+from cregraph.lock.pins import Target
+from cregraph.lock.staleness import SANDBOX
+from cregraph.plan.layer_split import LayerPlan, Planner, split
+from cregraph.plan.parts import Placement, Segment, Task, segment
+from cregraph.profile.profile_file import LABEL
+
+__all__ = ["EMBEDDED", "Plan", "make_plan", "projection"]
+
+#: Where an image carries the part of its lock that decides bytes.
+EMBEDDED = "/opt/cregraph/lock.json"
+_LABEL = "org.cregraph"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What one lock makes. `segments` are in the image; `hidden` only in the sandbox. `key` is the image's.
+
+    `stages` maps each stage to its key: over the keys of what it puts into the image.
+    """
+
+    lock: Lock
+    key: str
+    tag: str
+    planner: Planner
+    layers: tuple[LayerPlan, ...]
+    segments: Mapping[str, Segment]
+    hidden: Mapping[str, Segment]
+    tasks: tuple[Task, ...]
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    stages: Mapping[str, str]
+
+
+def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
+    """The plan of `lock` over the base that `facts` describe. Raises CregraphError when the lock contradicts itself."""
+    lock = sorted_lock(lock)
+    if facts.digest.removeprefix("sha256:") != lock.base.artifact.sha256:
+        raise CregraphError(f"the base facts are of {facts.digest}, but the lock pins sha256:{lock.base.artifact.sha256}")
+    # What is known of the base decides bytes as much as the base does: directories, config, owners.
+    base = key_of({"base": facts.digest, "facts": lock.base.data.get("facts")})
+    ranked = sorted(lock.targets, key=lambda t: KINDS.index(t.kind))
+    placed: dict[str, Placement] = {}
+    for target in ranked:
+        ground = Ground(
+            assembly=lock.assembly,
+            facts=facts,
+            build_root="sha256:" + lock.build_root.artifact.sha256,
+            targets=tuple(ranked),
+            order=tuple(stage.name for stage in lock.stages),
+            placed=dict(placed),
+        )
+        placed[target.id] = _place(target, ground)
+    tasks = [t for placement in placed.values() for t in placement.tasks]
+    hidden: dict[str, Segment] = {}
+    shown: dict[str, Segment] = {}
+    for target in ranked:
+        into = hidden if f":{SANDBOX}" in target.id else shown
+        into.update({s.key: s for s in placed[target.id].segments})
+    env = _env(lock)
+    labels = _labels(lock)
+    embedded = segment(
+        assembly=lock.assembly,
+        kind="file",
+        stage=lock.stages[-1].name if lock.stages else "",
+        name=EMBEDDED,
+        group="file:",
+        place={"at": EMBEDDED, "text": projection(lock, placed, env), "uid": 0, "gid": 0},
+        size=1,
+    )
+    shown[embedded.key] = embedded
+    planner = Planner(assembly=lock.assembly, base=base, owners=_owners(shown, facts), base_layers=len(facts.layers))
+    layers = split(tuple(shown.values()), planner)
+    key = key_of(
+        {
+            "image": lock.assembly,
+            "base": base,
+            "layers": [[layer.name, layer.key] for layer in layers],
+            "env": dict(env),
+            "labels": dict(labels),
+        }
+    )
+    stages = {
+        stage.name: key_of(
+            {
+                "stage": stage.name,
+                "env": dict(stage.env),
+                "segments": sorted(s.key for s in shown.values() if s.stage == stage.name and s.key != embedded.key),
+                "base": facts.digest
+                if any(a.stage == stage.name for t in lock.targets if t.kind == "image" for a in t.asks)
+                else "",
+            }
+        )
+        for stage in lock.stages
+    }
+    return Plan(
+        lock=lock,
+        key=key,
+        tag=f"{lock.identity.label}-{key[:12]}",
+        planner=planner,
+        layers=layers,
+        segments=shown,
+        hidden=hidden,
+        tasks=tuple(tasks),
+        env=env,
+        labels={**labels, f"{_LABEL}.key": key},
+        stages=stages,
+    )
+
+
+def projection(lock: Lock, placed: Mapping[str, Placement], env: Mapping[str, str]) -> str:
+    """The part of a lock that decides bytes: pins and places, no asks, no sources, no addresses.
+
+    A file of the project or of a URL has no name but its place in the image.
+    """
+
+    def pins(target: Target) -> list[Json]:
+        if target.kind == "image":  # from a registry or a folder, by a tag or none: the same image is the same base
+            return [{"sha256": p.artifact.sha256} for p in target.pins]
+        return [{"name": p.name, "version": p.version, "sha256": p.artifact.sha256, "size": p.artifact.size} for p in target.pins]
+
+    def places(target: Target) -> list[Json]:
+        made = [
+            {**s.place, "sha256": s.artifact.sha256, "size": s.artifact.size} if s.artifact else dict(s.place)
+            for s in placed[target.id].segments
+        ]
+        return sorted(made, key=canonical)
+
+    targets = {
+        t.id: {"kind": t.kind, "places": places(t)} if t.kind in ("file", "archive") else {"kind": t.kind, "pins": pins(t)}
+        for t in lock.targets
+    }
+    whole = {"assembly": lock.assembly, "platform": lock.platform, "env": dict(env), "targets": targets}
+    return json.dumps(whole, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+def _place(target: Target, ground: Ground) -> Placement:
+    return kind(target.kind).place(target, ground)
+
+
+def _owners(segments: Mapping[str, Segment], facts: BaseFacts) -> dict[str, tuple[int, int]]:
+    """Who owns new directories: what a user's files need in that user's home is the user's, all else root's."""
+    homes = {(uid, gid): home.rstrip("/") for uid, gid, home in facts.users.values() if uid and home.startswith("/")}
+    found = {}
+    for each in segments.values():
+        owner = (each.place.get("uid", 0), each.place.get("gid", 0))
+        at, home = str(each.place.get("at", "")), homes.get(owner)
+        if home and at.startswith(home + "/") and "/" in at.removeprefix(home + "/"):
+            found[home + "/" + at.removeprefix(home + "/").split("/")[0]] = owner
+    return dict(sorted(found.items()))
+
+
+def _env(lock: Lock) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for stage in lock.stages:
+        merged |= stage.env
+    return dict(sorted(merged.items()))
+
+
+def _labels(lock: Lock) -> dict[str, str]:
+    identity = lock.identity
+    if not re.fullmatch(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LABEL - 1}}}", identity.label):
+        raise CregraphError(
+            f"the version label `{identity.label}` cannot begin a tag",
+            hint=f"letters, digits, `.`, `_` and `-`, at most {LABEL} of them (cre.version_label or cre.tag)",
+        )
+    return {
+        "org.opencontainers.image.title": identity.image,
+        "org.opencontainers.image.version": identity.label,
+        "org.opencontainers.image.base.digest": "sha256:" + lock.base.artifact.sha256,
+        f"{_LABEL}.name": identity.name,
+        f"{_LABEL}.tag": identity.tag,
+        f"{_LABEL}.base-type": identity.base_type,
+    }

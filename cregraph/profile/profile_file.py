@@ -1,0 +1,308 @@
+"""A profile: a team's YAML file, one image. What it says, with its parents' files merged in.
+
+    extends: my_team.yaml             another profile; its path is beside this file
+    with: [duckdb]                    stages besides the standard ones
+    without: [tarballs]               stages to leave out
+    cre: {name: …, image: …, tag: …}  read here and by the recipes
+    extras: {conda_r: [r-sf]}         read by the recipes
+    duckdb: {version: "1.4.1"}        a section per stage, for its parameters
+
+Merging, from the farthest parent down: a field replaces the parent's, a list under `extras` is added to the parent's, and
+`null` takes the parent's field away. A file that states `cre.tag` or `cre.version_label` drops both of the parent's, so that
+no image carries another image's label. Stages are switched on and off in the same order; `cre.adbc: false` is `without: [adbc]`.
+
+Pure: files come from `read`, which is given a path and returns the text, or raises CregraphError or OSError.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cregraph.errors import CregraphError, nearest
+from cregraph.profile.values import Sourced, read_value
+from cregraph.profile.yaml_marks import Marked, Problem, read_marks, refuse, shown
+
+__all__ = ["CORE", "IDENTITY", "LABEL", "STANDARD", "Profile", "Switch", "load_profile"]
+
+#: The stages of an image unless its profile says otherwise, in the order in which ties are broken.
+STANDARD = ("snowbooks", "micromamba", "r", "cran", "tarballs", "adbc", "python", "hook")
+
+#: The fields that are read whatever the recipes are: type and what they are for.
+CORE: Mapping[str, tuple[str, str]] = {
+    "cre.name": ("text", "name of the custom runtime environment in the account; the file's name unless stated"),
+    "cre.image": ("text", "name of the image in its repository; the file's name unless stated"),
+    "cre.tag": ("text", "the label that the image's tag begins with, unless `cre.version_label` states one"),
+    "cre.version_label": ("text", "the label that the image's tag begins with"),
+    "cre.adbc": ("boolean", "false leaves the stage `adbc` out"),
+    "cre.base_image_type": ("choice", "the base's type, for registration and for the stage `snowbooks`"),
+    "snowflake.registry_url": ("text", "host of the account's image registry"),
+    "snowflake.image_repo_path": ("text", "database/schema/repository that images are pushed to"),
+}
+BASE_TYPES = ("CPU", "GPU")
+IDENTITY = ("cre.tag", "cre.version_label")
+#: The characters that a label may have: a tag has 128 (distribution/reference), and the label's ends in `-` and twelve digits.
+LABEL = 128 - 13
+
+_MAX_PARENTS = 20
+_KEYS = ("extends", "with", "without")
+# Docker's grammar (distribution/reference): lower-case path components
+_IMAGE = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_LABEL = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{LABEL - 1}}}")
+# an unquoted identifier of Snowflake: the statement takes no quoted one
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")
+_REPOSITORY = re.compile(r"/?[A-Za-z_][A-Za-z0-9_$]*(?:/[A-Za-z_][A-Za-z0-9_$]*){2}/?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Switch:
+    """The line that switched a stage on or off. `level` counts from 0, the farthest parent."""
+
+    how: str  # `without`, `with`, `cre.adbc`
+    node: Marked
+    level: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """One image, as its profile and the profile's parents say it.
+
+    `file` is the path as given, `name` its stem, `files` the whole chain, farthest parent first. `label` is
+    `cre.version_label` or else `cre.tag`. `sections` holds everything stated, merged; `levels` for each field
+    (`extras.cran`, and `tarballs` for a section) the place in `files` of the file that stated it last.
+    `stages` maps the stages of the image, `off` those that a profile left out, to what switched them.
+    """
+
+    name: str
+    file: str
+    files: tuple[str, ...]
+    image: str
+    tag: str
+    label: str
+    cre_name: str
+    base_type: str
+    registry_url: str | None
+    image_repo_path: str | None
+    sections: Mapping[str, Marked]
+    levels: Mapping[str, int]
+    stages: Mapping[str, Switch | None]
+    off: Mapping[str, Switch]
+
+    def field(self, name: str) -> Marked | None:
+        """What is stated for `section.field` or for a whole `section`, null too; None when nothing is."""
+        section, dot, key = name.partition(".")
+        node = self.sections.get(section)
+        if node is not None and dot:
+            node = node.fields.get(key)
+        return node
+
+    def fields(self) -> Iterator[tuple[str, str | None, Marked]]:
+        """Every field stated: section, name in it (None for a section that is no mapping), value."""
+        for section, node in self.sections.items():
+            if node.is_mapping:
+                yield from ((section, key, item) for key, item in node.fields.items())
+            else:
+                yield section, None, node
+
+
+def load_profile(path: str, *, read: Callable[[str], str]) -> tuple[Profile, list[Problem]]:
+    """The profile at `path` with its parents, and what is wrong with the fields that are read here.
+
+    The problems are returned so that they can be shown with those of the recipes. Raises CregraphError where nothing more can
+    be said: a file that cannot be read, is not YAML or no mapping, and `extends` that comes back to a file.
+    """
+    chain = _chain(path, read)
+    problems: list[Problem] = []
+    sections: dict[str, Marked] = {}
+    levels: dict[str, int] = {}
+    stages: dict[str, Switch | None] = dict.fromkeys(STANDARD)
+    off: dict[str, Switch] = {}
+    for level, top in enumerate(chain):
+        _switch(top, level, stages, off, problems)
+        if level and any(_stated(top, field) for field in IDENTITY):
+            sections["cre"] = _without(sections.get("cre"), {field.partition(".")[2] for field in IDENTITY})
+        for section, node in top.fields.items():
+            if section not in _KEYS:
+                levels[section] = level
+                levels |= {f"{section}.{key}": level for key in node.fields}
+                sections[section] = _merged(section, sections.get(section), node)
+    name = posixpath.splitext(posixpath.basename(path))[0]
+    return _checked(name, path, chain, sections, levels, stages, off, problems), problems
+
+
+def _chain(path: str, read: Callable[[str], str]) -> list[Marked]:
+    """The files, farthest parent first."""
+    found: list[Marked] = []
+    files: list[str] = []
+    stated: Marked | None = None
+    while True:
+        if path in files:
+            loop = " extends ".join(f"`{f}`" for f in [*files[files.index(path) :], path])
+            assert stated is not None
+            refuse([stated.problem(f"profiles that extend each other: {loop}", "leave out one `extends`")])
+        if len(files) >= _MAX_PARENTS:
+            assert stated is not None
+            refuse([stated.problem(f"more than {_MAX_PARENTS} profiles that extend each other")])
+        top = read_marks(_text(path, read, stated), file=path)
+        if top.value is None:
+            raise CregraphError(f"`{path}` states nothing", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works")
+        if not top.is_mapping:
+            raise CregraphError(f"`{path}`:{top.line}: a profile is a mapping, and this is {top.what}", "begin with `cre:`")
+        files.append(path)
+        found.append(top)
+        stated = top.fields.get("extends")
+        if stated is None or stated.value is None:
+            return found[::-1]
+        if not isinstance(stated.value, str) or stated.value.startswith("/") or not stated.value:
+            refuse([stated.problem("the path of a profile beside this file is needed here", "write `extends: other.yaml`")])
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), stated.text))
+
+
+def _text(path: str, read: Callable[[str], str], stated: Marked | None) -> str:
+    try:
+        return read(path)
+    except CregraphError as error:
+        if stated is None:
+            raise
+        raise CregraphError(str(stated.problem(error.message)), error.hint) from None
+    except UnicodeError:
+        text = f"`{shown(path)}` is not UTF-8"
+    except (OSError, ValueError) as error:  # ValueError: a path that holds NUL
+        text = f"`{shown(path)}` cannot be read: {getattr(error, 'strerror', None) or 'no such path'}"
+    raise CregraphError(str(stated.problem(text)) if stated else text)
+
+
+def _stated(top: Marked, field: str) -> bool:
+    section, _, key = field.partition(".")
+    node = top.fields.get(section)
+    return node is not None and key in node.fields and node.fields[key].value is not None
+
+
+def _without(node: Marked | None, keys: set[str]) -> Marked:
+    fields = {} if node is None else {key: item for key, item in node.fields.items() if key not in keys}
+    file, line = (node.file, node.line) if node else ("", 1)
+    return Marked(value=fields, file=file, line=line, key="cre")
+
+
+def _merged(section: str, parent: Marked | None, node: Marked) -> Marked:
+    if parent is None or not node.is_mapping or not parent.is_mapping:
+        return node
+    fields = dict(parent.fields)
+    for key, item in node.fields.items():
+        above = fields.get(key)
+        if section == "extras" and above is not None and above.is_list and item.is_list:
+            item = Marked(value=[*above.items, *item.items], file=item.file, line=item.line, up=node, key=key)
+        fields[key] = item
+    return Marked(value=fields, file=node.file, line=node.line, column=node.column, up=node.up, key=node.key)
+
+
+def _switch(top: Marked, level: int, stages: dict[str, Switch | None], off: dict[str, Switch], problems: list[Problem]) -> None:
+    """Take one file's `with`, `without` and `cre.adbc` into account."""
+    wanted, unwanted = (_names(top, key, problems) for key in ("with", "without"))
+    cre = top.fields.get("cre")
+    adbc = cre.fields.get("adbc") if cre else None
+    if adbc is not None and isinstance(adbc.value, bool):
+        other = (unwanted if adbc.value else wanted).get("adbc")
+        if other is not None:
+            said = "`without`" if adbc.value else "`with`"
+            problems.append(adbc.problem(f"{said} on line {other.line} says the opposite", "leave one of them out"))
+        (wanted if adbc.value else unwanted).setdefault("adbc", adbc)
+    for name, node in unwanted.items():
+        if name in wanted and node is not adbc and wanted[name] is not adbc:
+            problems.append(
+                node.problem(f"`{shown(name)}` is in `with` too, on line {wanted[name].line}", "leave one of them out")
+            )
+        elif name in stages:
+            del stages[name]
+        elif name not in off:
+            near = nearest(name, stages)
+            problems.append(node.problem(f"no stage is called `{shown(name)}`", f"did you mean `{near}`?" if near else None))
+            continue
+        off[name] = Switch(how="cre.adbc" if node is adbc else "without", node=node, level=level)
+    for name, node in wanted.items():
+        if node is adbc and name in stages:
+            continue
+        off.pop(name, None)
+        stages[name] = Switch(how="cre.adbc" if node is adbc else "with", node=node, level=level)
+
+
+def _names(top: Marked, key: str, problems: list[Problem]) -> dict[str, Marked]:
+    node = top.fields.get(key)
+    if node is None or node.value is None:
+        return {}
+    if not node.is_list:
+        hint = f"write `{key}: [{shown(node.raw)}]`" if isinstance(node.value, str) else None
+        problems.append(node.problem(f"a list of stages is needed here, and this is {node.what}", hint))
+    found: dict[str, Marked] = {}
+    for item in node.items:
+        if not isinstance(item.value, str):
+            problems.append(item.problem(f"the name of a stage is needed here, and this is {item.what}"))
+        elif item.value in found:
+            problems.append(item.problem(f"`{shown(item.value)}` is listed twice"))
+        else:
+            found[item.value] = item
+    return found
+
+
+def _checked(
+    name: str,
+    path: str,
+    chain: list[Marked],
+    sections: Mapping[str, Marked],
+    levels: Mapping[str, int],
+    stages: Mapping[str, Switch | None],
+    off: Mapping[str, Switch],
+    problems: list[Problem],
+) -> Profile:
+    """The profile with the core's own fields read and checked."""
+
+    def core(field: str, pattern: re.Pattern[str] | None = None, needed: str = "") -> Sourced | None:
+        section, _, key = field.partition(".")
+        node = sections[section].fields.get(key) if section in sections else None
+        if node is None or node.value is None:
+            return None
+        value = read_value(node, CORE[field][0], problems=problems, choices=BASE_TYPES)
+        if pattern and isinstance(value.value, str) and not pattern.fullmatch(value.value):
+            problems.append(node.problem(f"`{shown(value.value)}` cannot be used here", needed))
+        return value
+
+    def text(value: Sourced | None, otherwise: str) -> str:
+        return value.value if value is not None and isinstance(value.value, str) else otherwise
+
+    label = f"letters, digits, `_`, `.` and `-`, at most {LABEL} of them, none of `.` and `-` first"
+    tag = core("cre.tag", _LABEL, label)
+    version = core("cre.version_label", _LABEL, label)
+    if tag is None and version is None:
+        last = chain[-1].fields.get("cre") or chain[-1]
+        problems.append(last.problem("`cre.tag` or `cre.version_label` is missing", "write `tag: v1`", field="cre.tag"))
+    core("cre.adbc")
+    image = text(core("cre.image", _IMAGE, "lower-case letters and digits, with `.`, `_` or `-` between them"), "")
+    if not image:
+        image = name
+        if not _IMAGE.fullmatch(name):
+            text_ = f"no image can be called `{shown(name)}`, as the file is; `cre.image` is missing"
+            problems.append(chain[-1].problem(text_, "write `cre: {image: …}`", field="cre.image"))
+    host = core("snowflake.registry_url", _HOST, "the host alone, such as myorg-acct.registry.snowflakecomputing.com")
+    repository = core("snowflake.image_repo_path", _REPOSITORY, "database/schema/repository")
+    return Profile(
+        name=name,
+        file=path,
+        files=tuple(top.file for top in chain),
+        image=image,
+        tag=text(tag, text(version, "")),
+        label=text(version, text(tag, "")),
+        cre_name=text(
+            core("cre.name", _IDENTIFIER, "a letter or `_`, then letters, digits and `_`"),
+            re.sub(r"[^A-Za-z0-9_]|^(?=[0-9])", "_", name),
+        ),
+        base_type=text(core("cre.base_image_type"), BASE_TYPES[0]),
+        registry_url=text(host, "") or None,
+        image_repo_path=text(repository, "").strip("/").lower() or None,
+        sections=sections,
+        levels=levels,
+        stages=stages,
+        off=off,
+    )

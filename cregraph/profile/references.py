@@ -1,0 +1,211 @@
+"""References in recipes: `$(…)`. Nothing computes: a value goes in as it is, or not at all.
+
+    $(param)         a parameter of this recipe; for a choice, the name chosen
+    $(choice.field)  a field of the record that the chosen name carries
+    $(give)          what this recipe gives
+    $(stage.give)    what a stage in `needs` gives
+
+A reference that is the whole value keeps its type; a list inside a list is spliced; inside text only text may stand.
+`null` inside a list is left out. There is one fact that is known only after locking, `$(stage.python)` for a stage with an
+`image` step: it stays as written, must be a whole value, and its stage must be in `needs` like any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cregraph.errors import nearest
+from cregraph.profile.values import BAD, Sourced, beside, no_number
+from cregraph.profile.yaml_marks import Marked, Problem, shown
+
+__all__ = ["LATE", "Scope", "references_in"]
+
+#: The facts of a base that a recipe may refer to.
+LATE = ("python",)
+
+#: What the references of one stage may bring in, in characters and items: a few lines can double a text thirty times.
+MAX_SUBSTITUTED = 2_000_000
+
+_REFERENCE = re.compile(r"\$\(([^()]*)\)?")
+_NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[A-Za-z][A-Za-z0-9_-]*)?")
+
+
+def references_in(node: Marked) -> Iterator[str]:
+    """What stands between the brackets of every reference below `node`."""
+    todo = [node]
+    while todo:
+        here = todo.pop()
+        if isinstance(here.value, str):
+            yield from _REFERENCE.findall(here.value)
+        todo.extend(here.items)
+        todo.extend(here.fields.values())
+
+
+@dataclass(kw_only=True, slots=True)
+class Scope:
+    """What the references of one stage lead to, and what was found wrong with them.
+
+    `needs` maps each stage in `needs` to what it gives, `bases` names those of them that have an image, `others` the stages
+    of the image that are not in `needs`. While `paths` is true, a text that begins with `./` leads beside the recipe, which
+    lies in `folder`.
+    """
+
+    stage: str
+    params: Mapping[str, Sourced]
+    records: Mapping[str, Mapping[str, Sourced]]
+    gives: Mapping[str, Marked]
+    needs: Mapping[str, Mapping[str, Sourced]]
+    bases: frozenset[str]
+    others: frozenset[str]
+    problems: list[Problem]
+    folder: str
+    paths: bool = False
+    _given: dict[str, Sourced] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=list)
+    _size: int = 0
+
+    def give(self, name: str) -> Sourced:
+        """What this stage gives under `name`."""
+        if name not in self._given:
+            self._open.append(name)
+            self._given[name] = self._simple(self.gives[name], self.resolve(self.gives[name]))
+            self._open.pop()
+        return self._given[name]
+
+    def _simple(self, node: Marked, value: Sourced) -> Sourced:
+        items = value.value if isinstance(value.value, tuple) else (value,)
+        if value.bad or all(isinstance(item.value, str | bool) or item.value is None for item in items):
+            return value
+        return self._wrong(node, "what a recipe gives is a text, a boolean or a list of texts")
+
+    def resolve(self, node: Marked) -> Sourced:
+        """The value of `node` with its references substituted; `bad` when one of them leads nowhere."""
+        if node.is_number:
+            self.problems.append(no_number(node))
+            return BAD
+        if isinstance(node.value, str):
+            return self._text(node, node.value)
+        if node.is_list:
+            return self._list(node)
+        if node.is_mapping:
+            found = {}
+            for key, item in node.fields.items():
+                if "$(" in key:
+                    found[key] = self._wrong(item, "a key cannot be a reference")
+                else:
+                    found[key] = self.resolve(item)
+            return Sourced(value=found, where=node.where, bad=any(item.bad for item in found.values()))
+        assert node.value is None or isinstance(node.value, bool)
+        return Sourced(value=node.value, where=node.where)
+
+    def _list(self, node: Marked) -> Sourced:
+        found: list[Sourced] = []
+        for item in node.items:
+            value = self.resolve(item)
+            is_reference = isinstance(item.value, str)
+            if is_reference and isinstance(value.value, tuple):
+                found.extend(value.value)
+            elif value.bad or value.value is not None:
+                found.append(value)
+        return Sourced(value=tuple(found), where=node.where, bad=any(item.bad for item in found))
+
+    def _text(self, node: Marked, text: str) -> Sourced:
+        whole = _REFERENCE.fullmatch(text)
+        if whole:
+            return self._bounded(node, whole)
+        parts: list[str] = []
+        stated: Sourced | None = None
+        end = 0
+        for match in _REFERENCE.finditer(text):
+            value = self._bounded(node, match)
+            if value.bad:
+                return BAD
+            if value.late:
+                hint = "give it a value of its own"
+                return self._wrong(node, f"`{match[0]}` is known only after locking and cannot stand inside text", hint)
+            if not isinstance(value.value, str):
+                return self._not_text(node, match[0], value)
+            parts += (text[end : match.start()], value.value)
+            end = match.end()
+            if stated is None and value.stated:
+                stated = value
+        where = stated.where if stated else node.where
+        result = "".join(parts) + text[end:]
+        if self.paths and text.startswith(("./", "../")):
+            found = beside(self.folder, result)
+            if found is None:
+                return self._wrong(node, f"`{shown(result)}` does not lead to a file beside the recipe", "write ./file")
+            result = found
+        return Sourced(value=result, where=where, stated=stated is not None)
+
+    def _not_text(self, node: Marked, reference: str, value: Sourced) -> Sourced:
+        if value.value is None:
+            return self._wrong(node, f"`{reference}` stands inside text and is not set (see {value.where})")
+        if isinstance(value.value, tuple):
+            return self._wrong(
+                node, f"`{reference}` is a list and cannot stand inside text", "give it an item of its own in a list"
+            )
+        what = "a mapping" if isinstance(value.value, Mapping) else "a boolean"
+        return self._wrong(node, f"`{reference}` is {what} and cannot stand inside text")
+
+    def _bounded(self, node: Marked, match: re.Match[str]) -> Sourced:
+        value = self._look_up(node, match)
+        if isinstance(value.value, str | tuple | Mapping):
+            self._size += len(value.value)
+        if self._size > MAX_SUBSTITUTED:
+            return self._wrong(node, "the references of this recipe bring in more than anyone could mean")
+        return value
+
+    def _look_up(self, node: Marked, match: re.Match[str]) -> Sourced:
+        name = match[1]
+        if not match[0].endswith(")"):
+            return self._wrong(node, f"`{shown(match[0])}` has no closing bracket", "write $(name)")
+        if not _NAME.fullmatch(name):
+            hint = "write $(param), $(give) or $(stage.give); nothing computes"
+            return self._wrong(node, f"`{shown(match[0])}` is no reference", hint)
+        head, dot, tail = name.partition(".")
+        if not dot:
+            return self._own(node, name)
+        if head in self.records:
+            return self._found(node, tail, self.records[head], f"the choice `{head}` has no field `{tail}`", f"{head}.")
+        if head in self.needs:
+            return self._given_by(node, head, tail)
+        if head == self.stage and tail in self.gives:
+            return self._wrong(node, f"`$({name})` is what this recipe gives itself", f"write $({tail})")
+        if head in self.others:
+            return self._wrong(node, f"stage `{self.stage}` does not need `{head}`", f"add `{head}` to its needs")
+        near = nearest(head, [*self.needs, *self.records])
+        known = f"did you mean `$({near}.{tail})`?" if near else None
+        return self._wrong(node, f"no stage or choice is called `{head}`", known)
+
+    def _own(self, node: Marked, name: str) -> Sourced:
+        if name in self.params:
+            return self.params[name]
+        if name in self._open:
+            path = " needs ".join(f"`{n}`" for n in [*self._open[self._open.index(name) :], name])
+            return self._wrong(node, f"a give that leads back to itself: {path}")
+        if name in self.gives:
+            return self.give(name)
+        near = nearest(name, [*self.params, *self.gives])
+        hint = f"did you mean `$({near})`?" if near else None
+        return self._wrong(node, f"no parameter or give of this recipe is called `{name}`", hint)
+
+    def _given_by(self, node: Marked, stage: str, name: str) -> Sourced:
+        if stage in self.bases and name in LATE:
+            return Sourced(value=f"$({stage}.{name})", where=node.where, late=True)
+        gives = self.needs[stage]
+        known = {**gives, **dict.fromkeys(LATE, BAD)} if stage in self.bases else gives
+        return self._found(node, name, known, f"stage `{stage}` gives no `{name}`", f"{stage}.")
+
+    def _found(self, node: Marked, name: str, known: Mapping[str, Sourced], otherwise: str, before: str) -> Sourced:
+        if name in known:
+            return known[name]
+        near = nearest(name, known)
+        hint = f"did you mean `$({before}{near})`?" if near else f"it has {', '.join(sorted(known))}" if known else None
+        return self._wrong(node, otherwise, hint)
+
+    def _wrong(self, node: Marked, text: str, hint: str | None = None) -> Sourced:
+        self.problems.append(node.problem(text, hint))
+        return BAD

@@ -1,0 +1,197 @@
+"""Entries of a shared cache: one OCI artifact manifest for each key, found by a tag that is the key.
+
+    t-<task key>       one layer: the result's tar, as gzip members (cregraph.image.model.gzip_members)
+    s-<segment key>    two layers: the segment's object and its index (cregraph.image.model.segment), as they lie in a store
+
+Manifests follow "Guidelines for Artifact Usage" of the OCI image specification 1.1: `artifactType`, the empty config. They are
+pure functions of key and content, so equal contents have equal manifests, whoever wrote them. What a manifest says of its blobs
+beyond their digests stands in annotations, and is a claim until the bytes were checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cregraph.digest import canonical, is_sha256
+from cregraph.errors import CregraphError
+from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor, digest_of, read_descriptor, read_json
+from cregraph.image.model.segment import SegmentRecord
+
+__all__ = [
+    "EMPTY",
+    "BadEntry",
+    "SegmentEntry",
+    "TaskEntry",
+    "beside",
+    "manifest_of",
+    "read_segment_entry",
+    "read_task_entry",
+    "segment_entry",
+    "tag_of",
+    "task_blob",
+]
+
+#: The empty config, which every artifact without one has.
+EMPTY = b"{}"
+_EMPTY = Descriptor(media_type="application/vnd.oci.empty.v1+json", digest=digest_of(EMPTY), size=len(EMPTY))
+_TASK = "application/vnd.cregraph.task.v1"
+_SEGMENT = "application/vnd.cregraph.segment.v1"
+_KEY = "org.cregraph.key"
+_SHA256 = "org.cregraph.sha256"
+_SIZE = "org.cregraph.size"
+_TAR_SIZE = "org.cregraph.tar-size"
+_ENTRIES = "org.cregraph.entries"
+_MEMBERS = "org.cregraph.members"
+_ASSEMBLY = "org.cregraph.assembly"
+#: What an entry may claim to hold, in bytes; a claim beyond it is no reason to begin.
+_LIMIT = 1 << 40
+#: No byte of gzip holds more than so many (RFC 1951: 258 bytes for two bits), headers and blocks not counted.
+_RATIO = 1032
+
+
+class BadEntry(CregraphError):
+    """An entry is not what its place says; whoever asked makes the thing itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskEntry:
+    """A task's result: a normalised tar of `size` bytes with `sha256`, compressed in `blob`."""
+
+    key: str
+    sha256: str
+    size: int
+    blob: Descriptor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentEntry:
+    """A segment: what its record would be, and the blobs of its object and index."""
+
+    record: SegmentRecord
+    object: Descriptor
+    index: Descriptor
+
+
+def tag_of(entry: TaskEntry | SegmentEntry | None = None, *, task: str = "", segment: str = "") -> str:
+    """The tag of an entry, or of the task or segment of that key."""
+    if isinstance(entry, TaskEntry):
+        task = entry.key
+    elif entry is not None:
+        segment = entry.record.key
+    if not is_sha256(task or segment):
+        raise ValueError(f"no key: {task or segment!r}")
+    return f"t-{task}" if task else f"s-{segment}"
+
+
+def beside(entry: TaskEntry | SegmentEntry) -> str:
+    """The tag that an entry gets when its own is taken by another content: the key and the first digits of this one."""
+    sha256 = entry.sha256 if isinstance(entry, TaskEntry) else entry.record.object
+    return f"{tag_of(entry)}.{sha256[:16]}"
+
+
+def manifest_of(entry: TaskEntry | SegmentEntry) -> bytes:
+    """The manifest's bytes."""
+    if isinstance(entry, TaskEntry):
+        kind, key = _TASK, entry.key
+        claims = {_SHA256: entry.sha256, _SIZE: str(entry.size)}
+        layers = [_layer(entry.blob)]
+    else:
+        record = entry.record
+        kind, key = _SEGMENT, record.key
+        claims = {
+            _ASSEMBLY: str(record.assembly),
+            _TAR_SIZE: str(record.tar_size),
+            _ENTRIES: str(record.entries),
+            _MEMBERS: ",".join(map(str, record.members)),
+        }
+        layers = [_layer(entry.object), _layer(entry.index)]
+    return canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": kind,
+            "config": _layer(_EMPTY),
+            "layers": layers,
+            "annotations": {_KEY: key, **claims},
+        }
+    )
+
+
+def task_blob(digest: str, size: int) -> Descriptor:
+    """The blob of a compressed result."""
+    return Descriptor(media_type=f"{_TASK}.tar+gzip", digest=f"sha256:{digest}", size=size)
+
+
+def segment_entry(record: SegmentRecord, *, index_size: int) -> SegmentEntry:
+    """The entry of a segment as it lies in a store."""
+    return SegmentEntry(
+        record=record,
+        object=Descriptor(media_type=f"{_SEGMENT}.tar+gzip", digest=f"sha256:{record.object}", size=record.size),
+        index=Descriptor(media_type=f"{_SEGMENT}.index+json", digest=f"sha256:{record.index}", size=index_size),
+    )
+
+
+def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
+    """The entry that a manifest tells of. Raises BadEntry, beginning with `what`, for any other form and for another key."""
+    layers, claims = _read(data, kind=_TASK, key=key, count=1, what=what)
+    sha256 = claims.get(_SHA256)
+    if not isinstance(sha256, str) or not is_sha256(sha256):
+        raise BadEntry(f"{what}: annotations.{_SHA256}: no sha256")
+    size = _number(claims, _SIZE, what)
+    if size > _RATIO * layers[0].size:
+        raise BadEntry(f"{what}: annotations.{_SIZE}: {layers[0].size} compressed bytes do not hold {size}")
+    return TaskEntry(key=key, sha256=sha256, size=size, blob=layers[0])
+
+
+def read_segment_entry(data: bytes, *, key: str, assembly: int, what: str) -> SegmentEntry:
+    """The entry that a manifest tells of. Raises BadEntry for any other form, key or assembly."""
+    layers, claims = _read(data, kind=_SEGMENT, key=key, count=2, what=what)
+    if _number(claims, _ASSEMBLY, what) != assembly:
+        raise BadEntry(f"{what}: is of assembly {claims[_ASSEMBLY]}, not {assembly}")
+    text = claims.get(_MEMBERS)
+    try:
+        members = tuple(int(part) for part in str(text).split(",")) if text else ()
+    except ValueError:
+        members = (-1,)
+    if any(size <= 0 for size in members) or sum(members) != layers[0].size:
+        raise BadEntry(f"{what}: annotations.{_MEMBERS}: not the sizes of the members of {layers[0].size} bytes")
+    record = SegmentRecord(
+        key=key,
+        assembly=assembly,
+        object=layers[0].hex,
+        size=layers[0].size,
+        tar_size=_number(claims, _TAR_SIZE, what),
+        index=layers[1].hex,
+        entries=_number(claims, _ENTRIES, what),
+        members=members,
+    )
+    return SegmentEntry(record=record, object=layers[0], index=layers[1])
+
+
+def _read(data: bytes, *, kind: str, key: str, count: int, what: str) -> tuple[list[Descriptor], Mapping[str, Any]]:
+    try:
+        value = read_json(data, what=what)
+        listed = value.get("layers")
+        listed = listed if isinstance(listed, list) else []
+        layers = [read_descriptor(one, what=what, field=f"layers[{i}]", limit=_LIMIT) for i, one in enumerate(listed)]
+    except CregraphError as error:
+        raise BadEntry(error.message) from None
+    claims = value.get("annotations")
+    if value.get("artifactType") != kind or not isinstance(claims, dict) or len(layers) != count:
+        raise BadEntry(f"{what}: is no {kind} with {count} {'blob' if count == 1 else 'blobs'}")
+    if claims.get(_KEY) != key:
+        raise BadEntry(f"{what}: is an entry of another key")
+    return layers, claims
+
+
+def _number(claims: Mapping[str, Any], name: str, what: str) -> int:
+    text = claims.get(name)
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise BadEntry(f"{what}: annotations.{name}: a whole number is wanted")
+    return int(text)
+
+
+def _layer(blob: Descriptor) -> dict[str, Any]:
+    return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}

@@ -1,0 +1,293 @@
+"""A shared cache: entries by key in a repository of an OCI registry, over its standard API (distribution specification 1.1).
+
+Reading: every byte is checked against the digests that the entry states, streamed into the store, and only then is a record
+written. Writing: a tag that is there is never written again. Registries know no write-if-absent, so two first writers may meet:
+each reads its tag back after writing it, and whoever finds another content there reports it (docs/adr/0014).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from cregraph.errors import CregraphError
+from cregraph.image.media.registry import NotInRegistry, Registry
+from cregraph.image.media.registry_http import Exchange
+from cregraph.image.model import gzip_members
+from cregraph.image.model.blocks import inflated
+from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor, digest_of
+from cregraph.image.model.segment import SegmentRecord
+from cregraph.plan.parts import Segment, Task
+from cregraph.remote_cache import segment_check as segments
+from cregraph.remote_cache.cache_entry import (
+    EMPTY,
+    BadEntry,
+    SegmentEntry,
+    TaskEntry,
+    beside,
+    manifest_of,
+    read_segment_entry,
+    read_task_entry,
+    segment_entry,
+    tag_of,
+    task_blob,
+)
+from cregraph.store import Store
+
+__all__ = ["Incident", "SharedCache", "Unreachable"]
+
+T = TypeVar("T")
+_BLOCK = 1 << 20
+#: A cache is a help, not a need: it is waited for less long than a registry that an image must go to.
+_PAUSES = (0.3, 1.0)
+
+
+class Unreachable(CregraphError):
+    """The cache does not answer, or not as one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Incident:
+    """One key, two contents: what we made, and what another writer wrote first. Both are kept: ours at the tag `beside`."""
+
+    what: str
+    key: str
+    ours: str
+    theirs: str
+    beside: str
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.key[:12]}…): sha256:{self.ours} here, sha256:{self.theirs} in the cache"
+
+
+class SharedCache:
+    """The cache in `repository` of a registry. Safe with many threads, and with other writers.
+
+    With `trusted`, what it holds is used without `outputs` that name it.
+    """
+
+    def __init__(self, host: str, repository: str, *, plain_http: bool | None = None, trusted: bool = False) -> None:
+        self.name = f"{host}/{repository}"
+        self.trusted = trusted
+        self._registry = Registry(Exchange(host, plain_http=plain_http, pauses=_PAUSES))
+        self._repository = repository
+        self._guard = threading.Lock()
+        self._has_empty = False
+
+    def ping(self) -> None:
+        """Raises Unreachable, saying why, unless the registry answers and knows us."""
+        self._asked(self._registry.ping)
+
+    def task(self, key: str, name: str) -> TaskEntry | None:
+        """The entry of a task, unverified; None when there is none. Raises BadEntry, Unreachable."""
+        data = self._manifest(tag_of(task=key))
+        return None if data is None else read_task_entry(data, key=key, what=self._what(f"task {name}"))
+
+    def segment(self, key: str, name: str, assembly: int) -> SegmentEntry | None:
+        """The entry of a segment, unverified; None when there is none. Raises BadEntry, Unreachable."""
+        data = self._manifest(tag_of(segment=key))
+        what = self._what(f"segment {name}")
+        return None if data is None else read_segment_entry(data, key=key, assembly=assembly, what=what)
+
+    def fetch_task(self, task: Task, store: Store, expected: str | None, size: int | None = None) -> int | None:
+        """Bring the result of `task` into `store`; the bytes that moved, or None when the cache does not have it.
+
+        `expected` and `size` are what `outputs` record; without it the cache must be trusted, else it is not asked. Nothing is
+        fetched that says beforehand that it is another, or larger. Without `expected`, what `store` had for the key counts.
+        Raises BadEntry for a result that is another than expected or not what its entry says, Unreachable.
+        """
+        if expected is None and not self.trusted:
+            return None
+        entry = self.task(task.key, task.name)
+        if entry is None:
+            return None
+        what = self._what(f"task {task.name}")
+        if expected is not None and entry.sha256 != expected:
+            raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but the outputs beside the lock record sha256:{expected}")
+        if size is not None and entry.size != size:
+            raise BadEntry(f"{what}: gives {entry.size} bytes, but the outputs beside the lock record {size}")
+        before = store.record("tasks", task.key) if expected is None else None
+        if isinstance(before, dict) and before.get("sha256") not in (None, entry.sha256):
+            raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but it gave sha256:{before['sha256']} here before")
+        self.fetch_result(entry, store, what=what)
+        store.put_record("tasks", task.key, {"sha256": entry.sha256, "size": entry.size})
+        return entry.blob.size
+
+    def fetch_result(self, entry: TaskEntry, store: Store, *, what: str) -> None:
+        """Bring the tar of `entry` into `store`, as an object and no more. Raises BadEntry, Unreachable."""
+        with store.writer() as out:
+            try:
+                for piece in inflated(self._blob(entry.blob, what), what=what):
+                    out.write(piece)
+                    if out.size > entry.size:
+                        break
+            except (BadEntry, Unreachable):
+                raise
+            except CregraphError as error:
+                raise BadEntry(error.message) from None
+            if out.size != entry.size or out.digest() != entry.sha256:
+                raise BadEntry(f"{what}: its bytes have sha256:{out.digest()}, but its entry says sha256:{entry.sha256}")
+
+    def fetch_segment(self, segment: Segment, store: Store, assembly: int) -> int | None:
+        """Bring a segment into `store`; the bytes that moved, or None when the cache does not have it or is not trusted.
+
+        Raises BadEntry for one that this cregraph would not have made for that place, Unreachable.
+        """
+        if not self.trusted:
+            return None
+        entry = self.segment(segment.key, segment.name, assembly)
+        if entry is None:
+            return None
+        what = self._what(f"segment {segment.name}")
+        for blob in (entry.index, entry.object):
+            if not store.has(blob.hex):
+                with store.writer() as out:
+                    for piece in self._blob(blob, what):
+                        out.write(piece)
+        segments.check(store, entry.record, segment, what=what)
+        store.put_record("segments", segment.key, asdict(entry.record))
+        return entry.object.size + entry.index.size
+
+    def check_there(self, entry: SegmentEntry, thing: str) -> None:
+        """Raise BadEntry, beginning with `thing`, unless the cache holds the blobs of `entry`; Unreachable."""
+        for blob in (entry.object, entry.index):
+            if not self._asked(functools.partial(self._registry.has_blob, self._repository, blob.digest)):
+                raise BadEntry(f"{self._what(thing)}: its entry names {blob.digest}, which the cache does not hold")
+
+    def give_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Incident:
+        """Write the result of `task`, which is in `store`, unless the cache has one; the bytes that moved. Raises Unreachable."""
+        what = f"task {task.name}"
+        there = self._there(lambda: self.task(task.key, task.name))
+        if isinstance(there, TaskEntry) and there.sha256 == sha256:
+            return 0
+        with store.scratch_folder() as folder:
+            packed = folder / "blob"
+            path = store.verified(sha256, f"the result of {what}")
+            hasher = hashlib.sha256()
+            with packed.open("xb") as out:
+                for member in gzip_members.compress(_blocks(path)):
+                    out.write(member)
+                    hasher.update(member)
+            blob = task_blob(hasher.hexdigest(), packed.stat().st_size)
+            entry = TaskEntry(key=task.key, sha256=sha256, size=size, blob=blob)
+            return self._give(entry, {blob: packed}, what, sha256, there)
+
+    def give_segment(self, segment: Segment, store: Store, record: SegmentRecord) -> int | Incident:
+        """Write a segment that is in `store`, unless the cache has one; the bytes that moved. Raises Unreachable."""
+        what = f"segment {segment.name}"
+        there = self._there(lambda: self.segment(segment.key, segment.name, record.assembly))
+        if isinstance(there, SegmentEntry) and _facts(there) == (record.object, record.index):
+            return 0
+        index = store.verified(record.index, f"the index of {what}")
+        entry = segment_entry(record, index_size=index.stat().st_size)
+        blobs = {entry.object: store.verified(record.object, what), entry.index: index}
+        return self._give(entry, blobs, what, record.object, there)
+
+    def _give(
+        self,
+        entry: TaskEntry | SegmentEntry,
+        blobs: dict[Descriptor, Path],
+        what: str,
+        ours: str,
+        there: TaskEntry | SegmentEntry | BadEntry | None,
+    ) -> int | Incident:
+        manifest = manifest_of(entry)
+        moved = len(manifest) + sum(self._upload(blob, path) for blob, path in blobs.items())
+        if there is None:
+            self._asked(lambda: self._registry.put_manifest(self._repository, tag_of(entry), manifest, OCI_MANIFEST))
+            if self._manifest(tag_of(entry)) == manifest:
+                return moved
+            # Another writer came between: whose entry stands is the registry's choice, and the other is told.
+            if isinstance(entry, TaskEntry):
+                there = self._there(lambda: self.task(entry.key, what))
+            else:
+                there = self._there(lambda: self.segment(entry.record.key, what, entry.record.assembly))
+            if _same(there, entry):
+                return moved
+        self._asked(lambda: self._registry.put_manifest(self._repository, beside(entry), manifest, OCI_MANIFEST))
+        key = entry.key if isinstance(entry, TaskEntry) else entry.record.key
+        return Incident(what=what, key=key, ours=ours, theirs=_name(there), beside=beside(entry))
+
+    def _there(self, ask: Callable[[], TaskEntry | SegmentEntry | None]) -> TaskEntry | SegmentEntry | BadEntry | None:
+        try:
+            return ask()
+        except BadEntry as error:
+            return error
+
+    def _upload(self, blob: Descriptor, path: Path) -> int:
+        def send() -> int:
+            with self._guard:
+                if not self._has_empty:
+                    empty = Descriptor(media_type="", digest=digest_of(EMPTY), size=len(EMPTY))
+                    if not self._registry.has_blob(self._repository, empty.digest, for_push=True):
+                        self._registry.upload(self._repository, empty, lambda start: iter((EMPTY[start:],)))
+                    self._has_empty = True
+            if self._registry.has_blob(self._repository, blob.digest, for_push=True):
+                return 0
+            self._registry.upload(self._repository, blob, lambda start: _blocks(path, start))
+            return blob.size
+
+        return self._asked(send)
+
+    def _manifest(self, tag: str) -> bytes | None:
+        try:
+            return self._asked(lambda: self._registry.manifest(self._repository, tag))
+        except NotInRegistry:
+            return None
+
+    def _blob(self, blob: Descriptor, what: str) -> Iterator[bytes]:
+        """The blob's bytes; all of them were checked when the iterator is exhausted."""
+        size = 0
+        try:
+            for block in self._registry.blob(self._repository, blob):
+                size += len(block)
+                yield block
+        except NotInRegistry:
+            raise BadEntry(f"{what}: its entry names {blob.digest}, which the cache does not hold") from None
+        except CregraphError as error:
+            if size >= blob.size:  # all came, and it was not what its digest says
+                raise BadEntry(f"{what}: {error.message}") from None
+            raise Unreachable(error.message, error.hint) from None
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except NotInRegistry:
+            raise
+        except CregraphError as error:
+            raise Unreachable(error.message, error.hint) from None
+
+    def _what(self, thing: str) -> str:
+        return f"{thing} in the cache {self.name}"
+
+
+def _facts(entry: SegmentEntry) -> tuple[str, str]:
+    return entry.record.object, entry.record.index
+
+
+def _same(there: object, ours: TaskEntry | SegmentEntry) -> bool:
+    if isinstance(ours, TaskEntry):
+        return isinstance(there, TaskEntry) and there.sha256 == ours.sha256
+    return isinstance(there, SegmentEntry) and _facts(there) == _facts(ours)
+
+
+def _name(there: object) -> str:
+    if isinstance(there, TaskEntry):
+        return there.sha256
+    return there.record.object if isinstance(there, SegmentEntry) else "(an entry that cannot be read)"
+
+
+def _blocks(path: Path, start: int = 0) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        yield from _read(file)
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(_BLOCK):
+        yield block

@@ -1,0 +1,130 @@
+"""Is a segment from elsewhere one that this cregraph could have made for that place in the plan?
+
+A segment's bytes follow from its index but for the files' contents, and these are hashed in it. So the whole of it can be
+checked without the artifact: the index is in the one form, its paths lie where the plan puts them, and the tar holds what the
+index says and nothing else. Whether the contents are the artifact's no check can say: for that a cache must be trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import get_args
+
+from cregraph.digest import Json, is_sha256
+from cregraph.errors import CregraphError
+from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.segment import Row, SegmentRecord, ancestors, members_of
+from cregraph.plan.parts import Segment
+from cregraph.remote_cache.cache_entry import BadEntry
+from cregraph.store import Store
+
+__all__ = ["check"]
+
+#: The fields of a segment's place that name where its files go.
+_PLACES = ("at", "prefix", "site_packages", "scripts", "data", "headers")
+_LIMIT = 512 << 20
+
+
+def check(store: Store, record: SegmentRecord, segment: Segment, *, what: str) -> None:
+    """Raise BadEntry, beginning with `what`, unless the objects of `record`, which `store` has, are a segment for `segment`."""
+    path = store.verified(record.index, what)
+    if path.stat().st_size > _LIMIT:
+        raise BadEntry(f"{what}: its index is larger than {_LIMIT >> 20} MiB")
+    rows = _rows(path.read_bytes(), what)
+    if len(rows) != record.entries:
+        raise BadEntry(f"{what}: its index has {len(rows)} rows, not the {record.entries} that it claims")
+    _check_paths(rows, segment.place, what)
+    try:
+        _check_bytes(rows, (content for _, content in members_of(store, record)), what)
+    except BadEntry:
+        raise
+    except (CregraphError, ValueError) as error:
+        raise BadEntry(f"{what}: {error}") from None
+
+
+def _rows(data: bytes, what: str) -> list[Row]:
+    try:
+        listed = json.loads(data)
+        rows = [Row(*row) for row in listed]
+        lines = (json.dumps([r.path, r.type, r.mode, r.uid, r.gid, r.size, r.what], ensure_ascii=False) for r in rows)
+        same = ("[" + ",".join(f"\n{line}" for line in lines) + "\n]\n").encode() == data
+    except (ValueError, TypeError, RecursionError):
+        raise BadEntry(f"{what}: its index is not readable") from None
+    if not same or not all(_is_row(row) for row in rows):
+        raise BadEntry(f"{what}: its index is not in the form that cregraph writes")
+    return rows
+
+
+def _is_row(row: Row) -> bool:
+    numbers: tuple[Json, ...] = (row.mode, row.uid, row.gid, row.size)
+    return (
+        isinstance(row.path, str)
+        and isinstance(row.what, str)
+        and row.type in set(get_args(tar.Kind)) - {"directory"}
+        and all(type(number) is int and number >= 0 for number in numbers)
+        and row.mode & ~0o777 == 0
+        and (is_sha256(row.what) if row.type == "file" else bool(row.what) and row.size == 0 and "\0" not in row.what)
+    )
+
+
+def _check_paths(rows: list[Row], place: Mapping[str, Json], what: str) -> None:
+    roots = tuple(value.strip("/") for name in _PLACES if isinstance(value := place.get(name), str))
+    owner = (place.get("uid", 0), place.get("gid", 0))
+    seen: dict[str, Row] = {}
+    last = b""
+    for row in rows:
+        parts = row.path.split("/")
+        plain = not any(part in ("", ".", "..") or part.startswith(".wh.") for part in parts) and "\0" not in row.path
+        if not plain or not any(row.path == root or row.path.startswith(f"{root}/") for root in roots):
+            raise BadEntry(f"{what}: holds `/{row.path!a}`, which is not below {' or '.join('/' + root for root in roots)}")
+        if row.path.encode() <= last:
+            raise BadEntry(f"{what}: its paths are not in order (`/{row.path!a}`)")
+        last = row.path.encode()
+        if (row.uid, row.gid) != owner:
+            raise BadEntry(f"{what}: `/{row.path}` is owned by {row.uid}:{row.gid}, and the plan says {owner[0]}:{owner[1]}")
+        if any(parent in seen for parent in ancestors(row.path)):
+            raise BadEntry(f"{what}: `/{row.path}` is below a file of the same segment")
+        if row.type == "hardlink" and (row.what not in seen or seen[row.what].type != "file"):
+            raise BadEntry(f"{what}: `/{row.path}` is a hard link to what is not before it in the segment")
+        seen[row.path] = row
+
+
+def _check_bytes(rows: list[Row], contents: Iterator[bytes], what: str) -> None:
+    """The tar must be what the rows say: each header equal, each file of the hash in its row, zeros after it, and no more."""
+    reader = _Reader(contents)
+    for row in rows:
+        header = row.header()
+        if reader.exactly(len(header)) != header:
+            raise BadEntry(f"{what}: its bytes are not those of its index, at `/{row.path}`")
+        if row.type == "file":
+            hasher = hashlib.sha256()
+            for piece in reader.pieces(row.size):
+                hasher.update(piece)
+            pad = tar.padding(row.size)
+            if hasher.hexdigest() != row.what or reader.exactly(len(pad)) != pad:
+                raise BadEntry(f"{what}: `/{row.path}` does not hold what its index says")
+    if reader.exactly(1):
+        raise BadEntry(f"{what}: holds more than its index says")
+
+
+class _Reader:
+    def __init__(self, contents: Iterator[bytes]) -> None:
+        self._contents = contents
+        self._left = memoryview(b"")
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """`size` bytes, or as many as there are."""
+        while size:
+            if not self._left:
+                more = next(self._contents, None)
+                if more is None:
+                    return
+                self._left = memoryview(more)
+            piece, self._left = self._left[:size], self._left[size:]
+            size -= len(piece)
+            yield piece
+
+    def exactly(self, size: int) -> bytes:
+        return b"".join(self.pieces(size))

@@ -1,0 +1,160 @@
+"""Locks and base facts as they stand on disk, or in a git revision of the project.
+
+Git is asked for objects only: it runs no hook, filter or pager for that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.errors import CregraphError, nearest
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock import lock_file as locks
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock
+
+__all__ = ["END", "Files", "Revision", "Side", "facts_at", "here", "lock_at", "lock_named", "plain", "project_of"]
+
+#: How the name of a lock file ends.
+END = ".lock.json"
+
+_LOCK_LIMIT = 64 << 20
+_FACTS_LIMIT = 512 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """A project on disk; `file` is the lock that was named."""
+
+    folder: Path
+    file: Path
+
+    def read(self, path: str, limit: int) -> str | None:
+        file = self.folder / path
+        try:
+            if file.stat().st_size > limit:
+                raise CregraphError(f"`{file}` is larger than {limit >> 20} MiB")
+            return file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CregraphError(f"`{file}` cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+    def shown(self, path: str) -> str:
+        return (self.folder / path).as_posix()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revision:
+    """A commit; `folder` is the project's, inside the repository's working tree."""
+
+    folder: Path
+    text: str
+    commit: str
+
+    @classmethod
+    def of(cls, text: str, folder: Path) -> Revision:
+        if text.startswith("-") or not text.isprintable() or not text:
+            raise CregraphError(f"`{plain(text)}` is neither a lock file nor a git revision")
+        code, out, words = _git(folder, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}")
+        commit = out.decode("ascii", "replace").strip()
+        if code or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+            there = sorted(p.as_posix() for p in Path("locks").glob(f"*{END}"))
+            meant = nearest(text, there)
+            raise CregraphError(
+                f"`{plain(text)}` is neither a file nor a git revision" + (f": {words}" if words else ""),
+                hint=f"did you mean `{meant}`?" if meant else "name a lock file, a profile, or a revision such as HEAD or main",
+            )
+        return cls(folder=folder, text=text, commit=commit)
+
+    def read(self, path: str, limit: int) -> str | None:
+        name = f"{self.commit}:./{path}"
+        code, out, _ = _git(self.folder, "cat-file", "-s", name)
+        if code:
+            return None
+        if int(out) > limit:
+            raise CregraphError(f"`{self.shown(path)}` is larger than {limit >> 20} MiB")
+        code, out, words = _git(self.folder, "cat-file", "blob", name)
+        if code:
+            raise CregraphError(f"`{self.shown(path)}` cannot be read: {words}")
+        try:
+            return out.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CregraphError(f"`{self.shown(path)}` is not UTF-8 (byte {error.start})") from None
+
+    def shown(self, path: str) -> str:
+        return f"{self.text}:{path}"
+
+    def locks(self) -> set[str]:
+        _, out, _ = _git(self.folder, "ls-tree", "-z", "--name-only", self.commit, "--", "./locks/")
+        names = (os.fsdecode(name) for name in out.split(b"\0"))
+        return {f"locks/{name.rpartition('/')[2]}" for name in names if name.endswith(END)}
+
+
+Side = Files | Revision
+
+
+def lock_named(text: str) -> Path | None:
+    """The lock that `text` names on disk: a lock file, or a profile's. A file is preferred to a revision of that name."""
+    path = Path(text)
+    if "\0" in text or not path.is_file():
+        return None
+    if path.suffix in (".yaml", ".yml"):
+        lock = path.parent / "locks" / f"{path.stem}{END}"
+        if not lock.is_file():
+            raise CregraphError(f"`{lock}` is not there", hint=f"run `cregraph lock {text}`")
+        return lock
+    return path
+
+
+def here() -> Path:
+    """The project that the current folder lies in: the nearest folder with locks/, up to the repository's; else this one."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "locks").is_dir():
+            return folder
+        if (folder / ".git").exists():
+            break
+    return Path()
+
+
+def project_of(lock: Path) -> Path:
+    """The folder of the project that a lock file belongs to, where locks/ and bases/ lie."""
+    return lock.parent.parent if lock.parent.name == "locks" else lock.parent
+
+
+def lock_at(side: Side, path: str) -> Lock | None:
+    """The lock at `path` below the project's folder; None when there is none. Raises CregraphError for one that is broken."""
+    text = side.read(path, _LOCK_LIMIT)
+    return None if text is None else locks.loads(text, name=plain(side.shown(path)))
+
+
+def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:
+    """Where the facts of the lock's base are looked for, and the facts: those of `side`, else those on disk beside it."""
+    where = f"bases/{lock.base.artifact.sha256}.json"
+    text = side.read(where, _FACTS_LIMIT)
+    if text is None:
+        text = Files(folder=side.folder, file=Path()).read(where, _FACTS_LIMIT)
+    return where, None if text is None else facts_json.loads(text, name=where)
+
+
+def _git(folder: Path, *argv: str) -> tuple[int, bytes, str]:
+    """Exit code, output and words of git, which reads objects only: it runs no hook, filter or pager for these commands."""
+    env: Mapping[str, str] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(["git", *argv], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise CregraphError(
+            f"git cannot be run: {error.strerror}", hint="install git, or name two lock files instead of revisions"
+        ) from None
+    return done.returncode, done.stdout, plain(done.stderr.decode("utf-8", "replace").strip())[:300]
+
+
+def plain(text: str) -> str:
+    """`text` without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

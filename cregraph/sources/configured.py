@@ -1,0 +1,135 @@
+"""The places that can be asked, put together: what kinds see of the world while locking, and what the build fetches from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cregraph.digest import sha256
+from cregraph.errors import CregraphError
+from cregraph.lock.pins import Artifact
+from cregraph.sources.downloads import Fetcher, NotThere
+from cregraph.sources.project_files import Local
+from cregraph.sources.routes import Routes, join, redacted
+from cregraph.store import Store
+
+__all__ = ["NotThere", "OneWorld"]
+
+
+class OneWorld:
+    """Implements `cregraph.kinds.base.World` over a store, this machine's routes and the project's own files."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        routes: Routes,
+        local: Local,
+        offline: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.table = routes
+        self.local = local
+        self.offline = offline
+        self.repodata = store.root / "repodata"
+        self.uv_cache = store.root / "uv-cache"
+        self._fetcher = Fetcher(store, offline=offline, on_bytes=on_bytes)
+
+    def routes(self, section: str, name: str) -> tuple[str, ...]:
+        """The addresses of source `name`; for a registry its host, with `http://` before it when it speaks plain http; for images
+        the folders of the layouts that are asked first."""
+        if section == "conda":
+            return self.table.channel(name)
+        if section == "cran":
+            return self.table.cran or self.table.snapshot("{date}")
+        if section == "cran_binary":
+            return self.table.binaries()
+        if section == "pypi":
+            return self.table.pypi
+        if section == "url":
+            return self.table.of_url(name)
+        if section == "image":
+            return self.table.image
+        if section == "registry":
+            registry = self.table.registry.get(name)
+            if registry is None:
+                raise CregraphError(
+                    f"no registry named `{name}` is known on this machine",
+                    hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url"
+                    + _unread(self.table.origin),
+                )
+            return (("http://" if registry.plain_http else "") + registry.host,)
+        raise ValueError(section)
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """The verified bytes of `artifact`, from the store or where its source leads."""
+        what = _shown(artifact.file, artifact.source)
+        if artifact.kind == "path":
+            return self._local_object(artifact)
+        if self.store.has(artifact.sha256):
+            try:
+                return self.store.verified(artifact.sha256, what)
+            except CregraphError:
+                pass  # set aside; fetched anew below
+        return self._fetcher.fetch(self.addresses(artifact), sha256=artifact.sha256, size=artifact.size, what=what)
+
+    def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
+        """Bytes not known by sha256 yet. Kind `path` reads the project's own files; a folder is packed as an R package."""
+        if kind == "path":
+            data = self.local.read(source)
+            digest = self.store.add(data)
+            return Artifact(kind=kind, source=source, file=file, sha256=digest, size=len(data)), self.store.path_of(digest)
+        artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
+        what = _shown(file, source)
+        digest, size, path = self._fetcher.take(self.addresses(artifact), what=what, md5=md5)
+        return Artifact(kind=kind, source=source, file=file, sha256=digest, size=size), path
+
+    def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
+        """A small file of an index, always asked anew."""
+        artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
+        return self._fetcher.read(self.addresses(artifact), what=redacted(file or source), limit=limit)
+
+    def addresses(self, artifact: Artifact) -> tuple[str, ...]:
+        """Where `artifact` may be fetched from on this machine, best first."""
+        if artifact.kind == "conda":
+            return tuple(join(address, artifact.file) for address in self.table.channel(artifact.source))
+        if artifact.kind == "r":
+            from cregraph.sources import cran
+
+            section = "cran_binary" if cran.is_built(artifact.file) else "cran"
+            return cran.locations(self.routes(section, "cran"), artifact.file)
+        if artifact.kind == "python":
+            from cregraph.sources import python_index
+
+            return python_index.locations(self, artifact.file)
+        return self.table.of_url(artifact.source)
+
+    def _local_object(self, artifact: Artifact) -> Path:
+        if self.store.has(artifact.sha256):
+            try:
+                return self.store.verified(artifact.sha256, artifact.source)
+            except CregraphError:
+                pass  # set aside; read anew below
+        data = self.local.read(artifact.source)
+        digest = sha256(data)
+        if digest != artifact.sha256:
+            raise CregraphError(
+                f"`{artifact.source}` has sha256:{digest}, but the lock pins sha256:{artifact.sha256}",
+                hint="the file changed since it was locked: run `cregraph lock` to take it as it is now",
+            )
+        return self.store.path_of(self.store.add(data))
+
+
+def _shown(file: str, source: str) -> str:
+    """The name of an artifact in messages: its file's, else its source's, without credentials."""
+    name = file.rsplit("/", 1)[-1]
+    return name.partition("?")[0] if name else redacted(source)
+
+
+def _unread(origin: str) -> str:
+    """Words on a `sources.yaml` in the current folder that is not the one that was read (`origin`)."""
+    here = Path("sources.yaml")
+    if not here.is_file() or (Path(origin).is_file() and here.samefile(origin)):
+        return ""
+    return "; the `sources.yaml` in the current folder is not the project's: name it with --sources"

@@ -1,0 +1,72 @@
+"""What is in a store, by kind, for people: how many, how large, how much of it is reached, and how long it lay unused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.store import Store
+from cregraph.store.gc.collect import Reached, unreached
+from cregraph.store.listing import Entry, files, folders, measure, objects, records, sections, trees
+
+__all__ = ["Kind", "inventory"]
+
+#: The kinds, and of objects the section and the fields of the records that name them.
+_MADE = {
+    "segments": ("segments", ("object", "index")),
+    "layers": ("layers", ("digest",)),
+    "task results": ("tasks", ("sha256",)),
+    "task layers": ("task-layers", ("sha256",)),
+}
+_FOLDERS = {"logs": "logs", "partial": "downloads cut off", "quarantine": "quarantine"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """Things of one kind: their number and bytes, and of those that known locks reach. `oldest` is when the one that lay longest
+    was last touched (seconds since 1970), None where there are none."""
+
+    name: str
+    count: int
+    size: int
+    reached: int
+    reached_size: int
+    oldest: float | None
+
+
+def inventory(store: Store, reached: Reached | None) -> tuple[Kind, ...]:
+    """Every kind, also those of which there is none. Without `reached`, nothing counts as reached."""
+    idle = {entry.path for entry in unreached(store, reached, now=math.inf)} if reached is not None else None
+    made = {object: kind for kind, (section, fields) in _MADE.items() for object in _named(store, section, fields)}
+    by_kind: dict[str, list[Entry]] = {kind: [] for kind in ("artifacts", *_MADE, "trees", *_FOLDERS.values(), "records")}
+    for entry in objects(store):
+        by_kind[made.get(entry.name, "artifacts")].append(entry)
+    for section in sections(store):
+        by_kind["trees"] += trees(store, section)
+        by_kind["records"] += records(store, section)
+    for folder, kind in _FOLDERS.items():
+        by_kind[kind] += files(store, folder)
+    by_kind["indexes"] = list(folders(store, "repodata", "uv-cache"))
+    return tuple(_kind(name, entries, idle) for name, entries in by_kind.items())
+
+
+def _kind(name: str, entries: list[Entry], idle: set[Path] | None) -> Kind:
+    used = [entry for entry in entries if idle is not None and entry.path not in idle]
+    all_of_it, of_those = measure(entries), measure(used)
+    return Kind(
+        name=name,
+        count=all_of_it.count,
+        size=all_of_it.size,
+        reached=of_those.count,
+        reached_size=of_those.size,
+        oldest=min((entry.used for entry in entries), default=None),
+    )
+
+
+def _named(store: Store, section: str, fields: tuple[str, ...]) -> Iterator[str]:
+    for entry in records(store, section):
+        record = store.record(section, entry.name)
+        if isinstance(record, dict):
+            yield from (str(record.get(field)).removeprefix("sha256:") for field in fields)

@@ -1,0 +1,233 @@
+"""What a lock needs of a store: the roots of `cache gc`, and everything that they reach.
+
+Roots are the locks that the store was used with, as they are now and as they were last built; those that running builds work
+from; and those that are given by name. All that is reached follows from a lock and its base facts; so where one of them cannot
+be read, nobody knows what it needs, and nothing may be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.digest import is_sha256, sha256
+from cregraph.engines import trees
+from cregraph.engines.run import log_of
+from cregraph.errors import CregraphError
+from cregraph.image.model import layer as layers_of
+from cregraph.image.model.manifest import read_manifest
+from cregraph.lock import base_facts_json as facts_json
+from cregraph.lock import lock_file as locks
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.pins import Artifact, Pin
+from cregraph.plan.layer_split import LayerPlan
+from cregraph.plan.planner import Plan, make_plan
+from cregraph.store import Store
+from cregraph.store.gc.collect import Reached
+from cregraph.store.known import Known, known, record_of
+from cregraph.store.listing import records
+from cregraph.store.use import User
+
+__all__ = ["Root", "Roots", "given", "reach", "roots"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Root:
+    """A lock that keeps what it reaches. `name` says in messages where it is from; `text` is the sha256 of its text."""
+
+    name: str
+    text: str
+    plan: Plan
+    facts: BaseFacts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roots:
+    """All roots. `gone` are lock files that are no longer there; `unreadable` says of what nobody knows what it needs, and why.
+
+    `keep` are the lock files that the store goes on knowing.
+    """
+
+    roots: tuple[Root, ...] = ()
+    gone: tuple[Path, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    keep: tuple[Known, ...] = ()
+
+
+def roots(store: Store, users: Iterable[User] = (), named: Iterable[Path] = (), *, keep_built: bool = False) -> Roots:
+    """The roots of `store`. With `keep_built` what was last built stays one when its lock file is gone.
+
+    Raises nothing: what cannot be read is in `unreadable`.
+    """
+    reader = _Reader(store)
+    gone: list[Path] = []
+    keep: list[Known] = []
+    found = known(store)
+    sections = {record_of(one.lock) for one in found}
+    for entry in records(store, "projects"):
+        if (entry.section, entry.name) not in sections:
+            reader.unreadable.append(f"`{entry.path}` should name a lock file, and does not: `cregraph cache verify` removes it")
+    for one in found:
+        is_gone = reader.file(one.lock, must=False)
+        if is_gone:
+            gone.append(one.lock)
+        if one.built is not None and (keep_built or not is_gone):
+            reader.object(one.built.text, f"what was last built of `{one.lock}`", one.lock)
+        if not is_gone or (keep_built and one.built is not None):
+            keep.append(one)
+    for path in named:
+        reader.file(path.absolute(), must=True)
+    for user in users:
+        for text in user.locks or ():
+            reader.object(text, f"the lock of `cregraph {user.command}` (process {user.pid})", None)
+    return Roots(
+        roots=tuple(reader.found.values()),
+        gone=tuple(gone),
+        unreadable=tuple(reader.unreadable),
+        keep=tuple(keep),
+    )
+
+
+def given(path: Path) -> Path:
+    """The lock file that a user names: itself, or that of a profile."""
+    if path.name.endswith(".lock.json"):
+        return path
+    return path.parent / "locks" / f"{path.stem}.lock.json"
+
+
+def reach(found: Roots, store: Store) -> Reached:
+    """Everything that the roots reach, as far as it is there."""
+    whole = Reached(records=frozenset(record_of(one.lock) for one in found.keep))
+    for root in found.roots:
+        whole |= _reach(root, store)
+    return whole
+
+
+def _reach(root: Root, store: Store) -> Reached:
+    plan, lock = root.plan, root.plan.lock
+    objects = {root.text, *(artifact.sha256 for artifact in artifacts(lock))}
+    objects |= {layer.digest.removeprefix("sha256:") for layer in root.facts.layers}
+    for pin in _images(lock):
+        objects |= _image(pin, store)
+    keyed = {("segments", key) for key in (*plan.segments, *plan.hidden)}
+    keyed |= {("layers", key) for key in (*(layer.key for layer in _layers(plan, store)), *_of_image(plan, store))}
+    keyed |= {("settled", layers_of.settled_key(plan.layers)), ("images", plan.key)}
+    folders: set[tuple[str, str]] = set()
+    logs = set()
+    for task in plan.tasks:
+        keyed.add(("tasks", task.key))
+        folders |= set(trees.names(task, lambda key: _result(store, key)))
+        logs.add(log_of(store, task).name)
+    return Reached(objects=frozenset(objects), records=frozenset(keyed), trees=frozenset(folders), logs=frozenset(logs))
+
+
+def artifacts(lock: Lock) -> Iterator[Artifact]:
+    """Every artifact that a lock pins."""
+    for target in lock.targets:
+        for pin in target.pins:
+            yield pin.artifact
+
+
+def _layers(plan: Plan, store: Store) -> Iterator[LayerPlan]:
+    """The layers as they are planned, and as they were settled."""
+    yield from plan.layers
+    if store.record("settled", layers_of.settled_key(plan.layers)) is not None:
+        try:
+            yield from layers_of.settle(plan.layers, {}, plan.planner, store)
+        except (CregraphError, KeyError):
+            return  # a record that is none; it is made anew when it is needed
+
+
+def _of_image(plan: Plan, store: Store) -> Iterator[str]:
+    """The keys of the layers that the image was last put together from."""
+    record = store.record("images", plan.key)
+    listed = record.get("layers") if isinstance(record, dict) else None
+    yield from (str(one[1]) for one in (listed if isinstance(listed, list) else ()) if isinstance(one, list) and len(one) == 2)
+
+
+def _images(lock: Lock) -> Iterator[Pin]:
+    yield from (pin for target in lock.targets if target.kind == "image" for pin in target.pins)
+
+
+def _image(pin: Pin, store: Store) -> set[str]:
+    """What the store may hold of an image: its manifest, config and layers, and its facts."""
+    found = {pin.artifact.sha256}
+    facts = pin.data.get("facts")
+    if isinstance(facts, str) and is_sha256(facts):
+        found.add(facts)
+    try:
+        manifest = read_manifest(store.path_of(pin.artifact.sha256).read_bytes(), what=pin.name)
+    except (OSError, CregraphError):
+        return found  # not here, or damaged: it is asked for anew
+    return found | {manifest.config.hex, *(layer.hex for layer in manifest.layers)}
+
+
+def _result(store: Store, key: str) -> str | None:
+    record = store.record("tasks", key)
+    found = record.get("sha256") if isinstance(record, dict) else None
+    return found if is_sha256(found) else None
+
+
+class _Reader:
+    """Reads locks, each text once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.found: dict[str, Root] = {}
+        self.unreadable: list[str] = []
+
+    def file(self, path: Path, *, must: bool) -> bool:
+        """Take the lock file at `path`; whether it is gone, which is no error unless it `must` be there."""
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            if must:
+                self.unreadable.append(f"`{path}` is not there")
+            return True
+        except OSError as error:
+            self.unreadable.append(f"`{path}` cannot be read: {error.strerror or error}")
+            return False
+        self._take(data, f"`{path}`", path)
+        return False
+
+    def object(self, text: str, name: str, beside: Path | None) -> None:
+        """Take the lock whose text is an object of the store. `beside` is the file that it was the text of."""
+        if text in self.found:
+            return
+        try:
+            data = self._store.verified(text, name).read_bytes()
+        except (OSError, CregraphError) as error:
+            self.unreadable.append(f"{name} cannot be read: {error.message if isinstance(error, CregraphError) else error}")
+            return
+        self._take(data, name, beside)
+
+    def _take(self, data: bytes, name: str, path: Path | None) -> None:
+        text = sha256(data)
+        if text in self.found:
+            return
+        try:
+            lock = locks.loads(data.decode("utf-8"), name=name.strip("`"))
+            facts = self._facts(lock.base, path)
+            self.found[text] = Root(name=name, text=text, plan=make_plan(lock, facts), facts=facts)
+        except UnicodeDecodeError:
+            self.unreadable.append(f"{name} is not UTF-8")
+        except CregraphError as error:
+            self.unreadable.append(error.message if name.strip("`") in error.message else f"{name}: {error.message}")
+
+    def _facts(self, pin: Pin, path: Path | None) -> BaseFacts:
+        """The base facts that a lock was made with: beside it, else as a build left them in the store."""
+        wanted = pin.data.get("facts")
+        places: Sequence[Path] = [path.parent.parent / "bases" / f"{pin.artifact.sha256}.json"] if path else []
+        if isinstance(wanted, str) and is_sha256(wanted):
+            places = [*places, self._store.path_of(wanted)]
+        for place in places:
+            try:
+                data = place.read_bytes()
+            except OSError:
+                continue
+            if wanted is None or sha256(data) == wanted:
+                return facts_json.loads(data.decode("utf-8", "replace"), name=place.as_posix())
+        where = f"`{places[0]}`" if path else "the store"
+        raise CregraphError(f"the facts of its base that it pins are not there ({where})")

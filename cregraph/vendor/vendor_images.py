@@ -1,0 +1,115 @@
+"""Base images and build roots in one OCI layout (image-spec 1.1, image-layout.md); blobs that they share lie there once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cregraph.digest import Json, canonical
+from cregraph.errors import CregraphError
+from cregraph.image.bases.base_image import NAMED, BaseImage
+from cregraph.image.media.oci_layout import MARK
+from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
+from cregraph.lock.pins import Artifact
+from cregraph.store import write_file
+from cregraph.vendor.vendor_files import Tree, sha256_of
+
+__all__ = ["put", "write_index"]
+
+_BLOBS = "images/blobs/sha256"
+_TAG = "org.opencontainers.image.ref.name"
+_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+def put(tree: Tree, images: Sequence[tuple[Artifact, BaseImage]]) -> set[str]:
+    """Put the blobs of all `images` there; their paths. A layer that was cut off is gone on with where it stopped."""
+    placed: set[str] = set()
+    for artifact, image in images:
+        image.config()  # of this platform, with a diff id for each layer; kept in the store
+        manifest = Descriptor(media_type=OCI_MANIFEST, digest=f"sha256:{artifact.sha256}", size=len(image.manifest.raw))
+        for blob in (manifest, image.manifest.config, *image.manifest.layers):
+            path = f"{_BLOBS}/{blob.hex}"
+            if path not in placed:
+                _blob(tree, path, blob, image)
+                placed.add(path)
+    return placed
+
+
+def write_index(folder: Path, named: Iterable[Artifact]) -> None:
+    """Write `index.json`: `named` under what locks call them, and what was listed before as far as it is still there."""
+    root = folder / "images"
+    (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+    entries = {(entry["digest"], entry["annotations"][NAMED]): entry for entry in _before(root / "index.json")}
+    for artifact in named:
+        name = f"{artifact.source} {artifact.file}".strip()
+        raw = (folder / _BLOBS / artifact.sha256).read_bytes()
+        entries[f"sha256:{artifact.sha256}", name] = {
+            "mediaType": json.loads(raw).get("mediaType", OCI_MANIFEST),
+            "digest": f"sha256:{artifact.sha256}",
+            "size": len(raw),
+            "platform": {"architecture": "amd64", "os": "linux"},
+            "annotations": {NAMED: name, _TAG: _tag(artifact)},
+        }
+    listed = [
+        entry
+        for (digest, _), entry in sorted(entries.items())
+        if (folder / _BLOBS / str(digest).removeprefix("sha256:")).is_file()
+    ]
+    write_file(root / "oci-layout", MARK)
+    write_file(root / "index.json", canonical({"schemaVersion": 2, "mediaType": _INDEX, "manifests": listed}))
+
+
+def _tag(artifact: Artifact) -> str:
+    """What tools call the image in this layout: `base-2.5.0-566fcb3b66fd`."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", (artifact.file or artifact.source).rpartition("/")[2]).strip("-")[:80]
+    return f"{words or 'image'}-{artifact.sha256[:12]}"
+
+
+def _blob(tree: Tree, path: str, blob: Descriptor, image: BaseImage) -> None:
+    target = tree.at(path)
+    if target.is_file() and target.stat().st_size == blob.size and sha256_of(target) == blob.hex:
+        tree.counted(path, blob.size, added=False)
+        return
+    if image.store.has(blob.hex):
+        tree.place(image.store.verified(blob.hex, f"a blob of {image.name}"), target, blob.hex)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _stream(target, blob, image)
+    tree.counted(path, blob.size, added=True)
+
+
+def _stream(target: Path, blob: Descriptor, image: BaseImage) -> None:
+    partial = target.with_name(f".{blob.hex}.partial")
+    while True:
+        have = partial.stat().st_size if partial.exists() else 0
+        if have > blob.size:
+            partial.unlink()
+            continue
+        with partial.open("ab") as file:
+            for block in image.open_layer(blob, have) if have < blob.size else ():
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        found = sha256_of(partial)
+        if found == blob.hex:
+            partial.chmod(0o444)
+            partial.replace(target)
+            return
+        partial.unlink()
+        if not have:
+            raise CregraphError(f"{image.name}: a blob has sha256:{found}, but {blob.digest} is wanted")
+
+
+def _before(path: Path) -> list[Json]:
+    try:
+        listed = json.loads(path.read_bytes())["manifests"]
+        return [one for one in listed if isinstance(one["annotations"][NAMED], str) and isinstance(one["digest"], str)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise CregraphError(
+            f"`{path}` is not what `cregraph vendor` writes", hint="remove it; the same command writes it anew"
+        ) from None
