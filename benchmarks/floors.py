@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.scene import Scene
 from cregraph.engines.run import kept
-from cregraph.kinds.base import Given
+from cregraph.kinds.base import PinContext
 from cregraph.kinds.conda.conda_kind import virtual_packages
 from cregraph.kinds.conda.conda_specs import normal_spec
 from cregraph.lock import base_facts_json as facts_json
@@ -35,7 +35,7 @@ def solve(scene: Scene, address: str | None) -> list[str]:
     """The conda environments of the lock, solved by py-rattler alone; the cache of repodata is its own and kept."""
     lock = locks.loads(scene.project.lock.read_text(encoding="utf-8"), name="lock")
     facts = _facts(scene, lock)
-    virtual = virtual_packages(Given(project=scene.project.folder, shipped=_HERE, facts=facts, targets=lock.targets))
+    virtual = virtual_packages(PinContext(project=scene.project.folder, shipped=_HERE, facts=facts, targets=lock.targets))
     minor = ".".join(facts.python.version.split(".")[:2]) if facts.python else ""
     request = {
         "channel": f"{address or scene.world.root.as_uri()}/{scene.world.conda.relative_to(scene.world.root)}/conda-forge",

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.kinds import KINDS, kind
-from cregraph.kinds.base import Given, World
+from cregraph.kinds.base import PinContext, Sources
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.consistency import agrees, holes
+from cregraph.lock.consistency import agrees, find_problems
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.staleness import SANDBOX, same_asks
@@ -43,8 +43,8 @@ def resolve(
     identity: Identity,
     stages: Sequence[StageRecord],
     targets: Sequence[Target],
-    world: World,
-    given: Given,
+    sources: Sources,
+    context: PinContext,
     facts_for: Callable[[Pin], BaseFacts],
     old: Lock | None = None,
     upgrade: Upgrade | None = None,
@@ -52,12 +52,12 @@ def resolve(
 ) -> Lock:
     """A lock that answers `targets`, keeping what `old` pins and `upgrade` does not free.
 
-    `given` carries the folders and dates; `facts_for` the facts of an image that was pinned. Raises CregraphError from
+    `context` carries the folders and dates; `facts_for` the facts of an image that was pinned. Raises CregraphError from
     the kinds, naming asks that cannot be answered.
     """
     upgrade = upgrade or Upgrade()
     before = {t.id: t for t in old.targets} if old else {}
-    broken = holes(old) if old else {}
+    broken = find_problems(old) if old else {}
     _check_names(upgrade, before)
     done: list[Target] = []
     moved: set[str] = set()
@@ -78,7 +78,7 @@ def resolve(
             and stands
             and not unpinned
             and target.kind not in ("file", "image")  # they look at files of the project, and ask nobody
-            and _fresh(locked, target, world)
+            and _fresh(locked, target, sources)
         ):
             resolved = replace(target, pins=locked.pins)
         else:
@@ -86,16 +86,16 @@ def resolve(
             early = replace(target, asks=tuple(replace(a, what=_early(a.what, facts)) for a in target.asks))
             # A dated snapshot has nothing newer: what an upgrade frees is looked for in today's.
             upgraded = locked is not None and any(upgrade.frees(p) for p in locked.pins)
-            as_of = given.as_of or (given.today if upgraded and target.kind == "r" else None)
-            context = replace(given, facts=facts, build_root=build_root, targets=tuple(done), locked=kept, as_of=as_of)
-            pinned = kind(target.kind).pin(early, world, context)
+            as_of = context.as_of or (context.today if upgraded and target.kind == "r" else None)
+            own = replace(context, facts=facts, build_root=build_root, targets=tuple(done), locked=kept, as_of=as_of)
+            pinned = kind(target.kind).pin(early, sources, own)
             resolved = replace(target, pins=pinned.pins)
             if locked is None or _identities(locked) != _identities(resolved):
                 moved.add(target.kind)
         done.append(resolved)
         if target.id == "image:base":
             facts = facts_for(resolved.pins[0])
-            broken = holes(old, base=facts.python.distributions if facts.python else ()) if old else {}
+            broken = find_problems(old, base=facts.python.distributions if facts.python else ()) if old else {}
         elif target.id == "image:build-root":
             build_root = facts_for(resolved.pins[0])
     if facts is None:
@@ -112,12 +112,12 @@ def order(targets: Sequence[Target]) -> list[Target]:
     )
 
 
-def _fresh(locked: Target, target: Target, world: World) -> bool:
+def _fresh(locked: Target, target: Target, sources: Sources) -> bool:
     if not same_asks(locked, target):
         return False
     for pin in locked.pins:
         if pin.artifact.kind == "path":
-            artifact, _ = world.take(kind="path", source=pin.artifact.source, file="")
+            artifact, _ = sources.take(kind="path", source=pin.artifact.source, file="")
             if artifact.sha256 != pin.artifact.sha256:
                 return False
     return True

@@ -1,6 +1,6 @@
 """Jobs in a graph: each when all that it needs is done, several at once, what most waits for first.
 
-Knows nothing of images: a job is a function with an id. Jobs of one `room` share its slots, so that what waits for a network
+Knows nothing of images: a job is a function with an id. Jobs of one `pool` share its slots, so that what waits for a network
 does not keep a processor idle, and what computes is no more at once than there are processors.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from cregraph.errors import CregraphError
 
-__all__ = ["Failure", "Id", "Job", "Turn", "run_jobs"]
+__all__ = ["Failure", "Id", "Job", "JobContext", "run_jobs"]
 
 Id = tuple[str, str]
 """What a job is, and its key."""
@@ -25,7 +25,7 @@ _PATIENCE = 15  # seconds that an end waits for threads to clear up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class JobContext:
     """What a job is given. `slot` counts those of its room that run at the same time, from 0: each has its own.
 
     `tell` has something done in the thread that called `run_jobs`, in the order of telling. `stopped` is set when all is to end.
@@ -44,10 +44,10 @@ class Job:
     """
 
     id: Id
-    run: Callable[[Turn], None]
+    run: Callable[[JobContext], None]
     needs: tuple[Id, ...] = ()
     seconds: float = 0.0
-    room: str = "work"
+    pool: str = "work"
     ends: bool = False
 
 
@@ -70,7 +70,7 @@ class _Message:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Room:
+class _Pool:
     """Free slots, and what waits for one, the least first: (minus the expected seconds to the end of all, number as given)."""
 
     slots: list[int]
@@ -80,14 +80,14 @@ class _Room:
 def run_jobs(
     jobs: Iterable[Job],
     *,
-    rooms: Mapping[str, int],
+    pools: Mapping[str, int],
     keep_going: bool = False,
     stop: Callable[[], None] = lambda: None,
     expected: tuple[type[Exception], ...] = (CregraphError,),
 ) -> list[Failure]:
     """Run all jobs; the failures, in the order in which they came.
 
-    `rooms` says how many of each room run at once. Of those that could run, the one goes first behind which the longest way lies
+    `pools` says how many of each room run at once. Of those that could run, the one goes first behind which the longest way lies
     by expected seconds; of equals, the first given. After a failure what runs is let finish, and nothing new is begun
     (`keep_going`: all that does not need what failed). Any other exception than `expected`, Ctrl-C too, calls `stop` and is
     raised once the jobs have ended; Ctrl-C waits only for those that `stop` ends.
@@ -96,7 +96,7 @@ def run_jobs(
     listed = list(jobs)
     by_id = {job.id: number for number, job in enumerate(listed)}
     order, way = _order(listed, by_id)
-    waiting = {name: _Room(slots=list(range(max(count, 1) - 1, -1, -1))) for name, count in rooms.items()}
+    waiting = {name: _Pool(slots=list(range(max(count, 1) - 1, -1, -1))) for name, count in pools.items()}
     messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
     stopped = threading.Event()
     threads: list[tuple[Job, threading.Thread]] = []
@@ -105,13 +105,13 @@ def run_jobs(
     try:
         while True:
             for number in order.get_ready():
-                heapq.heappush(waiting[listed[number].room].waiting, (-way[number], number))
-            for room in waiting.values():
-                while room.waiting and room.slots and (keep_going or not failures):
-                    job = listed[heapq.heappop(room.waiting)[1]]
+                heapq.heappush(waiting[listed[number].pool].waiting, (-way[number], number))
+            for pool in waiting.values():
+                while pool.waiting and pool.slots and (keep_going or not failures):
+                    job = listed[heapq.heappop(pool.waiting)[1]]
                     # Not daemonic for Ctrl-C's sake: the except below ends what they wait for.
                     thread = threading.Thread(
-                        target=_one, args=(job, room.slots.pop(), messages, stopped), name="-".join(job.id), daemon=True
+                        target=_one, args=(job, pool.slots.pop(), messages, stopped), name="-".join(job.id), daemon=True
                     )
                     threads.append((job, thread))
                     thread.start()
@@ -123,7 +123,7 @@ def run_jobs(
                 message.deed()
                 continue
             busy -= 1
-            waiting[message.job.room].slots.append(message.slot)
+            waiting[message.job.pool].slots.append(message.slot)
             if message.error is None:
                 order.done(by_id[message.job.id])
             elif isinstance(message.error, expected):
@@ -147,7 +147,7 @@ def _one(job: Job, slot: int, messages: queue.SimpleQueue[_Message], stopped: th
         messages.put(_Message(job=job, deed=deed))
 
     try:
-        job.run(Turn(slot=slot, tell=tell, stopped=stopped))
+        job.run(JobContext(slot=slot, tell=tell, stopped=stopped))
     except BaseException as error:
         messages.put(_Message(job=job, slot=slot, error=error))
     else:

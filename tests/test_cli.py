@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import typer
 
-from cregraph.build.image_build import Event, Work
+from cregraph.build.image_build import Event, MissingWork
 from cregraph.cli.app import app
 from cregraph.cli.progress import Display
 from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
@@ -246,7 +246,7 @@ def test_what_cannot_be_reached_is_named_without_a_password(
     monkeypatch.setattr("cregraph.sources.downloads._PAUSES", ())
     address = f"http://user:{SECRET}@127.0.0.1:9/simple"  # nobody listens there
     source, file = (text.replace("@ADDRESS@", address).replace("@SECRET@", SECRET) for text in (source, file))
-    world = OneWorld(
+    world = ConfiguredSources(
         store=Store(tmp_path / "store"),
         routes=Routes(conda={"c": (address,)}, cran=(address,), pypi=(address,)),
         local=Local(project=tmp_path, shipped=tmp_path),
@@ -360,7 +360,9 @@ def test_sources_beside_the_caller_and_not_beside_the_profile_are_mentioned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    world = OneWorld(store=Store(tmp_path / "s"), routes=Routes(), local=Local(project=tmp_path / "sub", shipped=tmp_path))
+    world = ConfiguredSources(
+        store=Store(tmp_path / "s"), routes=Routes(), local=Local(project=tmp_path / "sub", shipped=tmp_path)
+    )
     with pytest.raises(CregraphError) as caught:
         world.routes("registry", "snowflake")
     assert "--sources" not in (caught.value.hint or "")
@@ -408,7 +410,7 @@ def a_file(number: int) -> Artifact:
 
 
 def test_without_a_terminal_a_task_has_a_line_when_it_begins_and_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    display = Display("v1", Work(artifacts=(a_file(1), a_file(2))), layers=2)
+    display = Display("v1", MissingWork(artifacts=(a_file(1), a_file(2))), layers=2)
     with display:
         display(Event(what="fetched", subject="artifact", name="f1", size=50))
         display(Event(what="fetched", subject="artifact", name="f2", size=50, seconds=3))
@@ -434,7 +436,7 @@ def test_on_a_terminal_every_line_fits_and_is_plain_text() -> None:
     """Also with thousands of each, a long tag, names in brackets, and more tasks than are shown."""
     from rich.console import Console, Group
 
-    display = Display("v" * 128, Work(artifacts=tuple(a_file(n) for n in range(2000))), layers=127)
+    display = Display("v" * 128, MissingWork(artifacts=tuple(a_file(n) for n in range(2000))), layers=127)
     display._all |= {"segment": 2400, "task": 1200}
     display._count |= {"artifact": 1999, "segment": 2399, "task": 1199, "layer": 126}
     display.received(15_200_000_000)

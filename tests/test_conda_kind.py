@@ -23,7 +23,7 @@ import pytest
 
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import Given, Ground, Step
+from cregraph.kinds.base import PinContext, PlaceContext, Step
 from cregraph.kinds.conda import conda_kind as conda
 from cregraph.kinds.conda.conda_archive import open_package
 from cregraph.kinds.conda.conda_files import replace_binary, replace_text
@@ -196,12 +196,12 @@ def facts(**changes: Any) -> BaseFacts:
     return BaseFacts(**(given | {"users": {}, "python": None} | changes))
 
 
-def given(**changes: Any) -> Given:
-    return Given(**({"project": Path("/none"), "shipped": Path("/none"), "facts": facts()} | changes))
+def given(**changes: Any) -> PinContext:
+    return PinContext(**({"project": Path("/none"), "shipped": Path("/none"), "facts": facts()} | changes))
 
 
-def ground(*targets: Target, order: Sequence[str] = ("r",), **changes: Any) -> Ground:
-    return Ground(assembly=1, facts=facts(**changes), build_root="sha256:" + "1" * 64, targets=targets, order=tuple(order))
+def ground(*targets: Target, order: Sequence[str] = ("r",), **changes: Any) -> PlaceContext:
+    return PlaceContext(assembly=1, facts=facts(**changes), build_root="sha256:" + "1" * 64, targets=targets, order=tuple(order))
 
 
 def step(specs: Any, *, prefix: str = PREFIX, **fields: Any) -> Step:

@@ -16,7 +16,7 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.sources import downloads as fetching
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry, Routes, is_web_address, join, read_routes, redacted
@@ -556,15 +556,15 @@ def test_what_is_no_file_is_refused_and_not_waited_for(local: Local, tmp_path: P
 
 
 @pytest.fixture
-def one(store: Store, local: Local, server: Server, tmp_path: Path) -> OneWorld:
+def one(store: Store, local: Local, server: Server, tmp_path: Path) -> ConfiguredSources:
     (tmp_path / "served" / "forge" / "noarch").mkdir(parents=True)
     (tmp_path / "served" / "forge" / "noarch" / "x-1-0.conda").write_bytes(DATA)
     at = server.address
     text = f"conda: {{forge: [{at}/none, {at}/forge]}}\nurl: {{'https://files.invalid/': {at}/a/}}"
-    return OneWorld(store=store, routes=routes(text), local=local)
+    return ConfiguredSources(store=store, routes=routes(text), local=local)
 
 
-def test_an_artifact_is_fetched_where_its_source_leads(one: OneWorld, server: Server) -> None:
+def test_an_artifact_is_fetched_where_its_source_leads(one: ConfiguredSources, server: Server) -> None:
     conda = Artifact(kind="conda", source="forge", file="noarch/x-1-0.conda", sha256=SHA, size=len(DATA))
     assert one.fetch(conda).read_bytes() == DATA
     assert server.paths() == ["/none/noarch/x-1-0.conda", "/forge/noarch/x-1-0.conda"]
@@ -573,7 +573,7 @@ def test_an_artifact_is_fetched_where_its_source_leads(one: OneWorld, server: Se
     assert len(server.log) == 2, "the store has it, whoever brought it"
 
 
-def test_a_damaged_object_is_fetched_or_read_anew(one: OneWorld, store: Store) -> None:
+def test_a_damaged_object_is_fetched_or_read_anew(one: ConfiguredSources, store: Store) -> None:
     taken, path = one.take(kind="path", source="./own/b.py", file="")
     url = Artifact(kind="url", source="https://files.invalid/file.tar.gz", file="", sha256=SHA, size=len(DATA))
     for artifact in (taken, url):
@@ -581,11 +581,11 @@ def test_a_damaged_object_is_fetched_or_read_anew(one: OneWorld, store: Store) -
         path = store.path_of(artifact.sha256)
         path.chmod(0o644)
         path.write_bytes(b"damaged")
-        fresh = OneWorld(store=Store(store.root), routes=one.table, local=one.local)
+        fresh = ConfiguredSources(store=Store(store.root), routes=one.table, local=one.local)
         assert fresh.fetch(artifact).read_bytes() == good
 
 
-def test_a_file_of_the_project_that_changed_is_refused_with_both_digests(one: OneWorld, store: Store) -> None:
+def test_a_file_of_the_project_that_changed_is_refused_with_both_digests(one: ConfiguredSources, store: Store) -> None:
     locked = Artifact(kind="path", source="./own/b.py", file="", sha256=SHA, size=len(DATA))
     error = refusal(lambda: one.fetch(locked))
     found = hashlib.sha256(b"project/own/b.py").hexdigest()
@@ -594,7 +594,7 @@ def test_a_file_of_the_project_that_changed_is_refused_with_both_digests(one: On
     assert left(store) == []
 
 
-def test_a_registry_without_a_name_here_says_where_to_state_it(one: OneWorld) -> None:
+def test_a_registry_without_a_name_here_says_where_to_state_it(one: ConfiguredSources) -> None:
     error = refusal(lambda: one.routes("registry", "snowflake"))
     assert error.message == "no registry named `snowflake` is known on this machine"
     assert error.hint == "state its host: `registry: {snowflake: {host: …}}` in sources.yaml, or snowflake.registry_url"

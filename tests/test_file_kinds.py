@@ -21,12 +21,12 @@ from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model import segment as segments_of
 from cregraph.kinds import archive, file
-from cregraph.kinds.base import Given, Ground, Step, World
+from cregraph.kinds.base import PinContext, PlaceContext, Sources, Step
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.staleness import group
 from cregraph.plan.parts import Segment
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import read_routes
 from cregraph.store import Store
@@ -47,8 +47,8 @@ def facts(**links: str) -> BaseFacts:
     )
 
 
-def ground(*targets: Target, **links: str) -> Ground:
-    return Ground(assembly=1, facts=facts(**links), build_root="", targets=targets, order=("own",))
+def ground(*targets: Target, **links: str) -> PlaceContext:
+    return PlaceContext(assembly=1, facts=facts(**links), build_root="", targets=targets, order=("own",))
 
 
 def asks(module: Any, **fields: Any) -> tuple[Ask, ...]:
@@ -63,23 +63,23 @@ def refusal(call: Callable[[], object]) -> CregraphError:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> OneWorld:
+def world(tmp_path: Path) -> ConfiguredSources:
     (tmp_path / "project" / "own").mkdir(parents=True)
     (tmp_path / "files").mkdir()
-    return OneWorld(
+    return ConfiguredSources(
         store=Store(tmp_path / "store"),
         routes=read_routes("url: {'https://files.invalid/': ./files/}", name="sources.yaml", folder=tmp_path),
         local=Local(project=tmp_path / "project", shipped=tmp_path / "shipped"),
     )
 
 
-def given(tmp_path: Path, **more: Any) -> Given:
-    return Given(project=tmp_path / "project", shipped=tmp_path / "shipped", **more)
+def given(tmp_path: Path, **more: Any) -> PinContext:
+    return PinContext(project=tmp_path / "project", shipped=tmp_path / "shipped", **more)
 
 
-def pinned(module: Any, world: OneWorld, tmp_path: Path, *asked: Ask, **more: Any) -> Target:
+def pinned(module: Any, world: ConfiguredSources, tmp_path: Path, *asked: Ask, **more: Any) -> Target:
     (target,) = group(asked)
-    return cast(Target, module.pin(target, cast(World, world), given(tmp_path, **more)))
+    return cast(Target, module.pin(target, cast(Sources, world), given(tmp_path, **more)))
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Bytes:
         return self.held[-1]
 
 
-def content(module: Any, world: OneWorld, segment: Segment) -> dict[str, tuple[str, int, int, Any]]:
+def content(module: Any, world: ConfiguredSources, segment: Segment) -> dict[str, tuple[str, int, int, Any]]:
     """What the segment holds: path to (type, mode, uid, content or link), written and read back."""
     source = Bytes(world.store.path_of(segment.artifact.sha256) if segment.artifact else Path("none"))
     record = segments_of.write(module.entries(segment, source), world.store, segment.key, 1)
@@ -144,7 +144,7 @@ def test_an_archive_comes_from_the_web(url: str, message: str) -> None:
     assert refusal(lambda: asks(archive, url=url, at="/opt/x")).message == message
 
 
-def test_a_file_comes_to_lie_at_each_of_its_places_with_its_mode_and_owner(world: OneWorld, tmp_path: Path) -> None:
+def test_a_file_comes_to_lie_at_each_of_its_places_with_its_mode_and_owner(world: ConfiguredSources, tmp_path: Path) -> None:
     (tmp_path / "project" / "own" / "x.py").write_text("x")
     (asked,) = asks(file, at=["/home/jupyter/x.py", "/bin/x.py"], **{"from": "./own/x.py"}, mode="0755", owner="jupyter")
     target = pinned(file, world, tmp_path, asked)
@@ -157,7 +157,7 @@ def test_a_file_comes_to_lie_at_each_of_its_places_with_its_mode_and_owner(world
     assert found == {"home/jupyter/x.py": row, "usr/bin/x.py": row}, "through the base's link"
 
 
-def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(world: OneWorld, tmp_path: Path) -> None:
+def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(world: ConfiguredSources, tmp_path: Path) -> None:
     own = tmp_path / "project" / "own"
     (own / "deep").mkdir()
     (own / "a").write_text("a")
@@ -181,7 +181,7 @@ def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(world: OneWor
 
 @pytest.mark.parametrize("module", [file, archive])
 def test_an_owner_whom_the_base_does_not_know_and_links_that_lead_nowhere_are_refused(
-    module: Any, world: OneWorld, tmp_path: Path
+    module: Any, world: ConfiguredSources, tmp_path: Path
 ) -> None:
     (tmp_path / "files" / "a.tar.gz").write_bytes(b"plain")
     more = {"text": "x"} if module is file else {"url": URL}
@@ -243,7 +243,9 @@ def info(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 @contextmanager
-def served(world: OneWorld, tmp_path: Path, data: bytes) -> Iterator[Callable[..., dict[str, tuple[str, int, int, Any]]]]:
+def served(
+    world: ConfiguredSources, tmp_path: Path, data: bytes
+) -> Iterator[Callable[..., dict[str, tuple[str, int, int, Any]]]]:
     """What an archive of these bytes puts below a place."""
     (tmp_path / "files" / "a.tar.gz").write_bytes(data)
 
@@ -263,7 +265,9 @@ TREE = tar(
 @pytest.mark.parametrize(
     "press", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress], ids=["plain", "gz", "bz2", "xz", "zst"]
 )
-def test_a_tar_is_unpacked_however_it_is_compressed(world: OneWorld, tmp_path: Path, press: Callable[[bytes], bytes]) -> None:
+def test_a_tar_is_unpacked_however_it_is_compressed(
+    world: ConfiguredSources, tmp_path: Path, press: Callable[[bytes], bytes]
+) -> None:
     with served(world, tmp_path, press(TREE)) as unpacked:
         assert unpacked(owner="jupyter") == {
             "opt/x/d/a": ("file", 0o644, 1000, sha256(b"a")),
@@ -272,7 +276,7 @@ def test_a_tar_is_unpacked_however_it_is_compressed(world: OneWorld, tmp_path: P
         }
 
 
-def test_a_zip_is_unpacked(world: OneWorld, tmp_path: Path) -> None:
+def test_a_zip_is_unpacked(world: ConfiguredSources, tmp_path: Path) -> None:
     data = zipped((info("d/", 0o40755), b""), (info("d/a", 0o100755), b"a"), ("b", b"b"), (info("l", 0o120777), b"d/a"))
     with served(world, tmp_path, data) as unpacked:
         assert unpacked() == {
@@ -295,14 +299,14 @@ def test_a_zip_is_unpacked(world: OneWorld, tmp_path: Path) -> None:
     ],
 )
 def test_a_single_file_lies_at_its_place_inflated_when_it_is_gzip(
-    world: OneWorld, tmp_path: Path, data: bytes, expected: bytes
+    world: ConfiguredSources, tmp_path: Path, data: bytes, expected: bytes
 ) -> None:
     """Zeros are a tar without a member to tarfile; to a person they are a file."""
     with served(world, tmp_path, data) as unpacked:
         assert unpacked(mode="0755") == {"opt/x": ("file", 0o755, 0, sha256(expected))}
 
 
-def test_several_places_are_several_segments_of_one_download(world: OneWorld, tmp_path: Path) -> None:
+def test_several_places_are_several_segments_of_one_download(world: ConfiguredSources, tmp_path: Path) -> None:
     (tmp_path / "files" / "a.tar.gz").write_bytes(TREE)
     target = pinned(archive, world, tmp_path, *asks(archive, url=URL, at=["/opt/y", "/opt/x"]), *asks(archive, url=URL, at="/z"))
     assert [(p.name, p.data, p.asked) for p in target.pins] == [(URL, {"form": "tar"}, (f"own: {URL}",))]
@@ -311,7 +315,7 @@ def test_several_places_are_several_segments_of_one_download(world: OneWorld, tm
     assert len({s.key for s in placed.segments}) == 3
 
 
-def test_what_is_pinned_is_not_asked_for_again(world: OneWorld, tmp_path: Path) -> None:
+def test_what_is_pinned_is_not_asked_for_again(world: ConfiguredSources, tmp_path: Path) -> None:
     (tmp_path / "files" / "a.tar.gz").write_bytes(TREE)
     asked = asks(archive, url=URL, at="/opt/x")
     first = pinned(archive, world, tmp_path, *asked)
@@ -319,7 +323,7 @@ def test_what_is_pinned_is_not_asked_for_again(world: OneWorld, tmp_path: Path) 
     assert pinned(archive, world, tmp_path, *asked, locked=first.pins).pins == first.pins
 
 
-def test_a_key_does_not_know_the_url(world: OneWorld) -> None:
+def test_a_key_does_not_know_the_url(world: ConfiguredSources) -> None:
     keys = set()
     for url in (URL, "https://elsewhere.invalid/b.tgz"):
         (target,) = group(asks(archive, url=url, at="/opt/x"))
@@ -387,7 +391,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_an_archive_that_must_not_be_unpacked_is_refused_by_its_member(world: OneWorld, tmp_path: Path, name: str) -> None:
+def test_an_archive_that_must_not_be_unpacked_is_refused_by_its_member(
+    world: ConfiguredSources, tmp_path: Path, name: str
+) -> None:
     data, message = HOSTILE[name]
     with served(world, tmp_path, data) as unpacked:
         error = refusal(unpacked)
@@ -396,17 +402,17 @@ def test_an_archive_that_must_not_be_unpacked_is_refused_by_its_member(world: On
     assert not (tmp_path / "store" / "segments").exists()
 
 
-def test_a_zip_that_is_damaged_is_refused(world: OneWorld, tmp_path: Path) -> None:
+def test_a_zip_that_is_damaged_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
     with served(world, tmp_path, _damaged_zip()) as unpacked:
         assert refusal(unpacked).message.startswith(f"{URL}: `a` cannot be read: ")
 
 
-def test_what_would_be_file_and_folder_at_once_is_refused(world: OneWorld, tmp_path: Path) -> None:
+def test_what_would_be_file_and_folder_at_once_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
     with served(world, tmp_path, tar(("a", b""), ("a/b", b""))) as unpacked:
         assert "opt/x/a" in refusal(unpacked).message
 
 
-def test_bombs_are_refused(world: OneWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bombs_are_refused(world: ConfiguredSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds are 16 GiB and 500,000 members; smaller ones here, for the time that it takes."""
     monkeypatch.setattr(archive, "_UNPACKED", 1 << 20)
     monkeypatch.setattr(archive, "_MEMBERS", 10)
@@ -422,13 +428,13 @@ def test_bombs_are_refused(world: OneWorld, tmp_path: Path, monkeypatch: pytest.
             assert refusal(unpacked).message == message
 
 
-def test_a_header_that_would_fill_the_memory_is_refused(world: OneWorld, tmp_path: Path) -> None:
+def test_a_header_that_would_fill_the_memory_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
     huge = tar(("a", b""), comment="x" * (3 << 20))
     with served(world, tmp_path, tar(("first", b""))[:512] + huge) as unpacked:
         assert refusal(unpacked).message.startswith(f"{URL} cannot be read as a tar: a header of 3")
 
 
-def test_a_form_that_is_none_is_refused(world: OneWorld, tmp_path: Path) -> None:
+def test_a_form_that_is_none_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
     with served(world, tmp_path, TREE):
         target = pinned(archive, world, tmp_path, *asks(archive, url=URL, at="/opt/x"))
     (segment,) = archive.place(target, ground(target)).segments

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cregraph.demo.demo_project import write_project
-from cregraph.lock.consistency import holes
+from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import loads
 
 
@@ -63,7 +63,7 @@ def test_a_lost_dependency_is_named_by_who_needs_it(project: Path) -> None:
     needed = next(need for t in lock.targets for p in t.pins for need in p.needs)
     name = needed.partition(":")[2]
     broken = loads(without(lock_of(project).read_text(), name), name="x")
-    assert any(f"needs `{name}`" in why for listed in holes(broken).values() for why in listed)
+    assert any(f"needs `{name}`" in why for listed in find_problems(broken).values() for why in listed)
 
 
 def test_a_version_that_was_edited_does_not_agree_with_what_the_pin_provides(project: Path) -> None:
@@ -71,12 +71,14 @@ def test_a_version_that_was_edited_does_not_agree_with_what_the_pin_provides(pro
     pin = next(p for t in data["targets"] for p in t["pins"] if p["name"] == "r-demoframes")
     pin["version"] = "9.9"
     assert any(
-        "`r-demoframes` 9.9 in the lock" in why for listed in holes(loads(json.dumps(data), name="x")).values() for why in listed
+        "`r-demoframes` 9.9 in the lock" in why
+        for listed in find_problems(loads(json.dumps(data), name="x")).values()
+        for why in listed
     )
 
 
 def test_a_sound_lock_has_no_holes(project: Path) -> None:
-    assert holes(loads(lock_of(project).read_text(), name="x")) == {}
+    assert find_problems(loads(lock_of(project).read_text(), name="x")) == {}
 
 
 def test_facts_that_were_edited_are_refused_and_made_anew_by_locking(project: Path) -> None:

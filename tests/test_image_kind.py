@@ -13,7 +13,7 @@ from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DOCKER_HUB
 from cregraph.kinds import image
-from cregraph.kinds.base import Given, Ground, Step, World
+from cregraph.kinds.base import PinContext, PlaceContext, Sources, Step
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask, Target
 from cregraph.plan.parts import Placement
@@ -71,13 +71,13 @@ def target(fields: Mapping[str, object], id: str = image.BASE) -> Target:
     return Target(kind="image", id=id, asks=tuple(one for one in image.ask(step(fields)) if one.target == id))
 
 
-def world(tmp_path: Path, small: SmallRegistry | None = None, *, offline: bool = False) -> World:
+def world(tmp_path: Path, small: SmallRegistry | None = None, *, offline: bool = False) -> Sources:
     hosts = {"snowflake": f"http://{small.host}"} if small else {}
-    return cast(World, SmallWorld(Store(tmp_path / "store"), hosts, offline))
+    return cast(Sources, SmallWorld(Store(tmp_path / "store"), hosts, offline))
 
 
-def given(tmp_path: Path, *, locked: Target | None = None, facts: BaseFacts | None = None) -> Given:
-    return Given(project=tmp_path, shipped=tmp_path, locked=locked.pins if locked else (), facts=facts)
+def given(tmp_path: Path, *, locked: Target | None = None, facts: BaseFacts | None = None) -> PinContext:
+    return PinContext(project=tmp_path, shipped=tmp_path, locked=locked.pins if locked else (), facts=facts)
 
 
 # ask
@@ -348,6 +348,6 @@ def test_recipes_see_one_record_of_the_base(tmp_path: Path) -> None:
 
 
 def test_a_base_becomes_no_segment(tmp_path: Path) -> None:
-    ground = Ground(assembly=1, facts=facts_with(tmp_path, "2.36"), build_root="", targets=(), order=())
+    ground = PlaceContext(assembly=1, facts=facts_with(tmp_path, "2.36"), build_root="", targets=(), order=())
 
     assert image.place(target({"reference": "oci:x"}), ground) == Placement()

@@ -27,7 +27,7 @@ from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry as Named
 from cregraph.sources.routes import Routes
@@ -305,9 +305,11 @@ def project(tmp_path: Path) -> Project:
     return Project.of(str(tmp_path / "team.yaml"))
 
 
-def a_world(store: Store, project: Project, **registries: str) -> OneWorld:
+def a_world(store: Store, project: Project, **registries: str) -> ConfiguredSources:
     named = {name: Named(host=host, plain_http=True) for name, host in registries.items()}
-    return OneWorld(store=store, routes=Routes(registry=named), local=Local(project=project.folder, shipped=project.folder))
+    return ConfiguredSources(
+        store=store, routes=Routes(registry=named), local=Local(project=project.folder, shipped=project.folder)
+    )
 
 
 def test_the_profiles_repository_is_folded_and_the_images_name_and_the_locks_tag_are_appended(store, project, tmp_path, capsys):

@@ -18,11 +18,11 @@ from cregraph.digest import sha256
 from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact, PythonFact
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
-from cregraph.plan.explain import LACKING, NEVER, Past, grouped, outlook
+from cregraph.plan.explain import LACKING, NEVER, History, explain, grouped
 from cregraph.plan.explain.causes import Causes
 from cregraph.plan.explain.forecast import Piece, forecast
 from cregraph.plan.explain.root_cause import CARRIED, told, words
-from cregraph.plan.missing_work import Work
+from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import EMBEDDED, Plan, make_plan
 from cregraph.store import Store
 from cregraph.store.known import Built, remember
@@ -329,16 +329,18 @@ def test_everything_whose_key_differs_has_a_cause_and_nothing_else_has(first: di
 # -- what is made, and how long it takes
 
 
-def work_of(plan: Plan, *, tasks: bool = True) -> Work:
+def work_of(plan: Plan, *, tasks: bool = True) -> MissingWork:
     """A store that holds nothing."""
     artifacts = {a.sha256: a for s in plan.segments.values() if (a := s.artifact)}
     artifacts |= {a.sha256: a for t in plan.tasks for a in t.artifacts}
-    return Work(layers=plan.layers, segments=tuple(plan.segments.values()), tasks=plan.tasks, artifacts=tuple(artifacts.values()))
+    return MissingWork(
+        layers=plan.layers, segments=tuple(plan.segments.values()), tasks=plan.tasks, artifacts=tuple(artifacts.values())
+    )
 
 
 def test_reasons_without_a_change_are_told_apart() -> None:
-    again = outlook(OLD, work_of(OLD), causes=Causes(OLD, OLD), past=Past(tasks={}, rates={}), jobs=2)
-    first = outlook(OLD, work_of(OLD), causes=None, past=Past(tasks={}, rates={}), jobs=2)
+    again = explain(OLD, work_of(OLD), causes=Causes(OLD, OLD), past=History(tasks={}, rates={}), jobs=2)
+    first = explain(OLD, work_of(OLD), causes=None, past=History(tasks={}, rates={}), jobs=2)
 
     assert {row.why for row in again.rows} == {LACKING}
     assert {row.why for row in first.rows} == {NEVER}
@@ -350,11 +352,11 @@ def test_what_the_store_has_is_reused_and_has_no_cause() -> None:
     new = a_plan(a_lock(r=R | {"zoo": "1.9"}))
     task = next(t for t in new.tasks if t.name == "zoo")
     segment_ = segment(new, "zoo")
-    view = outlook(
+    view = explain(
         new,
-        Work(tasks=(task,), segments=(segment_,), artifacts=task.artifacts),
+        MissingWork(tasks=(task,), segments=(segment_,), artifacts=task.artifacts),
         causes=Causes(OLD, new),
-        past=Past(tasks={}, rates={}),
+        past=History(tasks={}, rates={}),
         jobs=2,
     )
 
@@ -362,16 +364,16 @@ def test_what_the_store_has_is_reused_and_has_no_cause() -> None:
     assert all(row.cause is None for row in view.rows if row.what == "reuse")
     (group,) = grouped(view.rows)
     assert (words(group.root) if group.root else "", len(group.rows)) == ("zoo 1.8-12 -> 1.9 (extras.cran of team.yaml)", 2)
-    everything = outlook(new, Work(), causes=Causes(OLD, new), past=Past(tasks={}, rates={}), jobs=2, everything=True)
+    everything = explain(new, MissingWork(), causes=Causes(OLD, new), past=History(tasks={}, rates={}), jobs=2, everything=True)
     assert {row.name for row in everything.rows if row.cause and row.subject == "task"} == {"zoo"}
 
 
 def test_the_time_is_that_of_the_longest_way_when_there_are_jobs_enough() -> None:
     seconds = {"rlang": 10.0, "vctrs": 20.0, "dplyr": 30.0, "zoo": 45.0}
-    past = Past(tasks={t.key: (seconds[t.name], "task") for t in OLD.tasks}, rates={})
-    work = Work(tasks=OLD.tasks)
+    past = History(tasks={t.key: (seconds[t.name], "task") for t in OLD.tasks}, rates={})
+    work = MissingWork(tasks=OLD.tasks)
 
-    many, one = (outlook(OLD, work, causes=None, past=past, jobs=jobs).time for jobs in (4, 2))
+    many, one = (explain(OLD, work, causes=None, past=past, jobs=jobs).time for jobs in (4, 2))
 
     assert (many.seconds, many.alone, many.chain) == (60.0, 60.0, ("rlang", "vctrs", "dplyr"))
     assert one.seconds == 60.0  # zoo beside the chain
@@ -388,7 +390,7 @@ def test_the_weight_of_a_source_stands_in_for_a_task_that_never_ran(tmp_path: Pa
     rate = rates(store)["task"]
 
     assert (round(rate.each, 6), round(rate.byte * 1000, 6)) == (1.0, 1.0)
-    view = outlook(OLD, Work(tasks=OLD.tasks), causes=None, past=Past(tasks={}, rates=rates(store)), jobs=1)
+    view = explain(OLD, MissingWork(tasks=OLD.tasks), causes=None, past=History(tasks={}, rates=rates(store)), jobs=1)
     assert {(row.seconds, row.basis) for row in view.rows if row.subject == "task"} == {(2.0, "size")}
 
 

@@ -22,14 +22,14 @@ import pytest
 
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
-from cregraph.kinds.base import Given, Ground, Step
+from cregraph.kinds.base import PinContext, PlaceContext, Step
 from cregraph.kinds.python import python_kind as python
 from cregraph.kinds.python.python_build import build_system
 from cregraph.kinds.python.python_pin import wheel_of
 from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.pins import Artifact, Pin, Target
 from cregraph.plan.parts import Placement
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.downloads import NotThere
 from cregraph.sources.pip_settings import Indexes, ordinary
 from cregraph.sources.project_files import Local
@@ -101,8 +101,8 @@ class Index:
         ]
         (folder / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
 
-    def world(self, address: str | None = None, *, offline: bool = True) -> OneWorld:
-        class Cached(OneWorld):
+    def world(self, address: str | None = None, *, offline: bool = True) -> ConfiguredSources:
+        class Cached(ConfiguredSources):
             uv_cache = self.root / "uv"
 
         return Cached(
@@ -154,7 +154,7 @@ def target(*steps: Step) -> Target:
 
 
 def pinned(index: Index, *steps: Step, base: Mapping[str, str] | None = None, **given: Any) -> Target:
-    context = Given(project=index.root, shipped=index.root, facts=given.pop("facts", facts(base)), **given)
+    context = PinContext(project=index.root, shipped=index.root, facts=given.pop("facts", facts(base)), **given)
     return python.pin(target(*steps), index.world(), context)
 
 
@@ -481,8 +481,8 @@ ENVIRONMENTS = (
 )
 
 
-def ground(found: Target, **more: Any) -> Ground:
-    return Ground(
+def ground(found: Target, **more: Any) -> PlaceContext:
+    return PlaceContext(
         assembly=1,
         facts=more.pop("facts", facts()),
         build_root="sha256:" + "1" * 64,
@@ -689,7 +689,7 @@ def test_an_index_that_gives_no_answer_is_no_contradiction(
     )
     world = index.world(address, offline=status == "offline")
     with pytest.raises(CregraphError) as caught:
-        python.pin(target(step("tool")), world, Given(project=index.root, shipped=index.root, facts=facts()))
+        python.pin(target(step("tool")), world, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
     assert caught.value.message.startswith("the package index of Python cannot be reached\n")
     assert reason in caught.value.message
@@ -708,7 +708,7 @@ def test_the_keyring_program_still_runs(index: Index, faulty: str, tmp_path: Pat
     world = index.world(f"{faulty}/401/simple".replace("//", "//me@"), offline=False)
 
     with pytest.raises(CregraphError) as caught:
-        python.pin(target(step("tool")), world, Given(project=index.root, shipped=index.root, facts=facts()))
+        python.pin(target(step("tool")), world, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
     assert (tmp_path / "asked").exists()
     assert "secret" not in caught.value.message
@@ -717,7 +717,7 @@ def test_the_keyring_program_still_runs(index: Index, faulty: str, tmp_path: Pat
 def test_an_index_without_the_package_is_a_contradiction(index: Index, faulty: str):
     world = index.world(f"{faulty}/404/simple", offline=False)
     with pytest.raises(CregraphError, match="cannot be had together"):
-        python.pin(target(step("tool")), world, Given(project=index.root, shipped=index.root, facts=facts()))
+        python.pin(target(step("tool")), world, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
 
 def test_where_bytes_came_from_reaches_no_key_and_the_interpreter_does(index: Index):

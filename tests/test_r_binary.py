@@ -16,9 +16,9 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.formats.elf import library
 from cregraph.formats.r_built import read_built, unfit
-from cregraph.kinds.base import Given
+from cregraph.kinds.base import PinContext
 from cregraph.kinds.r import r_kind as r
-from cregraph.lock.consistency import holes
+from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import Identity, Lock
 from cregraph.lock.pins import Target
 from cregraph.sources import cran as source
@@ -241,7 +241,7 @@ def test_a_repository_that_cannot_be_reached_is_an_error_and_no_reason_to_compil
     world = cran.world()
     world.table = Routes(cran=world.table.cran, cran_binary=("http://127.0.0.1:9/{distribution}/{date}",))
 
-    given = Given(project=cran.project, shipped=cran.shipped, targets=(conda(),), today="2025-06-01")
+    given = PinContext(project=cran.project, shipped=cran.shipped, targets=(conda(),), today="2025-06-01")
 
     with pytest.raises(CregraphError, match="--offline was asked for"):
         r.pin(target(step(["BB"], binaries="jammy")), world, given)
@@ -254,7 +254,9 @@ def test_binaries_without_a_dated_address_are_refused_with_the_way_out(cran: Cra
 
     with pytest.raises(CregraphError) as caught:
         r.pin(
-            target(step(["BB"], binaries="jammy")), world, Given(project=cran.project, shipped=cran.shipped, targets=(conda(),))
+            target(step(["BB"], binaries="jammy")),
+            world,
+            PinContext(project=cran.project, shipped=cran.shipped, targets=(conda(),)),
         )
 
     assert "no address of source `cran` has a date in it" in caught.value.message
@@ -334,8 +336,8 @@ def test_a_merge_that_moved_r_away_from_a_built_package_leaves_a_hole(cran: Cran
             targets=(dataclasses.replace(env, pins=(moved, *env.pins[1:])), found),
         )
 
-    assert holes(lock("4.4.3")) == {}
-    assert holes(lock("4.5.1")) == {found.id: ["`BB` 1.0 is built for R 4.4.1, and the lock has R 4.5.1"]}
+    assert find_problems(lock("4.4.3")) == {}
+    assert find_problems(lock("4.5.1")) == {found.id: ["`BB` 1.0 is built for R 4.4.1, and the lock has R 4.5.1"]}
 
 
 # --- placing ---------------------------------------------------------------------------------------------------------

@@ -21,12 +21,12 @@ import pytest
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
 from cregraph.formats.r_source import pack_folder, read_tarball
-from cregraph.kinds.base import Given, Ground, Step
+from cregraph.kinds.base import PinContext, PlaceContext, Step
 from cregraph.kinds.r import r_kind as r
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Pin, Target
 from cregraph.plan.parts import Placement
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
@@ -81,10 +81,10 @@ class Cran:
         fields = dict(line.split(": ", 1) for line in text.splitlines() if line)
         return fields["Package"], fields["Version"]
 
-    def world(self) -> OneWorld:
+    def world(self) -> ConfiguredSources:
         cran = self
 
-        class Watched(OneWorld):
+        class Watched(ConfiguredSources):
             def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
                 cran.reads.append(source)
                 return super().read(kind=kind, source=source, file=file, limit=limit)
@@ -140,7 +140,7 @@ def target(*steps: Step) -> Target:
 
 
 def pinned(cran: Cran, *steps: Step, env: Target | None = None, **given: Any) -> Target:
-    context = Given(
+    context = PinContext(
         project=cran.project, shipped=cran.shipped, targets=(env or conda(),), today=given.pop("today", "2025-06-01"), **given
     )
     return r.pin(target(*steps), cran.world(), context)
@@ -636,8 +636,8 @@ def facts(links: Mapping[str, str] | None = None) -> BaseFacts:
     )
 
 
-def ground(env: Target, *targets: Target, links: Mapping[str, str] | None = None, **more: Any) -> Ground:
-    return Ground(
+def ground(env: Target, *targets: Target, links: Mapping[str, str] | None = None, **more: Any) -> PlaceContext:
+    return PlaceContext(
         assembly=1,
         facts=facts(links),
         build_root="sha256:" + "1" * 64,

@@ -22,14 +22,14 @@ from cregraph.build.image_build import build
 from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
 from cregraph.kinds import image
-from cregraph.kinds.base import Given
+from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock, dumps, loads
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.planner import make_plan
 from cregraph.resolve import Upgrade, order, resolve
 from cregraph.session.project import Project, shipped_recipes
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 
 TOOL = "recipe: tool\nabout: files\nsteps:\n  - file: {at: /opt/tool, from: ./tool}\n  - file: {at: /opt/link, link: /opt/tool}\n"
@@ -67,14 +67,14 @@ def locked(
     project = Project(profile=folder / profile)
     store = Store(folder / "cache")
     asked = project.asked()
-    world = OneWorld(store=store, routes=project.routes(), local=project.local(), offline=offline)
+    world = ConfiguredSources(store=store, routes=project.routes(), local=project.local(), offline=offline)
     today = datetime.date(2026, 1, 2).isoformat()
     return resolve(
         identity=asked.identity,
         stages=asked.stages,
         targets=asked.targets,
-        world=world,
-        given=Given(project=folder, shipped=shipped_recipes(), today=today),
+        sources=world,
+        context=PinContext(project=folder, shipped=shipped_recipes(), today=today),
         facts_for=lambda pin: image.facts_for(pin, world, folder),
         old=old,
         upgrade=Upgrade(all=all, packages=frozenset(packages)),
@@ -228,14 +228,14 @@ def test_what_only_a_sandbox_sees_is_pinned_only_when_something_is_compiled(old:
 def test_a_lock_needs_a_base(own: Path) -> None:
     project = Project(profile=own / "demo.yaml")
     asked = project.asked()
-    world = OneWorld(store=Store(own / "cache"), routes=project.routes(), local=project.local(), offline=True)
+    world = ConfiguredSources(store=Store(own / "cache"), routes=project.routes(), local=project.local(), offline=True)
     with pytest.raises(CregraphError) as caught:
         resolve(
             identity=asked.identity,
             stages=asked.stages,
             targets=[t for t in asked.targets if t.kind == "file"],
-            world=world,
-            given=Given(project=own, shipped=shipped_recipes()),
+            sources=world,
+            context=PinContext(project=own, shipped=shipped_recipes()),
             facts_for=lambda pin: image.facts_for(pin, world, own),
         )
     assert caught.value.message == "no stage asks for a base image"
@@ -463,7 +463,7 @@ def test_what_leaves_the_tag_alone_leaves_the_digest_alone(
     project = Project(profile=folder / "demo.yaml")
     facts = project.facts(lock.base)
     plan = make_plan(lock, facts)
-    world = OneWorld(store=Store(folder / "cache"), routes=project.routes(), local=project.local())
+    world = ConfiguredSources(store=Store(folder / "cache"), routes=project.routes(), local=project.local())
     digest = build(plan, facts, store=world.store, fetch=world.fetch, engine=_no_engine).image.digest
     assert SEEN.setdefault(plan.tag, digest) == digest
     neutral = make_plan(loads(made[1], name="old"), facts).tag

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.scheduler import Id, Job, Turn, run_jobs
+from cregraph.scheduler import Id, Job, JobContext, run_jobs
 
 
 class Book:
@@ -22,29 +22,29 @@ class Book:
         self.guard = threading.Lock()
 
     def job(
-        self, name: str, *needs: str, seconds: float = 1.0, room: str = "work", deed: Callable[[Turn], None] | None = None
+        self, name: str, *needs: str, seconds: float = 1.0, pool: str = "work", deed: Callable[[JobContext], None] | None = None
     ) -> Job:
-        def run(turn: Turn) -> None:
+        def run(job_context: JobContext) -> None:
             with self.guard:
-                self.now[room] = self.now.get(room, 0) + 1
-                self.most[room] = max(self.most.get(room, 0), self.now[room])
+                self.now[pool] = self.now.get(pool, 0) + 1
+                self.most[pool] = max(self.most.get(pool, 0), self.now[pool])
             try:
                 time.sleep(0.005)
                 if deed is not None:
-                    deed(turn)
+                    deed(job_context)
                 self.done.append(name)
             finally:
                 with self.guard:
-                    self.now[room] -= 1
+                    self.now[pool] -= 1
 
-        return Job(id=id_of(name), run=run, needs=tuple(id_of(n) for n in needs), seconds=seconds, room=room)
+        return Job(id=id_of(name), run=run, needs=tuple(id_of(n) for n in needs), seconds=seconds, pool=pool)
 
 
 def id_of(name: str) -> Id:
     return "job", name
 
 
-def fail(_turn: Turn) -> None:
+def fail(_turn: JobContext) -> None:
     raise CregraphError("no")
 
 
@@ -58,16 +58,16 @@ def test_what_most_waits_for_goes_first() -> None:
         book.job("long", "second", seconds=9),
         book.job("quick", seconds=0.5),
     ]
-    assert run_jobs(jobs, rooms={"work": 1}) == []
+    assert run_jobs(jobs, pools={"work": 1}) == []
     assert book.done == ["first", "second", "long", "alone", "quick"]
 
 
 def test_a_room_has_no_more_at_once_than_its_slots_and_rooms_do_not_wait_for_each_other() -> None:
     book = Book()
     reached = threading.Barrier(5, timeout=10)
-    jobs = [book.job(f"f{i}", room="fetch", deed=lambda _t: reached.wait()) for i in range(4)]
+    jobs = [book.job(f"f{i}", pool="fetch", deed=lambda _t: reached.wait()) for i in range(4)]
     jobs += [book.job("w0", deed=lambda _t: reached.wait()), *(book.job(f"w{i}") for i in range(1, 6))]
-    run_jobs(jobs, rooms={"work": 2, "fetch": 4})
+    run_jobs(jobs, pools={"work": 2, "fetch": 4})
     assert book.most["fetch"] == 4 and book.most["work"] <= 2
     assert len(book.done) == 10
 
@@ -76,16 +76,16 @@ def test_after_a_failure_what_runs_is_let_finish_and_nothing_new_is_begun() -> N
     book = Book()
     begun = threading.Event()
 
-    def slow(_turn: Turn) -> None:
+    def slow(_turn: JobContext) -> None:
         begun.set()
         time.sleep(0.1)
 
-    def late(turn: Turn) -> None:
+    def late(job_context: JobContext) -> None:
         begun.wait(10)
-        fail(turn)
+        fail(job_context)
 
     failures = run_jobs(
-        [book.job("slow", deed=slow, seconds=9), book.job("bad", deed=late, seconds=8), book.job("next")], rooms={"work": 2}
+        [book.job("slow", deed=slow, seconds=9), book.job("bad", deed=late, seconds=8), book.job("next")], pools={"work": 2}
     )
     assert [f.job.id[1] for f in failures] == ["bad"]
     assert book.done == ["slow"]
@@ -94,7 +94,7 @@ def test_after_a_failure_what_runs_is_let_finish_and_nothing_new_is_begun() -> N
 def test_keep_going_runs_all_that_does_not_need_what_failed() -> None:
     book = Book()
     jobs = [book.job("bad", deed=fail), book.job("child", "bad"), book.job("grandchild", "child"), book.job("other")]
-    assert len(run_jobs(jobs, rooms={"work": 1}, keep_going=True)) == 1
+    assert len(run_jobs(jobs, pools={"work": 1}, keep_going=True)) == 1
     assert book.done == ["other"]
 
 
@@ -102,13 +102,13 @@ def test_what_a_job_tells_is_done_in_the_callers_thread_before_the_job_counts_as
     book = Book()
     told: list[tuple[str, threading.Thread]] = []
 
-    def tell(turn: Turn) -> None:
-        turn.tell(lambda: told.append(("a", threading.current_thread())))
+    def tell(job_context: JobContext) -> None:
+        job_context.tell(lambda: told.append(("a", threading.current_thread())))
 
-    def look(_turn: Turn) -> None:
+    def look(_turn: JobContext) -> None:
         assert told, "what it needs had told it before"
 
-    assert run_jobs([book.job("a", deed=tell), book.job("b", "a", deed=look)], rooms={"work": 1}) == []
+    assert run_jobs([book.job("a", deed=tell), book.job("b", "a", deed=look)], pools={"work": 1}) == []
     assert told == [("a", threading.current_thread())]
 
 
@@ -118,27 +118,27 @@ def test_what_nobody_expected_stops_everything(error: type[BaseException]) -> No
     server, ended = threading.Event(), threading.Event()
     stopped = threading.Event()
 
-    def task(turn: Turn) -> None:
+    def task(job_context: JobContext) -> None:
         stopped.wait(10)
-        assert turn.stopped.is_set()
+        assert job_context.stopped.is_set()
         time.sleep(0.05)
         ended.set()
 
-    def waits(_turn: Turn) -> None:
+    def waits(_turn: JobContext) -> None:
         server.wait(0.5 if error is ZeroDivisionError else 20)
 
-    def bad(_turn: Turn) -> None:
+    def bad(_turn: JobContext) -> None:
         raise error
 
     book = Book()
     jobs = [
         Job(id=id_of("task"), run=task, ends=True),
-        book.job("download", deed=waits, room="fetch"),
+        book.job("download", deed=waits, pool="fetch"),
         book.job("bad", deed=bad),
     ]
     begun = time.monotonic()
     with pytest.raises(error):
-        run_jobs(jobs, rooms={"work": 2, "fetch": 1}, stop=stopped.set)
+        run_jobs(jobs, pools={"work": 2, "fetch": 1}, stop=stopped.set)
     assert ended.is_set()
     assert time.monotonic() - begun < 10
     server.set()
@@ -147,4 +147,4 @@ def test_what_nobody_expected_stops_everything(error: type[BaseException]) -> No
 @pytest.mark.parametrize("needs", [("nobody",), ("a",)])
 def test_a_job_that_needs_what_is_none_or_itself_is_refused(needs: tuple[str, ...]) -> None:
     with pytest.raises(ValueError):
-        run_jobs([Book().job("a", *needs)], rooms={"work": 1})
+        run_jobs([Book().job("a", *needs)], pools={"work": 1})

@@ -31,13 +31,13 @@ from cregraph.kinds import kind
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.plan.layer_split import LayerPlan
-from cregraph.plan.missing_work import Event, Work
+from cregraph.plan.missing_work import Event, MissingWork
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
-from cregraph.scheduler import Failure, Id, Job, Turn, run_jobs
+from cregraph.scheduler import Failure, Id, Job, JobContext, run_jobs
 from cregraph.store import Store
 
-__all__ = ["Event", "Making", "Work"]
+__all__ = ["Event", "Making", "MissingWork"]
 
 _FETCHES = 6  # files that are fetched at once
 #: Bytes of artifacts in a second, about: what orders jobs, and nothing else.
@@ -55,7 +55,7 @@ class Making:
 
     plan: Plan
     facts: BaseFacts
-    work: Work
+    work: MissingWork
     store: Store
     fetch: Callable[[Artifact], Path]
     engine: Callable[[], Engine]
@@ -91,7 +91,7 @@ class Making:
             graph += self._with_preparations(run, engine, missing)
         failures = run_jobs(
             graph,
-            rooms={"work": jobs, "fetch": _FETCHES},
+            pools={"work": jobs, "fetch": _FETCHES},
             keep_going=keep_going,
             stop=engine.stop if engine is not None else lambda: None,
             expected=EXPECTED,
@@ -107,14 +107,14 @@ class Making:
                 id=("artifact", artifact.sha256),
                 run=functools.partial(self._artifact, artifact),
                 seconds=artifact.size / _FETCHED,
-                room="fetch",
+                pool="fetch",
             )
 
-    def _artifact(self, artifact: Artifact, turn: Turn) -> None:
+    def _artifact(self, artifact: Artifact, job_context: JobContext) -> None:
         start = time.monotonic()
         self.fetch(artifact)
         name = artifact.file.rsplit("/", 1)[-1] or artifact.source
-        self._say(turn, "fetched", "artifact", name, start, size=artifact.size)
+        self._say(job_context, "fetched", "artifact", name, start, size=artifact.size)
 
     def _fetched(self, artifacts: Iterable[Artifact]) -> set[Id]:
         """The jobs that fetch what the store lacks of `artifacts`."""
@@ -135,7 +135,7 @@ class Making:
                 seconds=segment.size / _PACKED,
             )
 
-    def _segment(self, segment: Segment, run: TaskRun | None, turn: Turn) -> None:
+    def _segment(self, segment: Segment, run: TaskRun | None, job_context: JobContext) -> None:
         file: Path | None = None
         if segment.task_key is not None:
             made = run.results.get(segment.task_key) if run is not None else None
@@ -158,7 +158,7 @@ class Making:
                     raise
                 raise CregraphError(f"{segment.name}: {error.message}", error.hint) from error
         self.records[segment.key] = record
-        self._say(turn, "made", "segment", segment.name, start, stage=segment.stage, size=record.size)
+        self._say(job_context, "made", "segment", segment.name, start, stage=segment.stage, size=record.size)
 
     def _read(self, key: str) -> SegmentRecord:
         record = segments_of.read(self.store, key)
@@ -226,13 +226,13 @@ class Making:
             seconds=len(self.plan.segments) / 1000,
         )
 
-    def _layer(self, plan: LayerPlan, turn: Turn) -> None:
+    def _layer(self, plan: LayerPlan, job_context: JobContext) -> None:
         """One layer of the plan; where a path stands twice in it, with equal bytes, it becomes several."""
         start = time.monotonic()
         found = layers_of.read(self.store, plan.key)
         if found is not None and found.segments == tuple(self.records[s.key].object for s in plan.segments):
             self.layers[plan.key] = found
-            self._say(turn, "reused", "layer", plan.name, start, size=found.size)
+            self._say(job_context, "reused", "layer", plan.name, start, size=found.size)
             return
         rest, alone = layers_of.apart(plan, self.records, self.plan.planner, self.store)
         for each in (rest, *alone):
@@ -242,14 +242,14 @@ class Making:
             self.layers[each.key] = record
             if fresh:
                 self.fresh.add(each.key)
-            self._say(turn, "made" if fresh else "reused", "layer", each.name, start, size=record.size)
+            self._say(job_context, "made" if fresh else "reused", "layer", each.name, start, size=record.size)
 
-    def _settle(self, _turn: Turn) -> None:
+    def _settle(self, _turn: JobContext) -> None:
         self.settled.extend(layers_of.settle(self.plan.layers, self.records, self.plan.planner, self.store))
 
     def _say(
         self,
-        turn: Turn,
+        job_context: JobContext,
         what: Literal["fetched", "made", "reused"],
         subject: Literal["artifact", "segment", "layer"],
         name: str,
@@ -259,7 +259,7 @@ class Making:
         size: int = 0,
     ) -> None:
         event = Event(what=what, subject=subject, name=name, stage=stage, seconds=time.monotonic() - start, size=size)
-        turn.tell(lambda: self.on_event(event))
+        job_context.tell(lambda: self.on_event(event))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

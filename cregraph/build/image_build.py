@@ -19,7 +19,7 @@ from cregraph.image.model.config import Image, compose
 from cregraph.image.model.layer import LayerRecord
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
-from cregraph.plan.missing_work import Event, Work
+from cregraph.plan.missing_work import Event, MissingWork
 from cregraph.plan.parts import Task
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
@@ -27,7 +27,7 @@ from cregraph.store import Store
 if TYPE_CHECKING:
     from cregraph.engines.contract import Engine
 
-__all__ = ["Built", "Event", "Work", "build", "finished", "gave", "pending"]
+__all__ = ["Built", "Event", "MissingWork", "build", "finished", "gave", "pending"]
 
 _COUNTED = ("artifacts", "segments", "tasks", "layers")
 
@@ -42,12 +42,12 @@ class Built:
     made: dict[str, int] = field(default_factory=dict)
 
 
-def pending(plan: Plan, store: Store) -> Work:
+def pending(plan: Plan, store: Store) -> MissingWork:
     """What the store lacks of `plan`."""
     from cregraph.engines.run import kept
 
     if _finished(plan, store) is not None:
-        return Work()
+        return MissingWork()
     missing_layers = tuple(layer for layer in plan.layers if layers_of.read(store, layer.key) is None)
     segments = [s for s in plan.segments.values() if segments_of.read(store, s.key) is None]
     by_key = {task.key: task for task in plan.tasks}
@@ -68,7 +68,7 @@ def pending(plan: Plan, store: Store) -> Work:
     artifacts |= {a.sha256: a for task in wanted.values() for a in task.artifacts}
     lacking = tuple(a for a in artifacts.values() if not store.has(a.sha256))
     ordered = tuple(task for task in plan.tasks if task.key in wanted)
-    return Work(layers=missing_layers, segments=tuple(segments), tasks=ordered, artifacts=lacking)
+    return MissingWork(layers=missing_layers, segments=tuple(segments), tasks=ordered, artifacts=lacking)
 
 
 def build(

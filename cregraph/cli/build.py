@@ -25,7 +25,7 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.outputs import updated
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Asked, Project
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from cregraph.store.known import Built as Known
 from cregraph.store.known import known_of, remember
@@ -250,17 +250,17 @@ def send(project: Project, built: Built, base: BaseImage, output: str, sources: 
     return publish(project, built, base, rest, _world(project, project.asked(), store, sources))
 
 
-def world_of(project: Project, sources: str | None) -> OneWorld:
+def world_of(project: Project, sources: str | None) -> ConfiguredSources:
     """The places that a project's lock and registry lead to."""
     return _world(project, project.asked(), project.store(), sources)
 
 
 def _world(
     project: Project, asked: Asked, store: Store, sources: str | None, *, on_bytes: Callable[[int], None] | None = None
-) -> OneWorld:
+) -> ConfiguredSources:
     registry_url = asked.composition.profile.registry_url
     routes = project.routes(sources, registry_url=registry_url)
-    return OneWorld(store=store, routes=routes, local=project.local(), on_bytes=on_bytes)
+    return ConfiguredSources(store=store, routes=routes, local=project.local(), on_bytes=on_bytes)
 
 
 def _check_output(output: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cregraph.build.build_run import Work
+from cregraph.build.build_run import MissingWork
 from cregraph.build.rebuild_comparison import Compared
 from cregraph.cli import rebuild
 from cregraph.cli.build import world_of
@@ -19,7 +19,7 @@ from cregraph.plan.planner import make_plan
 from cregraph.remote_cache.cache_name import cache_named
 from cregraph.remote_cache.sample_check import verify_remote
 from cregraph.session.project import Project
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 
 
@@ -36,9 +36,9 @@ def run(profile: str | None, cache: str, *, sample: int, engine: str, jobs: int,
     named = cache_named(cache, world.table)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
     talk(f"making {sample or 'all'} entries of {named.name} again")
-    with store.scratch_folder() as folder, Display(plan.tag, Work(), layers=0) as display:
+    with store.scratch_folder() as folder, Display(plan.tag, MissingWork(), layers=0) as display:
         other = Store(folder / "store")
-        elsewhere = OneWorld(store=other, routes=world.table, local=project.local())
+        elsewhere = ConfiguredSources(store=other, routes=world.table, local=project.local())
         found = verify_remote(
             plan,
             facts,

@@ -19,7 +19,7 @@ from cregraph.image.model.reference import check_repository, check_tag, parse_re
 from cregraph.lock.pins import Pin
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.routes import Routes
 
 #: Inside an account Snowflake's registry answers under another name.
@@ -40,7 +40,7 @@ def run(project: Project, folder: Path, *, budget: int, sources: str | None, jso
         base=_reference(lock.base, here),
         root=None if root.artifact.sha256 == lock.base.artifact.sha256 else _reference(root, here),
     )
-    world = OneWorld(store=project.store(), routes=here, local=project.local(), offline=True)
+    world = ConfiguredSources(store=project.store(), routes=here, local=project.local(), offline=True)
     artifacts = [s.artifact for s in plan.segments.values()] + [a for task in plan.tasks for a in task.artifacts]
     own = {a.sha256: world.fetch(a).read_bytes() for a in artifacts if a is not None and a.kind == "path"}
     image = lock.identity.image.lower()

@@ -11,8 +11,8 @@ from cregraph.cli.say import as_json, projects, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
 from cregraph.kinds import image
-from cregraph.kinds.base import Given
-from cregraph.lock.consistency import holes
+from cregraph.kinds.base import PinContext
+from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.staleness import reasons
 from cregraph.session.project import Asked, Project, shipped_recipes
@@ -104,13 +104,13 @@ def lock_project(
 ) -> Lock:
     """Resolve one profile."""
     from cregraph.resolve import resolve
-    from cregraph.sources.configured import OneWorld
+    from cregraph.sources.configured import ConfiguredSources
 
     routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
     store = project.store()
     store.sweep()
-    world = OneWorld(store=store, routes=routes, local=project.local(), offline=offline)
-    given = Given(
+    world = ConfiguredSources(store=store, routes=routes, local=project.local(), offline=offline)
+    context = PinContext(
         project=project.folder,
         shipped=shipped_recipes(),
         as_of=as_of,
@@ -121,8 +121,8 @@ def lock_project(
             identity=asked.identity,
             stages=asked.stages,
             targets=asked.targets,
-            world=world,
-            given=given,
+            sources=world,
+            context=context,
             facts_for=lambda pin: image.facts_for(pin, world, project.folder),
             old=old,
             upgrade=upgrade,
@@ -154,7 +154,7 @@ def _reasons(project: Project, asked: Asked, old: Lock | None) -> list[str]:
     found = reasons(old, identity=asked.identity, stages=asked.stages, targets=asked.targets, read=local.read, files=local.files)
     lost = [why for pin in (old.base, old.build_root) if (why := project.facts_missing(pin))]
     python = None if lost else project.facts(old.base).python
-    gaps = holes(old, base=None if lost else python.distributions if python else ())
+    gaps = find_problems(old, base=None if lost else python.distributions if python else ())
     return list(dict.fromkeys([*found, *lost, *(why for listed in gaps.values() for why in listed)]))
 
 

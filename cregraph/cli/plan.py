@@ -23,13 +23,13 @@ from cregraph.image.model.reference import Reference
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
-from cregraph.plan.explain import Past, outlook
+from cregraph.plan.explain import History, explain
 from cregraph.plan.explain.causes import Causes
-from cregraph.plan.missing_work import Work
+from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Asked, Project
 from cregraph.session.revision import END, Files, Revision, Side, facts_at, lock_at, lock_named, plain, project_of
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from cregraph.store.known import known_of
 from cregraph.store.pushed import elsewhere, pushed_to
@@ -66,9 +66,9 @@ def run(
     if shared is not None:
         work = shared.left
     causes = Causes(before.plan, plan) if before is not None and before.plan is not None else None
-    past = Past(tasks={t.key: found for t in work.tasks if (found := recalled(store, t)) is not None}, rates=rates(store))
+    past = History(tasks={t.key: found for t in work.tasks if (found := recalled(store, t)) is not None}, rates=rates(store))
     jobs = jobs or os.cpu_count() or 1
-    view = outlook(
+    view = explain(
         plan,
         work,
         causes=causes,
@@ -87,7 +87,7 @@ def run(
             result(line)
 
 
-def _shared(project: Project, asked: Asked, plan: Plan, work: Work, named: str, sources: str | None) -> Shared:
+def _shared(project: Project, asked: Asked, plan: Plan, work: MissingWork, named: str, sources: str | None) -> Shared:
     """What the cache would spare a build; nothing where it does not answer, which is said."""
     from cregraph.remote_cache.cache_name import cache_named
     from cregraph.remote_cache.cache_transfer import offered, without
@@ -127,7 +127,7 @@ def _against(project: Project, text: str) -> Before:
     return Before(what=plain(text), plan=make_plan(lock, facts))
 
 
-def _last(project: Project, store: Store, plan: Plan, work: Work) -> Before | None:
+def _last(project: Project, store: Store, plan: Plan, work: MissingWork) -> Before | None:
     """The last finished build of this lock file in this store; None when there is none, or nothing is to be compared."""
     known = known_of(store, project.lock_file)
     if known is None or known.built is None:
@@ -161,7 +161,7 @@ class _There:
     ) -> _There:
         profile = asked.composition.profile
         routes = project.routes(sources, registry_url=profile.registry_url)
-        world = OneWorld(store=store, routes=routes, local=project.local())
+        world = ConfiguredSources(store=store, routes=routes, local=project.local())
         try:
             home = home_of(plan.lock.base.artifact, routes=world.routes)
         except CregraphError:
@@ -186,7 +186,7 @@ class _There:
         return cls(to=place, registry=registry, home=home)
 
 
-def _moves(project: Project, plan: Plan, work: Work, facts: BaseFacts, store: Store, there: _There) -> Moves:
+def _moves(project: Project, plan: Plan, work: MissingWork, facts: BaseFacts, store: Store, there: _There) -> Moves:
     """The bytes that would move, as far as this machine knows."""
     known = pushed_to(store, there.to.host, there.to.repository) if there.to else frozenset()
     size = layers = unmade = 0

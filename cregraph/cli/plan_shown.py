@@ -8,9 +8,9 @@ from typing import Any
 
 from cregraph.cli.say import counted, megabytes, seconds
 from cregraph.image.media.registry_state import Remote
-from cregraph.plan.explain import Group, Outlook, Row, Time, grouped
+from cregraph.plan.explain import Explanation, Group, Row, TimeEstimate, grouped
 from cregraph.plan.explain.root_cause import Root, told, words
-from cregraph.plan.missing_work import Work
+from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import Plan
 from cregraph.session.revision import plain
 
@@ -61,12 +61,12 @@ class Shared:
     size: int
     unreachable: str
     keys: frozenset[str]
-    left: Work
+    left: MissingWork
 
 
 def as_text(
     plan: Plan,
-    view: Outlook,
+    view: Explanation,
     moves: Moves,
     before: Before | None,
     remote: Remote | None,
@@ -102,7 +102,7 @@ def as_text(
 
 
 def whole(
-    plan: Plan, view: Outlook, moves: Moves, before: Before | None, remote: Remote | None, shared: Shared | None = None
+    plan: Plan, view: Explanation, moves: Moves, before: Before | None, remote: Remote | None, shared: Shared | None = None
 ) -> dict[str, Any]:
     """The answer for a program; what is not known is null."""
 
@@ -176,7 +176,7 @@ def _shared_json(shared: Shared) -> dict[str, Any]:
     }
 
 
-def _because(plan: Plan, view: Outlook, before: Before | None) -> Iterator[str]:
+def _because(plan: Plan, view: Explanation, before: Before | None) -> Iterator[str]:
     groups = grouped(view.rows)
     if not groups and not view.image and not view.gone:
         return
@@ -262,7 +262,7 @@ def _remote(remote: Remote, plan: Plan) -> str:
     return f"{remote.place} leads to another image, {remote.digest}, with {whose}: a push would be refused.{alike}"
 
 
-def _time(time: Time) -> str:
+def _time(time: TimeEstimate) -> str:
     if time.seconds is None:
         return "unknown: nothing like it was made here before"
     least = "at least " if time.unknown else "about "

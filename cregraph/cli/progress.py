@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cregraph.build.image_build import Event, Work
+from cregraph.build.image_build import Event, MissingWork
 from cregraph.cli.say import counted, megabytes, seconds, talk
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Display:
     files are fetched, and one for whatever else was slow.
     """
 
-    def __init__(self, title: str, work: Work, *, layers: int) -> None:
+    def __init__(self, title: str, work: MissingWork, *, layers: int) -> None:
         self._title = title
         self._guard = threading.Lock()
         self._start = time.monotonic()

@@ -21,7 +21,7 @@ from cregraph.image.media.push import Pushed, push_image, target_of
 from cregraph.image.media.registry import Registry
 from cregraph.image.model.reference import Reference
 from cregraph.session.project import Project
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.store.pushed import elsewhere, remember_pushed
 from cregraph.store.throughput import Throughput
 from cregraph.store.uploads import Uploads
@@ -31,7 +31,7 @@ __all__ = ["check_place", "place_of", "publish", "published"]
 _SNOWFLAKE = "snowflake"
 
 
-def publish(project: Project, built: Built, base: BaseImage, rest: str, world: OneWorld) -> str:
+def publish(project: Project, built: Built, base: BaseImage, rest: str, world: ConfiguredSources) -> str:
     """Push the image; returns `host/repository:tag@digest`. `rest` is what stands after `registry:`, empty for the profile's.
 
     Raises Refused when the tag leads to another digest there, CregraphError for a place that is none or cannot be written to.
@@ -45,7 +45,7 @@ def check_place(project: Project, rest: str, sources: str | None, *, typed: str)
     if lock is None:
         return  # said by whoever wants it
     profile = asked.composition.profile
-    world = OneWorld(
+    world = ConfiguredSources(
         store=project.store(), routes=project.routes(sources, registry_url=profile.registry_url), local=project.local()
     )
     place_of(
@@ -59,7 +59,7 @@ def check_place(project: Project, rest: str, sources: str | None, *, typed: str)
     )
 
 
-def published(project: Project, built: Built, base: BaseImage, rest: str, world: OneWorld, *, typed: str) -> Pushed:
+def published(project: Project, built: Built, base: BaseImage, rest: str, world: ConfiguredSources, *, typed: str) -> Pushed:
     """Push the image, say what moved, and keep what is known now. `typed` is what stood before `rest`, for messages."""
     identity = built.plan.lock.identity
     path = "" if rest else project.asked().composition.profile.image_repo_path or ""
@@ -95,7 +95,7 @@ def published(project: Project, built: Built, base: BaseImage, rest: str, world:
 
 
 def place_of(
-    rest: str, *, path: str, image: str, tag: str, world: OneWorld, profile: str, typed: str
+    rest: str, *, path: str, image: str, tag: str, world: ConfiguredSources, profile: str, typed: str
 ) -> tuple[Reference, Registry]:
     """Where the image goes, and the registry to speak to. `path` is the profile's, without slashes at its ends."""
     if rest:

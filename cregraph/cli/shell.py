@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cregraph.build.build_run import Making, Work
+from cregraph.build.build_run import Making, MissingWork
 from cregraph.cli.build import world_of
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.progress import Display
@@ -55,7 +55,7 @@ def run(
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
     opened = _engine(engine, store, root, context)
     beneath, work = _beneath(task, plan, store)
-    if work != Work():
+    if work != MissingWork():
         display = Display(f"what {task.name} stands on", work, layers=0)
         with display:
             Making(
@@ -119,7 +119,7 @@ def _engine(name: str, store: Store, root: BaseImage, context: str | None) -> En
     raise CregraphError("no engine here can open a sandbox\n" + "\n".join(refused), hint="`cregraph doctor` looks closer")
 
 
-def _beneath(task: Task, plan: Plan, store: Store) -> tuple[Plan, Work]:
+def _beneath(task: Task, plan: Plan, store: Store) -> tuple[Plan, MissingWork]:
     """The part of `plan` that `task` stands on, and what the store lacks of it."""
     by_key = {each.key: each for each in plan.tasks}
     wanted: dict[str, Task] = {}
@@ -136,7 +136,7 @@ def _beneath(task: Task, plan: Plan, store: Store) -> tuple[Plan, Work]:
     artifacts = [s.artifact for s in segments if s.artifact]
     artifacts += [artifact for each in (task, *wanted.values()) for artifact in each.artifacts]
     lacking = {artifact.sha256: artifact for artifact in artifacts if not store.has(artifact.sha256)}
-    return part, Work(segments=segments, tasks=part.tasks, artifacts=tuple(lacking.values()))
+    return part, MissingWork(segments=segments, tasks=part.tasks, artifacts=tuple(lacking.values()))
 
 
 def _for_a_person(task: Task, command: list[str]) -> Task:

@@ -11,7 +11,7 @@ from cregraph.image.bases.base_image import BaseImage, find
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Artifact
 from cregraph.session.project import Project
-from cregraph.sources.configured import OneWorld
+from cregraph.sources.configured import ConfiguredSources
 from cregraph.vendor import SOURCES, vendor
 
 
@@ -20,7 +20,7 @@ def run(folder: str, named: list[str], *, every: bool, prune: bool, sources: str
     chosen = projects(named, every=every)
     at = Path(folder)
     locks: list[Lock] = []
-    worlds: dict[str, tuple[Project, OneWorld]] = {}
+    worlds: dict[str, tuple[Project, ConfiguredSources]] = {}
     for project in chosen:
         asked = project.asked()
         lock = fresh_lock(project, asked)
@@ -28,7 +28,7 @@ def run(folder: str, named: list[str], *, every: bool, prune: bool, sources: str
         hold(project, lock, store, "vendor")
         store.sweep()
         routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
-        world = OneWorld(store=store, routes=routes, local=project.local())
+        world = ConfiguredSources(store=store, routes=routes, local=project.local())
         locks.append(lock)
         for target in lock.targets:
             for pin in target.pins:

@@ -24,7 +24,7 @@ from cregraph.errors import CregraphError, Refused
 from cregraph.lock.outputs import contradiction
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task
-from cregraph.scheduler import Failure, Id, Job, Turn, run_jobs
+from cregraph.scheduler import Failure, Id, Job, JobContext, run_jobs
 from cregraph.store import Store
 
 __all__ = ["EXPECTED", "TaskEvent", "TaskRun", "kept", "log_of", "run_tasks", "said"]
@@ -82,7 +82,7 @@ def run_tasks(
     before it leaves.
     """
     run = TaskRun(tasks, store=store, engine=engine, artifact=artifact, on_event=on_event, hint=hint)
-    failures = run_jobs(run.jobs(), rooms={"work": jobs}, keep_going=keep_going, stop=engine.stop, expected=EXPECTED)
+    failures = run_jobs(run.jobs(), pools={"work": jobs}, keep_going=keep_going, stop=engine.stop, expected=EXPECTED)
     if failures:
         raise run.failed(failures)
     return {key: run.results[key] for key in run.tasks}
@@ -136,23 +136,23 @@ class TaskRun:
         unmade = [task for task in self.tasks.values() if task.key not in self.results]
         return _failed(of_tasks, unmade, self._store, self._hint)
 
-    def _one(self, task: Task, turn: Turn) -> None:
+    def _one(self, task: Task, job_context: JobContext) -> None:
         """Make or reuse one task, and say so. Runs in a thread of its own."""
 
         def say(what: Literal["started", "done", "reused", "failed"], seconds: float = 0.0) -> None:
             event = TaskEvent(what=what, task=task, seconds=seconds)
-            turn.tell(lambda: self._on_event(event))
+            job_context.tell(lambda: self._on_event(event))
 
         started = time.monotonic()
         try:
             found = kept(self._store, task.key)
             if found is None:
-                with self._alone(task, turn):
+                with self._alone(task, job_context):
                     found = kept(self._store, task.key)
                     if found is None:
                         say("started")
                         started = time.monotonic()
-                        self.results[task.key] = self._make(task, turn.slot)
+                        self.results[task.key] = self._make(task, job_context.slot)
                         seconds = time.monotonic() - started
                         remember(self._store, task, seconds)
                         say("done", seconds)
@@ -184,7 +184,7 @@ class TaskRun:
         return out.sha256
 
     @contextlib.contextmanager
-    def _alone(self, task: Task, turn: Turn) -> Iterator[None]:
+    def _alone(self, task: Task, job_context: JobContext) -> Iterator[None]:
         """Hold the task against other processes. Unlike `Store.lock` this can be interrupted: the other may take hours."""
         folder = self._store.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ class TaskRun:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if turn.stopped.wait(0.1):
+                    if job_context.stopped.wait(0.1):
                         raise Stopped from None
             yield
 

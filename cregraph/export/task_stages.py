@@ -66,8 +66,8 @@ def runnable(
         lines += [tar(layer.sha256, layer.sha256) for layer in layers.stack(task, results)]
         orders = orders_blob(task, limits=Limits())
         lines.append(tar(orders.sha256, b"".join(orders.pieces())))
-        given = _inputs(task, store, fetch)
-        lines += [f"FROM scratch AS {inputs}", tar(given, given)]
+        context = _inputs(task, store, fetch)
+        lines += [f"FROM scratch AS {inputs}", tar(context, context)]
         lines += [comment(f"docker build {_HOSTNAME} --target {task_name(task)} .")]
         lines += task_stage(task, root=root, inputs=inputs).rstrip("\n").splitlines()
     return lines, files

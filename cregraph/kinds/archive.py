@@ -26,7 +26,7 @@ from typing import IO, Any, cast
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
@@ -71,9 +71,9 @@ def ask(step: Step) -> Sequence[Ask]:
     return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=step.place_of("url")),)
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """A pin for each URL; one that the old lock has stays, unasked."""
-    kept = {p.name: p for p in given.locked}
+    kept = {p.name: p for p in context.locked}
     pins: dict[str, Pin] = {}
     for ask in target.asks:
         url = ask.what["url"]
@@ -84,12 +84,12 @@ def pin(target: Target, world: World, given: Given) -> Target:
         elif url in kept:
             pins[url] = replace(kept[url], asked=(text,))
         else:
-            artifact, path = world.take(kind="url", source=url, file="")
+            artifact, path = sources.take(kind="url", source=url, file="")
             pins[url] = Pin(name=url, version="", artifact=artifact, asked=(text,), data={"form": form_of(path)})
     return replace(target, pins=tuple(pins.values()))
 
 
-def place(target: Target, ground: Ground) -> Placement:
+def place(target: Target, context: PlaceContext) -> Placement:
     """A segment for each place of each archive."""
     pins = {p.name: p for p in target.pins}
     segments = []
@@ -99,10 +99,10 @@ def place(target: Target, ground: Ground) -> Placement:
             raise CregraphError(
                 f"the lock holds no pin of {ask.what['url']}, which {ask.where} asks for", hint="run `cregraph lock`"
             )
-        uid, gid = owner_of(ask.what.get("owner"), ground.facts, ask.where)
+        uid, gid = owner_of(ask.what.get("owner"), context.facts, ask.where)
         for at in ask.what["at"]:
             place_: dict[str, Json] = {
-                "at": resolved(at, ground.facts, ask.where),
+                "at": resolved(at, context.facts, ask.where),
                 "form": found.data.get("form"),
                 "uid": uid,
                 "gid": gid,
@@ -111,7 +111,7 @@ def place(target: Target, ground: Ground) -> Placement:
                 place_["mode"] = ask.what["mode"]
             segments.append(
                 segment(
-                    assembly=ground.assembly,
+                    assembly=context.assembly,
                     kind=NAME,
                     stage=ask.stage,
                     name=at,

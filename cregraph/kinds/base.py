@@ -1,12 +1,12 @@
 """What a kind is: one module, four verbs.
 
     ask      a step of a recipe, references substituted, to asks            pure
-    pin      everything asked of one target to pins                        asks the world, through `World`
+    pin      everything asked of one target to pins                        asks the world, through `Sources`
     place    a target's pins to segments and tasks                         pure
     entries  a segment's input to tar entries                              streams bytes, writes nothing
 
 Kinds never import each other. What one needs of another is a token in `provides` and `needs` (`r:rlang`),
-looked up through `Given` while pinning and through `Ground` while placing.
+looked up through `PinContext` while pinning and through `PlaceContext` while placing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment
 
-__all__ = ["Given", "Ground", "Input", "Kind", "Provided", "Step", "World"]
+__all__ = ["Input", "Kind", "PinContext", "PlaceContext", "Provided", "Sources", "Step"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ class Step:
         return self.where.get(path, self.where.get("", f"stage {self.stage}"))
 
 
-class World(Protocol):
+class Sources(Protocol):
     """The places that can be asked, while locking. Implemented in cregraph/sources; tests use file:// and loopback.
 
     `fetch` returns the path of verified bytes in the store; without `sha256` it downloads, hashes and keeps them, and the
@@ -87,7 +87,7 @@ class Provided:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
+class PinContext:
     """What is already known when a target is pinned.
 
     `facts` are the base's; `targets` the targets that were resolved before this one; `locked` this target's pins in the old
@@ -110,7 +110,7 @@ class Given:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
+class PlaceContext:
     """What is known when a target is placed: the facts of base and build root, the lock's targets, and what was placed before.
 
     `order` is the stages in graph order. `placed` maps a target's id to its placement.
@@ -201,8 +201,8 @@ class Kind(Protocol):
 
     def ask(self, step: Step) -> Sequence[Ask]: ...
 
-    def pin(self, target: Target, world: World, given: Given) -> Target: ...
+    def pin(self, target: Target, sources: Sources, context: PinContext) -> Target: ...
 
-    def place(self, target: Target, ground: Ground) -> Placement: ...
+    def place(self, target: Target, context: PlaceContext) -> Placement: ...
 
     def entries(self, segment: Segment, source: Input) -> Iterator[Entry]: ...

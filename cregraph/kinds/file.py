@@ -16,7 +16,7 @@ from dataclasses import replace
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
-from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
@@ -37,19 +37,19 @@ TARGET = "file:"
 def ask(step: Step) -> Sequence[Ask]:
     """One ask per step. Raises CregraphError when not exactly one of `from`, `text` and `link` is given."""
     fields = step.fields
-    given = [key for key in ("from", "text", "link") if fields.get(key) is not None]
-    if len(given) != 1:
+    stated = [key for key in ("from", "text", "link") if fields.get(key) is not None]
+    if len(stated) != 1:
         raise CregraphError(
-            f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(given) or 'none'}"
+            f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(stated) or 'none'}"
         )
     at = fields["at"]
     what: dict[str, Json] = {"at": sorted([at] if isinstance(at, str) else list(at))}
     for place in what["at"]:
         absolute(place, step.place_of("at"))
-    if given == ["from"]:
+    if stated == ["from"]:
         what["from"] = fields["from"]
     else:
-        what[given[0]] = fields[given[0]]
+        what[stated[0]] = fields[stated[0]]
     if fields.get("mode") is not None:
         what["mode"] = mode_of(fields["mode"], step.place_of("mode"))
     if fields.get("owner") is not None:
@@ -58,11 +58,11 @@ def ask(step: Step) -> Sequence[Ask]:
     return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=where),)
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
-    """Pins for what `from` names, one a file. `world` reads the project's own files; nothing is asked of the network."""
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
+    """Pins for what `from` names, one a file. `sources` reads the project's own files; nothing is asked of the network."""
     from cregraph.sources.project_files import Local
 
-    local = Local(project=given.project, shipped=given.shipped)
+    local = Local(project=context.project, shipped=context.shipped)
     pins: dict[str, Pin] = {}
     for ask in target.asks:
         source = ask.what.get("from")
@@ -73,7 +73,7 @@ def pin(target: Target, world: World, given: Given) -> Target:
         except CregraphError as error:
             raise CregraphError(f"{ask.where}: {error.message}", error.hint) from None
         for file in files:
-            artifact, _ = world.take(kind="path", source=file, file="")
+            artifact, _ = sources.take(kind="path", source=file, file="")
             text = f"{ask.stage}: {source}"
             old = pins.get(file)
             asked = tuple(sorted({text, *(old.asked if old else ())}))
@@ -81,18 +81,18 @@ def pin(target: Target, world: World, given: Given) -> Target:
     return replace(target, pins=tuple(pins.values()))
 
 
-def place(target: Target, ground: Ground) -> Placement:
+def place(target: Target, context: PlaceContext) -> Placement:
     """A segment for each place of each file. Raises CregraphError for an owner whom the base does not know."""
     segments: list[Segment] = []
     pins = {p.name: p for p in target.pins}
     for ask in target.asks:
         what = _what(ask)
-        uid, gid = owner_of(what.get("owner"), ground.facts, ask.where)
+        uid, gid = owner_of(what.get("owner"), context.facts, ask.where)
         for at in what["at"]:
-            there = resolved(at, ground.facts, ask.where)
+            there = resolved(at, context.facts, ask.where)
             if "from" not in what:
                 kept = {key: what[key] for key in ("text", "link") if key in what}
-                segments.append(_segment(ground, ask, at, {"at": there, "uid": uid, "gid": gid, **kept, **_mode(what)}))
+                segments.append(_segment(context, ask, at, {"at": there, "uid": uid, "gid": gid, **kept, **_mode(what)}))
                 continue
             below = what["from"].rstrip("/") + "/"
             chosen = {name: p for name, p in pins.items() if name == what["from"] or name.startswith(below)}
@@ -103,7 +103,7 @@ def place(target: Target, ground: Ground) -> Placement:
             for name, found in sorted(chosen.items()):
                 end = "" if name == what["from"] else "/" + name.removeprefix(below)
                 place_ = {"at": there + end, "uid": uid, "gid": gid, **_mode(what)}
-                segments.append(_segment(ground, ask, at + end, place_, found))
+                segments.append(_segment(context, ask, at + end, place_, found))
     return Placement(segments=tuple(segments))
 
 
@@ -142,9 +142,9 @@ def _mode(what: Mapping[str, Json]) -> dict[str, Json]:
     return {"mode": what["mode"]} if "mode" in what else {}
 
 
-def _segment(ground: Ground, ask: Ask, name: str, place: Mapping[str, Json], pin: Pin | None = None) -> Segment:
+def _segment(context: PlaceContext, ask: Ask, name: str, place: Mapping[str, Json], pin: Pin | None = None) -> Segment:
     return segment(
-        assembly=ground.assembly,
+        assembly=context.assembly,
         kind=NAME,
         stage=ask.stage,
         name=name,

@@ -23,7 +23,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DockerName, LayoutName, check_repository, check_tag, parse
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment
@@ -70,7 +70,7 @@ def ask(step: Step) -> Sequence[Ask]:
     return asks
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """`target` with its one pin: the locked one if it answers the same, unasked, else what the place holds now.
 
     Raises CregraphError when stages ask for different images, and when a build root's glibc is newer than the base's.
@@ -87,33 +87,33 @@ def pin(target: Target, world: World, given: Given) -> Target:
             )
     what: Mapping[str, Json] = first.what
     asked = tuple(sorted({f"{one.stage}: {_said(what)}" for one in target.asks}))
-    asking = cast(images.ImageWorld, world)
-    for locked in given.locked:
+    asking = cast(images.ImageSources, sources)
+    for locked in context.locked:
         if _answers(locked, what):
-            if target.id == BUILD_ROOT and given.facts is not None:
-                _check_glibc(given.facts.glibc, locked.data.get("glibc"))
-            known = images.facts_for(locked.artifact, asking, given.project, pinned=locked.data.get("facts"))
+            if target.id == BUILD_ROOT and context.facts is not None:
+                _check_glibc(context.facts.glibc, locked.data.get("glibc"))
+            known = images.facts_for(locked.artifact, asking, context.project, pinned=locked.data.get("facts"))
             kept = replace(locked, asked=asked, data={**locked.data, "facts": images.facts_digest(known)})
             return replace(target, pins=(kept,))
     if "reference" in what:
         name = parse(what["reference"], where=first.where)
-        artifact, image = images.named(name, asking, given.project)
+        artifact, image = images.named(name, asking, context.project)
         version = "" if isinstance(name, DockerName) else name.tag
     else:
         repositories = [f"{what['folder']}/{one}" if what["folder"] else one for one in what["repositories"]]
-        artifact, image = images.first_with_tag(what["registry"], repositories, what["tag"], asking, given.project)
+        artifact, image = images.first_with_tag(what["registry"], repositories, what["tag"], asking, context.project)
         version = what["tag"]
-    facts = images.facts_for(artifact, asking, given.project, image=image)
+    facts = images.facts_for(artifact, asking, context.project, image=image)
     data: dict[str, Json] = {"glibc": facts.glibc, "facts": images.facts_digest(facts)}
     if target.id == BASE:
         data["cuda"] = what.get("cuda")
-    elif given.facts is not None:
-        check_build_root(given.facts, facts)
+    elif context.facts is not None:
+        check_build_root(context.facts, facts)
     made = Pin(name=target.id.partition(":")[2], version=version, artifact=artifact, asked=asked, data=data)
     return replace(target, pins=(made,))
 
 
-def place(target: Target, ground: Ground) -> Placement:
+def place(target: Target, context: PlaceContext) -> Placement:
     """Nothing: the layers of a base are referenced, and a build root is no part of the image."""
     return Placement()
 
@@ -123,11 +123,11 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     return iter(())
 
 
-def facts_for(pin: Pin, world: World, project: Path, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
+def facts_for(pin: Pin, sources: Sources, project: Path, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
     """The facts of a pinned image: from `bases/<digest>.json` in the project, else streamed from its layers and written there."""
     from cregraph.sources import images
 
-    return images.facts_for(pin.artifact, cast(images.ImageWorld, world), project, progress=progress)
+    return images.facts_for(pin.artifact, cast(images.ImageSources, sources), project, progress=progress)
 
 
 def late(facts: BaseFacts) -> Mapping[str, Json]:

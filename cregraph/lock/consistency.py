@@ -10,14 +10,14 @@ from cregraph.digest import Json
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Pin, Target
 
-__all__ = ["agrees", "holes"]
+__all__ = ["agrees", "find_problems"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TOKEN = {"conda": "conda", "r": "r", "python": "py"}
 
 
-def holes(lock: Lock, *, base: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """The holes of each target, by the target's id; targets without one are left out.
+def find_problems(lock: Lock, *, base: Iterable[str] | None = None) -> dict[str, list[str]]:
+    """The problems of each target, by the target's id; targets without one are left out.
 
     `base` are the normal names (PEP 503) of the base's Python distributions; with None, what only they could answer is passed.
     """

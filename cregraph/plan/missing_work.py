@@ -9,7 +9,7 @@ from cregraph.lock.pins import Artifact
 from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.parts import Segment, Task
 
-__all__ = ["Event", "Work"]
+__all__ = ["Event", "MissingWork"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +25,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class MissingWork:
     """What a build has to do besides reading: the keys of what the store lacks."""
 
     layers: tuple[LayerPlan, ...] = ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cregraph.digest import Json, canonical, key_of
 from cregraph.errors import CregraphError
 from cregraph.kinds import KINDS, kind
-from cregraph.kinds.base import Ground
+from cregraph.kinds.base import PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock, sorted_lock
 from cregraph.lock.pins import Target
@@ -56,7 +56,7 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
     ranked = sorted(lock.targets, key=lambda t: KINDS.index(t.kind))
     placed: dict[str, Placement] = {}
     for target in ranked:
-        ground = Ground(
+        context = PlaceContext(
             assembly=lock.assembly,
             facts=facts,
             build_root="sha256:" + lock.build_root.artifact.sha256,
@@ -64,7 +64,7 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
             order=tuple(stage.name for stage in lock.stages),
             placed=dict(placed),
         )
-        placed[target.id] = _place(target, ground)
+        placed[target.id] = _place(target, context)
     tasks = [t for placement in placed.values() for t in placement.tasks]
     hidden: dict[str, Segment] = {}
     shown: dict[str, Segment] = {}
@@ -148,8 +148,8 @@ def projection(lock: Lock, placed: Mapping[str, Placement], env: Mapping[str, st
     return json.dumps(whole, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
-def _place(target: Target, ground: Ground) -> Placement:
-    return kind(target.kind).place(target, ground)
+def _place(target: Target, context: PlaceContext) -> Placement:
+    return kind(target.kind).place(target, context)
 
 
 def _owners(segments: Mapping[str, Segment], facts: BaseFacts) -> dict[str, tuple[int, int]]:

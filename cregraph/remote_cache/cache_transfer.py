@@ -25,14 +25,14 @@ from cregraph.digest import is_sha256
 from cregraph.engines.run import kept
 from cregraph.image.model import segment as segments_of
 from cregraph.lock.outputs import Output, Outputs
-from cregraph.plan.missing_work import Work
+from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.remote_cache.cache_entry import BadEntry
 from cregraph.remote_cache.cache_repository import Incident, SharedCache, Unreachable
 from cregraph.store import Store
 
-__all__ = ["Brought", "Given", "Offer", "bring", "disputed", "give", "offered", "without"]
+__all__ = ["Downloaded", "Offer", "Uploaded", "bring", "disputed", "give", "offered", "without"]
 
 T = TypeVar("T")
 #: At once: each holds blocks of 1 MiB, and on writing a few more.
@@ -41,7 +41,7 @@ _WRITERS = 4
 
 
 @dataclass(kw_only=True, slots=True)
-class Brought:
+class Downloaded:
     """What came: counts of entries, bytes that moved, entries that were refused (why, in words), and why the cache is out."""
 
     tasks: int = 0
@@ -52,7 +52,7 @@ class Brought:
 
 
 @dataclass(kw_only=True, slots=True)
-class Given:
+class Uploaded:
     """What was written: counts of entries, bytes that moved, what was there before, what contradicts, and why it ended early."""
 
     tasks: int = 0
@@ -92,13 +92,13 @@ class _Out:
 
 def bring(
     plan: Plan, store: Store, cache: SharedCache, expected: Mapping[str, str], sizes: Mapping[str, int] | None = None
-) -> Brought:
+) -> Downloaded:
     """Bring into `store` what it lacks of `plan` and `cache` holds. `expected` is the sha256 that outputs record, by task key;
     `sizes` the bytes.
 
     Raises CregraphError for a fault of the store (a full disk) only.
     """
-    found = Brought()
+    found = Downloaded()
     work = pending(plan, store)
     if not work.tasks and not (cache.trusted and work.segments):
         return found
@@ -175,7 +175,7 @@ def _object(cache: SharedCache, task: Task, wanted: Output, store: Store) -> Non
         cache.fetch_result(entry, store, what=f"task {task.name}")
 
 
-def offered(plan: Plan, work: Work, cache: SharedCache, expected: Mapping[str, str]) -> Offer:
+def offered(plan: Plan, work: MissingWork, cache: SharedCache, expected: Mapping[str, str]) -> Offer:
     """What `bring` would take of `work`, as far as entries say it: their bytes are not asked for."""
     found = Offer()
     out = _Out()
@@ -216,7 +216,7 @@ def offered(plan: Plan, work: Work, cache: SharedCache, expected: Mapping[str, s
     return found
 
 
-def without(work: Work, offer: Offer) -> Work:
+def without(work: MissingWork, offer: Offer) -> MissingWork:
     """What is left of `work` to make and to fetch from the lock's sources when what is on offer has come."""
     lacking = {task.key: task for task in work.tasks if task.key not in offer.tasks}
     beneath = {key for task in work.tasks for key in task.environment}  # in no layer, but for those that are
@@ -232,7 +232,7 @@ def without(work: Work, offer: Offer) -> Work:
     wanted = {key for task in tasks.values() for key in task.environment}
     segments = [one for one in segments if one.key in inside or one.key in wanted or one.key not in beneath]
     needed = {one.artifact.sha256 for one in segments if one.artifact} | {a.sha256 for t in tasks.values() for a in t.artifacts}
-    return Work(
+    return MissingWork(
         layers=work.layers,
         segments=tuple(segments),
         tasks=tuple(task for task in work.tasks if task.key in tasks),
@@ -240,12 +240,12 @@ def without(work: Work, offer: Offer) -> Work:
     )
 
 
-def give(plan: Plan, store: Store, cache: SharedCache) -> Given:
+def give(plan: Plan, store: Store, cache: SharedCache) -> Uploaded:
     """Write to `cache` what `store` holds of `plan`. Nothing that is there is written again; see `Incident`.
 
     Segments of task results are left out: they are packed from the result, of which one fact is enough.
     """
-    found = Given()
+    found = Uploaded()
     out = _Out()
     out.ask(cache.ping)
     guard = threading.Lock()

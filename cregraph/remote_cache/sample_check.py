@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cregraph.build.build_run import Event, Making, Work
+from cregraph.build.build_run import Event, Making, MissingWork
 from cregraph.build.compare.finding import Finding
 from cregraph.build.compare.task_results import differing_tars
 from cregraph.build.image_build import gave
@@ -65,7 +65,7 @@ def verify_remote(
     segments: dict[str, SegmentEntry] = {}
     # A task and a segment in turn: results are few, and are what a cache could be wrong in.
     turns = itertools.zip_longest(shuffled(sorted(by_key)), shuffled(sorted(own)))
-    for key in (key for turn in turns for key in turn if key is not None):
+    for key in (key for job_context in turns for key in job_context if key is not None):
         if sample and len(tasks) + len(segments) >= sample:
             break
         try:
@@ -150,7 +150,7 @@ def _make(
     artifacts = {segment.artifact.sha256: segment.artifact for segment in wanted.values() if segment.artifact}
     artifacts |= {artifact.sha256: artifact for task in tasks for artifact in task.artifacts}
     seed(store, other, sorted(artifacts))
-    work = Work(
+    work = MissingWork(
         segments=tuple(wanted.values()),
         tasks=tuple(tasks),
         artifacts=tuple(artifact for sha256, artifact in artifacts.items() if not other.has(sha256)),

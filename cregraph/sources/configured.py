@@ -13,11 +13,11 @@ from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes, join, redacted
 from cregraph.store import Store
 
-__all__ = ["NotThere", "OneWorld"]
+__all__ = ["ConfiguredSources", "NotThere"]
 
 
-class OneWorld:
-    """Implements `cregraph.kinds.base.World` over a store, this machine's routes and the project's own files."""
+class ConfiguredSources:
+    """Implements `cregraph.kinds.base.Sources` over a store, this machine's routes and the project's own files."""
 
     def __init__(
         self,

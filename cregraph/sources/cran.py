@@ -30,7 +30,7 @@ from cregraph.sources.not_there import NotThere
 from cregraph.sources.routes import join, redacted
 
 if TYPE_CHECKING:
-    from cregraph.kinds.base import World
+    from cregraph.kinds.base import Sources
 
 __all__ = [
     *("Index", "Record", "is_built", "is_distribution", "is_version", "locations", "parse_index"),
@@ -156,17 +156,19 @@ def parse_index(data: bytes, *, date: str, what: str) -> Index:
     return Index(listed, date=date, what=what)
 
 
-def read_index(world: World, date: str) -> Index:
+def read_index(sources: Sources, date: str) -> Index:
     """The index of the snapshot of `date`, from the first address that has one.
 
     Raises CregraphError naming source and date when none does.
     """
     failures: list[CregraphError] = []
-    for address in _addresses(world.routes("cran", "cran"), date):
+    for address in _addresses(sources.routes("cran", "cran"), date):
         for name in ("PACKAGES.gz", "PACKAGES"):
             url = join(address, "src/contrib", name)
             try:
-                return parse_index(world.read(kind="url", source=url, file="", limit=_INDEX_LIMIT), date=date, what=redacted(url))
+                return parse_index(
+                    sources.read(kind="url", source=url, file="", limit=_INDEX_LIMIT), date=date, what=redacted(url)
+                )
             except NotThere as error:
                 failures.append(error)
             except CregraphError as error:
@@ -220,7 +222,7 @@ def path_of(file: str) -> str:
 
 
 def take(
-    world: World, name: str, version: str, *, date: str, record: Record | None = None, path: str = ""
+    sources: Sources, name: str, version: str, *, date: str, record: Record | None = None, path: str = ""
 ) -> tuple[Artifact, Path]:
     """The tarball of a version, listed (`record`, or below src/contrib in `path`) or archived, with its artifact: source
     `cran`, never a mirror's address.
@@ -228,11 +230,11 @@ def take(
     Raises NotThere naming package, version and date when no address has it.
     """
     md5 = record.md5 if record else None
-    return _take(world, "cran", _named(name, version, date, record.path if record else path), md5, f"{name} {version}", date)
+    return _take(sources, "cran", _named(name, version, date, record.path if record else path), md5, f"{name} {version}", date)
 
 
 def take_built(
-    world: World, name: str, version: str, *, date: str, distribution: str, r: str, path: str
+    sources: Sources, name: str, version: str, *, date: str, distribution: str, r: str, path: str
 ) -> tuple[Artifact, Path]:
     """What the repositories of built packages have of a version for `distribution` and R `r` (`4.4`), with its artifact.
 
@@ -240,7 +242,7 @@ def take_built(
     those of the sources, so none is checked. Raises NotThere as `take` does.
     """
     file = f"{distribution}/{r}/{_named(name, version, date, path)}"
-    return _take(world, "cran_binary", file, None, f"{name} {version} for {distribution}", date)
+    return _take(sources, "cran_binary", file, None, f"{name} {version} for {distribution}", date)
 
 
 def _named(name: str, version: str, date: str, path: str) -> str:
@@ -248,11 +250,11 @@ def _named(name: str, version: str, date: str, path: str) -> str:
     return f"{date}/{path}{'/' if path else ''}{name}_{version}.tar.gz"
 
 
-def _take(world: World, section: str, file: str, md5: str | None, what: str, date: str) -> tuple[Artifact, Path]:
+def _take(sources: Sources, section: str, file: str, md5: str | None, what: str, date: str) -> tuple[Artifact, Path]:
     failure: CregraphError | None = None
-    for url in locations(world.routes(section, "cran"), file):
+    for url in locations(sources.routes(section, "cran"), file):
         try:
-            taken, where = world.take(kind="url", source=url, file="", md5=md5)
+            taken, where = sources.take(kind="url", source=url, file="", md5=md5)
         except NotThere:
             continue
         except CregraphError as error:

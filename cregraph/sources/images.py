@@ -19,10 +19,10 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.store import Store, write_file
 
-__all__ = ["ImageWorld", "facts_digest", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
+__all__ = ["ImageSources", "facts_digest", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
 
 
-class ImageWorld(Protocol):
+class ImageSources(Protocol):
     """What is needed of the world to ask for images."""
 
     offline: bool
@@ -31,7 +31,7 @@ class ImageWorld(Protocol):
     def routes(self, section: str, name: str) -> Sequence[str]: ...
 
 
-def named(name: ImageName, world: ImageWorld, project: Path) -> tuple[Artifact, BaseImage]:
+def named(name: ImageName, sources: ImageSources, project: Path) -> tuple[Artifact, BaseImage]:
     """What `name` leads to now, and how a lock names it: by host (or `oci:DIR`, `docker:NAME`), `repository:tag` and digest."""
     if isinstance(name, LayoutName):
         source, file = f"oci:{name.folder}", name.tag
@@ -39,15 +39,15 @@ def named(name: ImageName, world: ImageWorld, project: Path) -> tuple[Artifact, 
         source, file = str(name), ""
     else:
         source, file = name.host, name.name
-    known = beside(source, file, world.routes("image", ""))
+    known = beside(source, file, sources.routes("image", ""))
     if known is not None:
-        return known, opened(known, world, project)
-    image = ask(name, project=project, store=world.store, offline=world.offline)
+        return known, opened(known, sources, project)
+    image = ask(name, project=project, store=sources.store, offline=sources.offline)
     return _artifact(image, source, file), image
 
 
 def first_with_tag(
-    registry: str, repositories: Sequence[str], tag: str, world: ImageWorld, project: Path
+    registry: str, repositories: Sequence[str], tag: str, sources: ImageSources, project: Path
 ) -> tuple[Artifact, BaseImage]:
     """The image in the first of `repositories` of the named registry that has `tag`.
 
@@ -55,19 +55,19 @@ def first_with_tag(
     what is pinned never depends on who asks.
     """
     for repository in repositories:
-        known = beside(f"registry:{registry}", f"{repository}:{tag}", world.routes("image", ""))
+        known = beside(f"registry:{registry}", f"{repository}:{tag}", sources.routes("image", ""))
         if known is not None:
-            return known, opened(known, world, project)
-    if world.offline:
+            return known, opened(known, sources, project)
+    if sources.offline:
         raise CregraphError(
             f"--offline was asked for, and registry `{registry}` would have to be asked for tag `{tag}`",
             "run once without --offline",
         )
-    asked = registry_of(registry, world.routes)
+    asked = registry_of(registry, sources.routes)
     for repository in repositories:
         name = parse_reference(f"{asked.host}/{repository}:{tag}")
         try:
-            image = ask(name, project=project, store=world.store, registry=asked)
+            image = ask(name, project=project, store=sources.store, registry=asked)
         except NotInRegistry:
             continue
         return _artifact(image, f"registry:{registry}", f"{repository}:{tag}"), image
@@ -78,9 +78,9 @@ def first_with_tag(
     )
 
 
-def opened(artifact: Artifact, world: ImageWorld, project: Path) -> BaseImage:
+def opened(artifact: Artifact, sources: ImageSources, project: Path) -> BaseImage:
     """The image that a lock pins, by its digest and no other."""
-    return find(artifact, routes=world.routes, project=project, store=world.store, offline=world.offline)
+    return find(artifact, routes=sources.routes, project=project, store=sources.store, offline=sources.offline)
 
 
 def facts_path(project: Path, sha256: str) -> Path:
@@ -90,7 +90,7 @@ def facts_path(project: Path, sha256: str) -> Path:
 
 def facts_for(
     artifact: Artifact,
-    world: ImageWorld,
+    sources: ImageSources,
     project: Path,
     *,
     image: BaseImage | None = None,
@@ -121,7 +121,7 @@ def facts_for(
         return facts
     from cregraph.image.bases.facts_from_layers import facts_of
 
-    facts = facts_of(image or opened(artifact, world, project), progress=progress)
+    facts = facts_of(image or opened(artifact, sources, project), progress=progress)
     write_file(path, facts_json.dumps(facts).encode())
     return facts
 

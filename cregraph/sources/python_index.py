@@ -32,7 +32,7 @@ from cregraph.sources.routes import redacted
 if TYPE_CHECKING:
     from packaging.pylock import Package
 
-    from cregraph.kinds.base import World
+    from cregraph.kinds.base import Sources
 
 __all__ = ["File", "Found", "Question", "Unanswered", "find_file", "is_place", "locations", "normal", "resolve"]
 
@@ -94,7 +94,7 @@ class Question:
     wheels_only: bool = False
 
 
-def resolve(world: World, question: Question) -> tuple[Found, ...]:
+def resolve(sources: Sources, question: Question) -> tuple[Found, ...]:
     """What answers `question`, by name, without what the base has.
 
     Raises Unanswered with uv's explanation; CregraphError when an index cannot be reached, and for an sdist that says what it
@@ -103,7 +103,7 @@ def resolve(world: World, question: Question) -> tuple[Found, ...]:
     stand_ins = dict(question.base)
     while True:
         with tempfile.TemporaryDirectory(prefix="cregraph-uv-") as name:
-            run = _Run(world, question, stand_ins, Path(name))
+            run = _Run(sources, question, stand_ins, Path(name))
             talk = run.compile("pylock.toml", "pylock.toml")
             bare = {normal(found) for found in _NO_SUCH_EXTRA.findall(talk)} & set(stand_ins)
             if bare:
@@ -145,18 +145,18 @@ class Unanswered(CregraphError):
 class _Run:
     """uv with one question, in one temporary folder."""
 
-    def __init__(self, world: World, question: Question, stand_ins: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, sources: Sources, question: Question, stand_ins: Mapping[str, str], folder: Path) -> None:
         import uv
 
         self._folder = folder
         self._question = question
         self._program = uv.find_uv_bin()
-        _folders_are_there(world.routes("pypi", "pypi"))
-        self._environ, self._flags = _where(world, folder)
-        cache = getattr(world, "uv_cache", None)
+        _folders_are_there(sources.routes("pypi", "pypi"))
+        self._environ, self._flags = _where(sources, folder)
+        cache = getattr(sources, "uv_cache", None)
         if cache is not None:
             self._flags += ["--cache-dir", str(cache)]
-        if world.offline and not _is_local(world.routes("pypi", "pypi")):
+        if sources.offline and not _is_local(sources.routes("pypi", "pypi")):
             self._flags.append("--offline")
         (folder / "asked.in").write_text("".join(f"{r}\n" for r in question.requirements))
         (folder / "base.txt").write_text("".join(f"{n}=={v}\n" for n, v in sorted(question.base.items())))
@@ -212,7 +212,7 @@ class _Run:
         return needed
 
 
-def _where(world: World, folder: Path) -> tuple[dict[str, str], list[str]]:
+def _where(sources: Sources, folder: Path) -> tuple[dict[str, str], list[str]]:
     """Environment and flags that say where packages lie. Addresses go through the environment: they may hold a password.
 
     uv reads no configuration of its own: what of it says where packages lie is read by pip_settings, and told.
@@ -224,7 +224,7 @@ def _where(world: World, folder: Path) -> tuple[dict[str, str], list[str]]:
     }
     environ["PYTHONHOME"] = _NO_HOME
     flags = ["--no-config"]
-    routes = world.routes("pypi", "pypi")
+    routes = sources.routes("pypi", "pypi")
     if routes:
         environ["UV_DEFAULT_INDEX"] = routes[-1]
         if routes[:-1]:
@@ -358,7 +358,7 @@ def _explained(talk: str) -> str:
     return text or "  uv said nothing"
 
 
-def locations(world: World, file: str) -> tuple[str, ...]:
+def locations(sources: Sources, file: str) -> tuple[str, ...]:
     """Where an artifact's `file` (`numpy/numpy-2.0.0-….whl`) may be fetched from on this machine, best first.
 
     Raises NotThere when no index lists it, CregraphError for a file that is not of that form (a lock edited by hand).
@@ -367,12 +367,12 @@ def locations(world: World, file: str) -> tuple[str, ...]:
     if not is_place(file):
         raise CregraphError(f"`{file[:200]}` is no file of source `pypi` (NAME/FILE is)")
     told = ordinary(os.environ, Path.home())
-    routes = world.routes("pypi", "pypi")
+    routes = sources.routes("pypi", "pypi")
     found: list[str] = []
     failure: CregraphError | None = None
 
     def read(address: str) -> bytes:
-        return world.read(kind="url", source=address, file="", limit=_PAGE_LIMIT)
+        return sources.read(kind="url", source=address, file="", limit=_PAGE_LIMIT)
 
     for index in routes or told.addresses():
         try:

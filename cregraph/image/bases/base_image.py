@@ -43,7 +43,7 @@ __all__ = ["NAMED", "BaseImage", "Origin", "Routes", "ask", "beside", "find", "h
 #: The annotation by which an entry of a layout that `vendor` wrote says what a lock calls the image.
 NAMED = "org.cregraph.image"
 
-#: Where the names of a section of sources.yaml lead (`World.routes`).
+#: Where the names of a section of sources.yaml lead (`Sources.routes`).
 Routes = Callable[[str, str], Sequence[str]]
 _BLOCK = 1 << 20
 

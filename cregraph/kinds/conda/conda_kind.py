@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
-from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
@@ -91,54 +91,54 @@ def _short(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:120]
 
 
-def virtual_packages(given: Given) -> tuple[tuple[str, str, str], ...]:
+def virtual_packages(context: PinContext) -> tuple[tuple[str, str, str], ...]:
     """(name, version, build) of what the base image is, to the solver: glibc, a Linux kernel, x86-64, CUDA if it is a GPU image.
 
     Raises CregraphError when the base is not known yet, or is for another processor.
     """
-    if given.facts is None:
+    if context.facts is None:
         raise CregraphError(
             "conda packages cannot be chosen before their base image: its glibc is not known",
             hint="a stage with an `image` step is needed, which this stage `needs`",
         )
-    architecture = given.facts.config.get("architecture", "amd64")
+    architecture = context.facts.config.get("architecture", "amd64")
     if architecture != "amd64":
         raise CregraphError(
-            f"the base image {given.facts.digest[:19]} is for {architecture}; conda environments are made for linux-64",
+            f"the base image {context.facts.digest[:19]} is for {architecture}; conda environments are made for linux-64",
             hint="choose a base image for amd64",
         )
     found = [("__archspec", "1", "x86_64"), ("__linux", "5.10", "0"), ("__unix", "0", "0")]
-    if given.facts.glibc:
-        found.append(("__glibc", given.facts.glibc, "0"))
-    cuda = next((p.data["cuda"] for t in given.targets if t.kind == "image" for p in t.pins if p.data.get("cuda")), None)
+    if context.facts.glibc:
+        found.append(("__glibc", context.facts.glibc, "0"))
+    cuda = next((p.data["cuda"] for t in context.targets if t.kind == "image" for p in t.pins if p.data.get("cuda")), None)
     if cuda:
         found.append(("__cuda", str(cuda), "0"))
     return tuple(sorted(found))
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
-    """The environment's packages, sorted by name; `given.locked` is preferred. Raises what `sources.conda.solve` does."""
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
+    """The environment's packages, sorted by name; `context.locked` is preferred. Raises what `sources.conda.solve` does."""
     from cregraph.sources.conda import Channel, Request, Wanted, solve
 
     prefix = target.id.partition(":")[2]
-    channels = [Channel(name=name, addresses=world.routes("conda", name)) for name in target.options["channels"]]
+    channels = [Channel(name=name, addresses=sources.routes("conda", name)) for name in target.options["channels"]]
     records = solve(
         Request(
             about=f"conda environment {prefix}",
             channels=channels,
             wanted=[Wanted(spec=a.what, where=a.where) for a in target.asks],
-            virtual=virtual_packages(given),
+            virtual=virtual_packages(context),
             # one that a hand edit left without these is no record to a solver: it is chosen anew
-            locked=[_record_of(p) for p in given.locked if p.data.keys() >= _RECORD],
-            exclude_newer=_end_of(given.as_of) if given.as_of else None,
-            cache=getattr(world, "repodata", None),
-            offline=world.offline,
+            locked=[_record_of(p) for p in context.locked if p.data.keys() >= _RECORD],
+            exclude_newer=_end_of(context.as_of) if context.as_of else None,
+            cache=getattr(sources, "repodata", None),
+            offline=sources.offline,
         )
     )
     asked: dict[str, set[str]] = {}
     for a in target.asks:
         asked.setdefault(spec_name(a.what), set()).add(f"{a.stage}: {a.what}")
-    pins = tuple(_pin_of(record, world, tuple(sorted(asked.get(record.name, ())))) for record in records)
+    pins = tuple(_pin_of(record, sources, tuple(sorted(asked.get(record.name, ())))) for record in records)
     return Target(kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=pins)
 
 
@@ -164,10 +164,10 @@ def _record_of(pin: Pin) -> Record:
     )
 
 
-def _pin_of(record: Record, world: World, asked: tuple[str, ...]) -> Pin:
+def _pin_of(record: Record, sources: Sources, asked: tuple[str, ...]) -> Pin:
     if record.sha256 is None or record.size is None:
         # Some mirrors list neither. What the channel does say of the bytes holds.
-        artifact, _ = world.take(kind=NAME, source=record.channel, file=record.file, md5=record.data.get("md5"))
+        artifact, _ = sources.take(kind=NAME, source=record.channel, file=record.file, md5=record.data.get("md5"))
         if record.sha256 not in (None, artifact.sha256) or record.size not in (None, artifact.size):
             raise CregraphError(
                 f"channel {record.channel!r}: {record.file} is not what the channel's index says:"
@@ -195,7 +195,7 @@ def _depends_name(text: str) -> str:
     return re.split(r"[\s=<>!~;\[]", text.strip().rpartition("::")[2].lower(), maxsplit=1)[0]
 
 
-def place(target: Target, ground: Ground) -> Placement:
+def place(target: Target, context: PlaceContext) -> Placement:
     """A segment for each pin, and one, `environment`, for the file by which conda's tools know an environment.
 
     Paths run through no link of the base: the prefix is resolved, and links below it are refused. The text that is written
@@ -205,12 +205,12 @@ def place(target: Target, ground: Ground) -> Placement:
         return Placement()
     prefix = target.id.partition(":")[2]
     try:
-        resolved = ground.facts.resolve(f"{prefix}/-")[:-2]
+        resolved = context.facts.resolve(f"{prefix}/-")[:-2]
     except ValueError as error:
         raise CregraphError(f"conda environment {prefix}: {error} in the base image", hint="choose another prefix") from error
-    _is_free(prefix, resolved, ground)
+    _is_free(prefix, resolved, context)
     python = _python(target.pins)
-    stages = ground.stage_of(target)
+    stages = context.stage_of(target)
     segments, of = [], {}
     for item in target.pins:
         _is_sound(item, prefix)
@@ -221,7 +221,7 @@ def place(target: Target, ground: Ground) -> Placement:
                 hint="the lock was edited, or the package's dependencies are wrong; add `python` to the specs",
             )
         made = segment(
-            assembly=ground.assembly,
+            assembly=context.assembly,
             kind=NAME,
             stage=stages[item.name],
             name=item.name,
@@ -237,9 +237,9 @@ def place(target: Target, ground: Ground) -> Placement:
         )
         segments.append(made)
         of[item.name] = made.key
-    rank = {stage: i for i, stage in enumerate(ground.order)}
+    rank = {stage: i for i, stage in enumerate(context.order)}
     environment = segment(
-        assembly=ground.assembly,
+        assembly=context.assembly,
         kind=NAME,
         stage=min({a.stage for a in target.asks} or {""}, key=lambda s: (rank.get(s, len(rank)), s)),
         name="environment",
@@ -249,10 +249,10 @@ def place(target: Target, ground: Ground) -> Placement:
     return Placement(segments=(*segments, environment), of=of)
 
 
-def _is_free(prefix: str, resolved: str, ground: Ground) -> None:
+def _is_free(prefix: str, resolved: str, context: PlaceContext) -> None:
     below = f"{resolved}/"
-    links = sorted(path for path in ground.facts.links if path.startswith(below))
-    if links or f"{below}conda-meta/history" in ground.facts.files:
+    links = sorted(path for path in context.facts.links if path.startswith(below))
+    if links or f"{below}conda-meta/history" in context.facts.files:
         found = f"holds the link {links[0]} there" if links else "has a conda environment there"
         raise CregraphError(
             f"conda environment {prefix}: the base image {found}", hint="choose a prefix that the base image does not use"

@@ -15,7 +15,7 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
-from cregraph.kinds.base import Ground
+from cregraph.kinds.base import PlaceContext
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.plan.parts import Task, task
 
@@ -62,16 +62,18 @@ def build_system(sdist: Path, *, what: str) -> BuildSystem:
     return BuildSystem(requires=tuple(requires), backend=backend, path=tuple(path))
 
 
-def build_task(pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], ground: Ground, *, stage: str, python: str) -> Task:
+def build_task(
+    pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], context: PlaceContext, *, stage: str, python: str
+) -> Task:
     """The task that makes a wheel of `pin`'s sdist with the build requirements `wheels`. `python` is the minor version.
 
     Raises CregraphError when the lock does not hold what `build` names.
     """
     conda = build.get("conda") or {}
     prefix, specs = str(conda.get("prefix", "")).rstrip("/"), conda.get("specs") or []
-    environment = list(_segments(ground, f"conda:{PYTHON}", ["python"], pin))
+    environment = list(_segments(context, f"conda:{PYTHON}", ["python"], pin))
     if prefix:
-        environment += _segments(ground, f"conda:{prefix}", [str(spec).split()[0].split("=")[0] for spec in specs], pin)
+        environment += _segments(context, f"conda:{prefix}", [str(spec).split()[0].split("=")[0] for spec in specs], pin)
     told = {"backend": pin.data.get("backend"), "path": pin.data.get("backend_path") or []}
     told["sdist"] = sdist = pin.artifact.file.rsplit("/", 1)[-1]
     inputs: dict[str, Artifact] = {sdist: pin.artifact}
@@ -96,11 +98,11 @@ def build_task(pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], groun
         "FFLAGS": _FLAGS,
     }
     return task(
-        assembly=ground.assembly,
+        assembly=context.assembly,
         kind="python",
         stage=stage,
         name=pin.name,
-        root=ground.build_root,
+        root=context.build_root,
         argv=(f"{PYTHON}/bin/python{python}", "-s", "-c", _BUILD, json.dumps(told, sort_keys=True)),
         env=env | {str(k): str(v) for k, v in (build.get("env") or {}).items()},
         output="/cregraph/out",
@@ -109,8 +111,8 @@ def build_task(pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], groun
     )
 
 
-def _segments(ground: Ground, target_id: str, roots: Sequence[str], pin: Pin) -> tuple[str, ...]:
-    target = ground.target(target_id)
+def _segments(context: PlaceContext, target_id: str, roots: Sequence[str], pin: Pin) -> tuple[str, ...]:
+    target = context.target(target_id)
     names = {p.name for p in target.pins} if target else set()
     missing = [root for root in roots if root not in names]
     if missing:
@@ -118,7 +120,7 @@ def _segments(ground: Ground, target_id: str, roots: Sequence[str], pin: Pin) ->
             f"building {pin.name} needs {', '.join(missing)} in {target_id.removeprefix('conda:')}, and the lock has none there",
             hint="run `cregraph lock`, or name under `build.conda.specs` what a conda step asks of that prefix",
         )
-    return ground.segments_of(target_id, ground.closure(target_id, roots))
+    return context.segments_of(target_id, context.closure(target_id, roots))
 
 
 def _texts(value: object) -> bool:

@@ -24,7 +24,7 @@ from typing import IO, cast
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Ask, Pin, Target
@@ -78,24 +78,24 @@ def ask(step: Step) -> Sequence[Ask]:
     return asks
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Everything asked of one interpreter; see `cregraph.kinds.python.python_pin`."""
     from cregraph.kinds.python import python_pin
 
-    return python_pin.pin(target, world, given)
+    return python_pin.pin(target, sources, context)
 
 
-def place(target: Target, ground: Ground) -> Placement:
+def place(target: Target, context: PlaceContext) -> Placement:
     """Wheels at their places; for an sdist the task that makes its wheel first."""
     if not target.pins:
         return Placement()
-    python = ground.facts.python
+    python = context.facts.python
     if python is None:
         raise CregraphError("the lock pins Python packages, and the base has no Python", hint="run `cregraph lock`")
     for p in target.pins:
         check_pin(p)
-    places = _places(python, ground)
-    stages = ground.stage_of(target)
+    places = _places(python, context)
+    stages = context.stage_of(target)
     build = build_of(target)
     tasks: list[Task] = []
     segments: dict[str, Segment] = {}
@@ -105,10 +105,10 @@ def place(target: Target, ground: Ground) -> Placement:
         made: Task | None = None
         if p.data.get("form") == "sdist":
             wheels = [w for w in target.pins if w.data.get("role") == "build" and w.data.get("for") == p.name]
-            made = build_task(p, wheels, build, ground, stage=stages[p.name], python=str(places["python"]))
+            made = build_task(p, wheels, build, context, stage=stages[p.name], python=str(places["python"]))
             tasks.append(made)
         segments[p.name] = segment(
-            assembly=ground.assembly,
+            assembly=context.assembly,
             kind=NAME,
             stage=stages[p.name],
             name=p.name,
@@ -178,9 +178,9 @@ def build_of(target: Target) -> Mapping[str, Json]:
     return cast(Mapping[str, Json], stated[0].what["build"]) if stated else {}
 
 
-def _places(python: PythonFact, ground: Ground) -> dict[str, Json]:
+def _places(python: PythonFact, context: PlaceContext) -> dict[str, Json]:
     def real(path: str) -> str:
-        return ground.facts.resolve(path + "/x").removesuffix("/x")
+        return context.facts.resolve(path + "/x").removesuffix("/x")
 
     return {
         "site_packages": real(python.site_packages),

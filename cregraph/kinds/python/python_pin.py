@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.kinds.base import Given, World
+from cregraph.kinds.base import PinContext, Sources
 from cregraph.kinds.python.python_build import build_system
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["pin", "wheel_of"]
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Everything asked of one interpreter.
 
     Raises CregraphError for an ask that contradicts the base, for what cannot be had together (with uv's reasons), and for
     what is there neither as a fitting wheel nor as an sdist that a step says how to build.
     """
-    facts = given.facts
+    facts = context.facts
     if facts is None or facts.python is None:
         raise CregraphError(f"Python packages are asked for, and no Python was found in the base ({target.id})")
     asked = [(a, str(a.what)) for a in target.asks if isinstance(a.what, str)]
     wanted = [(a, text) for a, text in asked if not _answered_by_base(a, text, facts.python)]
-    locked = {p.name: p for p in given.locked}
+    locked = {p.name: p for p in context.locked}
     found: tuple[Found, ...] = ()
     if wanted:
         question = Question(
@@ -40,10 +40,10 @@ def pin(target: Target, world: World, given: Given) -> Target:
             glibc=facts.glibc,
             base=facts.python.distributions,
             keep={name: p.version for name, p in locked.items() if p.data.get("role") != "build"},
-            as_of=given.as_of,
+            as_of=context.as_of,
         )
         try:
-            found = resolve(world, question)
+            found = resolve(sources, question)
         except Unanswered as error:
             lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
             raise CregraphError(
@@ -53,14 +53,14 @@ def pin(target: Target, world: World, given: Given) -> Target:
     texts = _texts(asked, found)
     pins: list[Pin] = []
     chosen = [(one, wheel_of(one, facts.python.version, facts.glibc)) for one in found]
-    artifacts = _artifacts(world, chosen, locked)
+    artifacts = _artifacts(sources, chosen, locked)
     needs = {one.name: sorted(f"py:{f.name}" for f in found if one.name in f.via) for one in found}
     for one, wheel in chosen:
         data: dict[str, Json] = {"form": "wheel"}
         artifact = artifacts[one.name]
         build: list[Pin] = []
         if wheel is None:
-            build, data = _building(one, artifact, target, world, given, locked)
+            build, data = _building(one, artifact, target, sources, context, locked)
         pins += build
         pins.append(
             Pin(
@@ -167,7 +167,7 @@ def _texts(asked: Sequence[tuple[Ask, str]], found: Sequence[Found]) -> dict[str
 
 
 def _artifacts(
-    world: World, chosen: Sequence[tuple[Found, File | None]], locked: Mapping[str, Pin], prefix: str = ""
+    sources: Sources, chosen: Sequence[tuple[Found, File | None]], locked: Mapping[str, Pin], prefix: str = ""
 ) -> dict[str, Artifact]:
     """The artifact of each: the locked one while it is of the chosen version and form, else the file that was chosen."""
 
@@ -188,7 +188,7 @@ def _artifacts(
             )
         if file.sha256 and file.size:
             return Artifact(kind="python", source="pypi", file=place, sha256=file.sha256, size=file.size)
-        taken, _ = world.take(kind="python", source="pypi", file=place)  # an index that does not say sha256 and size
+        taken, _ = sources.take(kind="python", source="pypi", file=place)  # an index that does not say sha256 and size
         if file.sha256 and taken.sha256 != file.sha256:
             raise CregraphError(f"{file.name} has sha256:{taken.sha256}, but its index says sha256:{file.sha256}")
         return Artifact(kind="python", source="pypi", file=place, sha256=taken.sha256, size=taken.size)
@@ -198,10 +198,10 @@ def _artifacts(
 
 
 def _building(
-    one: Found, artifact: Artifact, target: Target, world: World, given: Given, locked: Mapping[str, Pin]
+    one: Found, artifact: Artifact, target: Target, sources: Sources, context: PinContext, locked: Mapping[str, Pin]
 ) -> tuple[list[Pin], dict[str, Json]]:
     """The pins of what the sdist's build needs, and what the sdist's own pin records."""
-    facts = given.facts
+    facts = context.facts
     assert facts is not None and facts.python is not None
     what = f"{one.name} {one.version}"
     if not any(isinstance(a.what, Mapping) and "build" in a.what for a in target.asks):
@@ -210,9 +210,9 @@ def _building(
             "no step says how to build it",
             hint="give the step that asks for it a `build:` (conda: {prefix, specs}, env), or ask for a version that has a wheel",
         )
-    system = build_system(world.fetch(artifact), what=artifact.file.rsplit("/", 1)[-1])
+    system = build_system(sources.fetch(artifact), what=artifact.file.rsplit("/", 1)[-1])
     prefix = f"build:{one.name}:"
-    root = given.build_root
+    root = context.build_root
     glibc = root.glibc if root is not None and root.glibc else facts.glibc
     found: tuple[Found, ...] = ()
     if system.requires:
@@ -222,11 +222,11 @@ def _building(
             glibc=glibc,
             base={},
             keep={name.removeprefix(prefix): p.version for name, p in locked.items() if name.startswith(prefix)},
-            as_of=given.as_of,
+            as_of=context.as_of,
             wheels_only=True,
         )
         try:
-            found = resolve(world, question)
+            found = resolve(sources, question)
         except Unanswered as error:
             raise CregraphError(
                 f"what building {what} needs cannot be had as wheels:\n{error.message}", hint="ask for a version that has a wheel"
@@ -237,7 +237,7 @@ def _building(
             raise CregraphError(
                 f"building {what} needs {f.name} {f.version}, which has no wheel that fits", hint="ask for another version"
             )
-    artifacts = _artifacts(world, chosen, locked, prefix)
+    artifacts = _artifacts(sources, chosen, locked, prefix)
     pins = [
         Pin(
             name=prefix + f.name,

@@ -12,7 +12,7 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.r_built import Built, read_built, unfit
-from cregraph.kinds.base import World
+from cregraph.kinds.base import Sources
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.sources.not_there import NotThere
@@ -24,7 +24,7 @@ __all__ = ["Shelf"]
 class Shelf:
     """The repositories of built packages for one distribution and R; `distribution` None when none are wanted."""
 
-    world: World
+    sources: Sources
     distribution: str | None
     r_minor: str
     glibc: str | None
@@ -44,14 +44,14 @@ class Shelf:
         Raises CregraphError for one that is unreachable or hostile, and for one of another name or version.
         """
         assert self.distribution is not None
-        if not self.world.routes("cran_binary", "cran"):
+        if not self.sources.routes("cran_binary", "cran"):
             raise CregraphError(
                 f"built R packages for {self.distribution} are asked for, and no address of source `cran` has a date in it",
                 hint="name their repository: `cran_binary: https://…/{distribution}/{r}/{date}` in sources.yaml",
             )
         try:
             artifact, file = cran.take_built(
-                self.world, name, version, date=date, distribution=self.distribution, r=self.r_minor, path=path
+                self.sources, name, version, date=date, distribution=self.distribution, r=self.r_minor, path=path
             )
         except NotThere:
             return "none is there"

@@ -24,7 +24,7 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import Given, Ground, Input, Step, World
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, Task, segment, task
@@ -102,19 +102,19 @@ def ask(step: Step) -> Sequence[Ask]:
     ]
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Everything asked of one library; see `cregraph.kinds.r.r_pin`."""
     from cregraph.kinds.r import r_pin
 
-    return r_pin.pin(target, world, given)
+    return r_pin.pin(target, sources, context)
 
 
-def place(target: Target, ground: Ground) -> Placement:
+def place(target: Target, context: PlaceContext) -> Placement:
     """For each source pin a task that installs it and a segment of what the task gives, in the order of their needs; for
     each built one a segment, which tasks that need it see in their environment."""
     library = target.id.removeprefix("r:")
-    resolved = ground.facts.resolve(library + "/x").removesuffix("/x")
-    conda = conda_around(library, ground.targets)
+    resolved = context.facts.resolve(library + "/x").removesuffix("/x")
+    conda = conda_around(library, context.targets)
     if not target.pins:
         return Placement()
     tokens = {provided.partition(" ")[0]: p.name for p in (conda.pins if conda else ()) for provided in p.provides}
@@ -124,7 +124,7 @@ def place(target: Target, ground: Ground) -> Placement:
     prefix = conda.id.removeprefix("conda:")
     for p in target.pins:
         check_pin(p)
-    stages = ground.stage_of(target)
+    stages = context.stage_of(target)
     pins = {p.name.lower(): p for p in target.pins}
     # A package of Python modules has nothing to compile against.
     named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-") and p.data.get("noarch") != "python")
@@ -134,7 +134,7 @@ def place(target: Target, ground: Ground) -> Placement:
         p = pins[key]
         if is_built(p):
             segments[key] = segment(
-                assembly=ground.assembly,
+                assembly=context.assembly,
                 kind=NAME,
                 stage=stages[p.name],
                 name=p.name,
@@ -149,23 +149,23 @@ def place(target: Target, ground: Ground) -> Placement:
         if any(pins[k].data["compiles"] and not is_built(pins[k]) for k in inner):
             roots |= set(named)  # libraries that a team asks for, to compile against and to load
         tasks[key] = task(
-            assembly=ground.assembly,
+            assembly=context.assembly,
             kind=NAME,
             stage=stages[p.name],
             name=p.name,
-            root=ground.build_root,
+            root=context.build_root,
             argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, prefix, _MAKEVARS),
             env=_environment(prefix),
             output=f"{resolved}/{p.name}",
             inputs={"source": p.artifact},
             results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key and not is_built(pins[k])},
             environment=(
-                *ground.segments_of(conda.id, ground.closure(conda.id, sorted(roots))),
+                *context.segments_of(conda.id, context.closure(conda.id, sorted(roots))),
                 *(segments[k].key for k in inner if is_built(pins[k])),
             ),
         )
         segments[key] = segment(
-            assembly=ground.assembly,
+            assembly=context.assembly,
             kind=NAME,
             stage=stages[p.name],
             name=p.name,

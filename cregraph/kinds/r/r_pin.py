@@ -9,7 +9,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import Dependency, dependencies
 from cregraph.formats.r_source import Description, read_tarball
-from cregraph.kinds.base import Given, World
+from cregraph.kinds.base import PinContext, Sources
 from cregraph.kinds.r.r_binary import Shelf
 from cregraph.kinds.r.r_closure import Choice, Installed, Wish, close
 from cregraph.kinds.r.r_pinned import conda_around
@@ -19,13 +19,13 @@ from cregraph.sources import cran
 __all__ = ["pin"]
 
 
-def pin(target: Target, world: World, given: Given) -> Target:
+def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Everything asked of one library. CRAN is asked only for what neither conda, the lock nor a given tarball answers.
 
-    The snapshot's date is the profile's, else `given.as_of`, else the lock's, else today; pins that stay keep theirs.
+    The snapshot's date is the profile's, else `context.as_of`, else the lock's, else today; pins that stay keep theirs.
     """
     library = target.id.removeprefix("r:")
-    has = _installed(conda_around(library, given.targets))
+    has = _installed(conda_around(library, context.targets))
     r = has.get("r") or has.get("base")
     if not target.asks:
         return Target(kind=target.kind, id=target.id, options=target.options)
@@ -33,27 +33,27 @@ def pin(target: Target, world: World, given: Given) -> Target:
         raise CregraphError(
             f"nothing provides R for the library {library}", hint="add the stage `r`, or a conda step with r-base in that prefix"
         )
-    locked = {p.name.lower(): p for p in given.locked}
-    date = _date(target, given)
-    tarballs, taken = _tarballs(target, world, locked)
+    locked = {p.name.lower(): p for p in context.locked}
+    date = _date(target, context)
+    tarballs, taken = _tarballs(target, sources, locked)
     index: list[cran.Index] = []
 
     def once() -> cran.Index:
         if not index:
-            index.append(cran.read_index(world, date))
+            index.append(cran.read_index(sources, date))
         return index[0]
 
     def archived(name: str, version: str) -> Choice:
-        artifact, path = cran.take(world, name, version, date=date)
+        artifact, path = cran.take(sources, name, version, date=date)
         found = read_tarball(path, what=f"{name} {version} from CRAN")
         taken[name] = (artifact, found)
         return _choice(found)
 
     shelf = Shelf(
-        world=world,
+        sources=sources,
         distribution=target.options.get("binaries"),
         r_minor=".".join(r.version.split(".")[:2]),
-        glibc=given.facts.glibc if given.facts else None,
+        glibc=context.facts.glibc if context.facts else None,
     )
     chosen = close(
         _wishes(target),
@@ -86,7 +86,7 @@ def _wishes(target: Target) -> list[Wish]:
 
 
 def _tarballs(
-    target: Target, world: World, locked: Mapping[str, Pin]
+    target: Target, sources: Sources, locked: Mapping[str, Pin]
 ) -> tuple[dict[str, Choice], dict[str, tuple[Artifact, Description]]]:
     choices: dict[str, Choice] = {}
     taken: dict[str, tuple[Artifact, Description]] = {}
@@ -109,7 +109,7 @@ def _tarballs(
             )
             continue
         try:
-            artifact, path = world.take(kind="url" if is_url else "path", source=source, file="")
+            artifact, path = sources.take(kind="url" if is_url else "path", source=source, file="")
         except CregraphError as error:
             raise CregraphError(f"{asked.where}: {error.message}", hint=error.hint) from None
         what = f"{asked.where}: `{source}`"
@@ -149,13 +149,13 @@ def _taken(shelf: Shelf, choice: Choice, date: str, archived: _Got | None) -> _G
         why = found
     if archived is not None:
         return replace(archived, said=shelf.said(None, why))
-    artifact, description = _listed(shelf.world, choice, date, path)
+    artifact, description = _listed(shelf.sources, choice, date, path)
     return _Got(artifact=artifact, description=description, date=date, said=shelf.said(None, why))
 
 
-def _listed(world: World, choice: Choice, date: str, path: str) -> tuple[Artifact, Description]:
+def _listed(sources: Sources, choice: Choice, date: str, path: str) -> tuple[Artifact, Description]:
     what = f"{choice.name} {choice.version} from CRAN"
-    artifact, file = cran.take(world, choice.name, choice.version, date=date, record=choice.record, path=path)
+    artifact, file = cran.take(sources, choice.name, choice.version, date=date, record=choice.record, path=path)
     found = read_tarball(file, what=what)
     if (found.name, found.version) != (choice.name, choice.version):
         raise CregraphError(
@@ -242,7 +242,7 @@ def _parsed(texts: Json, name: str) -> tuple[Dependency, ...]:
     return tuple(found)
 
 
-def _date(target: Target, given: Given) -> str:
+def _date(target: Target, context: PinContext) -> str:
     stated = {a.options.get("snapshot") for a in target.asks} - {None}
     stated |= {target.options.get("snapshot")} - {None}
     if len(stated) > 1:
@@ -250,11 +250,11 @@ def _date(target: Target, given: Given) -> str:
             f"two snapshots of CRAN are asked for in one library: {', '.join(sorted(map(str, stated)))}",
             hint="state one; an older version of one package is asked for with `==`",
         )
-    locked = sorted(str(p.data["snapshot"]) for p in given.locked if p.data.get("snapshot"))
-    for date in (*stated, given.as_of, *locked[-1:]):
+    locked = sorted(str(p.data["snapshot"]) for p in context.locked if p.data.get("snapshot"))
+    for date in (*stated, context.as_of, *locked[-1:]):
         if date:
             return str(date)[:10]
-    return given.today
+    return context.today
 
 
 def _installed(conda: Target | None) -> dict[str, Installed]:

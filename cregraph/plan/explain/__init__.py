@@ -15,12 +15,12 @@ from cregraph.plan.explain.causes import Causes
 from cregraph.plan.explain.forecast import Forecast, Piece, forecast
 from cregraph.plan.explain.root_cause import CARRIED, Cause, Root
 from cregraph.plan.layer_split import LayerPlan
-from cregraph.plan.missing_work import Work
+from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.store.throughput import Rate
 
-__all__ = ["LACKING", "NEVER", "Group", "Outlook", "Past", "Row", "Time", "grouped", "outlook"]
+__all__ = ["LACKING", "NEVER", "Explanation", "Group", "History", "Row", "TimeEstimate", "explain", "grouped"]
 
 #: Why something is made that has the key it had.
 LACKING = "as before, and not in the store"
@@ -31,7 +31,7 @@ _FETCHES = 6  # downloads at once, as in cregraph.build.build_run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Past:
+class History:
     """What is recorded. `tasks` maps keys to seconds and what they are of: `task`, `package` (another version) or `size`."""
 
     tasks: Mapping[str, tuple[float, str]]
@@ -64,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Time:
+class TimeEstimate:
     """`seconds` expected with so many `jobs`, `alone` with any number. `chain` names the tasks of the longest way.
 
     `unknown` counts what nothing is known of; where all is unknown, `seconds` is None, else it is the least that it takes.
@@ -78,12 +78,12 @@ class Time:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outlook:
+class Explanation:
     """All of a plan. `fetch` are the artifacts that the store lacks; `image` what differs in the config alone."""
 
     rows: tuple[Row, ...]
     fetch: tuple[Artifact, ...]
-    time: Time
+    time: TimeEstimate
     image: tuple[Root, ...] = ()
     gone: tuple[Root, ...] = ()
 
@@ -101,16 +101,16 @@ class Group:
     rows: tuple[Row, ...]
 
 
-def outlook(
+def explain(
     plan: Plan,
-    work: Work,
+    work: MissingWork,
     *,
     causes: Causes | None,
-    past: Past,
+    past: History,
     jobs: int,
     everything: bool = False,
     shared: Set[str] = frozenset(),
-) -> Outlook:
+) -> Explanation:
     """Every task, segment and layer of `plan`, of which the store lacks `work`. Without `causes` nothing was there before.
 
     Causes are given for what must be made; with `everything` also for what differs and is in the store. `shared` are keys that
@@ -122,7 +122,7 @@ def outlook(
     rows += [view.segment(each) for each in (*plan.segments.values(), *hidden)]
     rows += [view.layer(layer) for layer in plan.layers]
     found = forecast(view.pieces, {"work": jobs, "fetch": _FETCHES})
-    return Outlook(
+    return Explanation(
         rows=tuple(rows),
         fetch=work.artifacts,
         time=_time(found, plan.tasks, jobs=jobs, unknown=view.unknown, known=len(view.pieces) - view.unknown),
@@ -134,7 +134,9 @@ def outlook(
 class _View:
     """One plan and what is lacking of it; collects the pieces of its time while rows are made."""
 
-    def __init__(self, plan: Plan, work: Work, causes: Causes | None, past: Past, everything: bool, shared: Set[str]) -> None:
+    def __init__(
+        self, plan: Plan, work: MissingWork, causes: Causes | None, past: History, everything: bool, shared: Set[str]
+    ) -> None:
         self._causes, self._past, self._everything, self._shared = causes, past, everything, shared
         self._lacking = {artifact.sha256 for artifact in work.artifacts}
         self._versions = {(t.id, p.name): p.version for t in plan.lock.targets for p in t.pins}
@@ -217,10 +219,10 @@ class _View:
         return replace(row, seconds=seconds, basis=basis, cause=cause, why=why)
 
     def _timed(
-        self, key: str, known: tuple[float, str] | None, needs: Iterable[str], room: str = "work"
+        self, key: str, known: tuple[float, str] | None, needs: Iterable[str], pool: str = "work"
     ) -> tuple[float, str] | None:
         self.unknown += known is None
-        self.pieces.append(Piece(id=key, seconds=known[0] if known else 0.0, needs=tuple(needs), room=room))
+        self.pieces.append(Piece(id=key, seconds=known[0] if known else 0.0, needs=tuple(needs), pool=pool))
         return known
 
     def _rated(self, subject: str, size: int, *, basis: str = "rate") -> tuple[float, str] | None:
@@ -248,9 +250,9 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     return groups + [Group(root=None, why=why, rows=tuple(listed)) for why, listed in last]
 
 
-def _time(found: Forecast, tasks: Sequence[Task], *, jobs: int, unknown: int, known: int) -> Time:
+def _time(found: Forecast, tasks: Sequence[Task], *, jobs: int, unknown: int, known: int) -> TimeEstimate:
     names = {task.key: task.name for task in tasks}
     chain = tuple(names[one] for one in found.chain if one in names)
     if unknown and not known:
-        return Time(seconds=None, alone=0.0, jobs=jobs, unknown=unknown)
-    return Time(seconds=found.seconds, alone=found.alone, jobs=jobs, chain=chain, unknown=unknown)
+        return TimeEstimate(seconds=None, alone=0.0, jobs=jobs, unknown=unknown)
+    return TimeEstimate(seconds=found.seconds, alone=found.alone, jobs=jobs, chain=chain, unknown=unknown)

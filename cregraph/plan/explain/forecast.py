@@ -17,7 +17,7 @@ class Piece:
     id: str
     seconds: float
     needs: tuple[str, ...] = ()
-    room: str = "work"
+    pool: str = "work"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class Forecast:
     chain: tuple[str, ...]
 
 
-def forecast(pieces: Sequence[Piece], rooms: Mapping[str, int]) -> Forecast:
+def forecast(pieces: Sequence[Piece], pools: Mapping[str, int]) -> Forecast:
     """Of those that could begin, the one goes first behind which the longest way lies. Raises ValueError for a circle."""
     by_id = {piece.id: piece for piece in pieces}
     graph = {piece.id: [need for need in piece.needs if need in by_id] for piece in pieces}
@@ -50,27 +50,27 @@ def forecast(pieces: Sequence[Piece], rooms: Mapping[str, int]) -> Forecast:
     while here is not None:
         chain.append(here)
         here = after.get(here)
-    return Forecast(seconds=_run(by_id, graph, way, rooms), alone=way[first] if first else 0.0, chain=tuple(chain))
+    return Forecast(seconds=_run(by_id, graph, way, pools), alone=way[first] if first else 0.0, chain=tuple(chain))
 
 
 def _run(
-    by_id: Mapping[str, Piece], graph: Mapping[str, Sequence[str]], way: Mapping[str, float], rooms: Mapping[str, int]
+    by_id: Mapping[str, Piece], graph: Mapping[str, Sequence[str]], way: Mapping[str, float], pools: Mapping[str, int]
 ) -> float:
     order = graphlib.TopologicalSorter(graph)
     order.prepare()
-    free = {name: max(count, 1) for name, count in rooms.items()}
-    waiting: dict[str, list[tuple[float, str]]] = {name: [] for name in rooms}
+    free = {name: max(count, 1) for name, count in pools.items()}
+    waiting: dict[str, list[tuple[float, str]]] = {name: [] for name in pools}
     running: list[tuple[float, str]] = []
     now = 0.0
     while order.is_active():
         for one in order.get_ready():
-            heapq.heappush(waiting[by_id[one].room], (-way[one], one))
-        for room, queue in waiting.items():
-            while queue and free[room]:
-                free[room] -= 1
+            heapq.heappush(waiting[by_id[one].pool], (-way[one], one))
+        for pool, queue in waiting.items():
+            while queue and free[pool]:
+                free[pool] -= 1
                 one = heapq.heappop(queue)[1]
                 heapq.heappush(running, (now + by_id[one].seconds, one))
         now, one = heapq.heappop(running)
-        free[by_id[one].room] += 1
+        free[by_id[one].pool] += 1
         order.done(one)
     return now
