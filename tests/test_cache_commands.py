@@ -1,4 +1,4 @@
-"""What commands say of a shared cache: names that are none, what a plan counts on, a sample of nothing."""
+"""What commands say of a shared cache: names that are none and what a plan counts on."""
 
 from __future__ import annotations
 
@@ -83,14 +83,6 @@ def test_a_plan_says_which_cache_has_nothing_or_does_not_answer(demo: Path, regi
     done = here.ok("plan", "demo.yaml", "--cache", f"{host}/x")
     assert f"{host}/x does not answer, and is left out" in done.out
     assert here.run("plan", "demo.yaml", "--cache", "teem").code == 2
-
-
-def test_a_sample_of_nothing_is_no_answer(demo: Path, registry: SmallRegistry, tmp_path: Path) -> None:
-    """Else whoever mistyped the name is told for ever that the cache is right."""
-    done = machine(demo, tmp_path / "here", registry).run("cache", "verify", "demo.yaml", "--cache", "team", "--json")
-
-    assert (done.code, done.out) == (2, "")
-    assert "holds nothing for `locks/demo.lock.json`" in done.err
 
 
 def test_a_plan_of_what_is_built_says_that_all_is_here(demo: Path, registry: SmallRegistry, tmp_path: Path) -> None:

@@ -28,9 +28,8 @@ from cregraph.plan.layer_split import split
 from cregraph.plan.parts import Segment, Task, segment, task
 from cregraph.plan.planner import EMBEDDED, Plan
 from cregraph.remote_cache.cache_name import cache_named
-from cregraph.remote_cache.cache_repository import SharedCache, Unreachable
+from cregraph.remote_cache.cache_repository import SharedCache
 from cregraph.remote_cache.cache_transfer import bring, disputed, give, offered, without
-from cregraph.remote_cache.sample_check import verify_remote
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store
 from tests.small_registry import SmallRegistry
@@ -586,90 +585,7 @@ def test_routes_without_caches_know_none() -> None:
         cache_named("team", Routes())
 
 
-# -- a sample made again
-
-
-def a_sample(ground: tuple[Plan, BaseFacts], stores: Callable[[str], Store], cache: SharedCache, engine: Any, sample: int = 0):
-    return verify_remote(
-        ground[0],
-        ground[1],
-        cache,
-        store=stores("two"),
-        other=stores("scratch"),
-        sample=sample,
-        fetch=no_fetch,
-        engine=lambda: engine,
-        jobs=2,
-    )
-
-
-def test_a_sample_is_made_again_and_equal_in_another_store_only(filled, ground, stores):
-    registry, _ = filled
-    engine = Compiler()
-    found = a_sample(ground, stores, at(registry), engine)
-
-    assert (sorted(found.tasks), len(found.segments)) == (["lattice", "zoo"], 2)
-    assert (found.differences, found.damaged) == ([], [])
-    assert sorted(engine.done) == ["lattice", "zoo"]
-    assert not (stores("two").root / "tasks").exists()
-
-
-def test_a_sample_has_results_in_it_and_is_no_larger_than_asked(filled, ground, stores):
-    registry, _ = filled
-    found = a_sample(ground, stores, at(registry), Compiler(), sample=1)
-
-    assert (len(found.tasks), len(found.segments)) == (1, 0)
-
-
-def test_an_entry_that_does_not_come_out_again_is_named_with_file_and_cause(filled, ground, stores):
-    registry, expected = filled
-    found = a_sample(ground, stores, at(registry), Compiler(" at 12:00:01"))
-
-    assert [(one.name, one.one == expected[one.key]) for one in found.differences] == [("lattice", True), ("zoo", True)]
-    assert found.differences[0].findings[0].path == "DESCRIPTION"
-
-
-def test_a_damaged_entry_is_said_and_the_rest_is_made(filled, ground, stores):
-    registry, _ = filled
-    del registry.blobs[blobs_of(registry, f"t-{named(ground[0], 'lattice').key}")[0]]
-    found = a_sample(ground, stores, at(registry), Compiler())
-
-    assert len(found.damaged) == 1 and "task lattice" in found.damaged[0]
-    assert found.tasks == ["zoo"]
-
-
-def test_an_entry_that_is_no_tar_is_a_difference_and_no_traceback(filled, ground, stores):
-    """Every digest of it is right: it is only not what the task gives."""
-    registry, _ = filled
-    lattice = named(ground[0], "lattice")
-    packed = gzip_of(b"junk")
-    registry.blobs[REPOSITORY, digest_of(packed)] = packed
-    manifest = json.loads(registry.manifests[REPOSITORY, f"t-{lattice.key}"])
-    manifest["layers"][0] |= {"digest": digest_of(packed), "size": len(packed)}
-    manifest["annotations"] |= {"org.cregraph.sha256": digest_of(b"junk")[7:], "org.cregraph.size": "4"}
-    registry.manifests[REPOSITORY, f"t-{lattice.key}"] = canonical(manifest)
-    found = a_sample(ground, stores, at(registry), Compiler())
-
-    assert "lattice" in [one.name for one in found.differences]
-    first = next(one for one in found.differences if one.name == "lattice")
-    assert "cannot be read as a tar" in first.findings[0].inside
-
-
-def test_a_segment_whose_bytes_the_cache_lost_is_damaged(filled, ground, stores):
-    registry, _ = filled
-    tag = next(name for _, name in registry.manifests if name.startswith("s-"))
-    del registry.blobs[blobs_of(registry, tag)[0]]
-    found = a_sample(ground, stores, at(registry), Compiler())
-
-    assert len(found.damaged) == 1 and "which the cache does not hold" in found.damaged[0]
-    assert len(found.segments) == 1
-
-
-def test_a_sample_of_a_registry_that_is_down_is_an_error(ground, stores):
-    with SmallRegistry() as registry:
-        cache = at(registry)
-    with pytest.raises(Unreachable):
-        a_sample(ground, stores, cache, Compiler())
+# -- results that are damaged, contradicted or have no room
 
 
 def test_a_recorded_result_that_is_damaged_in_the_store_is_fetched(filled, ground, stores):

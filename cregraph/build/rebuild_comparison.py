@@ -1,4 +1,4 @@
-"""Two stores that should hold the same of one plan: what differs, and why. `cregraph build --rebuild` and `cache verify` ask it.
+"""Two stores that should hold the same of one plan: what differs, and why. `cregraph build --rebuild` asks it.
 
 Keys name what must be equal: a task's result, a segment's object and index, a layer, the image. Something that differs because an
 input of it differs is named once, with that input.

@@ -315,23 +315,8 @@ def cache_gc(
 
 
 @cache.command("verify")
-def cache_verify(
-    profile: Profile = None,
-    cache: Annotated[
-        str, typer.Option("--cache", metavar="REF", help="Instead: make a sample of a shared cache's entries again, and compare.")
-    ] = "",
-    sample: Annotated[int, typer.Option("--sample", min=0, metavar="N", help="With --cache: how many entries; 0: all.")] = 10,
-    engine: Engine = "auto",
-    jobs: Jobs = 0,
-    sources: Sources = None,
-    json: AsJson = False,
-) -> None:
+def cache_verify(json: AsJson = False) -> None:
     """Hash everything; what is damaged is set aside and made anew next time. Exit 1 when something was."""
-    if cache:
-        from cregraph.cli import cache_remote
-
-        cache_remote.run(profile, cache, sample=sample, engine=engine, jobs=jobs, sources=sources, json=json)
-        return
     from cregraph.cli import cache as command
 
     command.verify(json=json)

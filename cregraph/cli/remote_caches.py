@@ -94,6 +94,6 @@ class Caches:
             listed = "".join(f"\n  {one}\n    ours is kept at the tag {one.beside}" for one in given.incidents)
             raise Refused(
                 f"the cache {cache.name} holds other results for keys of this lock; nothing of it was overwritten:{listed}",
-                hint="one of the two is wrong: `cregraph build --rebuild` says whether ours comes out again, "
-                f"`cregraph cache verify --cache {self.write}` whether the cache's does. Remove the wrong tag at the registry",
+                hint="one of the two is wrong: `cregraph build --rebuild` says whether ours comes out again. "
+                "Remove the wrong tag at the registry",
             )

@@ -7,7 +7,6 @@ each reads its tag back after writing it, and whoever finds another content ther
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -152,12 +151,6 @@ class SharedCache:
         segments.check(store, entry.record, segment, what=what)
         store.put_record("segments", segment.key, asdict(entry.record))
         return entry.object.size + entry.index.size
-
-    def check_there(self, entry: SegmentEntry, thing: str) -> None:
-        """Raise BadEntry, beginning with `thing`, unless the cache holds the blobs of `entry`; Unreachable."""
-        for blob in (entry.object, entry.index):
-            if not self._asked(functools.partial(self._registry.has_blob, self._repository, blob.digest)):
-                raise BadEntry(f"{self._what(thing)}: its entry names {blob.digest}, which the cache does not hold")
 
     def give_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Incident:
         """Write the result of `task`, which is in `store`, unless the cache has one; the bytes that moved. Raises Unreachable."""
