@@ -19,7 +19,7 @@ from cregraph.sources import downloads as fetching
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
-from cregraph.sources.routes import Registry, Routes, is_web_address, join, read_routes, redacted
+from cregraph.sources.routes import Registry, Routes, is_web_address, join, read_routes
 from cregraph.store import Store
 from tests.world.serving import Server, serve
 
@@ -447,21 +447,6 @@ def test_a_sources_file_that_is_wrong_is_refused_by_its_field(text: str, message
         assert (error.message, error.hint) == (message, hint)
     assert error.message.startswith("`sources.yaml`")
     assert "secret" not in error.message
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("https://host.example/a/b", "https://host.example/a/b"),
-        ("https://user:pa@ss@host.example/a?token=x#y", "https://…@host.example/a"),
-        ("user:secret@host/a@b", "…@host/a@b"),
-        ("http://[::1", "http://[::1"),
-        ("file:///a/b@c", "file:///a/b@c"),
-        ("", ""),
-    ],
-)
-def test_what_is_printed_of_an_address_holds_no_credential(text: str, shown: str) -> None:
-    assert redacted(text) == shown
 
 
 def test_an_address_is_joined_with_what_does_not_climb() -> None:

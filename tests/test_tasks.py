@@ -216,7 +216,7 @@ def test_a_log_cannot_command_the_terminal(store: Store) -> None:
 
     with pytest.raises(CregraphError) as error:
         run(store, Loud(), bad)
-    assert "\x1b" not in error.value.message and "  |  ]0;owned" in error.value.message
+    assert "\x1b" not in error.value.message and r"  | \x1b]0;owned\x07" in error.value.message
 
 
 def test_an_interrupt_ends_what_runs_and_leaves_nothing(store: Store) -> None:

@@ -11,7 +11,8 @@ from cregraph.errors import CregraphError
 from cregraph.lock.diff import as_json, as_text, compare
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan, make_plan
-from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, plain, project_of
+from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, project_of
+from cregraph.text import printable
 
 __all__ = ["run"]
 
@@ -69,7 +70,7 @@ def _compared(old_path: str, new_path: str, sides: list[Side]) -> tuple[dict[str
     """The answer for a pair, as JSON and as text."""
     first, second = sides
     old, new = lock_at(first, old_path), lock_at(second, new_path)
-    name = plain(new_path)
+    name = printable(new_path)
     if old is None and new is None:
         raise CregraphError(f"`{first.shown(old_path)}` and `{second.shown(new_path)}` are not there")
     if old is None or new is None:
@@ -83,7 +84,7 @@ def _compared(old_path: str, new_path: str, sides: list[Side]) -> tuple[dict[str
         status, sign = ("added", "+") if new else ("removed", "-")
         tag = plan.tag if plan else None
         pins = sum(len(t.pins) for t in lock.targets)
-        text = f"{'lock':<9}{sign} {plain(path)}, {pins} pins" + (f", tag {tag}" if tag else "")
+        text = f"{'lock':<9}{sign} {printable(path)}, {pins} pins" + (f", tag {tag}" if tag else "")
         return {"lock": name, "status": status, "pins": pins, "tag": tag}, text
     old_plan, new_plan = _plan(old, first, old_path), _plan(new, second, new_path)
     diff = compare(old, new, old_plan=old_plan, new_plan=new_plan)
@@ -95,9 +96,9 @@ def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
     try:
         where, facts = facts_at(side, lock)
         if facts is None:
-            talk(f"{plain(side.shown(path))}: `{where}` is not there, so stages and tag are left out")
+            talk(f"{printable(side.shown(path))}: `{where}` is not there, so stages and tag are left out")
             return None
         return make_plan(lock, facts)
     except CregraphError as error:
-        talk(f"{plain(side.shown(path))}: stages and tag are left out: {plain(error.message)}")
+        talk(f"{printable(side.shown(path))}: stages and tag are left out: {printable(error.message)}")
         return None

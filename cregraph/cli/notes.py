@@ -11,6 +11,7 @@ from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Pin
 from cregraph.lock.staleness import SANDBOX
 from cregraph.store import Store
+from cregraph.text import printable
 
 __all__ = ["tell_link_scripts", "tell_sources"]
 
@@ -43,7 +44,7 @@ def _scripts(pin: Pin, store: Store) -> list[str]:
         found = conda.link_scripts(store.path_of(pin.artifact.sha256))
     except CregraphError:
         return []  # what is wrong with it is said by who needs it
-    return ["".join(c if c.isprintable() else "?" for c in name) for name in found]
+    return [printable(name) for name in found]
 
 
 def tell_sources(old: Lock | None, lock: Lock) -> None:

@@ -28,12 +28,13 @@ from cregraph.plan.explain.causes import Causes
 from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Asked, Project
-from cregraph.session.revision import END, Files, Revision, Side, facts_at, lock_at, lock_named, plain, project_of
+from cregraph.session.revision import END, Files, Revision, Side, facts_at, lock_at, lock_named, project_of
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from cregraph.store.known import known_of
 from cregraph.store.pushed import elsewhere, pushed_to
 from cregraph.store.throughput import rates
+from cregraph.text import printable
 
 __all__ = ["run"]
 
@@ -117,14 +118,14 @@ def _against(project: Project, text: str) -> Before:
     path = file.relative_to(side.folder).as_posix() if file else f"locks/{project.name}{END}"
     lock = lock_at(side, path)
     if lock is None:
-        raise CregraphError(f"`{plain(side.shown(path))}` is not there", hint="name a lock file, or a revision that has it")
+        raise CregraphError(f"`{printable(side.shown(path))}` is not there", hint="name a lock file, or a revision that has it")
     where, facts = facts_at(side, lock)
     if facts is None:
         raise CregraphError(
-            f"`{plain(side.shown(path))}` cannot be compared with: `{where}` is not there",
+            f"`{printable(side.shown(path))}` cannot be compared with: `{where}` is not there",
             hint="bring the facts of its base back",
         )
-    return Before(what=plain(text), plan=make_plan(lock, facts))
+    return Before(what=printable(text), plan=make_plan(lock, facts))
 
 
 def _last(project: Project, store: Store, plan: Plan, work: MissingWork) -> Before | None:
@@ -143,7 +144,7 @@ def _last(project: Project, store: Store, plan: Plan, work: MissingWork) -> Befo
             return Before(what="the last build", plan=None)
         return Before(what="the last build", plan=make_plan(lock, facts))
     except (CregraphError, OSError, UnicodeDecodeError) as error:
-        talk(f"what changed since the last build is left out: {plain(str(error))}")
+        talk(f"what changed since the last build is left out: {printable(str(error))}")
         return Before(what="the last build", plan=None)
 
 

@@ -12,7 +12,7 @@ from cregraph.plan.explain import Explanation, Group, Row, TimeEstimate, grouped
 from cregraph.plan.explain.root_cause import Root, told, words
 from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import Plan
-from cregraph.session.revision import plain
+from cregraph.text import printable
 
 __all__ = ["Before", "Moves", "Shared", "as_text", "whole"]
 
@@ -188,13 +188,13 @@ def _because(plan: Plan, view: Explanation, before: Before | None) -> Iterator[s
     tag = f", {compared.tag}" if compared.key != plan.key else ""
     yield f"  because of what differs from {before.what if before else ''}{tag}:"
     for group in groups[:_GROUPS]:
-        yield plain(f"    {words(group.root) if group.root else group.why}: {_things(group)}")
+        yield printable(f"    {words(group.root) if group.root else group.why}: {_things(group)}")
     if len(groups) > _GROUPS:
         yield f"    and {len(groups) - _GROUPS} more causes, which --full shows"
     shown = {group.root for group in groups}
     for root in (*view.image, *view.gone):
         if root not in shown:
-            yield plain(f"    {words(root)}" + (": the image's config" if root.what in ("variable", "label") else ""))
+            yield printable(f"    {words(root)}" + (": the image's config" if root.what in ("variable", "label") else ""))
 
 
 def _things(group: Group) -> str:
@@ -213,7 +213,7 @@ def _row(row: Row) -> str:
     name = " ".join(filter(None, (row.kind if row.subject != "layer" else "", row.name, row.version)))
     why = told(row.cause) if row.cause else row.why
     took = f"  {seconds(row.seconds)}" if row.seconds is not None and row.seconds >= 0.05 else ""
-    return plain(f"{row.what:<5}  {row.subject:<7}  {name:<32}  {why}{took}".rstrip())
+    return printable(f"{row.what:<5}  {row.subject:<7}  {name:<32}  {why}{took}".rstrip())
 
 
 def _push(moves: Moves, remote: Remote | None) -> str:

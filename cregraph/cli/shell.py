@@ -24,6 +24,7 @@ from cregraph.plan.parts import Task
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from cregraph.text import printable
 
 __all__ = ["run", "task_called"]
 
@@ -96,7 +97,7 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
     meant = nearest(called, names)
     listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
     raise CregraphError(
-        f"no task is called `{''.join(c if c.isprintable() else '?' for c in called)[:120]}`",
+        f"no task is called `{printable(called, 120)}`",
         hint=f"did you mean `{meant}`?" if meant else f"the tasks of this lock: {listed}",
     )
 
@@ -150,6 +151,6 @@ def _introduce(task: Task, engine: str) -> None:
     talk(f"task {task.name} (stage {task.stage}, {task.key[:12]}) in the {engine} engine; nothing of what you do here is kept")
     talk(f"it runs this in {task.cwd}, and must fill {task.output}:")
     # A hostile package has no say in it, but its name may: nothing of it reaches the terminal unquoted.
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in shlex.join(task.argv))
+    text = printable(shlex.join(task.argv), keep="\n")
     talk("\n".join(f"    {line}" for line in text.splitlines()))
     sys.stderr.flush()

@@ -16,6 +16,7 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
 from cregraph.session.project import Project
 from cregraph.smoke.smoke_checks import DRIVER, HOME, Outcome, checks_of, files, read, settled
+from cregraph.text import printable
 
 __all__ = ["run", "try_image"]
 
@@ -86,10 +87,5 @@ def try_image(name: str, lock: Lock, facts: BaseFacts, *, say: bool) -> tuple[Ou
 
 def _line(outcome: Outcome) -> None:
     took = f"  ({seconds(outcome.seconds)})" if outcome.seconds >= 5 else ""
-    result(_plain(f"ok      {outcome.name}{took}" if outcome.ok else f"FAILED  {outcome.name}: {outcome.why}"))
+    result(printable(f"ok      {outcome.name}{took}" if outcome.ok else f"FAILED  {outcome.name}: {outcome.why}"))
     sys.stdout.flush()  # a pipe's reader waits for it as a person does
-
-
-def _plain(text: str) -> str:
-    """What a container says may hold anything."""
-    return "".join(c if c.isprintable() else " " for c in text)

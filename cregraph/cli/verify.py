@@ -14,6 +14,7 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from cregraph.text import printable
 from cregraph.verify import Finding, Verdict, is_exactly, known_layers, verify
 from cregraph.verify.installed import wanted
 
@@ -107,4 +108,4 @@ def _how(verdict: Verdict) -> str:
 def _line(finding: Finding) -> str:
     words = {"missing": "missing", "extra": "extra", "version": "other version", "changed": "changed"}[finding.what]
     text = f"{words:<14}{finding.subject} {finding.name}" + (f": {finding.why}" if finding.why else "")
-    return "".join(c if c.isprintable() else " " for c in text)  # an image's names may hold anything
+    return printable(text)  # an image's names may hold anything

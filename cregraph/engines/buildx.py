@@ -18,6 +18,7 @@ from typing import IO
 
 from cregraph.engines.contract import Stopped
 from cregraph.errors import CregraphError
+from cregraph.text import printable
 
 __all__ = ["Build", "Buildx", "Said", "one_line"]
 
@@ -141,8 +142,7 @@ class Buildx:
     def __init__(self, *, builder: str | None = None, context: str | None = None) -> None:
         for option, name in (("--builder", builder), ("--context", context)):
             if name is not None and not _NAME.fullmatch(name):
-                shown = "".join(c if c.isprintable() else "?" for c in name)[:120]
-                raise CregraphError(f"`{option} {shown}` is no name", hint="letters, digits and . _ + - are")
+                raise CregraphError(f"`{option} {printable(name, 120)}` is no name", hint="letters, digits and . _ + - are")
         self.builder = builder
         self.context = context
         self._guard = threading.Lock()
@@ -246,5 +246,4 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
 
 def one_line(parts: Iterable[str]) -> str:
     """Texts of a program as one line that no terminal obeys."""
-    text = " ".join(parts)
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return printable(" ".join(" ".join(parts).split()))

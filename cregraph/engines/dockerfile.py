@@ -13,6 +13,7 @@ from cregraph.engines import contract, inside
 from cregraph.engines.contract import Limits
 from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
+from cregraph.text import printable
 
 __all__ = ["INPUTS", "LEFT", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_stage"]
 
@@ -75,7 +76,7 @@ def copy(source: str, target: str, *, stage: str) -> str:
     for path in (source, target):
         if _READ.search(path):
             raise CregraphError(
-                f"the path `{''.join(c if c.isprintable() else '?' for c in path)[:200]}` cannot be copied out of a stage",
+                f"the path `{printable(path, 200)}` cannot be copied out of a stage",
                 hint="BuildKit takes paths without the signs $ \\ * ? [ ] and quotes; `--engine native` takes any",
             )
     return f"COPY --from={stage} {json.dumps([source, target], ensure_ascii=False)}"

@@ -26,6 +26,7 @@ from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task
 from cregraph.scheduler import Failure, Id, Job, JobContext, run_jobs
 from cregraph.store import Store
+from cregraph.text import printable
 
 __all__ = ["EXPECTED", "TaskEvent", "TaskRun", "kept", "log_of", "run_tasks", "said"]
 
@@ -250,5 +251,4 @@ def said(log: Path) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    # A terminal would obey what a hostile package prints.
-    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text).rstrip()
+    return printable(text.rstrip(), keep="\n\t")

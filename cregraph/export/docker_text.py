@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from cregraph.errors import CregraphError
+from cregraph.text import printable
 
 __all__ = ["comment", "exec_form", "pairs", "quoted", "stage_name"]
 
@@ -25,7 +26,7 @@ def stage_name(name: str, key: str) -> str:
 
 def comment(text: str) -> str:
     """A comment of one line, whatever `text` holds."""
-    return "# " + "".join(c if c.isprintable() else "?" for c in text)
+    return "# " + printable(text)
 
 
 def quoted(text: str, *, what: str) -> str:

@@ -11,7 +11,8 @@ from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.sources import cran
 from cregraph.sources.pip_settings import PYPI
-from cregraph.sources.routes import CRAN_DEFAULT, Routes, is_web_address, join, redacted
+from cregraph.sources.routes import CRAN_DEFAULT, Routes, is_web_address, join
+from cregraph.text import redacted
 
 __all__ = ["Sites", "hosts"]
 

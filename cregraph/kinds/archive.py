@@ -30,7 +30,8 @@ from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
-from cregraph.sources.routes import is_web_address, redacted
+from cregraph.sources.routes import is_web_address
+from cregraph.text import printable, redacted
 
 NAME = "archive"
 FIELDS: Mapping[str, tuple[str, bool]] = {
@@ -284,7 +285,7 @@ def inside(name: str, what: str) -> str:
     """A member's normal path. Raises CregraphError naming archive and member for one that climbs or is absolute."""
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
         raise CregraphError(f"{what}: `{shown(name)}` leads out of the archive's folder")
-    if shown(name) != name:
+    if not name.isprintable() or len(name) > 300:
         raise CregraphError(f"{what}: `{shown(name)}` is a name with bytes that are not UTF-8, or with control characters")
     path = posixpath.normpath(name.rstrip("/") or ".")
     return "" if path == "." else path
@@ -293,14 +294,14 @@ def inside(name: str, what: str) -> str:
 def link_inside(name: str, link: str, what: str) -> str:
     """A symbolic link's text when it stays inside the archive's folder."""
     end = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
-    if not link or link.startswith("/") or end.startswith("../") or end == ".." or shown(link) != link:
+    if not link or link.startswith("/") or end.startswith("../") or end == ".." or not link.isprintable() or len(link) > 300:
         raise CregraphError(f"{what}: `{shown(name)}` is a link to `{shown(link)}`, out of the archive's folder")
     return link
 
 
 def shown(name: str) -> str:
-    """A member's name as a message may print it: no byte that is no text, nothing that a terminal would obey."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF:02x}" for c in name[:300])
+    """A member's name as a message prints it."""
+    return printable(name, 300)
 
 
 def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:

@@ -16,6 +16,7 @@ from cregraph.lock.lock_file import Lock, StageRecord
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.staleness import SANDBOX
 from cregraph.plan.planner import Plan
+from cregraph.text import printable
 
 __all__ = [
     "AskChange",
@@ -182,7 +183,7 @@ def as_text(diff: LockDiff) -> str:
     if diff.old_tag and diff.new_tag:
         moved = f"{diff.old_tag} -> {diff.new_tag}" if diff.old_key != diff.new_key else f"{diff.new_tag} (unchanged)"
         lines.append(f"{'tag':<{_LEFT}}{moved}")
-    return "\n".join(_plain(line.rstrip()) for line in lines)
+    return "\n".join(printable(line.rstrip()) for line in lines)
 
 
 def _change_row(c: Change, several: bool) -> str:
@@ -210,10 +211,6 @@ def _short(sha256: str | None) -> str:
 
 def _value(text: str | None) -> str:
     return "(none)" if text is None else text or '""'
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def _in_several_places(changes: Iterable[Change]) -> set[tuple[str, str]]:

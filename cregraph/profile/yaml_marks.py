@@ -22,6 +22,7 @@ from typing import cast
 import yaml
 
 from cregraph.errors import CregraphError
+from cregraph.text import printable
 
 __all__ = ["Marked", "Problem", "read_marks", "refuse", "shown"]
 
@@ -159,8 +160,7 @@ def refuse(problems: Iterable[Problem]) -> None:
 
 def shown(text: str) -> str:
     """`text` fit for a message: one line, nothing that moves a terminal's cursor, at most 120 characters."""
-    clean = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:200])
-    return clean if len(clean) <= 120 else clean[:117] + "..."
+    return printable(text, 120)
 
 
 def read_marks(text: str, *, file: str) -> Marked:

@@ -17,8 +17,9 @@ from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
+from cregraph.text import printable
 
-__all__ = ["END", "Files", "Revision", "Side", "facts_at", "here", "lock_at", "lock_named", "plain", "project_of"]
+__all__ = ["END", "Files", "Revision", "Side", "facts_at", "here", "lock_at", "lock_named", "project_of"]
 
 #: How the name of a lock file ends.
 END = ".lock.json"
@@ -60,14 +61,14 @@ class Revision:
     @classmethod
     def of(cls, text: str, folder: Path) -> Revision:
         if text.startswith("-") or not text.isprintable() or not text:
-            raise CregraphError(f"`{plain(text)}` is neither a lock file nor a git revision")
+            raise CregraphError(f"`{printable(text)}` is neither a lock file nor a git revision")
         code, out, words = _git(folder, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}")
         commit = out.decode("ascii", "replace").strip()
         if code or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
             there = sorted(p.as_posix() for p in Path("locks").glob(f"*{END}"))
             meant = nearest(text, there)
             raise CregraphError(
-                f"`{plain(text)}` is neither a file nor a git revision" + (f": {words}" if words else ""),
+                f"`{printable(text)}` is neither a file nor a git revision" + (f": {words}" if words else ""),
                 hint=f"did you mean `{meant}`?" if meant else "name a lock file, a profile, or a revision such as HEAD or main",
             )
         return cls(folder=folder, text=text, commit=commit)
@@ -131,7 +132,7 @@ def project_of(lock: Path) -> Path:
 def lock_at(side: Side, path: str) -> Lock | None:
     """The lock at `path` below the project's folder; None when there is none. Raises CregraphError for one that is broken."""
     text = side.read(path, _LOCK_LIMIT)
-    return None if text is None else locks.loads(text, name=plain(side.shown(path)))
+    return None if text is None else locks.loads(text, name=printable(side.shown(path)))
 
 
 def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:
@@ -152,9 +153,4 @@ def _git(folder: Path, *argv: str) -> tuple[int, bytes, str]:
         raise CregraphError(
             f"git cannot be run: {error.strerror}", hint="install git, or name two lock files instead of revisions"
         ) from None
-    return done.returncode, done.stdout, plain(done.stderr.decode("utf-8", "replace").strip())[:300]
-
-
-def plain(text: str) -> str:
-    """`text` without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return done.returncode, done.stdout, printable(done.stderr.decode("utf-8", "replace").strip(), 300)

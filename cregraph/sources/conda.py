@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.text import redacted_text
 
 __all__ = ["Channel", "Record", "Request", "Wanted", "solve"]
 
@@ -254,7 +255,7 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
         case "channel":
             raise _unreadable(request, error["failures"])
         case "stopped" | "panic" | "internal":
-            words = _clean(error["text"])
+            words = redacted_text(error["text"])
             raise CregraphError(
                 f"{request.about}: the conda solver stopped without an answer" + (f"\n{words}" if words else ""),
                 hint="run it again; if it stays, report it with this text",
@@ -268,7 +269,7 @@ def _lines(request: Request, spec: str) -> str:
 
 def _tree(text: str) -> str:
     text = text.partition("because of: ")[2] or text
-    return "\n".join(f"  {line}".rstrip() for line in _clean(text).splitlines() if line.strip())
+    return "\n".join(f"  {line}".rstrip() for line in redacted_text(text).splitlines() if line.strip())
 
 
 def _meeting(request: Request, text: str) -> str:
@@ -288,7 +289,7 @@ def _unreadable(request: Request, failures: Sequence[Sequence[str]]) -> Cregraph
     name = failures[0][0]
     reasons: dict[str, str] = {}
     for _, address, text in failures:
-        reasons[_clean(address)] = _reason(text)  # the last way that was tried at an address is the plain one
+        reasons[redacted_text(address)] = _reason(text)  # the last way that was tried at an address is the plain one
     lines = "\n".join(f"  {address}: {reason}" for address, reason in reasons.items())
     texts = " ".join(reasons.values())
     if request.offline:
@@ -308,11 +309,4 @@ def _reason(text: str) -> str:
     if "could not find subdir" in text:
         return "there is no repodata.json for this platform"
     cause = text.strip().splitlines()[-1].removeprefix("Caused by:").strip()
-    return re.sub(r" \(os error \d+\)$", "", _clean(cause))
-
-
-def _clean(text: str) -> str:
-    """`text` without the credentials that addresses in it may carry: user and password, token, query."""
-    text = re.sub(r"(://)[^/\s'\"]*@", r"\1…@", text)
-    text = re.sub(r"/t/[^/\s'\"]+", "/t/…", text)
-    return re.sub(r"(https?://[^\s'\"?]*)\?[^\s'\")]*", r"\1?…", text)
+    return re.sub(r" \(os error \d+\)$", "", redacted_text(cause))

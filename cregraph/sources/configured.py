@@ -10,8 +10,9 @@ from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
-from cregraph.sources.routes import Routes, join, redacted
+from cregraph.sources.routes import Routes, join
 from cregraph.store import Store
+from cregraph.text import redacted
 
 __all__ = ["ConfiguredSources", "NotThere"]
 

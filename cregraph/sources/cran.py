@@ -27,7 +27,8 @@ from cregraph.errors import CregraphError, nearest
 from cregraph.formats import dcf
 from cregraph.lock.pins import Artifact
 from cregraph.sources.not_there import NotThere
-from cregraph.sources.routes import join, redacted
+from cregraph.sources.routes import join
+from cregraph.text import redacted
 
 if TYPE_CHECKING:
     from cregraph.kinds.base import Sources

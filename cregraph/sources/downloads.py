@@ -22,8 +22,9 @@ from urllib.request import getproxies, proxy_bypass, url2pathname
 
 from cregraph.errors import CregraphError
 from cregraph.sources.not_there import NotThere
-from cregraph.sources.routes import is_web_address, redacted
+from cregraph.sources.routes import is_web_address
 from cregraph.store import Store
+from cregraph.text import redacted
 
 if TYPE_CHECKING:
     import urllib3

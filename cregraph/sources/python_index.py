@@ -27,7 +27,7 @@ from cregraph.errors import CregraphError
 from cregraph.sources.not_there import NotThere
 from cregraph.sources.pip_settings import PYPI, ordinary
 from cregraph.sources.python_names import is_place, normal
-from cregraph.sources.routes import redacted
+from cregraph.text import redacted, redacted_text
 
 if TYPE_CHECKING:
     from packaging.pylock import Package
@@ -352,7 +352,7 @@ def _explained(talk: str) -> str:
     """uv's message without its warnings, its frame, and this run's temporary names."""
     lines = [line for line in talk.splitlines() if line.strip() and not line.startswith("warning:")]
     text = "\n".join(f"  {line}" for line in lines)
-    text = re.sub(r"(https?://)[^/@\s]+@", r"\1…@", text)
+    text = redacted_text(text)
     for ours, said in (("-c base.txt", "the base"), ("-r asked.in", "the profile"), ("error: ", ""), ("cause: ", "")):
         text = text.replace(ours, said)
     return text or "  uv said nothing"

@@ -21,8 +21,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cregraph.errors import CregraphError, nearest
+from cregraph.text import redacted
 
-__all__ = ["Cache", "Registry", "Routes", "is_web_address", "join", "read_routes", "redacted"]
+__all__ = ["Cache", "Registry", "Routes", "is_web_address", "join", "read_routes"]
 
 #: Where names lead that sources.yaml does not state.
 CONDA_DEFAULT = "https://conda.anaconda.org/{name}"
@@ -160,17 +161,6 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         url={key: addresses(v, f"url.{key}") for key, v in mapping("url").items()},
         cache=caches,
     )
-
-
-def redacted(url: str) -> str:
-    """`url` without user, password and query: what may be printed. Takes any text, also one that is no address."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        scheme, rest = "", url
-    host, slash, path = rest.partition("/")
-    if "@" in host:
-        host = "…@" + host.rpartition("@")[2]
-    return scheme + mark + re.split(r"[?#]", host + slash + path, maxsplit=1)[0]
 
 
 def is_web_address(text: str) -> bool:

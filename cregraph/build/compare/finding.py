@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cregraph.text import printable
+
 __all__ = ["CURES", "Cause", "Finding", "shown"]
 
 Cause = Literal["time", "path", "random", "order", "build id", "compiled", "archive", "bytecode", "listing", "mode", "unknown"]
@@ -57,6 +59,4 @@ class Finding:
 
 def shown(value: object, limit: int = 80) -> str:
     """A value as a message shows it: printable, and not long."""
-    text = value if isinstance(value, str) else repr(value)
-    text = "".join(c if c.isprintable() else " " for c in text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return printable(value if isinstance(value, str) else repr(value), limit)

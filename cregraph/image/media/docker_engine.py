@@ -19,6 +19,7 @@ from typing import IO
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.text import printable
 
 __all__ = [
     "Container",
@@ -236,7 +237,7 @@ def _no_program(error: OSError) -> CregraphError:
 
 def _named(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9\[][A-Za-z0-9._/:@\[\]-]{0,400}", name):
-        raise CregraphError(f"`{''.join(c if c.isprintable() else '?' for c in name)[:120]}` is no name of an image")
+        raise CregraphError(f"`{printable(name, 120)}` is no name of an image")
     return name
 
 
@@ -263,8 +264,7 @@ def _parents(path: str) -> list[str]:
 def _end_of(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _SAID))
-    text = file.read(_SAID).decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return printable(" ".join(file.read(_SAID).decode("utf-8", "replace").split()))
 
 
 def _refused(about: str, words: str) -> CregraphError:

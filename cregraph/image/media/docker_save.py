@@ -33,6 +33,7 @@ from cregraph.image.model.manifest import (
     read_manifest,
 )
 from cregraph.store import Store
+from cregraph.text import printable
 
 __all__ = ["archive_of", "read_archive", "save"]
 
@@ -198,7 +199,7 @@ def _from_sdk(name: str) -> Iterator[IO[bytes]]:
 
 
 def _refused(name: str, words: str) -> CregraphError:
-    text = "".join(c if c.isprintable() else " " for c in words)[:400]
+    text = printable(" ".join(words.split()), 400)
     hint = "is the engine running, and DOCKER_HOST or the Docker context right?"
     if "no such image" in text.lower() or "reference does not exist" in text.lower() or "not found" in text.lower():
         hint = f"pull or load it first: `docker pull --platform linux/amd64 {name}`"

@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 from cregraph.errors import CregraphError
 from cregraph.image.media.registry_credentials import Credentials, docker_credentials
 from cregraph.image.model.reference import address, is_local
+from cregraph.text import printable
 
 if TYPE_CHECKING:
     import urllib3
@@ -295,11 +296,10 @@ class Exchange:
         """What the registry adds to a refusal (`errors[0]` of the specification), in brackets; empty when it adds nothing."""
         try:
             error = json.loads(self.read(response, _SAID_LIMIT, about=""))["errors"][0]
-            text = " ".join(str(error[name]) for name in ("code", "message") if error.get(name))
+            text = " ".join(" ".join(str(error[name]) for name in ("code", "message") if error.get(name)).split())
         except (Passing, CregraphError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return ""
-        text = "".join(c for c in text if c.isprintable())[:200]
-        return f": {text}" if text else ""
+        return f": {printable(text, 200)}" if text else ""
 
 
 def _reason(error: Exception) -> str:

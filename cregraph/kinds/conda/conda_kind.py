@@ -28,6 +28,7 @@ from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
+from cregraph.text import printable, redacted_text
 
 if TYPE_CHECKING:
     from cregraph.sources.conda import Record
@@ -87,8 +88,7 @@ def ask(step: Step) -> Sequence[Ask]:
 
 def _short(text: str) -> str:
     """A text for a message: one line, and no credentials if it is an address."""
-    text = re.sub(r"://[^/\s]*@", "://…@", text)
-    return "".join(c if c.isprintable() else "?" for c in text)[:120]
+    return printable(redacted_text(text), 120)
 
 
 def virtual_packages(context: PinContext) -> tuple[tuple[str, str, str], ...]:
