@@ -1,5 +1,4 @@
 """The world of `cregraph demo`: a base image, a conda channel, a CRAN and a package index, all in their real formats.
 
-What is in them stands in for software: small files that say what they are. The same bytes come out on every machine,
-so every demo has one digest.
+The packages are small stand-ins that say what they are. Every machine makes the same bytes, so every demo has one digest.
 """
