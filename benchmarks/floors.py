@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.scene import Scene
-from cregraph.engines.run import kept
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.conda.conda_kind import virtual_packages
 from cregraph.kinds.conda.conda_specs import normal_spec
@@ -17,6 +16,7 @@ from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.plan.planner import make_plan
 from cregraph.store import Store
+from cregraph.store.task_records import verified_result
 
 __all__ = ["FLOORS", "Floor"]
 
@@ -64,7 +64,7 @@ def content(scene: Scene, address: str | None) -> list[str]:
             form = next((f for f in ("conda", "tar.bz2", "whl") if name.endswith(f".{f}")), "as it is")
             items.append((form, str(store.path_of(segment.artifact.sha256))))
         elif segment.task_key is not None:
-            items.append(("as it is", str(store.path_of(kept(store, segment.task_key) or ""))))
+            items.append(("as it is", str(store.path_of(verified_result(store, segment.task_key) or ""))))
     return [sys.executable, str(_HERE / "floor_bytes.py"), _kept(scene, "bytes.json", items)]
 
 

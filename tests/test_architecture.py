@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "cregraph"
 #: Units of the package, lowest first. A module imports its own unit and lower ones. Its unit is the longest name that fits.
 ORDER = (
     *("errors", "digest", "text", "scheduler", "formats", "profile", "lock"),
-    *("plan.parts", "plan.layer_split", "plan.missing_work"),
+    *("plan.parts", "plan.layer_split"),
     *("store", "image", "sources", "kinds", "plan", "resolve", "engines", "build", "store.gc"),
     *("remote_cache", "vendor", "export", "verify", "smoke", "demo", "session", "review"),
     *("__init__", "cli", "__main__"),
@@ -29,7 +29,7 @@ AGAINST = {
     ("sources.python_index", "kinds.base"): "the protocol of sources, for types only",
 }
 #: Units without I/O, clock or environment.
-PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan.missing_work", "plan", "resolve"}
+PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve"}
 #: Modules of `kinds/` that every kind may import.
 SHARED_BY_KINDS = {"kinds", "kinds.base", "kinds.image_paths"}
 #: Programs of their own: what they print is their answer to the process that started them.

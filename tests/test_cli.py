@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import typer
 
-from cregraph.build.image_build import Event, MissingWork
+from cregraph.build.build_run import Event
 from cregraph.cli.app import app
 from cregraph.cli.progress import Display
 from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
+from cregraph.plan.missing_work import MissingWork
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.build.image_build import pending
+from cregraph.build.image_build import missing_work
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
@@ -126,7 +126,7 @@ def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
     if sent == signal.SIGINT:
         assert done.err.endswith(INTERRUPTED)
     soon(lambda: not any(_alive(pid) for pid in family), seconds=5)
-    assert [task.name.split(" ")[0] for task in pending(plan, store).tasks] == ["bitops"]
+    assert [task.name.split(" ")[0] for task in missing_work(plan, store).tasks] == ["bitops"]
     outdated(project.folder / "cache" / "tmp")
     again = project.ok("build", "team.yaml", "--json").json[0]
     assert f"{again['image']}@{again['digest']}\n" == expected

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cregraph.build.image_build import Built, build, gave, pending
+from cregraph.build.image_build import Built, build, missing_work
 from cregraph.build.rebuild_comparison import compare
 from cregraph.digest import canonical
 from cregraph.errors import CregraphError, Refused
@@ -32,6 +32,7 @@ from cregraph.remote_cache.cache_repository import SharedCache
 from cregraph.remote_cache.cache_transfer import bring, disputed, give, offered, without
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store
+from cregraph.store.task_records import task_results
 from tests.small_registry import SmallRegistry
 from tests.test_outputs import a_base, a_build, no_engine, no_fetch
 
@@ -106,7 +107,7 @@ def at(registry: SmallRegistry, *, trusted: bool = False) -> SharedCache:
 
 
 def recorded(plan: Plan, store: Store) -> dict[str, str]:
-    return {key: sha256 for key, (sha256, _) in gave(plan, store).items()}
+    return {key: sha256 for key, (sha256, _) in task_results(plan.tasks, store).items()}
 
 
 def named(plan: Plan, name: str) -> Task:
@@ -186,7 +187,7 @@ def test_a_result_whose_record_was_lost_is_found_in_the_store_by_its_recorded_di
     came = bring(ground[0], store, at(registry), expected)
 
     assert came.tasks == 0
-    assert not pending(ground[0], store).tasks
+    assert not missing_work(ground[0], store).tasks
 
 
 # -- poisoned entries
@@ -407,7 +408,7 @@ def test_a_result_that_unpacks_to_more_than_is_recorded_is_not_unpacked(filled, 
     manifest["layers"][0] |= {"digest": digest_of(bomb), "size": len(bomb)}
     manifest["annotations"]["org.cregraph.size"] = str(60 << 20)
     registry.manifests[tag] = canonical(manifest)
-    sizes = {key: size for key, (_, size) in gave(ground[0], stores("one")).items()}
+    sizes = {key: size for key, (_, size) in task_results(ground[0].tasks, stores("one")).items()}
     registry.asked.clear()
     came = bring(ground[0], stores("two"), at(registry), expected, sizes)
 
@@ -442,7 +443,9 @@ def test_a_recorded_result_that_the_store_contradicts_is_brought_to_compare_with
     plan, store = ground[0], stores("evil")
     a_machine(ground, store, engine=Compiler("!"))
     outputs = Outputs(
-        tasks={key: Output(name="x", sha256=sha, size=size) for key, (sha, size) in gave(plan, stores("one")).items()}
+        tasks={
+            key: Output(name="x", sha256=sha, size=size) for key, (sha, size) in task_results(plan.tasks, stores("one")).items()
+        }
     )
     mine = recorded(plan, store)
 
@@ -459,12 +462,12 @@ def test_a_recorded_result_that_the_store_contradicts_is_brought_to_compare_with
 def test_what_a_plan_counts_on_is_what_a_build_then_gets(filled, ground, stores):
     registry, expected = filled
     plan, store = ground[0], stores("two")
-    work = pending(plan, store)
+    work = missing_work(plan, store)
     for cache, vouched in ((at(registry), expected), (at(registry), {}), (at(registry, trusted=True), {})):
         stored = stores(f"after {cache.trusted} {len(vouched)}")
         found = offered(plan, work, cache, vouched)
         came = bring(plan, stored, cache, vouched)
-        after = pending(plan, stored)
+        after = missing_work(plan, stored)
 
         assert (len(found.tasks), len(found.segments)) == (came.tasks, came.segments)
         left = without(work, found)
@@ -483,7 +486,7 @@ def named_segment(plan: Plan, name: str) -> Segment:
 def test_what_outputs_contradict_or_nobody_answers_is_not_counted_on(filled, ground, stores):
     registry, expected = filled
     plan = ground[0]
-    work = pending(plan, stores("two"))
+    work = missing_work(plan, stores("two"))
     assert not offered(plan, work, at(registry), dict.fromkeys(expected, "e" * 64)).tasks
     registry.fail["GET"] = 10_000
     assert offered(plan, work, at(registry), expected).unreachable
@@ -609,7 +612,7 @@ def test_a_task_that_gives_something_else_than_recorded_is_refused_and_not_kept(
     store = stores("two")
     with pytest.raises(Refused, match=r"task lattice gave sha256:[0-9a-f]{64}, but the outputs beside the lock record"):
         a_machine(ground, store, engine=Compiler("!"), recorded=recorded(plan, stores("one")))
-    assert gave(plan, store) == {}
+    assert task_results(plan.tasks, store) == {}
 
 
 def test_a_full_disk_is_said_and_is_no_reason_to_leave_a_cache_out(filled, ground):

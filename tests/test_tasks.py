@@ -17,12 +17,13 @@ from cregraph.digest import sha256
 from cregraph.engines.capture import capture
 from cregraph.engines.contract import Stopped, TaskFailed, check
 from cregraph.engines.extract import Extraction
-from cregraph.engines.run import TaskEvent, kept, log_of, run_tasks
+from cregraph.engines.run import TaskEvent, run_tasks
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task, task
 from cregraph.store import Store
+from cregraph.store.task_records import log_file, verified_result
 
 
 class Shop:
@@ -132,7 +133,7 @@ def test_a_result_is_kept_by_key_and_its_bytes_are_checked_before_use(store: Sto
     flipped.chmod(0o644)
     flipped.write_bytes(b"X" + flipped.read_bytes()[1:])
     later = Store(store.root)
-    assert kept(later, a.key) is None
+    assert verified_result(later, a.key) is None
     assert run(later, again, a, b) == first
     assert again.done == ["a"]
 
@@ -177,7 +178,7 @@ def test_a_failure_is_told_whole(store: Store) -> None:
             on_event=events.append,
             hint=lambda t: f"the way out of {t.name}",
         )
-    log = log_of(store, bad)
+    log = log_file(store, bad)
     lines = "\n".join(f"  | line {i} of bad 1.0" for i in range(11, 31))
     assert error.value.message == (
         "task bad 1.0 (stage cran) failed: its command ended with exit status 1\n"
@@ -190,7 +191,7 @@ def test_a_failure_is_told_whole(store: Store) -> None:
     assert log.name == f"bad_1.0-{bad.key[:12]}.log"
     assert log.read_text().startswith("line 1 of")
     assert shop.done == ["other"]  # it ran already, and is kept
-    assert kept(store, other.key) and kept(store, bad.key) is None
+    assert verified_result(store, other.key) and verified_result(store, bad.key) is None
     assert ("failed", "bad 1.0") in [(e.what, e.task.name) for e in events]
     assert list((store.root / "tmp").iterdir()) == []
 
@@ -207,7 +208,7 @@ def test_keep_going_makes_all_that_does_not_need_the_failed_one(store: Store) ->
 
 def test_a_log_cannot_command_the_terminal(store: Store) -> None:
     bad = make("bad", argv="fail")
-    log_of(store, bad).parent.mkdir(parents=True)
+    log_file(store, bad).parent.mkdir(parents=True)
 
     class Loud(Shop):
         def perform(self, task: Task, *, log: Path, **how: object) -> None:  # type: ignore[override]

@@ -21,7 +21,7 @@ from typing import IO, Literal
 
 from cregraph.engines.contract import Ahead, Engine
 from cregraph.engines.failures import listed, way_out
-from cregraph.engines.run import EXPECTED, TaskEvent, TaskRun, kept, log_of, said
+from cregraph.engines.run import EXPECTED, TaskEvent, TaskRun, said
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model import segment as segments_of
@@ -31,17 +31,30 @@ from cregraph.kinds import kind
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.plan.layer_split import LayerPlan
-from cregraph.plan.missing_work import Event, MissingWork
+from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.scheduler import Failure, Id, Job, JobContext, run_jobs
 from cregraph.store import Store
+from cregraph.store.task_records import log_file, verified_result
 
-__all__ = ["Event", "Making", "MissingWork"]
+__all__ = ["Event", "Making"]
 
 _FETCHES = 6  # files that are fetched at once
 #: Bytes of artifacts in a second, about: what orders jobs, and nothing else.
 _FETCHED, _PACKED, _JOINED = 20e6, 12e6, 50e6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One thing that a build did. `seconds` is how long it took, `size` how many bytes it is about, where known."""
+
+    what: Literal["begin", "fetched", "made", "reused", "failed"]
+    subject: Literal["artifact", "segment", "task", "layer", "image"]
+    name: str
+    stage: str = ""
+    seconds: float = 0.0
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +152,7 @@ class Making:
         file: Path | None = None
         if segment.task_key is not None:
             made = run.results.get(segment.task_key) if run is not None else None
-            result = made or kept(self.store, segment.task_key) or ""
+            result = made or verified_result(self.store, segment.task_key) or ""
             file = self.store.verified(result, f"the result of task {segment.name}")
         elif segment.artifact is not None:
             file = self.fetch(segment.artifact)
@@ -207,7 +220,7 @@ class Making:
             self.on_event(Event(what=what, subject="task", name=event.task.name, stage=event.task.stage, seconds=event.seconds))
 
     def _way_out(self, task: Task) -> str | None:
-        return way_out(task, said(log_of(self.store, task)), lambda package: listed(self.store, package))
+        return way_out(task, said(log_file(self.store, task)), lambda package: listed(self.store, package))
 
     # -- layers
 

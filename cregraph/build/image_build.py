@@ -19,15 +19,16 @@ from cregraph.image.model.config import Image, compose
 from cregraph.image.model.layer import LayerRecord
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
-from cregraph.plan.missing_work import Event, MissingWork
-from cregraph.plan.parts import Task
+from cregraph.plan.missing_work import Inventory, MissingWork, work_for
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
+from cregraph.store.task_records import verified_result
 
 if TYPE_CHECKING:
+    from cregraph.build.build_run import Event
     from cregraph.engines.contract import Engine
 
-__all__ = ["Built", "Event", "MissingWork", "build", "finished", "gave", "pending"]
+__all__ = ["Built", "build", "finished", "inventory", "missing_work"]
 
 _COUNTED = ("artifacts", "segments", "tasks", "layers")
 
@@ -42,33 +43,21 @@ class Built:
     made: dict[str, int] = field(default_factory=dict)
 
 
-def pending(plan: Plan, store: Store) -> MissingWork:
-    """What the store lacks of `plan`."""
-    from cregraph.engines.run import kept
-
+def missing_work(plan: Plan, store: Store) -> MissingWork:
+    """Return what `store` lacks of the image of `plan`; nothing if the image was built and its layers are there."""
     if _finished(plan, store) is not None:
         return MissingWork()
-    missing_layers = tuple(layer for layer in plan.layers if layers_of.read(store, layer.key) is None)
-    segments = [s for s in plan.segments.values() if segments_of.read(store, s.key) is None]
-    by_key = {task.key: task for task in plan.tasks}
-    wanted: dict[str, Task] = {}
-    todo = [s.task_key for s in segments if s.task_key]
-    while todo:
-        key = todo.pop()
-        if key in wanted:
-            continue
-        if kept(store, key) is None:
-            wanted[key] = by_key[key]
-            todo.extend(by_key[key].needs)
-    everything = {**plan.segments, **plan.hidden}
-    beneath = {key for task in wanted.values() for key in task.environment}
-    beneath -= {segment.key for segment in segments}
-    segments += [everything[key] for key in sorted(beneath) if segments_of.read(store, key) is None]
-    artifacts = {s.artifact.sha256: s.artifact for s in segments if s.artifact}
-    artifacts |= {a.sha256: a for task in wanted.values() for a in task.artifacts}
-    lacking = tuple(a for a in artifacts.values() if not store.has(a.sha256))
-    ordered = tuple(task for task in plan.tasks if task.key in wanted)
-    return MissingWork(layers=missing_layers, segments=tuple(segments), tasks=ordered, artifacts=lacking)
+    layers = [layer for layer in plan.layers if layers_of.read(store, layer.key) is None]
+    return work_for(plan, inventory(store), layers=layers, segments=plan.segments.values())
+
+
+def inventory(store: Store) -> Inventory:
+    """Return what `store` holds. Results of tasks are verified; segments and artifacts are only looked up."""
+    return Inventory(
+        segment=lambda key: segments_of.read(store, key) is not None,
+        result=lambda key: verified_result(store, key) is not None,
+        artifact=store.has,
+    )
 
 
 def build(
@@ -89,12 +78,12 @@ def build(
     thread. `recorded` is the sha256 that tasks gave elsewhere, by key (`Outputs.expected`): another result is Refused.
     Raises CregraphError; what is complete is kept.
     """
-    from cregraph.build.build_run import Making
+    from cregraph.build.build_run import Event, Making
 
     before = finished(plan, facts, store)
     if before is not None:
         return before
-    work = pending(plan, store)
+    work = missing_work(plan, store)
     making = Making(
         plan=plan, facts=facts, work=work, store=store, fetch=fetch, engine=engine, on_event=on_event, recorded=recorded or {}
     )
@@ -123,16 +112,6 @@ def finished(plan: Plan, facts: BaseFacts, store: Store) -> Built | None:
     if image.digest != _digest_before(plan, store):
         return None
     return Built(plan=plan, image=image, layers=_records(layers), made=dict.fromkeys(_COUNTED, 0))
-
-
-def gave(plan: Plan, store: Store) -> dict[str, tuple[str, int]]:
-    """What each task of `plan` gave, as far as `store` knows: sha256 and size of the result by key. The bytes are not read."""
-    found = {}
-    for task in plan.tasks:
-        record = store.record("tasks", task.key)
-        if isinstance(record, dict) and is_sha256(record.get("sha256")) and type(record.get("size")) is int:
-            found[task.key] = (record["sha256"], record["size"])
-    return found
 
 
 def _image(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]]) -> Image:

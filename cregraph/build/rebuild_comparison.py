@@ -16,7 +16,6 @@ from typing import Literal
 
 from cregraph.build.compare.finding import Finding, shown
 from cregraph.build.compare.task_results import differing_tars
-from cregraph.build.image_build import gave
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model import segment as segments_of
@@ -24,6 +23,7 @@ from cregraph.image.model.segment import SegmentRecord
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
+from cregraph.store.task_records import task_results
 
 __all__ = ["Compared", "Difference", "compare", "seed"]
 
@@ -60,7 +60,7 @@ def compare(plan: Plan, first: Store, second: Store, recorded: Mapping[str, str]
     Both results of a task that differs are copied into a folder below `keep`.
     """
     found = Compared()
-    before, again = gave(plan, first), gave(plan, second)
+    before, again = task_results(plan.tasks, first), task_results(plan.tasks, second)
     differing: dict[str, str] = {}
     for task in _ordered(plan.tasks):
         if task.key not in before or task.key not in again:

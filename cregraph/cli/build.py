@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cregraph.build.image_build import Built, Event, build, gave, pending
+from cregraph.build.build_run import Event
+from cregraph.build.image_build import Built, build, missing_work
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.notes import tell_link_scripts
 from cregraph.cli.progress import Display
@@ -29,6 +30,7 @@ from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from cregraph.store.known import Built as Known
 from cregraph.store.known import known_of, remember
+from cregraph.store.task_records import task_results
 from cregraph.store.throughput import Throughput
 
 
@@ -139,7 +141,7 @@ def _again(
     if not json or not compared.differences:
         rebuild.say(compared)
     if not compared.differences:
-        project.write_outputs(updated(outputs, plan.tasks, gave(plan, store)))
+        project.write_outputs(updated(outputs, plan.tasks, task_results(plan.tasks, store)))
         caches.leave(plan, store, world.table)
     return rebuild.answer(compared, circumstances)
 
@@ -171,11 +173,11 @@ def build_project(
     store.sweep()
     outputs = project.read_outputs()
     if certain:
-        updated(outputs, plan.tasks, gave(plan, store))  # a store that contradicts what is recorded makes no image
+        updated(outputs, plan.tasks, task_results(plan.tasks, store))  # a store that contradicts what is recorded makes no image
     caches = caches or Caches()
     routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
     caches.take(plan, store, routes, outputs)
-    work = pending(plan, store)
+    work = missing_work(plan, store)
     display = Display(plan.tag, work, layers=len(plan.layers))
     world = _world(project, asked, store, sources, on_bytes=display.received)
     base = find(lock.base.artifact, routes=world.routes, project=project.folder, store=store)
@@ -206,7 +208,7 @@ def build_project(
             recorded=outputs.expected() if certain else {},
         )
     if certain:
-        project.write_outputs(updated(outputs, plan.tasks, gave(plan, store)))
+        project.write_outputs(updated(outputs, plan.tasks, task_results(plan.tasks, store)))
     throughput.save(store)
     _remember(project, built, store)
     fetched = counted(built.made["artifacts"], "file") + " fetched"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cregraph.build.image_build import pending
+from cregraph.build.image_build import missing_work
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.plan_shown import Before, Moves, Shared, as_text, whole
 from cregraph.cli.say import as_json, result, talk, working
-from cregraph.engines.history import recalled
 from cregraph.engines.trees import kept_root
 from cregraph.errors import CregraphError
 from cregraph.image.bases.base_image import home_of
@@ -33,6 +32,7 @@ from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from cregraph.store.known import known_of
 from cregraph.store.pushed import elsewhere, pushed_to
+from cregraph.store.task_records import recorded_seconds
 from cregraph.store.throughput import rates
 from cregraph.text import printable
 
@@ -61,13 +61,15 @@ def run(
     facts = project.facts(lock.base)
     plan = make_plan(lock, facts)
     store = project.store()
-    work = pending(plan, store)
+    work = missing_work(plan, store)
     before = _against(project, against) if against is not None else _last(project, store, plan, work)
     shared = _shared(project, asked, plan, work, cache, sources) if cache else None
     if shared is not None:
         work = shared.left
     causes = Causes(before.plan, plan) if before is not None and before.plan is not None else None
-    past = History(tasks={t.key: found for t in work.tasks if (found := recalled(store, t)) is not None}, rates=rates(store))
+    past = History(
+        tasks={t.key: found for t in work.tasks if (found := recorded_seconds(store, t)) is not None}, rates=rates(store)
+    )
     jobs = jobs or os.cpu_count() or 1
     view = explain(
         plan,

@@ -8,8 +8,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cregraph.build.image_build import Event, MissingWork
+from cregraph.build.build_run import Event
 from cregraph.cli.say import counted, megabytes, seconds, talk
+from cregraph.plan.missing_work import MissingWork
 
 if TYPE_CHECKING:
     from rich.live import Live

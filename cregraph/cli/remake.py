@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _build(asked: dict[str, object]) -> None:
-    from cregraph.build.image_build import build, pending
+    from cregraph.build.image_build import build, missing_work
     from cregraph.cli.build import world_of
     from cregraph.cli.lock import fresh_lock
     from cregraph.cli.progress import Display
@@ -54,7 +54,7 @@ def _build(asked: dict[str, object]) -> None:
     base = find(lock.base.artifact, routes=world.routes, project=project.folder, store=store)
     base.check_facts(facts)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
-    display = Display(f"{plan.tag} again", pending(plan, store), layers=len(plan.layers))
+    display = Display(f"{plan.tag} again", missing_work(plan, store), layers=len(plan.layers))
     with display:
         build(
             plan,

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cregraph.build.build_run import Making, MissingWork
+from cregraph.build.build_run import Making
+from cregraph.build.image_build import inventory
 from cregraph.cli.build import world_of
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.progress import Display
@@ -16,14 +17,14 @@ from cregraph.cli.say import talk
 from cregraph.cli.using import hold
 from cregraph.engines import choice
 from cregraph.engines.contract import Engine, Opens
-from cregraph.engines.run import kept
 from cregraph.errors import CregraphError, nearest
 from cregraph.image.bases.base_image import BaseImage, find
-from cregraph.image.model import segment as segments_of
+from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task
-from cregraph.plan.planner import Plan, make_plan
+from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from cregraph.store.task_records import verified_result
 from cregraph.text import printable
 
 __all__ = ["run", "task_called"]
@@ -55,12 +56,12 @@ def run(
     world = world_of(project, sources)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
     opened = _engine(engine, store, root, context)
-    beneath, work = _beneath(task, plan, store)
+    work = work_for(plan, inventory(store), task=task)
     if work != MissingWork():
         display = Display(f"what {task.name} stands on", work, layers=0)
         with display:
             Making(
-                plan=beneath,
+                plan=replace(plan, layers=(), segments={}),
                 facts=facts,
                 work=work,
                 store=store,
@@ -70,7 +71,7 @@ def run(
                 recorded=project.read_outputs().expected(),
             ).run(jobs=jobs or os.cpu_count() or 1, keep_going=False)
     inputs = {name: world.fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
-    results = {key: store.verified(kept(store, key) or "", f"the result of task {key[:12]}") for key in task.needs}
+    results = {key: store.verified(verified_result(store, key) or "", f"the result of task {key[:12]}") for key in task.needs}
     assert isinstance(opened, Opens)
     _introduce(task, opened.name)
     code = opened.shell(_for_a_person(task, command), inputs=inputs, results=results)
@@ -118,26 +119,6 @@ def _engine(name: str, store: Store, root: BaseImage, context: str | None) -> En
             return choice.choose(each, store=store, root=root, context=context)
         refused.append(f"  {each}: {reason}")
     raise CregraphError("no engine here can open a sandbox\n" + "\n".join(refused), hint="`cregraph doctor` looks closer")
-
-
-def _beneath(task: Task, plan: Plan, store: Store) -> tuple[Plan, MissingWork]:
-    """The part of `plan` that `task` stands on, and what the store lacks of it."""
-    by_key = {each.key: each for each in plan.tasks}
-    wanted: dict[str, Task] = {}
-    todo = list(task.needs)
-    while todo:
-        key = todo.pop()
-        if key not in wanted and kept(store, key) is None:
-            wanted[key] = by_key[key]
-            todo.extend(by_key[key].needs)
-    everything = {**plan.segments, **plan.hidden}
-    keys = sorted({key for each in (task, *wanted.values()) for key in each.environment})
-    part = replace(plan, layers=(), segments={key: everything[key] for key in keys}, hidden={}, tasks=tuple(wanted.values()))
-    segments = tuple(everything[key] for key in keys if segments_of.read(store, key) is None)
-    artifacts = [s.artifact for s in segments if s.artifact]
-    artifacts += [artifact for each in (task, *wanted.values()) for artifact in each.artifacts]
-    lacking = {artifact.sha256: artifact for artifact in artifacts if not store.has(artifact.sha256)}
-    return part, MissingWork(segments=segments, tasks=part.tasks, artifacts=tuple(lacking.values()))
 
 
 def _for_a_person(task: Task, command: list[str]) -> Task:

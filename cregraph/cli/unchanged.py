@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cregraph.build.image_build import Built, finished, gave
+from cregraph.build.image_build import Built, finished
 from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, seconds, talk
 from cregraph.digest import sha256
@@ -19,6 +19,7 @@ from cregraph.lock.outputs import updated
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
 from cregraph.store.known import known_of
+from cregraph.store.task_records import task_results
 
 __all__ = ["answer", "image_name", "run", "summary"]
 
@@ -63,7 +64,7 @@ def _unchanged(project: Project) -> Built | None:
     store = project.store()
     store.sweep()
     outputs = project.read_outputs()
-    if updated(outputs, plan.tasks, gave(plan, store)) != outputs:
+    if updated(outputs, plan.tasks, task_results(plan.tasks, store)) != outputs:
         return None
     if not store.has(sha256(locks.dumps(lock).encode())):
         return None

@@ -1,6 +1,6 @@
 """A conda channel: repodata.json for linux-64 and noarch, and packages in the .conda format.
 
-The packages are stand-ins that say so. Three have the names that the standard recipes ask for: micromamba,
+The packages stand in for software, and say so. Three have the names that the standard recipes ask for: micromamba,
 r-base, python. They hold what conda's packages hold: text and binary prefixes, links, hard dependencies, entry points.
 """
 
@@ -67,7 +67,7 @@ class _Package:
 
 
 def write_channel(folder: Path) -> int:
-    """Write the channel into `folder` and return the number of its packages."""
+    """Write the channel into `folder`; returns how many packages it has."""
     packages = _packages()
     for subdir in ("linux-64", "noarch"):
         (folder / subdir).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""A CRAN: src/contrib with its index, source packages in the layout of `R CMD build`, and an Archive.
+"""A CRAN: src/contrib with its index, source packages as `R CMD build` lays them out, and an Archive.
 
-The sources are small valid R packages. The demo only locks them, because compiling needs R.
+The sources are true R packages, small ones. Compiling them needs R, which a demo does not have: they are locked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEXP demo_sum(SEXP x) {
 
 
 def write_cran(root: Path) -> int:
-    """Write the tree into `root` and return the number of packages that its index lists."""
+    """Write the tree into `root`; returns how many packages its index lists."""
     contrib = root / "src" / "contrib"
     listed = [
         _package("demostats", "1.0-3", compiled=True),

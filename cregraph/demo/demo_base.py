@@ -1,7 +1,7 @@
-"""A stand-in for Snowflake's base image: an OCI layout with the relevant paths, users, links and modes.
+"""A base image that stands in for Snowflake's: an OCI layout with the places, users, links and modes that matter.
 
-Nothing in it can be started. As in a real base, /bin and /lib are links, the home belongs to `jupyter` and is closed to
-others, the path to Python contains a link, and some distributions are installed and must not move.
+Nothing in it can be started. What is true of a real base is true here: /bin and /lib are links, the home belongs to
+`jupyter` and is closed to others, the way to Python runs through a link, some distributions are there and must not move.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LIBC = f"libc.so.6: {_SAID}\nGNU C Library (stand-in) stable release version 2.
 
 
 def write_base(layout: Path) -> str:
-    """Write the base as an OCI layout into the new folder `layout` and return its manifest digest (`sha256:…`)."""
+    """Write the base as the layout `layout`, a new folder; returns its manifest digest."""
     layers = [("a root file system in the form of Debian's", _root()), ("a Python tree", _python())]
     rows: list[Json] = []
     diff_ids: list[Json] = []

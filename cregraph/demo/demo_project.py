@@ -1,4 +1,4 @@
-"""The files of the demo's project that no command writes."""
+"""The files of the demo's project, besides what commands make in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cregraph.demo.demo_base import write_base
 from cregraph.demo.index import write_index
 from cregraph.errors import CregraphError
 
-__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "DemoSources", "claim", "finish", "write_project"]
+__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "World", "claim", "finish", "write_project"]
 
 #: Names of the project's files.
 PROFILE, WITH_CRAN, SOURCES = "demo.yaml", "with-cran.yaml", "sources.yaml"
@@ -61,8 +61,8 @@ _UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DemoSources:
-    """The number of packages that were written for each source."""
+class World:
+    """What was written: how many packages each source has."""
 
     conda: int
     cran: int
@@ -70,9 +70,9 @@ class DemoSources:
 
 
 def claim(folder: Path) -> None:
-    """Create `folder`, or accept one that is empty or holds an interrupted demo, and mark it until `finish`.
+    """Make `folder`, or take one that is empty or a demo that was interrupted, until `finish`.
 
-    Raises CregraphError for every other folder, and changes nothing in it.
+    Raises CregraphError for anything else: nothing of a user's is touched.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,17 +91,15 @@ def claim(folder: Path) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Remove the mark of an unfinished demo from `folder`."""
+    """From now on the folder is the user's."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
-def write_project(folder: Path) -> DemoSources:
-    """Write sources, profiles and sources.yaml into `folder`, replacing files of an interrupted run. All bytes are fixed."""
+def write_project(folder: Path) -> World:
+    """Write world, profiles and sources into `folder`, over what an interrupted run left. Equal bytes each time."""
     world = folder / "world"
     write_base(world / "base")
-    made = DemoSources(
-        conda=write_channel(world / "channel"), cran=write_cran(world / "cran"), wheels=write_index(world / "simple")
-    )
+    made = World(conda=write_channel(world / "channel"), cran=write_cran(world / "cran"), wheels=write_index(world / "simple"))
     for name, content in ((PROFILE, _DEMO), (WITH_CRAN, _WITH_CRAN), (SOURCES, _SOURCES), (".gitignore", _IGNORED)):
         (folder / name).write_text(content, encoding="utf-8", newline="\n")
     (folder / "cache").mkdir(exist_ok=True)

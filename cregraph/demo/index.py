@@ -1,4 +1,4 @@
-"""A Python package index in the simple format (PEP 503), with pure wheels."""
+"""A package index of Python in the simple form (PEP 503), with pure wheels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAID = "Made by `cregraph demo`; it is on no server."
 
 
 def write_index(root: Path) -> int:
-    """Write the index into `root` and return the number of its wheels."""
+    """Write the index into `root`; returns how many wheels it has."""
     wheels = [
         _wheel("demo-greeting", "1.0", body='def main() -> None:\n    print("hello")\n'),
         _wheel("demo-greeting", "1.1", body=_GREETING, needs="demo-words >=2", script="demo-greeting = demo_greeting:main"),

@@ -9,26 +9,31 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cregraph.digest import is_sha256
 from cregraph.engines.contract import Engine, Stopped, TaskFailed
 from cregraph.engines.failures import findings
-from cregraph.engines.history import expected, remember
 from cregraph.errors import CregraphError, Refused
 from cregraph.lock.outputs import contradiction
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task
 from cregraph.scheduler import Failure, Id, Job, JobContext, run_jobs
 from cregraph.store import Store
+from cregraph.store.task_records import (
+    expected_seconds,
+    log_file,
+    record_result,
+    record_seconds,
+    recorded_result,
+    verified_result,
+)
 from cregraph.text import printable
 
-__all__ = ["EXPECTED", "TaskEvent", "TaskRun", "kept", "log_of", "run_tasks", "said"]
+__all__ = ["EXPECTED", "TaskEvent", "TaskRun", "run_tasks", "said"]
 
 #: What a job of a build may raise without ending the others at once.
 EXPECTED = (CregraphError, TaskFailed)
@@ -44,25 +49,6 @@ class TaskEvent:
     what: Literal["started", "done", "reused", "failed"]
     task: Task
     seconds: float = 0.0
-
-
-def kept(store: Store, key: str) -> str | None:
-    """The sha256 of the kept result of the task `key`, its bytes verified; None when it must be made."""
-    record = store.record("tasks", key)
-    found = record.get("sha256") if isinstance(record, dict) else None
-    if not isinstance(found, str) or not is_sha256(found):
-        return None
-    try:
-        store.verified(found, f"the result of task {key[:12]}")
-    except CregraphError:
-        return None
-    return found
-
-
-def log_of(store: Store, task: Task) -> Path:
-    """Where the task's log lies or would lie."""
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", task.name)[:80]
-    return store.root / "logs" / f"{name}-{task.key[:12]}.log"
 
 
 def run_tasks(
@@ -127,7 +113,7 @@ class TaskRun:
                 id=("task", task.key),
                 run=functools.partial(self._one, task),
                 needs=(*(("task", key) for key in task.needs), *besides(task)),
-                seconds=expected(self._store, task),
+                seconds=expected_seconds(self._store, task),
                 ends=True,
             )
 
@@ -146,16 +132,16 @@ class TaskRun:
 
         started = time.monotonic()
         try:
-            found = kept(self._store, task.key)
+            found = verified_result(self._store, task.key)
             if found is None:
                 with self._alone(task, job_context):
-                    found = kept(self._store, task.key)
+                    found = verified_result(self._store, task.key)
                     if found is None:
                         say("started")
                         started = time.monotonic()
                         self.results[task.key] = self._make(task, job_context.slot)
                         seconds = time.monotonic() - started
-                        remember(self._store, task, seconds)
+                        record_seconds(self._store, task, seconds)
                         say("done", seconds)
                         return
             self.results[task.key] = found
@@ -167,7 +153,7 @@ class TaskRun:
     def _make(self, task: Task, slot: int) -> str:
         inputs = {name: self._artifact(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
         results = {key: self._store.path_of(self.results[key]) for key in task.needs}
-        log = log_of(self._store, task)
+        log = log_file(self._store, task)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
         with self._store.writer() as out:
@@ -175,13 +161,13 @@ class TaskRun:
         recorded = self._recorded.get(task.key, out.sha256)
         if recorded != out.sha256:
             raise contradiction(task.name, recorded=recorded, gave=out.sha256)
-        before = self._store.record("tasks", task.key)
-        if isinstance(before, dict) and is_sha256(before.get("sha256")) and before["sha256"] != out.sha256:
+        before = recorded_result(self._store, task.key)
+        if before is not None and before[0] != out.sha256:
             raise TaskFailed(
-                f"it gave sha256:{out.sha256}, and before sha256:{before['sha256']} for the same key",
+                f"it gave sha256:{out.sha256}, and before sha256:{before[0]} for the same key",
                 hint="its command is not reproducible: tell its authors, or take a binary package; a new store starts anew",
             )
-        self._store.put_record("tasks", task.key, {"sha256": out.sha256, "size": out.size})
+        record_result(self._store, task.key, out.sha256, out.size)
         return out.sha256
 
     @contextlib.contextmanager
@@ -210,7 +196,7 @@ def _failed(
             lines.append(error.message)
             hints += [error.hint] if error.hint and error.hint not in hints else []
             continue
-        log = log_of(store, task)
+        log = log_file(store, task)
         lines.append(f"task {task.name} (stage {task.stage}) failed: {error.reason if isinstance(error, TaskFailed) else error}")
         text = said(log)
         tail = text.splitlines()[-_SHOWN:]

@@ -15,7 +15,6 @@ from cregraph.engines import contract
 from cregraph.engines.contract import Limits
 from cregraph.engines.dockerfile import stage_name as task_name
 from cregraph.engines.dockerfile import task_stage
-from cregraph.engines.run import kept
 from cregraph.engines.task_image import inputs_blob, orders_blob
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
@@ -24,6 +23,7 @@ from cregraph.export.folder import Content
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task
 from cregraph.store import Store
+from cregraph.store.task_records import verified_result
 
 __all__ = ["described", "runnable"]
 
@@ -34,7 +34,7 @@ _HOSTNAME = f"--build-arg BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"
 def described(task: Task, store: Store) -> list[str]:
     """Lines that say what a task is."""
     named = zip(task.inputs, task.artifacts, strict=True)
-    gave = kept(store, task.key)
+    gave = verified_result(store, task.key)
     env = [f"{name}={value}" for name, value in sorted(task.env.items())]
     return [
         comment(f"task {task.name} of stage {task.stage}, key {task.key}" + (f"; it gave sha256:{gave}" if gave else "")),
@@ -74,7 +74,7 @@ def runnable(
 
 
 def _result(store: Store, task: Task, key: str) -> str:
-    found = kept(store, key)
+    found = verified_result(store, key)
     if found is None:
         raise CregraphError(
             f"task {task.name} needs the result of the task {key[:12]}, which this store does not hold",

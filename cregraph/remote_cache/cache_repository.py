@@ -37,6 +37,7 @@ from cregraph.remote_cache.cache_entry import (
     task_blob,
 )
 from cregraph.store import Store
+from cregraph.store.task_records import record_result, recorded_result
 
 __all__ = ["Incident", "SharedCache", "Unreachable"]
 
@@ -110,11 +111,11 @@ class SharedCache:
             raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but the outputs beside the lock record sha256:{expected}")
         if size is not None and entry.size != size:
             raise BadEntry(f"{what}: gives {entry.size} bytes, but the outputs beside the lock record {size}")
-        before = store.record("tasks", task.key) if expected is None else None
-        if isinstance(before, dict) and before.get("sha256") not in (None, entry.sha256):
-            raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but it gave sha256:{before['sha256']} here before")
+        before = recorded_result(store, task.key) if expected is None else None
+        if before is not None and before[0] != entry.sha256:
+            raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but it gave sha256:{before[0]} here before")
         self.fetch_result(entry, store, what=what)
-        store.put_record("tasks", task.key, {"sha256": entry.sha256, "size": entry.size})
+        record_result(store, task.key, entry.sha256, entry.size)
         return entry.blob.size
 
     def fetch_result(self, entry: TaskEntry, store: Store, *, what: str) -> None:

@@ -20,9 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cregraph.build.image_build import pending
-from cregraph.digest import is_sha256
-from cregraph.engines.run import kept
+from cregraph.build.image_build import missing_work
 from cregraph.image.model import segment as segments_of
 from cregraph.lock.outputs import Output, Outputs
 from cregraph.plan.missing_work import MissingWork
@@ -31,6 +29,7 @@ from cregraph.plan.planner import Plan
 from cregraph.remote_cache.cache_entry import BadEntry
 from cregraph.remote_cache.cache_repository import Incident, SharedCache, Unreachable
 from cregraph.store import Store
+from cregraph.store.task_records import record_result, recorded_result, verified_result
 
 __all__ = ["Downloaded", "Offer", "Uploaded", "bring", "disputed", "give", "offered", "without"]
 
@@ -99,7 +98,7 @@ def bring(
     Raises CregraphError for a fault of the store (a full disk) only.
     """
     found = Downloaded()
-    work = pending(plan, store)
+    work = missing_work(plan, store)
     if not work.tasks and not (cache.trusted and work.segments):
         return found
     out = _Out()
@@ -110,9 +109,8 @@ def bring(
     def task(one: Task) -> bool:
         known = expected.get(one.key)
         if known is not None and store.has(known):  # a result of before, whose record was lost
-            size = store.path_of(known).stat().st_size
-            store.put_record("tasks", one.key, {"sha256": known, "size": size})
-            if kept(store, one.key) is not None:  # else it was damaged, and is set aside now
+            record_result(store, one.key, known, store.path_of(known).stat().st_size)
+            if verified_result(store, one.key) is not None:  # else it was damaged, and is set aside now
                 return True
         try:
             moved = out.ask(lambda: cache.fetch_task(one, store, known, (sizes or {}).get(one.key)))
@@ -146,9 +144,9 @@ def bring(
             tried |= todo
             ordered = [by_key[key] for key in sorted(todo)]
             missed = [one for one, got in zip(ordered, pool.map(task, ordered), strict=True) if not got]
-            todo = {key for one in missed for key in one.needs if key not in tried and kept(store, key) is None}
+            todo = {key for one in missed for key in one.needs if key not in tried and verified_result(store, key) is None}
         if cache.trusted and not out.why:
-            list(pool.map(segment, (s for s in pending(plan, store).segments if s.task_key is None)))
+            list(pool.map(segment, (s for s in missing_work(plan, store).segments if s.task_key is None)))
     found.refused.sort()
     found.unreachable = out.why
     return found
@@ -161,7 +159,7 @@ def disputed(plan: Plan, store: Store, cache: SharedCache, recorded: Outputs) ->
     """
     out = _Out()
     for task in plan.tasks:
-        known, mine = recorded.tasks.get(task.key), kept(store, task.key)
+        known, mine = recorded.tasks.get(task.key), verified_result(store, task.key)
         if known is None or mine in (None, known.sha256) or store.has(known.sha256):
             continue
         with contextlib.suppress(BadEntry):
@@ -262,10 +260,9 @@ def give(plan: Plan, store: Store, cache: SharedCache) -> Uploaded:
                 found.segments += kind == "segment"
 
     def task(one: Task) -> None:
-        record = store.record("tasks", one.key)
-        if isinstance(record, dict) and is_sha256(record.get("sha256")) and store.has(record["sha256"]):
-            sha256, size = record["sha256"], store.path_of(record["sha256"]).stat().st_size
-            told(out.ask(lambda: cache.give_task(one, store, sha256, size)), "task")
+        result = recorded_result(store, one.key)
+        if result is not None and store.has(result[0]):
+            told(out.ask(lambda: cache.give_task(one, store, *result)), "task")
 
     def segment(one: Segment) -> None:
         record = segments_of.read(store, one.key)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cregraph.digest import is_sha256, sha256
 from cregraph.engines import trees
-from cregraph.engines.run import log_of
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model.manifest import read_manifest
@@ -28,6 +27,7 @@ from cregraph.store import Store
 from cregraph.store.gc.collect import Reached
 from cregraph.store.known import Known, known, record_of
 from cregraph.store.listing import records
+from cregraph.store.task_records import log_file, recorded_result
 from cregraph.store.use import User
 
 __all__ = ["Root", "Roots", "given", "reach", "roots"]
@@ -118,8 +118,8 @@ def _reach(root: Root, store: Store) -> Reached:
     logs = set()
     for task in plan.tasks:
         keyed.add(("tasks", task.key))
-        folders |= set(trees.names(task, lambda key: _result(store, key)))
-        logs.add(log_of(store, task).name)
+        folders |= set(trees.names(task, lambda key: (recorded_result(store, key) or (None,))[0]))
+        logs.add(log_file(store, task).name)
     return Reached(objects=frozenset(objects), records=frozenset(keyed), trees=frozenset(folders), logs=frozenset(logs))
 
 
@@ -162,12 +162,6 @@ def _image(pin: Pin, store: Store) -> set[str]:
     except (OSError, CregraphError):
         return found  # not here, or damaged: it is asked for anew
     return found | {manifest.config.hex, *(layer.hex for layer in manifest.layers)}
-
-
-def _result(store: Store, key: str) -> str | None:
-    record = store.record("tasks", key)
-    found = record.get("sha256") if isinstance(record, dict) else None
-    return found if is_sha256(found) else None
 
 
 class _Reader:
