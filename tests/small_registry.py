@@ -76,6 +76,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     owner: SmallRegistry
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes: else each answer may wait for an acknowledgement
 
     def log_message(self, *_: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What commands say of a shared cache: names that are none and what a plan counts on."""
+"""What commands say of a remote cache: names that are none and what a plan counts on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs and the shared cache on real software: what a second machine may take, and what it may not."""
+"""Outputs and the remote cache on real software: what a second machine may take, and what it may not."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_result_that_another_machine_made_otherwise_is_an_incident_and_nothing
     built: RealProject, cache: str, tmp_path: Path
 ) -> None:
     """The first writer's result of a key stands; the second is told, exit 1, before its image goes anywhere."""
-    from cregraph.remote_cache.cache_repository import SharedCache
+    from cregraph.remote_cache.cache_repository import RemoteCache
 
     project = copy_of(built, tmp_path / "p")
     row = json.loads(outputs(project).read_text())["tasks"][0]
@@ -149,7 +149,7 @@ def test_a_result_that_another_machine_made_otherwise_is_an_incident_and_nothing
     store = Store(tmp_path / "other")
     sha256 = store.add(b"what another machine compiled")
     task = Task(key=row["key"], kind="r", stage="", name=row["name"], root="", argv=("x",), env={}, output="/x")
-    assert SharedCache(host, other.partition("/")[2]).give_task(task, store, sha256, 29)
+    assert RemoteCache(host, other.partition("/")[2]).give_task(task, store, sha256, 29)
 
     done = project.run("build", "team.yaml", "--cache-write", other, "--output", "oci:image")
     assert done.code == 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cregraph.build.image_build import missing_work
 from cregraph.cli.lock import fresh_lock
-from cregraph.cli.plan_shown import Before, Moves, Shared, as_text, whole
+from cregraph.cli.plan_shown import Before, CacheOffer, Moves, as_text, whole
 from cregraph.cli.say import as_json, result, talk, working
 from cregraph.engines.trees import kept_root
 from cregraph.errors import CregraphError
@@ -63,9 +63,9 @@ def run(
     store = project.store()
     work = missing_work(plan, store)
     before = _against(project, against) if against is not None else _last(project, store, plan, work)
-    shared = _shared(project, asked, plan, work, cache, sources) if cache else None
-    if shared is not None:
-        work = shared.left
+    cached = _offered(project, asked, plan, work, cache, sources) if cache else None
+    if cached is not None:
+        work = cached.left
     causes = Causes(before.plan, plan) if before is not None and before.plan is not None else None
     past = History(
         tasks={t.key: found for t in work.tasks if (found := recorded_seconds(store, t)) is not None}, rates=rates(store)
@@ -78,19 +78,19 @@ def run(
         past=past,
         jobs=jobs,
         everything=against is not None,
-        shared=shared.keys if shared else frozenset(),
+        cached=cached.keys if cached else frozenset(),
     )
     there = _There.of(project, asked, plan, store, sources, to, needed=remote or to is not None)
     moves = _moves(project, plan, work, facts, store, there)
     asking = _look(plan, facts, store, there) if remote or to is not None else None
     if json:
-        as_json(whole(plan, view, moves, before, asking, shared))
+        as_json(whole(plan, view, moves, before, asking, cached))
     else:
-        for line in as_text(plan, view, moves, before, asking, shared, full=full):
+        for line in as_text(plan, view, moves, before, asking, cached, full=full):
             result(line)
 
 
-def _shared(project: Project, asked: Asked, plan: Plan, work: MissingWork, named: str, sources: str | None) -> Shared:
+def _offered(project: Project, asked: Asked, plan: Plan, work: MissingWork, named: str, sources: str | None) -> CacheOffer:
     """What the cache would spare a build; nothing where it does not answer, which is said."""
     from cregraph.remote_cache.cache_name import cache_named
     from cregraph.remote_cache.cache_transfer import offered, without
@@ -101,7 +101,7 @@ def _shared(project: Project, asked: Asked, plan: Plan, work: MissingWork, named
         offer = offered(plan, work, cache, project.read_outputs().expected())
     if offer.unreachable:
         talk(f"the cache {cache.name} is left out: {offer.unreachable}")
-    return Shared(
+    return CacheOffer(
         name=cache.name,
         trusted=cache.trusted,
         tasks=len(offer.tasks),

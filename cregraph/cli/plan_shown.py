@@ -14,7 +14,7 @@ from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import Plan
 from cregraph.text import printable
 
-__all__ = ["Before", "Moves", "Shared", "as_text", "whole"]
+__all__ = ["Before", "CacheOffer", "Moves", "as_text", "whole"]
 
 _GROUPS = 12  # causes that the short answer shows
 _NAMES = 4  # names of tasks that a cause shows
@@ -51,8 +51,8 @@ class Moves:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shared:
-    """What a shared cache would give: counts, bytes, their `keys`; and what is left to do then. `unreachable`: why it is out."""
+class CacheOffer:
+    """What a remote cache would give: counts, bytes, their `keys`; and what is left to do then. `unreachable`: why it is out."""
 
     name: str
     trusted: bool
@@ -70,7 +70,7 @@ def as_text(
     moves: Moves,
     before: Before | None,
     remote: Remote | None,
-    shared: Shared | None = None,
+    cached: CacheOffer | None = None,
     *,
     full: bool,
 ) -> Iterator[str]:
@@ -78,15 +78,15 @@ def as_text(
     yield f"{plan.lock.identity.image}:{plan.tag}"
     layers, segments, tasks = (view.count(subject, "fetch", "make") for subject in ("layer", "segment", "task"))
     names = _names([row.name for row in view.rows if row.subject == "task" and row.what == "make"], most=8)
-    held = f"or in {shared.name}" if shared and shared.keys else ""
+    held = f"or in {cached.name}" if cached and cached.keys else ""
     yield f"  layers    {_of(layers, view.count('layer'), 'to make')}"
     yield f"  segments  {_of(segments, view.count('segment'), 'to make', held)}"
     yield f"  tasks     {_of(tasks, view.count('task'), 'to run', held)}" + (f": {names}" if names else "")
     root = f", and {megabytes(moves.root)} of the image that tasks run over" if moves.root else ""
     files = f"{counted(len(view.fetch), 'file')}, {megabytes(sum(a.size for a in view.fetch))}" if view.fetch else "no file"
     yield f"  fetch     {files}{root}"
-    if shared is not None:
-        yield f"  cache     {_cache(shared)}"
+    if cached is not None:
+        yield f"  cache     {_cache(cached)}"
     yield f"  push      {_push(moves, remote)}"
     if layers or segments or tasks:
         yield f"  time      {_time(view.time)}"
@@ -102,7 +102,7 @@ def as_text(
 
 
 def whole(
-    plan: Plan, view: Explanation, moves: Moves, before: Before | None, remote: Remote | None, shared: Shared | None = None
+    plan: Plan, view: Explanation, moves: Moves, before: Before | None, remote: Remote | None, cached: CacheOffer | None = None
 ) -> dict[str, Any]:
     """The answer for a program; what is not known is null."""
 
@@ -122,7 +122,7 @@ def whole(
             "base": {"layers": moves.base_layers, "bytes": moves.base},
             "build_root": {"bytes": moves.root},
         },
-        "cache": _shared_json(shared) if shared else None,
+        "cache": _offer_json(cached) if cached else None,
         "push": _push_json(moves, remote),
         "seconds": {
             "expected": None if view.time.seconds is None else round(view.time.seconds, 3),
@@ -156,23 +156,23 @@ def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
     return f"{some} of {every} {verb}" if some < every else f"all {every} {verb}"
 
 
-def _cache(shared: Shared) -> str:
-    if shared.unreachable:
-        return f"{shared.name} does not answer, and is left out"
-    if not shared.keys:
-        return f"nothing that is missing here is in {shared.name}" + ("" if shared.trusted else _DISTRUSTED)
-    held = f"{counted(shared.tasks, 'task result')} and {counted(shared.segments, 'segment')}, {megabytes(shared.size)}"
-    return f"{held} from {shared.name}" + ("" if shared.trusted else _DISTRUSTED)
+def _cache(cached: CacheOffer) -> str:
+    if cached.unreachable:
+        return f"{cached.name} does not answer, and is left out"
+    if not cached.keys:
+        return f"nothing that is missing here is in {cached.name}" + ("" if cached.trusted else _DISTRUSTED)
+    held = f"{counted(cached.tasks, 'task result')} and {counted(cached.segments, 'segment')}, {megabytes(cached.size)}"
+    return f"{held} from {cached.name}" + ("" if cached.trusted else _DISTRUSTED)
 
 
-def _shared_json(shared: Shared) -> dict[str, Any]:
+def _offer_json(cached: CacheOffer) -> dict[str, Any]:
     return {
-        "cache": shared.name,
-        "trusted": shared.trusted,
-        "tasks": shared.tasks,
-        "segments": shared.segments,
-        "bytes": shared.size,
-        "unreachable": shared.unreachable or None,
+        "cache": cached.name,
+        "trusted": cached.trusted,
+        "tasks": cached.tasks,
+        "segments": cached.segments,
+        "bytes": cached.size,
+        "unreachable": cached.unreachable or None,
     }
 
 

@@ -1,4 +1,4 @@
-"""`--cache` and `--cache-write`: what a build takes from a shared cache and gives to one, and what is said of it."""
+"""`--cache` and `--cache-write`: what a build takes from a remote cache and gives to one, and what is said of it."""
 
 from __future__ import annotations
 

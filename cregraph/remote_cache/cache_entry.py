@@ -1,4 +1,4 @@
-"""Entries of a shared cache: one OCI artifact manifest for each key, found by a tag that is the key.
+"""Entries of a remote cache: one OCI artifact manifest for each key, found by a tag that is the key.
 
     t-<task key>       one layer: the result's tar, as gzip members (cregraph.image.model.gzip_members)
     s-<segment key>    two layers: the segment's object and its index (cregraph.image.model.segment), as they lie in a store

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.image.model.reference import Reference, parse_reference
-from cregraph.remote_cache.cache_repository import SharedCache
+from cregraph.remote_cache.cache_repository import RemoteCache
 from cregraph.sources.routes import Routes
 
 __all__ = ["cache_named"]
 
 
-def cache_named(text: str, routes: Routes, *, option: str = "--cache") -> SharedCache:
+def cache_named(text: str, routes: Routes, *, option: str = "--cache") -> RemoteCache:
     """The cache that `text` names. Raises CregraphError, naming the option, for what is none."""
     where = f"`{option} {text}`"
     named = routes.cache.get(text)
@@ -25,7 +25,7 @@ def cache_named(text: str, routes: Routes, *, option: str = "--cache") -> Shared
         for name, one in routes.cache.items()
     )
     plain = next((registry.plain_http for registry in routes.registry.values() if registry.host == place.host), False)
-    return SharedCache(place.host, place.repository, plain_http=True if plain else None, trusted=trusted)
+    return RemoteCache(place.host, place.repository, plain_http=True if plain else None, trusted=trusted)
 
 
 def _place(ref: str, routes: Routes, where: str, named: str) -> Reference:

@@ -1,4 +1,4 @@
-"""A shared cache: entries by key in a repository of an OCI registry, over its standard API (distribution specification 1.1).
+"""A remote cache: entries by key in a repository of an OCI registry, over its standard API (distribution specification 1.1).
 
 Reading: every byte is checked against the digests that the entry states, streamed into the store, and only then is a record
 written. Writing: a tag that is there is never written again. Registries know no write-if-absent, so two first writers may meet:
@@ -39,7 +39,7 @@ from cregraph.remote_cache.cache_entry import (
 from cregraph.store import Store
 from cregraph.store.task_records import record_result, recorded_result
 
-__all__ = ["Incident", "SharedCache", "Unreachable"]
+__all__ = ["Incident", "RemoteCache", "Unreachable"]
 
 T = TypeVar("T")
 _BLOCK = 1 << 20
@@ -65,7 +65,7 @@ class Incident:
         return f"{self.what} ({self.key[:12]}…): sha256:{self.ours} here, sha256:{self.theirs} in the cache"
 
 
-class SharedCache:
+class RemoteCache:
     """The cache in `repository` of a registry. Safe with many threads, and with other writers.
 
     With `trusted`, what it holds is used without `outputs` that name it.

@@ -1,4 +1,4 @@
-"""What a build takes from a shared cache before it begins, and gives to one when it is done.
+"""What a build takes from a remote cache before it begins, and gives to one when it is done.
 
     bring     what the store lacks of a plan: results of tasks first, those of their needs only where a task must run;
               then segments, from a trusted cache
@@ -27,7 +27,7 @@ from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.remote_cache.cache_entry import BadEntry
-from cregraph.remote_cache.cache_repository import Incident, SharedCache, Unreachable
+from cregraph.remote_cache.cache_repository import Incident, RemoteCache, Unreachable
 from cregraph.store import Store
 from cregraph.store.task_records import record_result, recorded_result, verified_result
 
@@ -90,7 +90,7 @@ class _Out:
 
 
 def bring(
-    plan: Plan, store: Store, cache: SharedCache, expected: Mapping[str, str], sizes: Mapping[str, int] | None = None
+    plan: Plan, store: Store, cache: RemoteCache, expected: Mapping[str, str], sizes: Mapping[str, int] | None = None
 ) -> Downloaded:
     """Bring into `store` what it lacks of `plan` and `cache` holds. `expected` is the sha256 that outputs record, by task key;
     `sizes` the bytes.
@@ -152,7 +152,7 @@ def bring(
     return found
 
 
-def disputed(plan: Plan, store: Store, cache: SharedCache, recorded: Outputs) -> str:
+def disputed(plan: Plan, store: Store, cache: RemoteCache, recorded: Outputs) -> str:
     """Bring the results that `recorded` names where `store` holds others for their keys, as objects and no more: to compare with.
 
     Returns why the cache is out, empty when it is not. One that it does not have whole is left.
@@ -167,13 +167,13 @@ def disputed(plan: Plan, store: Store, cache: SharedCache, recorded: Outputs) ->
     return out.why
 
 
-def _object(cache: SharedCache, task: Task, wanted: Output, store: Store) -> None:
+def _object(cache: RemoteCache, task: Task, wanted: Output, store: Store) -> None:
     entry = cache.task(task.key, task.name)
     if entry is not None and (entry.sha256, entry.size) == (wanted.sha256, wanted.size):
         cache.fetch_result(entry, store, what=f"task {task.name}")
 
 
-def offered(plan: Plan, work: MissingWork, cache: SharedCache, expected: Mapping[str, str]) -> Offer:
+def offered(plan: Plan, work: MissingWork, cache: RemoteCache, expected: Mapping[str, str]) -> Offer:
     """What `bring` would take of `work`, as far as entries say it: their bytes are not asked for."""
     found = Offer()
     out = _Out()
@@ -238,7 +238,7 @@ def without(work: MissingWork, offer: Offer) -> MissingWork:
     )
 
 
-def give(plan: Plan, store: Store, cache: SharedCache) -> Uploaded:
+def give(plan: Plan, store: Store, cache: RemoteCache) -> Uploaded:
     """Write to `cache` what `store` holds of `plan`. Nothing that is there is written again; see `Incident`.
 
     Segments of task results are left out: they are packed from the result, of which one fact is enough.

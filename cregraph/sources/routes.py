@@ -7,7 +7,7 @@
     image:    ./vendor/images                     # an OCI layout on disk, or a list of them, asked first for every image
     registry: {snowflake: {host: myorg-acct.registry.example, plain_http: false}}
     url:      {"https://github.com/": "https://mirror.example/github/"}
-    cache:    {team: {ref: registry.example/team/cache, trusted: true}}     # shared caches by name; see docs/cache.md
+    cache:    {team: {ref: registry.example/team/cache, trusted: true}}     # remote caches by name; see docs/cache.md
 
 An address is http(s)://, file://, or a path that starts with `./` or `/`, beside the file that states it.
 """
@@ -42,7 +42,7 @@ class Registry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """A shared cache: `ref` is `HOST/PATH` or `registry:NAME/PATH`. `trusted`: what it holds is used on its word alone."""
+    """A remote cache: `ref` is `HOST/PATH` or `registry:NAME/PATH`. `trusted`: what it holds is used on its word alone."""
 
     ref: str
     trusted: bool = False

@@ -42,7 +42,7 @@ class History:
 class Row:
     """One layer, segment or task.
 
-    `what`: `reuse`; `cache`: a shared cache has it; `fetch`: made of an artifact that must be fetched first; `make`. `size` is in
+    `what`: `reuse`; `cache`: a remote cache has it; `fetch`: made of an artifact that must be fetched first; `make`. `size` is in
     bytes: of the artifact, for a layer of what it is made of, for a task of its sources. `seconds` is None where nothing is
     known, and for what is reused; `basis` says what they are taken from (`task`, `package`, `size`, `rate`). `cause` is None
     where the key is what it was, and where there is nothing to compare with; `why` says which.
@@ -109,14 +109,14 @@ def explain(
     past: History,
     jobs: int,
     everything: bool = False,
-    shared: Set[str] = frozenset(),
+    cached: Set[str] = frozenset(),
 ) -> Explanation:
     """Every task, segment and layer of `plan`, of which the store lacks `work`. Without `causes` nothing was there before.
 
-    Causes are given for what must be made; with `everything` also for what differs and is in the store. `shared` are keys that
-    a shared cache has; `work` is what is left then.
+    Causes are given for what must be made; with `everything` also for what differs and is in the store. `cached` are keys that
+    a remote cache has; `work` is what is left then.
     """
-    view = _View(plan, work, causes, past, everything, shared)
+    view = _View(plan, work, causes, past, everything, cached)
     rows = [view.task(task) for task in plan.tasks]
     hidden = [s for s in plan.hidden.values() if s.key in view.segments]  # the others: nobody knows whether they will be wanted
     rows += [view.segment(each) for each in (*plan.segments.values(), *hidden)]
@@ -135,9 +135,9 @@ class _View:
     """One plan and what is lacking of it; collects the pieces of its time while rows are made."""
 
     def __init__(
-        self, plan: Plan, work: MissingWork, causes: Causes | None, past: History, everything: bool, shared: Set[str]
+        self, plan: Plan, work: MissingWork, causes: Causes | None, past: History, everything: bool, cached: Set[str]
     ) -> None:
-        self._causes, self._past, self._everything, self._shared = causes, past, everything, shared
+        self._causes, self._past, self._everything, self._cached = causes, past, everything, cached
         self._lacking = {artifact.sha256 for artifact in work.artifacts}
         self._versions = {(t.id, p.name): p.version for t in plan.lock.targets for p in t.pins}
         self._sources = {p.artifact.sha256: p.version for t in plan.lock.targets for p in t.pins}
@@ -211,7 +211,7 @@ class _View:
         return self._made(row, seconds, cause)
 
     def _kept(self, key: str) -> Literal["reuse", "cache"]:
-        return "cache" if key in self._shared else "reuse"
+        return "cache" if key in self._cached else "reuse"
 
     def _made(self, row: Row, known: tuple[float, str] | None, cause: Cause | None) -> Row:
         why = "" if cause else LACKING if self._causes else NEVER

@@ -1,4 +1,4 @@
-"""A shared cache: what is believed, what is refused by name, and what many writers leave."""
+"""A remote cache: what is believed, what is refused by name, and what many writers leave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cregraph.plan.layer_split import split
 from cregraph.plan.parts import Segment, Task, segment, task
 from cregraph.plan.planner import EMBEDDED, Plan
 from cregraph.remote_cache.cache_name import cache_named
-from cregraph.remote_cache.cache_repository import SharedCache
+from cregraph.remote_cache.cache_repository import RemoteCache
 from cregraph.remote_cache.cache_transfer import bring, disputed, give, offered, without
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store
@@ -102,8 +102,8 @@ def a_machine(ground: tuple[Plan, BaseFacts], store: Store, *, engine: Any = Non
     return build(plan, facts, store=store, fetch=no_fetch, engine=lambda: engine, recorded=recorded)
 
 
-def at(registry: SmallRegistry, *, trusted: bool = False) -> SharedCache:
-    return SharedCache(registry.host, REPOSITORY, trusted=trusted)
+def at(registry: SmallRegistry, *, trusted: bool = False) -> RemoteCache:
+    return RemoteCache(registry.host, REPOSITORY, trusted=trusted)
 
 
 def recorded(plan: Plan, store: Store) -> dict[str, str]:
@@ -498,7 +498,7 @@ def test_what_outputs_contradict_or_nobody_answers_is_not_counted_on(filled, gro
 def test_a_registry_that_is_down_is_left_out_with_its_reason(ground, stores):
     with SmallRegistry() as registry:
         host = registry.host
-    cache = SharedCache(host, REPOSITORY, trusted=True)
+    cache = RemoteCache(host, REPOSITORY, trusted=True)
     store = stores("two")
     came = bring(ground[0], store, cache, {})
     a_machine(ground, store)
