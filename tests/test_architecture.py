@@ -29,7 +29,7 @@ AGAINST = {
     ("sources.python_index", "kinds.base"): "the protocol of sources, for types only",
 }
 #: Units without I/O, clock or environment.
-PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve"}
+PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve", "review"}
 #: Modules of `kinds/` that every kind may import.
 SHARED_BY_KINDS = {"kinds", "kinds.base", "kinds.image_paths"}
 #: Programs of their own: what they print is their answer to the process that started them.

@@ -42,7 +42,7 @@ steps:
 
 
 def run(folder: Path, *words: str, **changed: str) -> Done:
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")}
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")}
     command = [sys.executable, "-m", "cregraph", *words]
     done = subprocess.run(command, cwd=folder, env=kept | changed, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return Done(done.returncode, done.stdout, done.stderr)

@@ -208,6 +208,20 @@ def diff(
 
 
 @app.command()
+def why(
+    package: Annotated[
+        str, typer.Argument(metavar="PACKAGE", help="A package's name; conda:NAME, r:NAME or py:NAME for one ecosystem.")
+    ],
+    profile: Profile = None,
+    json: AsJson = False,
+) -> None:
+    """Print every path from the profile to a pin of the lock. Exit 1 when the lock has no such pin."""
+    from cregraph.cli import why as command
+
+    command.run(package, profile, json=json)
+
+
+@app.command()
 def export(
     format: Annotated[str, typer.Argument(metavar="FORMAT", help="dockerfile, or bake for several profiles together.")],
     profiles: Profiles = None,

@@ -27,6 +27,7 @@ __all__ = [
     "as_text",
     "compare",
     "ecosystem",
+    "in_sandbox",
     "said",
     "shown_name",
     "split_ask",
@@ -261,11 +262,16 @@ def _pins(old: Target | None, new: Target | None) -> list[Change]:
                 new=second.version if second else None,
                 old_sha256=first.artifact.sha256 if first else None,
                 new_sha256=second.artifact.sha256 if second else None,
-                build=f":{SANDBOX}" in target.id or target.id == "image:build-root" or pin.data.get("role") == "build",
+                build=in_sandbox(pin, target),
                 asked_by=tuple(sorted(asked)),
             )
         )
     return found
+
+
+def in_sandbox(pin: Pin, target: Target) -> bool:
+    """Return whether only tasks see the pin, so that it is not part of the image."""
+    return f":{SANDBOX}" in target.id or target.id == "image:build-root" or pin.data.get("role") == "build"
 
 
 def _how(old: Pin | None, new: Pin | None) -> str | None:

@@ -1,0 +1,63 @@
+"""`cregraph why`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cregraph.cli.say import as_json, result, talk
+from cregraph.errors import CregraphError, Refused, nearest
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.pins import Target
+from cregraph.review import why as review
+from cregraph.session.project import Project
+from cregraph.session.revision import plain
+from cregraph.sources.python_names import normal
+
+__all__ = ["run"]
+
+
+def run(package: str, profile: str | None, *, json: bool) -> None:
+    """Print the paths to `package` in the lock, fresh or not.
+
+    Raises:
+        CregraphError: There is no lock, or it cannot be read.
+        Refused: The lock has no pin of that name. With `json` that is SystemExit(1) after the answer.
+    """
+    project = Project.of(profile)
+    lock = project.read_lock()
+    if lock is None:
+        raise CregraphError(f"`{project.shown_lock}` is not there", hint=f"run `cregraph lock {project.profile}`")
+    answers = review.why(lock, package, current=_current(project))
+    meant = None if answers else nearest(package, review.names(lock))
+    base = None if answers else _in_base(project, lock, package)
+    if json:
+        answer = {"lock": project.shown_lock, "package": package, "pins": review.as_json(answers)}
+        as_json(answer if answers else {**answer, "nearest": meant, "base": base})
+        if not answers:
+            raise SystemExit(1)
+        return
+    if not answers:
+        hint = f"did you mean `{plain(meant)}`?" if meant else None
+        if base is not None:
+            hint = f"the base image has it, version {plain(base)}; the lock pins only what is added to the base"
+        raise Refused(f"`{project.shown_lock}` has no pin of `{plain(package)}`", hint=hint)
+    for line in review.as_text(answers):
+        result(plain(line))
+
+
+def _current(project: Project) -> Sequence[Target]:
+    """What the profile asks now; nothing, with a word on stderr, if it cannot be read."""
+    try:
+        return project.asked().targets
+    except CregraphError as error:
+        talk(f"line numbers are left out: {plain(error.message.partition(chr(10))[0])}")
+        return ()
+
+
+def _in_base(project: Project, lock: Lock, package: str) -> str | None:
+    """The version of the base's own Python package of that name, if the base facts are there and name one."""
+    try:
+        python = project.facts(lock.base).python
+    except CregraphError:
+        return None
+    return python.distributions.get(normal(package.removeprefix("py:"))) if python else None
