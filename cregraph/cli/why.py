@@ -10,8 +10,8 @@ from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Target
 from cregraph.review import why as review
 from cregraph.session.project import Project
-from cregraph.session.revision import plain
 from cregraph.sources.python_names import normal
+from cregraph.text import printable
 
 __all__ = ["run"]
 
@@ -37,12 +37,12 @@ def run(package: str, profile: str | None, *, json: bool) -> None:
             raise SystemExit(1)
         return
     if not answers:
-        hint = f"did you mean `{plain(meant)}`?" if meant else None
+        hint = f"did you mean `{printable(meant)}`?" if meant else None
         if base is not None:
-            hint = f"the base image has it, version {plain(base)}; the lock pins only what is added to the base"
-        raise Refused(f"`{project.shown_lock}` has no pin of `{plain(package)}`", hint=hint)
+            hint = f"the base image has it, version {printable(base)}; the lock pins only what is added to the base"
+        raise Refused(f"`{project.shown_lock}` has no pin of `{printable(package)}`", hint=hint)
     for line in review.as_text(answers):
-        result(plain(line))
+        result(printable(line))
 
 
 def _current(project: Project) -> Sequence[Target]:
@@ -50,7 +50,7 @@ def _current(project: Project) -> Sequence[Target]:
     try:
         return project.asked().targets
     except CregraphError as error:
-        talk(f"line numbers are left out: {plain(error.message.partition(chr(10))[0])}")
+        talk(f"line numbers are left out: {printable(error.message.partition(chr(10))[0])}")
         return ()
 
 
