@@ -12,9 +12,9 @@ import yaml
 
 from cregraph.profile.profile_file import STANDARD
 from cregraph.profile.recipe import Recipe
-from cregraph.profile.schema import profile_schema, schema_text
 from cregraph.profile.yaml_marks import Marked, read_marks
 from tests.composing import MINIMAL, ROOT, composed, example
+from tests.profile_schema import profile_schema, schema_text
 
 COMMITTED = ROOT / "docs" / "profile.schema.json"
 

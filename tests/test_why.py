@@ -286,9 +286,14 @@ def test_the_same_for_a_program(demo: Path) -> None:
     answer = json.loads(done.out)
     assert (answer["lock"], answer["package"]) == ("locks/with-cran.lock.json", "r:demostats")
     (found,) = answer["pins"]
-    assert (found["ecosystem"], found["name"], found["sandbox"], found["more"]) == ("r", "demostats", False, 0)
+    assert (found["pin"]["ecosystem"], found["pin"]["name"], found["pin"]["sandbox"], found["more"]) == (
+        "r",
+        "demostats",
+        False,
+        0,
+    )
     (path,) = found["paths"]
-    assert (path["where"], path["ask"]) == ("with-cran.yaml:6: extras.cran[0]", "demoplots")
+    assert (path["ask"]["where"], path["ask"]["text"]) == ("with-cran.yaml:6: extras.cran[0]", "demoplots")
     assert [each["name"] for each in path["pins"]] == ["demoplots", "demostats"]
 
 

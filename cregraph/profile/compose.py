@@ -65,15 +65,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composition:
-    """The whole image as asked for: stages in graph order, and the variables of all of them with the lines that set them.
-
-    `recipes` are the recipes in use, in the same order; the profile's schema is made from them.
-    """
+    """The whole image as asked for: stages in graph order and the variables of all of them. `recipes` are in the same order."""
 
     profile: Profile
     stages: tuple[Stage, ...]
     env: Mapping[str, str]
-    env_where: Mapping[str, str]
     recipes: tuple[Recipe, ...]
 
     def stage(self, name: str) -> Stage:
@@ -117,7 +113,6 @@ def compose(
         profile=profile,
         stages=tuple(stages.values()),
         env={name: str(value.value) for name, value in sorted(variables.items())},
-        env_where={name: value.where for name, value in sorted(variables.items())},
         recipes=tuple(recipes[name] for name in order),
     )
 

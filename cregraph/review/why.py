@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cregraph.digest import Json, canonical
@@ -123,19 +123,8 @@ def as_text(answers: Sequence[Answer]) -> list[str]:
 
 
 def as_json(answers: Sequence[Answer]) -> list[Json]:
-    """Return the answers for a program."""
-    return [
-        {
-            **_pin_json(answer.pin),
-            "paths": [
-                {"where": p.ask.where, "stage": p.ask.stage, "ask": p.ask.text, "pins": [_pin_json(pin) for pin in p.pins]}
-                for p in answer.paths
-            ],
-            "more": answer.more,
-            "exact": answer.exact,
-        }
-        for answer in answers
-    ]
+    """Return the answers for a program: the fields of `Answer` and what it holds."""
+    return [asdict(answer) for answer in answers]
 
 
 def _graph(
@@ -153,12 +142,12 @@ def _graph(
         for pin in target.pins:
             pins[target.id, pin.name] = len(nodes)
             nodes.append(_pin_node(target, pin))
-    provider = _providers(lock)
+    providing = _providers(lock)
     for target in lock.targets:
         for pin in target.pins:
             here = pins[target.id, pin.name]
             graph.add_node(here)
-            graph.add_edges_from((here, pins[place]) for need in pin.needs for place in provider(target, need))
+            graph.add_edges_from((here, pins[place]) for need in pin.needs for place in providing(target, need))
         for ask in target.asks:
             graph.add_edge(_PROFILE, len(nodes))
             graph.add_edges_from((len(nodes), pins[place]) for place in _answers(ask, target, lock))
@@ -166,10 +155,10 @@ def _graph(
     return graph, nodes, pins
 
 
-_Provider = Callable[[Target, str], Sequence[tuple[str, str]]]
+_Providing = Callable[[Target, str], Sequence[tuple[str, str]]]
 
 
-def _providers(lock: Lock) -> _Provider:
+def _providers(lock: Lock) -> _Providing:
     """The pins that provide a token to a target: its own, else those of the nearest target around it, else any."""
     by_token: dict[str, list[tuple[Target, str]]] = {}
     for target in lock.targets:
@@ -177,12 +166,12 @@ def _providers(lock: Lock) -> _Provider:
             for token in pin.provides:
                 by_token.setdefault(token.partition(" ")[0], []).append((target, pin.name))
 
-    def provider(target: Target, token: str) -> Sequence[tuple[str, str]]:
+    def providing(target: Target, token: str) -> Sequence[tuple[str, str]]:
         found = by_token.get(token, [])
         nearest = max((_nearness(other, target) for other, _ in found), default=0)
         return [(other.id, name) for other, name in found if _nearness(other, target) == nearest]
 
-    return provider
+    return providing
 
 
 def _nearness(other: Target, target: Target) -> int:
@@ -291,13 +280,3 @@ def _shown(pin: PinNode, before: PinNode | None = None) -> str:
     kind = "" if before is not None and before.ecosystem == pin.ecosystem else f"{pin.ecosystem} "
     mark = " (sandbox)" if pin.sandbox and not (before is not None and before.sandbox) else ""
     return f"{kind}{pin.name} {pin.version}".rstrip() + mark
-
-
-def _pin_json(pin: PinNode) -> dict[str, Json]:
-    return {
-        "ecosystem": pin.ecosystem,
-        "name": pin.name,
-        "version": pin.version,
-        "target": pin.target,
-        "sandbox": pin.sandbox,
-    }

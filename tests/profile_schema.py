@@ -1,4 +1,4 @@
-"""The JSON Schema (2020-12) of a profile, for editors: the fields of the core and of the recipes in use, and nothing else.
+"""Make the JSON Schema (2020-12) of a profile, for editors: the fields of the core and of the recipes in use, and no other.
 
 An editor's schema is a help, not the judge: `compose` says more, such as which stage is switched off. What the schema
 refuses, `compose` refuses too. Sections that no recipe in use has may stand (a team's own recipes); they are mappings.
@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from cregraph.digest import Json
 from cregraph.profile.profile_file import BASE_TYPES, CORE, STANDARD
 from cregraph.profile.recipe import Param, Recipe
-
-__all__ = ["profile_schema", "schema_text"]
 
 _TEXT: Mapping[str, Json] = {"type": "string", "pattern": r"\S"}
 _STAGES: Mapping[str, Json] = {"type": ["array", "null"], "items": _TEXT, "uniqueItems": True}
