@@ -23,7 +23,6 @@ ORDER = (
 AGAINST = {
     ("profile.compose", "kinds.base"): "a step is what compose makes and a kind reads",
     ("lock.diff", "plan.planner"): "which stages rebuild is a question to two plans",
-    ("lock.outputs", "plan.parts"): "a task, for its key and name",
     ("kinds.python.vendor_index", "vendor.vendor_files"): "one file of a tree",
     ("sources.cran", "kinds.base"): "the protocol of sources, for types only",
     ("sources.python_index", "kinds.base"): "the protocol of sources, for types only",

@@ -94,16 +94,16 @@ def edited(path: str, value: object) -> str:
     ("path", "value", "message"),
     [
         ("targets/0/pins/0/sha256", "XYZ", "targets[0].pins[0] (libz).sha256: `XYZ` is no sha256 (64 lower-case hex digits)"),
-        ("targets/0/pins/0/size", "10", "targets[0].pins[0] (libz).size: a whole number is wanted"),
-        ("targets/0/pins/0/size", True, "targets[0].pins[0] (libz).size: a whole number is wanted"),
-        ("targets/0/pins/0/size", -1, "targets[0].pins[0] (libz).size: -1 is no size in bytes"),
+        ("targets/0/pins/0/size", "10", "targets[0].pins[0] (libz).size: a whole number from 0 is wanted"),
+        ("targets/0/pins/0/size", True, "targets[0].pins[0] (libz).size: a whole number from 0 is wanted"),
+        ("targets/0/pins/0/size", -1, "targets[0].pins[0] (libz).size: a whole number from 0 is wanted"),
         (
             "targets/0/pins/0/file",
             "../../etc/passwd",
             "targets[0].pins[0] (libz).file: `../../etc/passwd` leads out of its source",
         ),
         ("targets/0/pins/0/name", 3, "targets[0].pins[0].name: a text is wanted"),
-        ("targets/0/pins/0/colour", "red", "targets[0].pins[0].colour: unknown field"),
+        ("targets/0/pins/0/colour", "red", "targets[0].pins[0] (libz).colour: unknown field"),
         ("targets/0/asks/0/stage", "rr", "targets[0].asks[0].stage: no stage `rr` stands in this lock"),
         ("targets/0/id", "python:x", "targets[0].id: `python:x` is no target of kind `conda`"),
         ("targets/1/pins", [], "targets: exactly one pin of `image:base` is wanted"),
@@ -168,7 +168,7 @@ def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1.5, "a number with a decimal point stands in the lock; it holds whole numbers only"),
+        (1.5, "`1.5` is not a whole number"),
         ("\ud800", "a text in the lock is half of a character (\\ud800 and the like)"),
     ],
 )

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cregraph.digest import ASSEMBLY, Json, canonical, is_sha256
+from cregraph.digest import ASSEMBLY, Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.typed_json import Field, parse
 
 __all__ = ["VERSION", "Identity", "Lock", "StageRecord", "dumps", "loads", "sorted_lock"]
 
 VERSION = 1
 PLATFORM = "linux/amd64"
-_CONFLICT = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
 _LIMIT = 64 << 20
 _UNDO = "undo the edit (`git checkout -- FILE`), or remove the file and run `cregraph lock`: every pin is then chosen anew"
+_MERGE = "take one side (`git checkout --ours -- FILE`), then run `cregraph lock`: it adds what is missing and no more"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,45 +143,19 @@ def dumps(lock: Lock) -> str:
 
 
 def loads(text: str, *, name: str) -> Lock:
-    """The lock in `text`. `name` is the file's, for messages.
+    """Return the lock in `text`. `name` is the file's, for messages.
 
-    Raises CregraphError with the place for whatever is not as dumps() writes it, both numbers for a newer version,
-    and its own message for a merge that was not finished.
+    Raises:
+        CregraphError: The text is not as `dumps` writes it (with the place), is of a newer version or another assembly, or
+            is an unfinished merge.
     """
-    if len(text) > _LIMIT:
-        raise CregraphError(f"`{name}` is larger than {_LIMIT >> 20} MiB", hint="this is no lock of cregraph")
-    conflict = _CONFLICT.search(text)
-    if conflict:
-        line = text.count("\n", 0, conflict.start()) + 1
-        raise CregraphError(
-            f"`{name}`:{line}: git's conflict markers stand in the lock: a merge was not finished",
-            hint="take one side (`git checkout --ours -- FILE`), then run `cregraph lock`: it adds what is missing and no more",
-        )
-    try:
-        data = json.loads(text, object_pairs_hook=_no_twins)
-    except RecursionError:
-        raise CregraphError(f"`{name}`: nested too deeply to be a lock", hint=_UNDO) from None
-    except json.JSONDecodeError as error:
-        raise CregraphError(
-            f"`{name}`:{error.lineno}:{error.colno}: not readable as JSON: {error.msg}",
-            hint=_UNDO,
-        ) from None
-    except ValueError as error:
-        raise CregraphError(f"`{name}`: {error}", hint=_UNDO) from None
-    try:
-        canonical(data)
-    except TypeError:
-        raise CregraphError(f"`{name}`: a number with a decimal point stands in the lock; it holds whole numbers only") from None
-    except UnicodeEncodeError:
-        raise CregraphError(f"`{name}`: a text in the lock is half of a character (\\ud800 and the like)") from None
-    reader = _Reader(name)
-    top = reader.mapping(data, "")
-    version = reader.integer(top, "version", "")
-    if version > VERSION:
-        raise CregraphError(f"`{name}` has lock version {version}; this cregraph reads up to {VERSION}", hint="upgrade cregraph")
-    if version < 1:
-        raise reader.wrong("version", f"{version} is no version of a lock")
-    lock = _read_v1(top, reader)
+    top = parse(text, name=name, what="lock", version=VERSION, limit=_LIMIT, hint=_UNDO, merge=_MERGE)
+    if re.search(r"\\u[dD]", text):
+        try:
+            canonical(top.value)
+        except UnicodeEncodeError:
+            raise CregraphError(f"`{name}`: a text in the lock is half of a character (\\ud800 and the like)") from None
+    lock = _read_v1(top)
     if lock.assembly != ASSEMBLY:
         raise CregraphError(
             f"`{name}` is written for assembly {lock.assembly}; this cregraph writes images by assembly {ASSEMBLY}",
@@ -189,174 +164,96 @@ def loads(text: str, *, name: str) -> Lock:
     return lock
 
 
-def _read_v1(top: Mapping[str, Json], reader: _Reader) -> Lock:
-    reader.only(top, ("version", "assembly", "platform", "image", "stages", "targets"), "")
-    image = reader.mapping(top.get("image"), "image")
-    reader.only(image, ("name", "image", "label", "tag", "base_type"), "image")
-    identity = Identity(**{key: reader.text(image, key, "image") for key in ("name", "image", "label", "tag", "base_type")})
-    stages = []
-    for where, item in reader.each(top, "stages", ""):
-        reader.only(item, ("name", "needs", "env", "checks"), where)
-        env = reader.mapping(item.get("env", {}), f"{where}.env")
-        stages.append(
-            StageRecord(
-                name=reader.text(item, "name", where),
-                needs=reader.texts(item, "needs", where),
-                env={key: reader.text(env, key, f"{where}.env") for key in env},
-                checks=tuple(_checks(item, reader, where)),
-            )
-        )
+def _read_v1(top: Field) -> Lock:
+    fields = top.fields("version", "assembly", "platform", "image", "stages", "targets")
+    image = fields["image"].fields("name", "image", "label", "tag", "base_type")
+    stages = tuple(_read_stage(item.fields("name", needs=[], env={}, checks=[])) for item in fields["stages"].items())
     known = {stage.name for stage in stages}
     targets: dict[str, Target] = {}
-    for where, item in reader.each(top, "targets", ""):
-        target = _read_target(item, reader, where, known)
+    for item in fields["targets"].items():
+        parts = item.fields("id", "kind", "asks", "pins", options={})
+        target = _read_target(parts, known)
         if target.id in targets:
-            raise reader.wrong(f"{where}.id", f"target `{target.id}` stands twice")
+            raise parts["id"].wrong(f"target `{target.id}` stands twice")
         targets[target.id] = target
     if "image:base" not in targets or len(targets["image:base"].pins) != 1:
-        raise reader.wrong("targets", "exactly one pin of `image:base` is wanted")
-    platform = reader.text(top, "platform", "")
+        raise fields["targets"].wrong("exactly one pin of `image:base` is wanted")
+    platform = fields["platform"].text()
     if platform != PLATFORM:
-        raise reader.wrong("platform", f"`{platform}` is not {PLATFORM}")
+        raise fields["platform"].wrong(f"`{platform}` is not {PLATFORM}")
     return Lock(
-        identity=identity,
-        stages=tuple(stages),
+        identity=Identity(**{key: each.text() for key, each in image.items()}),
+        stages=stages,
         targets=tuple(targets.values()),
-        assembly=reader.integer(top, "assembly", ""),
+        assembly=fields["assembly"].number(),
         platform=platform,
     )
 
 
-def _checks(item: Mapping[str, Json], reader: _Reader, where: str) -> Iterator[Json]:
-    for place, check in reader.each({"checks": [], **item}, "checks", where):
-        reader.only(check, ("kind", "code"), place)
-        if reader.text(check, "kind", place) not in ("r", "python", "kernel"):
-            raise reader.wrong(f"{place}.kind", "`r`, `python` or `kernel` is wanted")
-        reader.texts(check, "code", place)
-        yield check
+def _read_stage(stage: Mapping[str, Field]) -> StageRecord:
+    return StageRecord(
+        name=stage["name"].text(),
+        needs=stage["needs"].texts(),
+        env={key: each.text() for key, each in stage["env"].entries()},
+        checks=tuple(_read_check(item) for item in stage["checks"].items()),
+    )
 
 
-def _read_target(item: Mapping[str, Json], reader: _Reader, where: str, stages: set[str]) -> Target:
-    reader.only(item, ("id", "kind", "options", "asks", "pins"), where)
-    kind, target_id = reader.text(item, "kind", where), reader.text(item, "id", where)
+def _read_check(item: Field) -> Json:
+    check = item.fields("kind", code=[])
+    if check["kind"].text() not in ("r", "python", "kernel"):
+        raise check["kind"].wrong("`r`, `python` or `kernel` is wanted")
+    check["code"].texts()
+    return item.value
+
+
+def _read_target(parts: Mapping[str, Field], stages: set[str]) -> Target:
+    kind, target_id = parts["kind"].text(), parts["id"].text()
     if not target_id.startswith(kind + ":"):
-        raise reader.wrong(f"{where}.id", f"`{target_id}` is no target of kind `{kind}`")
-    options = reader.mapping(item.get("options", {}), f"{where}.options")
+        raise parts["id"].wrong(f"`{target_id}` is no target of kind `{kind}`")
+    options = parts["options"].mapping()
     asks = []
-    for place, ask in reader.each(item, "asks", where):
-        reader.only(ask, ("what", "stage", "where"), place)
-        stage = reader.text(ask, "stage", place)
+    for item in parts["asks"].items():
+        ask = item.fields("what", "stage", "where")
+        stage, what = ask["stage"].text(), ask["what"].value
         if stage not in stages:
-            raise reader.wrong(f"{place}.stage", f"no stage `{stage}` stands in this lock")
-        if not isinstance(ask.get("what"), str | dict):
-            raise reader.wrong(f"{place}.what", "a text or an object is wanted")
-        asks.append(
-            Ask(
-                kind=kind,
-                target=target_id,
-                stage=stage,
-                what=ask["what"],
-                where=reader.text(ask, "where", place),
-                options=options,
-            )
-        )
+            raise ask["stage"].wrong(f"no stage `{stage}` stands in this lock")
+        if not isinstance(what, str | dict):
+            raise ask["what"].wrong("a text or an object is wanted")
+        asks.append(Ask(kind=kind, target=target_id, stage=stage, what=what, where=ask["where"].text(), options=options))
     pins: dict[str, Pin] = {}
-    for place, pin in reader.each(item, "pins", where):
-        read = _read_pin(pin, reader, place, kind)
-        if read.name in pins:
-            raise reader.wrong(f"{place}.name", f"`{read.name}` is pinned twice in `{target_id}`")
-        pins[read.name] = read
+    for item in parts["pins"].items():
+        pin = _read_pin(item, kind)
+        if pin.name in pins:
+            raise item.wrong(f"`{pin.name}` is pinned twice in `{target_id}`")
+        pins[pin.name] = pin
     return Target(kind=kind, id=target_id, options=options, asks=tuple(asks), pins=tuple(pins.values()))
 
 
-def _read_pin(item: Mapping[str, Json], reader: _Reader, where: str, kind: str) -> Pin:
-    reader.only(
-        item, ("name", "version", "kind", "source", "file", "sha256", "size", "needs", "provides", "asked", "data"), where
-    )
-    name = reader.text(item, "name", where)
-    where = f"{where} ({name})"
-    sha256 = reader.text(item, "sha256", where)
-    if not is_sha256(sha256):
-        raise reader.wrong(f"{where}.sha256", f"`{sha256[:80]}` is no sha256 (64 lower-case hex digits)")
-    size = reader.integer(item, "size", where)
-    if size < 0:
-        raise reader.wrong(f"{where}.size", f"{size} is no size in bytes")
-    file = reader.text(item, "file", where)
+def _read_pin(item: Field, kind: str) -> Pin:
+    name = item.mapping().get("name")
+    if isinstance(name, str):
+        item = item.called(name)
+    optional = {"kind": kind, "needs": [], "provides": [], "asked": [], "data": {}}
+    pin = item.fields("name", "version", "source", "file", "sha256", "size", **optional)
+    file = pin["file"].text()
     if file.startswith("/") or ".." in file.split("/") or "\\" in file or "\0" in file:
-        raise reader.wrong(f"{where}.file", f"`{file}` leads out of its source")
+        raise pin["file"].wrong(f"`{file}` leads out of its source")
     return Pin(
-        name=name,
-        version=reader.text(item, "version", where),
+        name=pin["name"].text(),
+        version=pin["version"].text(),
         artifact=Artifact(
-            kind=reader.text(item, "kind", where) if "kind" in item else kind,
-            source=reader.text(item, "source", where),
+            kind=pin["kind"].text(),
+            source=pin["source"].text(),
             file=file,
-            sha256=sha256,
-            size=size,
+            sha256=pin["sha256"].sha256(),
+            size=pin["size"].number(),
         ),
-        needs=reader.texts(item, "needs", where),
-        provides=reader.texts(item, "provides", where),
-        asked=reader.texts(item, "asked", where),
-        data=reader.mapping(item.get("data", {}), f"{where}.data"),
+        needs=pin["needs"].texts(),
+        provides=pin["provides"].texts(),
+        asked=pin["asked"].texts(),
+        data=pin["data"].mapping(),
     )
-
-
-class _Reader:
-    """Typed fields out of JSON; what is wrong is said with file and place."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def wrong(self, place: str, why: str) -> CregraphError:
-        return CregraphError(f"`{self.name}`: {place or 'the file'}: {why}", hint=_UNDO)
-
-    def mapping(self, value: Json, place: str) -> Mapping[str, Json]:
-        if not isinstance(value, dict):
-            raise self.wrong(place, "an object is wanted")
-        return value
-
-    def integer(self, item: Mapping[str, Json], key: str, place: str) -> int:
-        value = item.get(key)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self.wrong(_dot(place, key), "a whole number is wanted")
-        return value
-
-    def text(self, item: Mapping[str, Json], key: str, place: str) -> str:
-        value = item.get(key)
-        if not isinstance(value, str):
-            raise self.wrong(_dot(place, key), "a text is wanted")
-        return value
-
-    def texts(self, item: Mapping[str, Json], key: str, place: str) -> tuple[str, ...]:
-        value = item.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            raise self.wrong(_dot(place, key), "a list of texts is wanted")
-        return tuple(value)
-
-    def each(self, item: Mapping[str, Json], key: str, place: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
-        value = item.get(key)
-        if not isinstance(value, list):
-            raise self.wrong(_dot(place, key), "a list is wanted")
-        for number, entry in enumerate(value):
-            where = f"{_dot(place, key)}[{number}]"
-            yield where, self.mapping(entry, where)
-
-    def only(self, item: Mapping[str, Json], known: Sequence[str], place: str) -> None:
-        for key in item:
-            if key not in known:
-                raise self.wrong(_dot(place, key), "unknown field")
-
-
-def _dot(place: str, key: str) -> str:
-    return f"{place}.{key}" if place else key
-
-
-def _no_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twins = [key for key, _ in pairs]
-        raise ValueError(f"the field `{next(k for k in twins if twins.count(k) > 1)}` stands twice in one object")
-    return made
 
 
 def _line(value: Json) -> str:
