@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.kinds import KINDS, kind
-from cregraph.kinds.base import PinContext, Sources
+from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.consistency import agrees, find_problems
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.staleness import SANDBOX, same_asks
+from cregraph.sources.protocol import Sources
 
 __all__ = ["Upgrade", "order", "resolve"]
 

@@ -24,8 +24,6 @@ AGAINST = {
     ("profile.compose", "kinds.base"): "a step is what compose makes and a kind reads",
     ("lock.diff", "plan.planner"): "which stages rebuild is a question to two plans",
     ("kinds.python.vendor_index", "vendor.vendor_files"): "one file of a tree",
-    ("sources.cran", "kinds.base"): "the protocol of sources, for types only",
-    ("sources.python_index", "kinds.base"): "the protocol of sources, for types only",
 }
 #: Units without I/O, clock or environment.
 PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve", "review"}

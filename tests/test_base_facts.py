@@ -122,7 +122,8 @@ def test_what_the_store_has_is_not_asked_for_again(tmp_path: Path) -> None:
     made = Made(*base_tars())
     image = opened(tmp_path, made)
     image.config()
-    image.blob_to(image.store, image.manifest.layers[0])
+    with image.store.writer() as out:
+        out.write(b"".join(image.open_layer(image.manifest.layers[0])))
     (tmp_path / "layout0").rename(tmp_path / "gone")
     pin = Artifact(kind="image", source="registry:nowhere", file="a:1", sha256=made.digest[7:], size=1)
 

@@ -13,10 +13,11 @@ from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DOCKER_HUB
 from cregraph.kinds import image
-from cregraph.kinds.base import PinContext, PlaceContext, Sources, Step
+from cregraph.kinds.base import PinContext, PlaceContext, Step
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask, Target
 from cregraph.plan.parts import Placement
+from cregraph.sources.protocol import Sources
 from cregraph.store import Store
 from tests.made_images import Made, base_tars, entry, layout, link, tar
 from tests.small_registry import SmallRegistry

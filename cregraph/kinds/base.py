@@ -19,10 +19,11 @@ from typing import IO, Protocol
 from cregraph.digest import Json
 from cregraph.image.model.tar_entry import Entry
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment
+from cregraph.sources.protocol import Sources
 
-__all__ = ["Input", "Kind", "PinContext", "PlaceContext", "Provided", "Sources", "Step"]
+__all__ = ["Input", "Kind", "PinContext", "PlaceContext", "Provided", "Step"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,36 +46,6 @@ class Step:
         while path and path not in self.where:
             path = path.rpartition(".")[0] if path.rfind(".") > path.rfind("[") else path.rpartition("[")[0]
         return self.where.get(path, self.where.get("", f"stage {self.stage}"))
-
-
-class Sources(Protocol):
-    """The places that can be asked, while locking. Implemented in cregraph/sources; tests use file:// and loopback.
-
-    `fetch` returns the path of verified bytes in the store; without `sha256` it downloads, hashes and keeps them, and the
-    caller reads digest and size from the returned artifact. `offline` refuses every socket.
-    """
-
-    offline: bool
-    repodata: Path
-    """Where a conda solver may keep the indexes that it fetched."""
-    uv_cache: Path
-    """Where uv may keep what it fetched."""
-
-    def routes(self, section: str, name: str) -> tuple[str, ...]:
-        """The addresses of source `name` in `section` (`conda`, `cran`, `pypi`, `registry`, `url`), in order."""
-        ...
-
-    def fetch(self, artifact: Artifact) -> Path:
-        """The verified bytes of `artifact`."""
-        ...
-
-    def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
-        """Download bytes whose sha256 is not known yet, keep them, and say what they are."""
-        ...
-
-    def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
-        """A small file of an index, never kept: always asked anew. Raises NotThere when the source does not have it."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,10 +16,11 @@ from dataclasses import replace
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
-from cregraph.kinds.base import Input, PinContext, PlaceContext, Sources, Step
+from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
+from cregraph.sources.protocol import Sources
 
 NAME = "file"
 FIELDS: Mapping[str, tuple[str, bool]] = {

@@ -234,8 +234,7 @@ def _read_pin(item: Field, kind: str) -> Pin:
     name = item.mapping().get("name")
     if isinstance(name, str):
         item = item.called(name)
-    optional = {"kind": kind, "needs": [], "provides": [], "asked": [], "data": {}}
-    pin = item.fields("name", "version", "source", "file", "sha256", "size", **optional)
+    pin = item.fields("name", "version", "source", "file", "sha256", "size", kind=kind, needs=[], provides=[], asked=[], data={})
     file = pin["file"].text()
     if file.startswith("/") or ".." in file.split("/") or "\\" in file or "\0" in file:
         raise pin["file"].wrong(f"`{file}` leads out of its source")

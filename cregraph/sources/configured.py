@@ -18,7 +18,7 @@ __all__ = ["ConfiguredSources", "NotThere"]
 
 
 class ConfiguredSources:
-    """Implements `cregraph.kinds.base.Sources` over a store, this machine's routes and the project's own files."""
+    """Implements `cregraph.sources.protocol.Sources` over a store, this machine's routes and the project's own files."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ from cregraph.sources.routes import join
 from cregraph.text import redacted
 
 if TYPE_CHECKING:
-    from cregraph.kinds.base import Sources
+    from cregraph.sources.protocol import Sources
 
 __all__ = [
     *("Index", "Record", "is_built", "is_distribution", "is_version", "locations", "parse_index"),

@@ -32,7 +32,7 @@ from cregraph.text import redacted, redacted_text
 if TYPE_CHECKING:
     from packaging.pylock import Package
 
-    from cregraph.kinds.base import Sources
+    from cregraph.sources.protocol import Sources
 
 __all__ = ["File", "Found", "Question", "Unanswered", "find_file", "is_place", "locations", "normal", "resolve"]
 

@@ -120,16 +120,6 @@ class BaseImage:
             return _file(self.store.verified(layer.hex, f"a layer of {self.name}"), start)
         return self.origin.blob(layer, start)
 
-    def blob_to(self, store: Store, blob: Descriptor) -> Path:
-        """The blob as a verified object of `store`."""
-        if not store.has(blob.hex):
-            with store.writer() as out:
-                for block in self.open_layer(blob):
-                    out.write(block)
-                if out.digest() != blob.hex:
-                    raise CregraphError(f"{self.name}: a blob has sha256:{out.digest()}, but {blob.digest} is wanted")
-        return store.verified(blob.hex, f"a blob of {self.name}")
-
 
 def ask(name: ImageName, *, project: Path, store: Store, registry: Registry | None = None, offline: bool = False) -> BaseImage:
     """The image for linux/amd64 that `name` leads to now. `oci:` folders are relative to `project`.

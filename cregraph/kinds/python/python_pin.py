@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.kinds.base import PinContext, Sources
+from cregraph.kinds.base import PinContext
 from cregraph.kinds.python.python_build import build_system
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.sources.protocol import Sources
 from cregraph.sources.python_index import File, Found, Question, Unanswered, is_place, normal, resolve
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.r_built import Built, read_built, unfit
-from cregraph.kinds.base import Sources
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.sources.not_there import NotThere
+from cregraph.sources.protocol import Sources
 
 __all__ = ["Shelf"]
 

@@ -9,12 +9,13 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import Dependency, dependencies
 from cregraph.formats.r_source import Description, read_tarball
-from cregraph.kinds.base import PinContext, Sources
+from cregraph.kinds.base import PinContext
 from cregraph.kinds.r.r_binary import Shelf
 from cregraph.kinds.r.r_closure import Choice, Installed, Wish, close
 from cregraph.kinds.r.r_pinned import conda_around
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.sources import cran
+from cregraph.sources.protocol import Sources
 
 __all__ = ["pin"]
 
