@@ -1,6 +1,6 @@
 """Runs tasks on one engine in a process of its own, for tests/test_conformance.py: JSON in (argument), JSON out.
 
-Argument: {"repository", "engine": "native"|"docker"|"container", "store", "layer", "tasks": [{"argv", "output", "limits"…}]}.
+Argument: {"repository", "engine": "native"|"docker", "store", "layer", "tasks": [{"argv", "output", "limits"…}]}.
 Answer: a list of {"files": {path: [mode, text]}, "error": text or null, "hint", "log"}, one for each task.
 """
 
@@ -94,7 +94,6 @@ def perform(
 
 
 def engine_of(spec: dict[str, Any], store: Any, limits: Any) -> Any:
-    from cregraph.engines.container import Container
     from cregraph.engines.native import Native
     from cregraph.engines.task_layers import TaskLayers
     from cregraph.engines.trees import Trees
@@ -111,8 +110,6 @@ def engine_of(spec: dict[str, Any], store: Any, limits: Any) -> Any:
 
     if spec["engine"] == "native":
         return Native(store, Trees(store, layers=layers, unpack=unpack), limits=limits)
-    if spec["engine"] == "container":
-        return Container(store, TaskLayers(store, layers=layers), limits=limits)
     from cregraph.engines.buildx import Buildx
     from cregraph.engines.docker import Docker
 

@@ -1,4 +1,4 @@
-"""Opens the sandbox of a small task, for tests: JSON (argument): {"repository", "engine", "store", "layer", "command"}."""
+"""Opens the sandbox of a task, for tests: JSON (argument): {"repository", "engine", "store", "layer", "command", "name"}."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import IO, Any
 def main() -> int:
     spec = json.loads(sys.argv[1])
     sys.path.insert(0, spec["repository"])
-    from cregraph.engines.container import Container
+    from cregraph.engines.buildx import Buildx
+    from cregraph.engines.docker import Docker
     from cregraph.engines.native import Native
     from cregraph.engines.task_layers import TaskLayers
     from cregraph.engines.trees import Trees
@@ -25,7 +26,7 @@ def main() -> int:
             yield file
 
     store = Store(Path(spec["store"]))
-    engine: Any = Container(store, TaskLayers(store, layers=layers))
+    engine: Any = Docker(store, TaskLayers(store, layers=layers), Buildx())
     if spec["engine"] == "native":
         engine = Native(store, Trees(store, layers=layers, unpack=lambda _key, _folder: None))
     if reason := engine.available():
@@ -35,7 +36,7 @@ def main() -> int:
         assembly=1,
         kind="test",
         stage="test",
-        name="one",
+        name=spec["name"],
         root="sha256:" + "5a" * 32,
         argv=tuple(spec["command"]),
         env={"PS1": "in> ", "TERM": os.environ.get("TERM", "dumb")},

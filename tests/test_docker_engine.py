@@ -255,7 +255,7 @@ def test_a_result_with_names_that_delete_is_refused(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("--engine", "native", "--builder", "x"), "`--builder` names a builder of BuildKit, and the native engine uses none"),
-        (("--engine", "container", "--builder", "x"), "the container engine uses none"),
+        (("--engine", "container"), "no engine is called so"),
         (("--engine", "native", "--context", "x"), "`--context` names a Docker engine, and the native engine uses none"),
         (("--engine", "dokcer"), "did you mean `docker`?"),
     ],
@@ -282,9 +282,8 @@ def test_without_dockers_program_the_reason_says_so(tmp_path: Path, monkeypatch:
 def test_where_no_engine_works_each_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     reasons = choice.reasons("auto", store=Store(tmp_path), root=None, context=None)  # type: ignore[arg-type]
-    assert list(reasons) == ["native", "docker", "container"]
+    assert list(reasons) == ["native", "docker"]
     assert reasons["docker"]
-    assert reasons["container"]
     with pytest.raises(CregraphError, match=r"the docker engine does not work here: .*nobody\.sock") as caught:
         choice.choose("docker", store=Store(tmp_path), root=None)  # type: ignore[arg-type]
     assert "cregraph doctor" in str(caught.value.hint)

@@ -71,11 +71,10 @@ def test_an_engine_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path)
     answer = found(ask(tmp_path, "--json", DOCKER_HOST="unix:///nowhere/docker.sock", DOCKER_CONFIG=own))
     if "buildx" in answer["engine docker"]["text"]:
         pytest.skip("no buildx here")
-    for engine in ("docker", "container"):
-        one = answer[f"engine {engine}"]
-        assert not one["ok"] and not one["needed"]
-        assert "/nowhere/docker.sock" in one["text"]
-        assert "start the engine, or say where it is: DOCKER_HOST" in one["hint"]
+    one = answer["engine docker"]
+    assert not one["ok"] and not one["needed"]
+    assert "/nowhere/docker.sock" in one["text"]
+    assert "start the engine, or say where it is: DOCKER_HOST" in one["hint"]
 
 
 def test_a_docker_without_buildx_is_told_apart(tmp_path: Path) -> None:
@@ -90,7 +89,6 @@ def test_a_docker_without_buildx_is_told_apart(tmp_path: Path) -> None:
     assert not answer["engine docker"]["ok"]
     assert answer["engine docker"]["text"] == "the program `docker` has no plugin buildx"
     assert "docker-buildx" in answer["engine docker"]["hint"]
-    assert answer["engine container"]["ok"]
 
 
 def test_credentials_are_said_to_be_there_and_never_shown(tmp_path: Path) -> None:

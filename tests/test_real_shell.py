@@ -68,10 +68,13 @@ def test_where_there_is_no_such_program_a_way_out_is_said(built: RealProject) ->
     assert "cannot start `no-such-program`: No such file or directory" in done.err
 
 
-def test_a_stage_of_buildkit_cannot_be_opened(built: RealProject) -> None:
-    done = built.run("shell", "--profile", "team.yaml", "--engine", "docker", "zoo")
-    assert done.code == 2
-    assert "cannot be opened" in done.err and "--engine container" in done.err
+@pytest.mark.docker
+def test_with_docker_the_sandbox_is_a_container_of_the_tasks_image(built: RealProject) -> None:
+    script = "ls /cregraph/in; echo lost > /cregraph/in/new; pwd; R --version | head -1; exit 5"
+    done = built.run("shell", "--profile", "team.yaml", "--engine", "docker", "zoo", "--", "/bin/sh", "-c", script)
+    assert done.code == 5, done.err
+    assert done.out.splitlines()[:2] == ["source", "/cregraph/build"] and "R version" in done.out
+    assert "Read-only file system" in done.err and "in the docker engine" in done.err
 
 
 def test_what_is_missing_beneath_a_task_is_made_first(built: RealProject, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ Profile = Annotated[str | None, typer.Argument(metavar="PROFILE", help="The prof
 All = Annotated[bool, typer.Option("--all", help="Every profile beside a locks/ folder here that has a lock.")]
 Sources = Annotated[str | None, typer.Option("--sources", metavar="FILE", help="Where sources lead on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout.")]
-Engine = Annotated[str, typer.Option("--engine", metavar="auto|native|docker|container", help="What runs tasks.")]
+Engine = Annotated[str, typer.Option("--engine", metavar="auto|native|docker", help="What runs tasks.")]
 Builder = Annotated[str | None, typer.Option("--builder", metavar="NAME", help="The buildx builder that runs tasks.")]
 Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="The Docker context whose engine runs tasks.")]
 Cache = Annotated[
@@ -357,7 +357,7 @@ def shell(
         list[str] | None, typer.Argument(metavar="COMMAND", help="What runs in place of a shell; after `--`.")
     ] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Whose task; cregraph.yaml when not said.")] = None,
-    engine: Annotated[str, typer.Option("--engine", metavar="auto|native|container", help="What makes the sandbox.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", metavar="auto|native|docker", help="What makes the sandbox.")] = "auto",
     context: Context = None,
     jobs: Jobs = 0,
     sources: Sources = None,

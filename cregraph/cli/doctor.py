@@ -23,7 +23,7 @@ __all__ = ["Finding", "run"]
 
 _ROOM = 5 << 30  # bytes below which a store is said to have little room; a build of R's packages takes about 2 GiB
 _NO_PLUGIN = "the program `docker` has no plugin buildx"
-_ENGINES = ("native", "docker", "container")
+_ENGINES = ("native", "docker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +158,7 @@ def _engines(store: Store, builder: str | None, context: str | None) -> tuple[li
     ]
     auto = next((name for name, reason in refused.items() if reason is None), None)
     text = f"auto takes {auto}" if auto else "none works here: what must be compiled cannot be"
-    hint = "one of the three is enough; a Docker engine elsewhere will do: `--context NAME`, or DOCKER_HOST=ssh://USER@HOST"
+    hint = "one of the two is enough; a Docker engine elsewhere will do: `--context NAME`, or DOCKER_HOST=ssh://USER@HOST"
     return [*found, Finding(what="engine", ok=auto is not None, text=text, hint=hint)], auto
 
 
@@ -196,4 +196,4 @@ def _docker_cure(reason: str) -> str:
     return "`docker info` and `docker buildx ls` say more"
 
 
-_CURES: dict[str, Callable[[str], str]] = {"native": _native_cure, "docker": _docker_cure, "container": _docker_cure}
+_CURES: dict[str, Callable[[str], str]] = {"native": _native_cure, "docker": _docker_cure}

@@ -16,9 +16,8 @@ from cregraph.cli.progress import Display
 from cregraph.cli.say import talk
 from cregraph.cli.using import hold
 from cregraph.engines import choice
-from cregraph.engines.contract import Engine, Opens
 from cregraph.errors import CregraphError, nearest
-from cregraph.image.bases.base_image import BaseImage, find
+from cregraph.image.bases.base_image import find
 from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task
 from cregraph.plan.planner import make_plan
@@ -55,7 +54,7 @@ def run(
     hold(project, lock, store, "shell")
     world = world_of(project, sources)
     root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
-    opened = _engine(engine, store, root, context)
+    opened = choice.choose(engine, store=store, root=root, context=context)
     work = work_for(plan, inventory(store), task=task)
     if work != MissingWork():
         display = Display(f"what {task.name} stands on", work, layers=0)
@@ -72,7 +71,6 @@ def run(
             ).run(jobs=jobs or os.cpu_count() or 1, keep_going=False)
     inputs = {name: world.fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
     results = {key: store.verified(verified_result(store, key) or "", f"the result of task {key[:12]}") for key in task.needs}
-    assert isinstance(opened, Opens)
     _introduce(task, opened.name)
     code = opened.shell(_for_a_person(task, command), inputs=inputs, results=results)
     if code == 127 and not command:
@@ -101,24 +99,6 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
         f"no task is called `{printable(called, 120)}`",
         hint=f"did you mean `{meant}`?" if meant else f"the tasks of this lock: {listed}",
     )
-
-
-def _engine(name: str, store: Store, root: BaseImage, context: str | None) -> Engine:
-    """An engine that can be opened. BuildKit runs a stage to its end, and lets nobody in."""
-    if name == "docker":
-        raise CregraphError(
-            "the docker engine runs tasks as stages of BuildKit, which cannot be opened",
-            hint="`--engine container` opens the same sandbox in a plain container",
-        )
-    if name != "auto":
-        return choice.choose(name, store=store, root=root, context=context)
-    refused = []
-    for each in ("container",) if context else ("native", "container"):
-        reason = choice.reasons(each, store=store, root=root, context=context)[each]
-        if reason is None:
-            return choice.choose(each, store=store, root=root, context=context)
-        refused.append(f"  {each}: {reason}")
-    raise CregraphError("no engine here can open a sandbox\n" + "\n".join(refused), hint="`cregraph doctor` looks closer")
 
 
 def _for_a_person(task: Task, command: list[str]) -> Task:

@@ -17,10 +17,10 @@ from cregraph.store import Store
 
 __all__ = ["ENGINES", "check", "choose", "reasons"]
 
-ENGINES = ("auto", "native", "docker", "container")
+ENGINES = ("auto", "native", "docker")
 
 #: What `auto` tries, in order: the fastest first.
-_ORDER = ("native", "docker", "container")
+_ORDER = ("native", "docker")
 
 
 def check(name: str, *, builder: str | None = None, context: str | None = None) -> None:
@@ -106,12 +106,9 @@ def _tried(
     makers: dict[str, Callable[[], tuple[Engine | None, str | None]]] = {
         "native": lambda: _native(store, layers, limits),
         "docker": lambda: _docker(store, layers, builder, context, fresh, limits),
-        "container": lambda: _container(store, layers, context, limits),
     }
     for each in _ORDER if name == "auto" else (name,):
         if each == "native" and (builder or context):
-            continue
-        if each == "container" and builder:
             continue
         yield each, *makers[each]()
 
@@ -151,14 +148,4 @@ def _docker(
 
     buildx = Buildx(builder=builder, context=context)
     engine = Docker(store, TaskLayers(store, layers=layers), buildx, limits=limits, fresh=fresh)
-    return engine, engine.available()
-
-
-def _container(
-    store: Store, layers: Callable[[str], Iterator[IO[bytes]]], context: str | None, limits: Limits | None
-) -> tuple[Engine | None, str | None]:
-    from cregraph.engines.container import Container
-    from cregraph.engines.task_layers import TaskLayers
-
-    engine = Container(store, TaskLayers(store, layers=layers), context=context, limits=limits)
     return engine, engine.available()

@@ -10,9 +10,9 @@ All of it can decide bytes, so a change here that a command can notice is a new 
     calls     `cregraph.engines.calls`: no namespace, keyring or personality can be made
     ends      with its first process: what still runs then is killed; so does everything at a limit or with cregraph
 
-Three programs make it: `enter.py` in namespaces, `inside.c` in a container, BuildKit's or a plain one. tests/test_conformance.py
-compares what a command sees in each. What differs is no part of the contract, and none of it can decide the bytes of a result
-that is kept:
+Three programs make it: `enter.py` in namespaces, `inside.c` in a container: BuildKit's, or that of `cregraph shell`.
+tests/test_conformance.py compares what a command sees in each. What differs is no part of the contract, and none of it can decide
+the bytes of a result that is kept:
 
     in which words     a thing is refused: giving a file away and turning the kernel's switches say EPERM or EROFS as root, EINVAL
                        or EACCES in a user namespace. It fails in all of them
@@ -60,7 +60,6 @@ __all__ = [
     "Ahead",
     "Engine",
     "Limits",
-    "Opens",
     "Preparation",
     "Stopped",
     "TaskFailed",
@@ -172,6 +171,10 @@ class Engine(Protocol):
     the names of `task.inputs` to verified files, `results` the key of each needed task to its verified tar. What the command
     prints is added to the file `log`. `slot` counts the tasks that run at the same time, from 0: each has its own.
     Raises TaskFailed, or Stopped after `stop`, which ends all that runs and may be called from any thread.
+
+    `shell` runs the command of `task` in such a sandbox for a person, at this process's terminal, or with its stdin, stdout and
+    stderr. Nothing that it does is kept or judged, and only memory and files are limited. It returns the command's exit status;
+    for a signal, 128 plus its number. It raises CregraphError if the sandbox cannot be made here.
     """
 
     name: str
@@ -186,6 +189,8 @@ class Engine(Protocol):
         log: Path,
         slot: int,
     ) -> None: ...
+
+    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int: ...
 
     def stop(self) -> None: ...
 
@@ -211,18 +216,6 @@ class Ahead(Protocol):
     """An engine that has something to prepare. `perform` does without: what is not prepared, it makes itself."""
 
     def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]: ...
-
-
-@runtime_checkable
-class Opens(Protocol):
-    """An engine that can open a sandbox for a person.
-
-    `shell` runs the command of `task`, in the sandbox that `Engine.perform` would make, at this process's terminal, or with its
-    stdin, stdout and stderr. Nothing of what it does is kept or judged, and only memory and files are limited. Returns the
-    command's exit status, 128 and the number for a signal. Raises CregraphError when there is no such sandbox here.
-    """
-
-    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int: ...
 
 
 #: A name below INPUTS: one that `*` finds, that no shell reads otherwise, and that every file system takes.

@@ -20,6 +20,7 @@ from cregraph.engines.capture import capture_tar
 from cregraph.engines.contract import Limits, Preparation, Stopped, TaskFailed
 from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, stage_name, task_file
 from cregraph.engines.loaded import Loaded
+from cregraph.engines.task_container import open_sandbox
 from cregraph.engines.task_image import TaskImage, blob_of, inputs_blob, note_blob, orders_blob, write_layout
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
@@ -166,6 +167,15 @@ class Docker:
                 f"task {task.name}: {error}", hint="run the command again; `--engine` chooses another engine"
             ) from None
         inside.judge(report, task)
+
+    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int:
+        """Run the command of `task` for a person, in a container of the task's image; see `Engine.shell`."""
+        contract.check(task)
+        self._works()
+        layers = [blob_of(layer) for layer in self._layers.stack(task, results)]
+        image = TaskImage(layers=(*layers, orders_blob(task, limits=self._limits, terminal=True)))
+        with Loaded(self._buildx.docker()).images({ROOT: image}) as names:
+            return open_sandbox(names[ROOT], task, inputs, limits=self._limits, context=self._buildx.context)
 
     def _send(self, root: str, group: frozenset[str] | None) -> None:
         """Let the builder have a build root, and what tasks see right above it, unpacked."""

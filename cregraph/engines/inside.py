@@ -39,7 +39,6 @@ __all__ = [
     "report_in",
     "skeleton",
     "spec",
-    "without_report",
 ]
 
 PROGRAM = contract.FIRST
@@ -108,13 +107,11 @@ def spec(
     limits: Limits,
     slot: int | None = None,
     terminal: bool = False,
-    leash: bool = False,
 ) -> bytes:
     """The orders: records that end with NUL, whose first byte says what they are.
 
     `env` is laid over the contract's. `slot` counts what runs at the same time and chooses the processor; None: any one.
-    `terminal`: a shell for a person; its standard input stays, nothing is limited, looked for or reported. `leash`: all ends when
-    the program's standard input does.
+    `terminal`: a shell for a person; its standard input stays, nothing is limited, looked for or reported.
     """
     records = [f"a{text}" for text in argv]
     records += [f"e{name}={value}" for name, value in sorted({**contract.ENVIRONMENT, **env}.items())]
@@ -133,8 +130,6 @@ def spec(
         records.append(f"c{slot}")
     if terminal:
         records.append("T")
-    if leash:
-        records.append("L")
     if any("\0" in record for record in records):
         raise ValueError("a command, its environment or its folders hold a NUL byte")
     return b"".join(record.encode("utf-8", "surrogateescape") + b"\0" for record in ["cregraph-spec 1", *records, "."])
@@ -199,12 +194,6 @@ def report_in(log: bytes) -> Report | None:
         return read_report(bytes.fromhex(found[1].decode())) if found else None
     except ValueError:
         return None
-
-
-def without_report(log: bytes) -> bytes:
-    """`log` without the report at its end."""
-    found = _LINE.search(log)
-    return log[: found.start()] if found and report_in(log) is not None else log
 
 
 def judge(report: Report, task: Task) -> None:

@@ -68,7 +68,7 @@ class Native:
             capture(output, write, at=task.output, limit=self._limits.output)
 
     def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int:
-        """Run the command of `task` for a person, at this process's terminal; see `cregraph.engines.contract.Opens`."""
+        """Run the command of `task` for a person, at this process's terminal; see `Engine.shell`."""
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder, terminal() as stdio:
             outcome = self._enter(folder, task, lowers, inputs, log=folder / "log", slot=0, shell=stdio)

@@ -90,14 +90,14 @@ def blob_of(layer: Layer) -> Blob:
     return Blob(sha256=layer.sha256, size=layer.size, path=layer.path)
 
 
-def orders_blob(task: Task, *, limits: Limits, mark: int = 0) -> Blob:
+def orders_blob(task: Task, *, limits: Limits, mark: int = 0, terminal: bool = False) -> Blob:
     """The uppermost layer: the contract's own folders, the program, and its orders for this task.
 
     Another `mark` makes another layer, and so another key of BuildKit's. It is in a time of a file that is gone when the command
     begins, so no command sees it.
     """
     skeleton = inside.skeleton()
-    spec = inside.spec(argv=task.argv, env=task.env, cwd=task.cwd, output=task.output, limits=limits)
+    spec = inside.spec(argv=task.argv, env=task.env, cwd=task.cwd, output=task.output, limits=limits, terminal=terminal)
     out = io.BytesIO()
     out.write(skeleton[: -len(tar.END)])
     _file(out, inside.PROGRAM[1:], inside.program(), 0o755)

@@ -31,11 +31,10 @@ _HELP = {
     "throughput": 180 * _DAY,
     "pushed": 180 * _DAY,
     "task-layers": 30 * _DAY,
-    "container-images": 30 * _DAY,
     "uploads": 14 * _DAY,
 }
 #: Of these, those whose records tell of blobs elsewhere: an object that they name is not kept for it.
-_ELSEWHERE = frozenset({"history", "throughput", "pushed", "uploads", "container-images"})
+_ELSEWHERE = frozenset({"history", "throughput", "pushed", "uploads"})
 _AT_ONCE = 64  # removed in one moment, in which nobody can put anything in place
 
 
