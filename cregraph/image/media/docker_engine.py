@@ -26,12 +26,10 @@ __all__ = [
     "Held",
     "NoImage",
     "at_terminal",
-    "attached",
     "container",
     "docker",
     "inspect",
     "reachable",
-    "reading",
     "remove",
 ]
 
@@ -90,50 +88,6 @@ def docker(
             raise _refused(about, _end_of(said))
         out.seek(0)
         return out.read()
-
-
-@contextlib.contextmanager
-def reading(*argv: str, about: str, context: str | None = None, held: Held = contextlib.nullcontext) -> Iterator[IO[bytes]]:
-    """What `docker <argv>` writes, as it comes. Raises as `docker` does, in place of a CregraphError of the block too."""
-    with tempfile.TemporaryFile() as said:
-        process = _start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, context=context)
-        assert process.stdout is not None
-        with held(process), process.stdout:
-            try:
-                yield process.stdout
-            except CregraphError:
-                if process.wait():  # a tar that is cut, because the engine broke off
-                    raise _refused(about, _end_of(said)) from None
-                raise
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
-            if process.wait():
-                raise _refused(about, _end_of(said))
-
-
-def attached(
-    *argv: str, out: IO[bytes], seconds: float, context: str | None = None, held: Held = contextlib.nullcontext
-) -> tuple[int | None, bytes]:
-    """Run `docker <argv>` with its stdout in the file `out`: its exit status, and the end of its stderr (1 MiB).
-
-    Its stdin is empty, and ends with this process, however that ends.
-
-    None for a status: it ran longer than `seconds`, and was ended (what it started in the engine was not).
-    """
-    with tempfile.TemporaryFile() as said:
-        process = _start(argv, stdin=subprocess.PIPE, stdout=out, stderr=said, context=context)
-        assert process.stdin is not None
-        with process.stdin, held(process):
-            code: int | None = None
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(seconds)
-            if code is None:
-                process.kill()
-                process.wait()
-        said.seek(max(0, said.seek(0, os.SEEK_END) - (1 << 20)))
-        return code, said.read()
 
 
 def at_terminal(*argv: str, context: str | None = None, held: Held = contextlib.nullcontext) -> int:
