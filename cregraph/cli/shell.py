@@ -22,7 +22,6 @@ from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
-from cregraph.store import Store
 from cregraph.store.task_records import verified_result
 from cregraph.text import printable
 
