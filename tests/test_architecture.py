@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "cregraph"
 ORDER = (
     *("errors", "digest", "text", "scheduler", "formats", "profile", "lock"),
     *("plan.parts", "plan.layer_split"),
-    *("store", "image", "sources", "kinds", "plan", "resolve", "engines", "build", "store.gc"),
+    *("store", "image", "sources", "vendor.vendor_files", "kinds", "plan", "resolve", "engines", "build", "store.gc"),
     *("remote_cache", "vendor", "export", "verify", "smoke", "demo", "session", "review"),
     *("__init__", "cli", "__main__"),
 )
@@ -23,7 +23,6 @@ ORDER = (
 AGAINST = {
     ("profile.compose", "kinds.base"): "a step is what compose makes and a kind reads",
     ("lock.diff", "plan.planner"): "which stages rebuild is a question to two plans",
-    ("kinds.python.vendor_index", "vendor.vendor_files"): "one file of a tree",
 }
 #: Units without I/O, clock or environment.
 PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve", "review"}

@@ -12,8 +12,8 @@ import pytest
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DOCKER_HUB
-from cregraph.kinds import image
 from cregraph.kinds.base import PinContext, PlaceContext, Step
+from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask, Target
 from cregraph.plan.parts import Placement

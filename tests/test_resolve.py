@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from cregraph.build.image_build import build
 from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
-from cregraph.kinds import image
 from cregraph.kinds.base import PinContext
+from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock, dumps, loads
 from cregraph.lock.pins import Ask, Pin, Target

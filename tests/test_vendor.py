@@ -19,13 +19,13 @@ import pytest
 
 from cregraph.errors import CregraphError
 from cregraph.image.bases.base_image import beside, find
+from cregraph.kinds.image import vendor_images as images
 from cregraph.kinds.r import vendor_cran as cran_tree
-from cregraph.lock.pins import Artifact
+from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.store import Store
-from cregraph.vendor import vendor_images as images
 from cregraph.vendor import vendor_urls as urls
-from cregraph.vendor.vendor_files import Tree, sha256_of
+from cregraph.vendor.vendor_files import Tree, VendorAccess, sha256_of
 from tests.faults import HTTPFS, WHEEL, Demo, flipped, refused
 from tests.made_images import Made, entry, tar
 from tests.small_registry import SmallRegistry
@@ -266,7 +266,8 @@ def test_images_of_a_registry_are_copied_and_one_that_was_cut_off_is_gone_on_wit
         def copied() -> set[str]:
             image = find(pin, routes=routes, project=tmp_path, store=Store(tmp_path / "store"))
             (tmp_path / "vendor").mkdir(exist_ok=True)
-            return images.put(Tree(tmp_path / "vendor", lambda _name, _size: None), [(pin, image)])
+            access = VendorAccess(fetch=lambda _artifact: Path(), image=lambda _artifact: image)
+            return images.put(Tree(tmp_path / "vendor", lambda _name, _size: None), {images.vendor_path(pin): pin}, access)
 
         find(pin, routes=routes, project=tmp_path, store=Store(tmp_path / "store")).config()
         registry.cut = 1000
@@ -277,7 +278,7 @@ def test_images_of_a_registry_are_copied_and_one_that_was_cut_off_is_gone_on_wit
         partial = blobs / f".{str(made.layers[0]['digest'])[7:]}.partial"
         partial.write_bytes(b"not how it begins")  # and what is kept is not trusted
         assert copied() == {f"images/blobs/sha256/{digest[7:]}" for digest in made.blobs}
-    images.write_index(tmp_path / "vendor", [pin])
+    images.write_index(tmp_path / "vendor", [Pin(name="base", version="", artifact=pin)])
     assert {path.name for path in blobs.iterdir()} == {digest[7:] for digest in made.blobs}
     assert all(sha256_of(path) == path.name for path in blobs.iterdir())
     away = {"image": (str(tmp_path / "vendor" / "images"),), "registry": ("reg.example",)}
@@ -329,7 +330,7 @@ def test_a_cran_lists_the_newest_and_archives_the_others(own: Demo, tmp_path: Pa
 )
 def test_r_packages_lie_where_sources_yaml_leads(file: str, place: str) -> None:
     """Source and built packages of one name apart; found again by the addresses that sources.yaml states."""
-    assert cran_tree.place(replace(artifact(""), kind="r", source="cran", file=file)) == place
+    assert cran_tree.vendor_path(replace(artifact(""), kind="r", source="cran", file=file)) == place
     root = "file:///v/cran-binary/{distribution}/{r}/{date}" if place.startswith("cran-binary") else "file:///v/cran/{date}"
     assert f"file:///v/{place}" in cran.locations((root,), file)
 
@@ -337,7 +338,7 @@ def test_r_packages_lie_where_sources_yaml_leads(file: str, place: str) -> None:
 @pytest.mark.parametrize("file", ["zoo_1.tar.gz", "2025-08-09/../zoo_1.tar.gz", "2025-08-09/zoo.zip", "/etc/passwd", ""])
 def test_a_lock_that_names_no_file_of_a_cran_is_refused(file: str) -> None:
     with pytest.raises(CregraphError, match="is no file of source `cran`"):
-        cran_tree.place(replace(artifact(""), kind="r", source="cran", file=file))
+        cran_tree.vendor_path(replace(artifact(""), kind="r", source="cran", file=file))
 
 
 # -- files by URL --------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from cregraph.cli.notes import tell_link_scripts, tell_sources
 from cregraph.cli.say import as_json, projects, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
-from cregraph.kinds import image
 from cregraph.kinds.base import PinContext
+from cregraph.kinds.image import image_kind as image
 from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.staleness import reasons

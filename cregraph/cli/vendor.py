@@ -12,7 +12,8 @@ from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Artifact
 from cregraph.session.project import Project
 from cregraph.sources.configured import ConfiguredSources
-from cregraph.vendor import SOURCES, vendor
+from cregraph.vendor.vendor_files import VendorAccess
+from cregraph.vendor.vendor_folder import SOURCES, vendor
 
 
 def run(folder: str, named: list[str], *, every: bool, prune: bool, sources: str | None, json: bool) -> None:
@@ -42,7 +43,7 @@ def run(folder: str, named: list[str], *, every: bool, prune: bool, sources: str
         return find(artifact, routes=world.routes, project=project.folder, store=world.store)
 
     with working(f"copying what {counted(len(locks), 'lock')} {'needs' if len(locks) == 1 else 'need'} into {at}"):
-        done = vendor(locks, at, fetch=fetch, opened=opened, prune=prune)
+        done = vendor(locks, at, VendorAccess(fetch=fetch, image=opened), prune=prune)
     talk(
         f"{counted(done.files, 'file')}, {megabytes(done.size)}: {done.added} added"
         + (f", {done.removed} others removed" if prune else "")

@@ -35,6 +35,7 @@ from cregraph.sources.routes import is_web_address
 from cregraph.text import printable, redacted
 
 NAME = "archive"
+PARTS: Mapping[str, str] = {}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "url": ("text", True),
     "at": ("paths", True),

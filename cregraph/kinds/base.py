@@ -167,6 +167,8 @@ class Kind(Protocol):
     """A module in cregraph/kinds is a kind by having these names."""
 
     NAME: str
+    #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules.
+    PARTS: Mapping[str, str]
     #: field -> (type, required); types: text, texts, path, paths, json, mapping. The schema and the reader use it.
     FIELDS: Mapping[str, tuple[str, bool]]
 

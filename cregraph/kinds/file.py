@@ -23,6 +23,7 @@ from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.sources.protocol import Sources
 
 NAME = "file"
+PARTS: Mapping[str, str] = {}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "at": ("paths", True),
     "from": ("path", False),

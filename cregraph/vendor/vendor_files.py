@@ -1,4 +1,4 @@
-"""Files put into a vendor folder, each verified on its way."""
+"""The files of a vendor folder, and what a kind states about its part of one (`VendorRules`)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,58 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.lock.pins import Artifact
+from cregraph.lock.pins import Artifact, Pin
 
-__all__ = ["INDEXES", "METADATA", "Tree", "sha256_of"]
+if TYPE_CHECKING:
+    from cregraph.image.bases.base_image import BaseImage
+
+__all__ = ["Tree", "VendorAccess", "VendorRules", "put_files", "sha256_of"]
 
 _BLOCK = 1 << 20
-#: Files that are written from others beside and below them.
-INDEXES = frozenset({"repodata.json", "PACKAGES", "PACKAGES.gz", "index.html", "index.json", "oci-layout"})
-#: What a wheel's metadata is called beside it.
-METADATA = ".metadata"
+_AT_ONCE = 8
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~@,=!-]{0,250}")
 
 
-class Tree:
-    """The files below `folder`. `size` are the bytes of what was put, `added` how many files were not there before.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VendorAccess:
+    """Reads what locks pin: `fetch` returns a file with the verified bytes of an artifact, `image` a pinned image."""
 
-    `on_file` is told each file's name and bytes, from any thread.
+    fetch: Callable[[Artifact], Path]
+    image: Callable[[Artifact], BaseImage]
+
+
+class VendorRules(Protocol):
+    """How the artifacts of a kind lie in a vendor folder. A module has these names (`Kind.PARTS`)."""
+
+    #: Folders at the root of the vendor folder, each with patterns for the names of its index files.
+    FOLDERS: Mapping[str, tuple[str, ...]]
+
+    def vendor_path(self, artifact: Artifact) -> str:
+        """Return the path below the vendor folder. Raise CregraphError for a name that the ecosystem does not allow."""
+
+    def put(self, tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
+        """Write the artifacts to their paths. Return the paths of all files that they need."""
+
+    def write_index(self, folder: Path, pins: Sequence[Pin]) -> None:
+        """Write the index files. They list `pins`, and the files of other locks that are in the vendor folder."""
+
+    def sources(self, folder: Path) -> Mapping[str, Json]:
+        """Return the sections of `sources.yaml` that lead to the files."""
+
+
+class Tree:
+    """Files below `folder`. `size` is their total in bytes; `added` counts those that were not there before.
+
+    `on_file` is called with the path and size (bytes) of each file, from any thread.
     """
 
     def __init__(self, folder: Path, on_file: Callable[[str, int], None]) -> None:
@@ -37,13 +69,13 @@ class Tree:
         self._guard = threading.Lock()
 
     def clear(self) -> None:
-        """Remove what a killed run was writing. A layer that was cut off stays: it is gone on with."""
+        """Remove temporary files of a killed run. Partial layers stay, because `put` continues them."""
         for path in self.folder.rglob(".*"):
             if path.name.endswith(".tmp") or (path.name.endswith(".partial") and path.parent.name != "sha256"):
                 path.unlink()
 
     def put(self, path: str, artifact: Artifact, fetch: Callable[[Artifact], Path]) -> None:
-        """Put an artifact's bytes at `path`, unless they are there. `fetch` gives a verified file."""
+        """Write the bytes of `artifact` to `path`, unless they are there. `fetch` returns a verified file."""
         target = self.at(path)
         if target.is_file() and target.stat().st_size == artifact.size and sha256_of(target) == artifact.sha256:
             self.counted(path, artifact.size, added=False)
@@ -53,7 +85,7 @@ class Tree:
         self.counted(path, artifact.size, added=True)
 
     def at(self, path: str) -> Path:
-        """Where `path` lies. Raises CregraphError for a name that would lead elsewhere, or that not every file system takes."""
+        """Return `path` below the folder. Raise CregraphError for a name that leads elsewhere or is not portable."""
         if not all(_PART.fullmatch(part) for part in path.split("/")):
             raise CregraphError(
                 f"`{path[:200]}` cannot be the path of a file in a vendor folder",
@@ -62,8 +94,7 @@ class Tree:
         return self.folder / path
 
     def place(self, source: Path, target: Path, sha256: str) -> None:
-        """Let `target` be the bytes of `source`: the same file where that is read-only and on one file system, else a copy whose
-        bytes are checked."""
+        """Link `target` to `source` if that is read-only and in one file system, else copy it and check the copy."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name[:80]}.{sha256[:12]}.partial")
         temporary.unlink(missing_ok=True)
@@ -92,29 +123,38 @@ class Tree:
             self.added += added
         self._on_file(path, size)
 
-    def prune(self, keep: Collection[str], below: Sequence[str]) -> int:
-        """Remove what is not in `keep` of the folders `below`; how many files that were. Indexes stay where something that they
-        list does, and are not counted; folders that are empty then go too."""
+    def prune(self, keep: Collection[str], folders: Mapping[str, Sequence[str]]) -> int:
+        """Remove the files below `folders` that are not in `keep`, then empty folders. Return the number of removed files.
+
+        `folders` gives for each folder the patterns of its index files. These stay next to files that stay (they are written
+        again later), and are not counted.
+        """
         removed = 0
         used = {"/".join(path.split("/")[:n]) for path in keep for n in range(1, path.count("/") + 1)}
-        for name in below:
-            for here, folders, files in os.walk(self.folder / name, topdown=False):
-                for file in files:
-                    path = Path(here, file)
+        for name, indexes in folders.items():
+            for here, inner, files in os.walk(self.folder / name, topdown=False):
+                for path in (Path(here, file) for file in files):
                     shown = path.relative_to(self.folder).as_posix()
-                    is_index = file in INDEXES or file.endswith(METADATA)
-                    lists = shown.removesuffix(METADATA) in keep if file.endswith(METADATA) else shown.rpartition("/")[0] in used
-                    if shown not in keep and not (is_index and lists):
+                    is_index = any(fnmatch(path.name, pattern) for pattern in indexes)
+                    if shown not in keep and not (is_index and shown.rpartition("/")[0] in used):
                         path.unlink()
                         removed += not is_index
-                for folder in folders:
+                for empty in inner:
                     with contextlib.suppress(OSError):
-                        Path(here, folder).rmdir()
+                        Path(here, empty).rmdir()
         return removed
 
 
+def put_files(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
+    """Write each artifact to its path, some at a time. `VendorRules.put` of kinds whose artifacts are single files."""
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        for done in [pool.submit(tree.put, path, artifact, access.fetch) for path, artifact in sorted(files.items())]:
+            done.result()
+    return set(files)
+
+
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes."""
+    """Return the sha256 of the bytes of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Files by URL: a tree by host and path, and the lines of sources.yaml that lead there."""
+"""Files by URL in a vendor folder: a tree by host and path, and the section `url` of sources.yaml."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from urllib.parse import urlsplit
 
 from cregraph.lock.pins import Artifact
 
-__all__ = ["mapping", "places"]
+__all__ = ["FOLDER", "mapping", "places"]
+
+FOLDER = "files"
 
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~@,=!-]{0,200}")
-_EXACT = "files/by-sha256/"
+_EXACT = f"{FOLDER}/by-sha256/"
 
 
 def places(addresses: Mapping[str, Artifact]) -> dict[str, str]:
-    """Path to URL. One whose path is plain names lies below its host; any other, or one below another's file, by its sha256."""
+    """Return a path for each URL, as path to URL.
+
+    The path is host and path of the URL. If that is not portable, or lies below another file, it is the file's sha256.
+    """
     found: dict[str, str] = {}
     folders: set[str] = set()
     for url, artifact in sorted(addresses.items()):
@@ -33,12 +38,15 @@ def places(addresses: Mapping[str, Artifact]) -> dict[str, str]:
 
 
 def mapping(folder: Path, wanted: Mapping[str, Artifact], before: Mapping[str, str]) -> dict[str, str]:
-    """The section `url`: each host that has files there, and each URL that lies by its sha256. `before` is the section so far."""
+    """Return the section `url`: each host that has files, and each URL whose file lies by sha256.
+
+    `before` is the section of an earlier run.
+    """
     found: dict[str, str] = {}
     for scheme in ("https", "http"):
-        for host in sorted(path for path in (folder / "files" / scheme).glob("*") if path.is_dir()):
+        for host in sorted(path for path in (folder / FOLDER / scheme).glob("*") if path.is_dir()):
             if any(path.is_file() for path in host.rglob("*")):
-                found[f"{scheme}://{host.name.replace('+', ':')}/"] = f"./files/{scheme}/{host.name}/"
+                found[f"{scheme}://{host.name.replace('+', ':')}/"] = f"./{FOLDER}/{scheme}/{host.name}/"
     for url, address in before.items():
         if address.startswith(f"./{_EXACT}") and ".." not in address.split("/") and (folder / address).is_file():
             found[url] = address
@@ -51,7 +59,7 @@ def _path(url: str) -> str | None:
     plain = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc) and parts.path.startswith("/")
     if not plain or parts.query or parts.fragment or "?" in url or not all(_PART.fullmatch(name) for name in names):
         return None
-    return f"files/{parts.scheme}/{parts.netloc.replace(':', '+')}/{'/'.join(names)}"
+    return f"{FOLDER}/{parts.scheme}/{parts.netloc.replace(':', '+')}/{'/'.join(names)}"
 
 
 def _name(url: str) -> str:

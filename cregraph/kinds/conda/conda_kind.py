@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "virtual_packages"]
 
 NAME = "conda"
+PARTS = {"vendor": "cregraph.kinds.conda.vendor_channel"}
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
 _DEFAULT_CHANNELS = ["conda-forge"]

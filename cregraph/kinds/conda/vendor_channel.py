@@ -1,7 +1,6 @@
-"""A conda channel of what locks pin: repodata.json as conda's tools read it (CEP 36), from what the pins say.
+"""A conda channel of the pinned packages in a vendor folder: repodata.json (CEP 36), written from the pins.
 
-A pin holds the record as the channel had it when it was locked, patches included, so a solve over these records sees what the
-lock's own solve saw.
+A pin holds the channel's record as it was when the lock was written, with patches. So a solver sees the same records again.
 """
 
 from __future__ import annotations
@@ -9,25 +8,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.store import write_file
+from cregraph.vendor.vendor_files import put_files
 
-__all__ = ["channels", "place", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
 _SUBDIRS = ("linux-64", "noarch")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+=-]*(?:\.conda|\.tar\.bz2)")
 _INDEX = "repodata.json"
+FOLDERS = {"conda": (_INDEX,)}
 _LIMIT = 1 << 30
 
 
-def place(artifact: Artifact) -> str:
-    """Where a conda package goes."""
+put = put_files
+
+
+def vendor_path(artifact: Artifact) -> str:
+    """Return `conda/<channel>/<subdir>/<file>`."""
     if not (_CHANNEL.fullmatch(artifact.source) and _FILE.fullmatch(artifact.file)):
         raise CregraphError(
             f"`{artifact.source[:80]} {artifact.file[:200]}` is no file of a conda channel",
@@ -36,19 +40,19 @@ def place(artifact: Artifact) -> str:
     return f"conda/{artifact.source}/{artifact.file}"
 
 
-def channels(folder: Path) -> tuple[str, ...]:
-    """The names of the channels that are there."""
+def sources(folder: Path) -> Mapping[str, Json]:
+    """Return the section that names each channel in the folder."""
     root = folder / "conda"
-    return tuple(sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("noarch") if path.is_dir()))
+    names = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("noarch") if path.is_dir())
+    return {"conda": {name: f"./conda/{name}" for name in names}}
 
 
-def write_index(folder: Path, pins: Iterable[Pin]) -> None:
-    """Write each channel's indexes: what `pins` say, and for files of other locks what the index there said before."""
+def write_index(folder: Path, pins: Sequence[Pin]) -> None:
+    """Write the indexes of each channel, with records from `pins`, and for files of other locks from the earlier index."""
     rows: dict[Path, dict[str, Json]] = {}
     for pin in pins:
-        if pin.artifact.kind == "conda":
-            path = folder / place(pin.artifact)
-            rows.setdefault(path.parent, {})[path.name] = _row(pin, path)
+        path = folder / vendor_path(pin.artifact)
+        rows.setdefault(path.parent, {})[path.name] = _row(pin, path)
     found = {path.parent for path in (folder / "conda").rglob("*") if path.parent.name in _SUBDIRS and path.is_file()}
     for channel in {path.parent for path in (*rows, *found)}:
         for subdir in _SUBDIRS:
@@ -87,7 +91,7 @@ def _row(pin: Pin, path: Path) -> Json:
 
 
 def _before(path: Path) -> dict[str, Json]:
-    """The rows of an index that an earlier run wrote."""
+    """Return the records of an index that an earlier run wrote."""
     try:
         if path.stat().st_size > _LIMIT:
             raise ValueError

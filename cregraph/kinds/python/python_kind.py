@@ -36,6 +36,7 @@ from cregraph.sources.python_names import is_place, normal
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "python"
+PARTS = {"vendor": "cregraph.kinds.python.vendor_index"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "into": ("text", True),
     "requirements": ("texts", True),

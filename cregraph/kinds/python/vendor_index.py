@@ -1,6 +1,7 @@
-"""A package index of Python in files and folders: pages in HTML (PEP 503) and JSON (PEP 691), metadata beside wheels (PEP 658).
+"""A Python package index of the pinned files in a vendor folder.
 
-Any server serves it, and it is read from `file://` as it is.
+Pages are HTML (PEP 503) and JSON (PEP 691), with metadata next to wheels (PEP 658). Any web server can serve the folder, and
+installers read it as a `file://` address.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
 from urllib.parse import quote
@@ -15,47 +17,57 @@ from urllib.parse import quote
 from cregraph.digest import Json, sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
-from cregraph.lock.pins import Artifact
-from cregraph.sources import python_index
+from cregraph.lock.pins import Artifact, Pin
+from cregraph.sources.python_names import is_place
 from cregraph.store import write_file
-from cregraph.vendor.vendor_files import INDEXES, METADATA, sha256_of
+from cregraph.vendor.vendor_files import put_files, sha256_of
 
-__all__ = ["place", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
 _LIMIT = 16 << 20
+_METADATA = ".metadata"  # after the name of a wheel (PEP 658)
+_PAGES = ("index.html", "index.json")
+FOLDERS = {"simple": (*_PAGES, f"*{_METADATA}")}
+
+put = put_files
 
 
-def place(artifact: Artifact) -> str:
-    """Where a wheel or sdist goes."""
-    if not python_index.is_place(artifact.file):
+def vendor_path(artifact: Artifact) -> str:
+    """Return `simple/<name>/<file>`."""
+    if not is_place(artifact.file):
         raise CregraphError(
             f"`{artifact.file[:200]}` is no file of source `pypi` (NAME/FILE is)", hint="the lock was edited by hand: lock again"
         )
     return f"simple/{artifact.file}"
 
 
-def write_index(root: Path) -> None:
-    """Write the pages of every project below `root`, and the index of all."""
+def sources(folder: Path) -> Mapping[str, Json]:
+    """Return the section that leads to the index."""
+    return {"pypi": "./simple"}
+
+
+def write_index(folder: Path, pins: Sequence[Pin]) -> None:
+    """Write the page of every project, and the page that lists the projects."""
+    root = folder / "simple"
     names = []
-    root.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        files = [path for path in sorted(folder.iterdir()) if _is_file(path)]
-        for left in folder.glob(f"*{METADATA}"):
-            if left.with_name(left.name.removesuffix(METADATA)) not in files:
+    for project in sorted(path for path in root.iterdir() if path.is_dir()):
+        files = [path for path in sorted(project.iterdir()) if _is_file(path)]
+        for left in project.glob(f"*{_METADATA}"):
+            if left.with_name(left.name.removesuffix(_METADATA)) not in files:
                 left.unlink()
         entries = [_entry(path) for path in files]
         if not entries:
             continue
-        names.append(folder.name)
+        names.append(project.name)
         versions = sorted({_version(str(entry["filename"])) for entry in entries} - {""})
-        page = {"meta": {"api-version": "1.1"}, "name": folder.name, "versions": versions, "files": entries}
-        _write(folder, page, _page(f"Links for {folder.name}", [_link(entry) for entry in entries]))
+        page = {"meta": {"api-version": "1.1"}, "name": project.name, "versions": versions, "files": entries}
+        _write(project, page, _page(f"Links for {project.name}", [_link(entry) for entry in entries]))
     listing = {"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}
     _write(root, listing, _page("Simple index", [f'<a href="{name}/">{name}</a>' for name in names]))
 
 
 def _is_file(path: Path) -> bool:
-    return path.is_file() and path.name not in INDEXES and not path.name.endswith(METADATA) and not path.name.startswith(".")
+    return path.is_file() and path.name not in _PAGES and not path.name.endswith(_METADATA) and not path.name.startswith(".")
 
 
 def _entry(path: Path) -> dict[str, Json]:
@@ -69,7 +81,7 @@ def _entry(path: Path) -> dict[str, Json]:
     metadata = _metadata(path)
     if metadata is not None:
         if path.suffix == ".whl":
-            write_file(path.with_name(path.name + METADATA), metadata)
+            write_file(path.with_name(path.name + _METADATA), metadata)
             entry["core-metadata"] = {"sha256": sha256(metadata)}
         wanted = HeaderParser().parsestr(metadata.decode("utf-8", "replace")).get("Requires-Python")
         if wanted:
@@ -78,7 +90,7 @@ def _entry(path: Path) -> dict[str, Json]:
 
 
 def _metadata(path: Path) -> bytes | None:
-    """METADATA of a wheel, PKG-INFO of an sdist; None where there is none to be read."""
+    """Return METADATA of a wheel or PKG-INFO of an sdist; None if it cannot be read."""
     if path.suffix == ".whl":
         try:
             with zipfile.ZipFile(path) as wheel:

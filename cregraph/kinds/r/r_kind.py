@@ -35,6 +35,7 @@ from cregraph.sources.protocol import Sources
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "r"
+PARTS = {"vendor": "cregraph.kinds.r.vendor_cran"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "library": ("path", True),
     "from": ("text", True),

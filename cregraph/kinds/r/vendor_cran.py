@@ -1,25 +1,32 @@
-"""A CRAN of what locks pin: a tree for each date, with the index that R reads ("Writing R Extensions", R-admin 6.6).
+"""CRAN trees of the pinned R packages in a vendor folder: one for each date, with the index that R reads.
 
 PACKAGES lists the newest version of each package, which lies in src/contrib; older ones lie in its Archive, as on CRAN. Packages
-of a folder of their own below src/contrib (recommended ones) are listed with it.
+in a folder below src/contrib (recommended ones) are listed with that folder.
+
+Source: "R Installation and Administration", section 6.6.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats import dcf
 from cregraph.formats.tarball import scan
 from cregraph.image.model.gzip_members import compress
-from cregraph.lock.pins import Artifact
+from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.store import write_file
+from cregraph.vendor.vendor_files import Tree, VendorAccess, put_files
 
-__all__ = ["flatten", "place", "write_indexes"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
+
+FOLDERS = {"cran": ("PACKAGES", "PACKAGES.gz"), "cran-binary": ("PACKAGES", "PACKAGES.gz")}
 
 #: Fields of DESCRIPTION that an index has, in the order that tools::write_PACKAGES gives them.
 _FIELDS = (
@@ -43,8 +50,8 @@ class _Package:
         return self.fields["Version"]
 
 
-def place(artifact: Artifact) -> str:
-    """Where an R package goes, before older versions are told from the newest."""
+def vendor_path(artifact: Artifact) -> str:
+    """Return the path that the file has until `write_index` moves older versions to the Archive."""
     cran.locations(("file:///",), artifact.file)  # raises for what is no file of a CRAN
     path, name = cran.path_of(artifact.file), artifact.file.rpartition("/")[2]
     head = artifact.file.removesuffix(f"{path}/{name}" if path else name).strip("/")
@@ -52,48 +59,53 @@ def place(artifact: Artifact) -> str:
     return "/".join(part for part in (root, head, "src/contrib", path, name) if part)
 
 
-def flatten(folder: Path) -> None:
-    """Put what lies in an Archive back beside the rest, as `place` has it; `write_indexes` tells the newest from the others."""
-    for root in ("cran", "cran-binary"):
-        for path in sorted((folder / root).rglob("src/contrib/Archive/*/*.tar.gz")):
+def put(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
+    """Write the packages. Those in an Archive go back to `vendor_path` first; `write_index` sorts them again."""
+    for root in FOLDERS:
+        for path in sorted((tree.folder / root).rglob("src/contrib/Archive/*/*.tar.gz")):
             path.replace(path.parents[2] / path.name)
+    return put_files(tree, files, access)
 
 
-def write_indexes(root: Path) -> None:
-    """Write the index of every tree below `root`, and put each version where it belongs in its tree."""
-    for contrib in sorted(root.rglob("src/contrib")):
+def write_index(folder: Path, pins: Sequence[Pin]) -> None:
+    """Write the index of every tree, and move each version to where it belongs in its tree."""
+    for contrib in sorted(path for root in FOLDERS for path in (folder / root).rglob("src/contrib")):
         if contrib.is_dir():
             _write(contrib)
 
 
+def sources(folder: Path) -> Mapping[str, Json]:
+    """Return the sections for source and built packages."""
+    return {"cran": "./cran/{date}", "cran_binary": "./cran-binary/{distribution}/{r}/{date}"}
+
+
 def _write(contrib: Path) -> None:
     found = [_package(path, contrib) for path in sorted(contrib.rglob("*.tar.gz")) if not path.name.startswith(".")]
+    listed = [*(one for one in found if one.below), *_archived(contrib, [one for one in found if not one.below])]
+    for folder in (*(contrib / "Archive").glob("*"), contrib / "Archive"):
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # `put` may have emptied it
+    listed.sort(key=lambda one: (one.name, one.below, cran.version_key(one.version)))
+    text = "\n".join(_stanza(one) for one in listed).encode()
+    write_file(contrib / "PACKAGES", text)
+    write_file(contrib / "PACKAGES.gz", b"".join(compress([text or b"\n"])))
+
+
+def _archived(contrib: Path, found: Sequence[_Package]) -> Iterator[_Package]:
+    """Move all versions but the newest of each package to the Archive; yield the newest, which PACKAGES lists."""
     newest: dict[str, _Package] = {}
     for one in found:
-        if not one.below and (one.name not in newest or _newer(one, newest[one.name])):
+        other = newest.setdefault(one.name, one)
+        if cran.version_key(one.version) > cran.version_key(other.version):
             newest[one.name] = one
-    listed = [one for one in found if one.below]
     for one in found:
-        if one.below:
-            continue
         is_newest = newest[one.name].path.name == one.path.name
         target = contrib / one.path.name if is_newest else contrib / "Archive" / one.name / one.path.name
         if one.path != target:
             target.parent.mkdir(parents=True, exist_ok=True)
             one.path.replace(target)
         if is_newest:
-            listed.append(_Package(fields=one.fields, path=target, below=""))
-    for folder in (*(contrib / "Archive").glob("*"), contrib / "Archive"):
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # what `flatten` emptied
-    listed.sort(key=lambda one: (one.name, one.below, cran.version_key(one.version)))
-    text = "\n".join(_stanza(one) for one in listed).encode()
-    write_file(contrib / "PACKAGES", text)
-    write_file(contrib / "PACKAGES.gz", b"".join(compress([text])) if text else b"".join(compress([b"\n"])))
-
-
-def _newer(one: _Package, other: _Package) -> bool:
-    return cran.version_key(one.version) > cran.version_key(other.version)
+            yield _Package(fields=one.fields, path=target, below="")
 
 
 def _package(path: Path, contrib: Path) -> _Package:
@@ -112,7 +124,7 @@ def _package(path: Path, contrib: Path) -> _Package:
 
 
 def _stanza(one: _Package) -> str:
-    """A paragraph of PACKAGES."""
+    """Return the paragraph of a package in PACKAGES."""
     with one.path.open("rb") as file:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     shown = {name: one.fields[name] for name in _FIELDS if one.fields.get(name)}

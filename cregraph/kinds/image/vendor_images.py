@@ -1,11 +1,14 @@
-"""Base images and build roots in one OCI layout (image-spec 1.1, image-layout.md); blobs that they share lie there once."""
+"""Base images and build roots in one OCI layout of a vendor folder. Blobs that images share lie there once.
+
+Source: OCI Image Format Specification 1.1, image-layout.md.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cregraph.digest import Json, canonical
@@ -13,21 +16,29 @@ from cregraph.errors import CregraphError
 from cregraph.image.bases.base_image import NAMED, BaseImage
 from cregraph.image.media.oci_layout import MARK
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
-from cregraph.lock.pins import Artifact
+from cregraph.lock.pins import Artifact, Pin
 from cregraph.store import write_file
-from cregraph.vendor.vendor_files import Tree, sha256_of
+from cregraph.vendor.vendor_files import Tree, VendorAccess, sha256_of
 
-__all__ = ["put", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
-_BLOBS = "images/blobs/sha256"
+_ROOT = "images"
+_BLOBS = f"{_ROOT}/blobs/sha256"
+FOLDERS = {_ROOT: ("index.json", "oci-layout")}
 _TAG = "org.opencontainers.image.ref.name"
 _INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-def put(tree: Tree, images: Sequence[tuple[Artifact, BaseImage]]) -> set[str]:
-    """Put the blobs of all `images` there; their paths. A layer that was cut off is gone on with where it stopped."""
+def vendor_path(artifact: Artifact) -> str:
+    """Return the path of the image's manifest."""
+    return f"{_BLOBS}/{artifact.sha256}"
+
+
+def put(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
+    """Write the blobs of all images, and return their paths. A partial layer is continued at its end."""
     placed: set[str] = set()
-    for artifact, image in images:
+    for artifact in files.values():
+        image = access.image(artifact)
         image.config()  # of this platform, with a diff id for each layer; kept in the store
         manifest = Descriptor(media_type=OCI_MANIFEST, digest=f"sha256:{artifact.sha256}", size=len(image.manifest.raw))
         for blob in (manifest, image.manifest.config, *image.manifest.layers):
@@ -38,12 +49,17 @@ def put(tree: Tree, images: Sequence[tuple[Artifact, BaseImage]]) -> set[str]:
     return placed
 
 
-def write_index(folder: Path, named: Iterable[Artifact]) -> None:
-    """Write `index.json`: `named` under what locks call them, and what was listed before as far as it is still there."""
-    root = folder / "images"
+def sources(folder: Path) -> Mapping[str, Json]:
+    """Return the section that leads to the layout."""
+    return {"image": f"./{_ROOT}"}
+
+
+def write_index(folder: Path, pins: Sequence[Pin]) -> None:
+    """Write `index.json`: the pinned images by the names that locks have for them, and earlier entries whose blobs are there."""
+    root = folder / _ROOT
     (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     entries = {(entry["digest"], entry["annotations"][NAMED]): entry for entry in _before(root / "index.json")}
-    for artifact in named:
+    for artifact in (pin.artifact for pin in pins):
         name = f"{artifact.source} {artifact.file}".strip()
         raw = (folder / _BLOBS / artifact.sha256).read_bytes()
         entries[f"sha256:{artifact.sha256}", name] = {
@@ -63,7 +79,7 @@ def write_index(folder: Path, named: Iterable[Artifact]) -> None:
 
 
 def _tag(artifact: Artifact) -> str:
-    """What tools call the image in this layout: `base-2.5.0-566fcb3b66fd`."""
+    """Return the name by which tools find the image in this layout, such as `base-2.5.0-566fcb3b66fd`."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", (artifact.file or artifact.source).rpartition("/")[2]).strip("-")[:80]
     return f"{words or 'image'}-{artifact.sha256[:12]}"
 

@@ -32,6 +32,7 @@ from cregraph.sources.protocol import Sources
 __all__ = ["BASE", "BUILD_ROOT", "FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
 
 NAME = "image"
+PARTS = {"vendor": "cregraph.kinds.image.vendor_images"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "reference": ("text", False),
     "registry": ("text", False),

@@ -1,0 +1,217 @@
+"""Copy all that locks need into one folder of standard trees, with a `sources.yaml` that leads to them.
+
+    conda/<channel>/{linux-64,noarch}/    a conda channel with repodata.json
+    cran/<date>/src/contrib/              CRAN as of a date: PACKAGES, PACKAGES.gz, older versions in Archive/
+    cran-binary/<distribution>/<R>/<date>/src/contrib/      the same for built packages
+    simple/<name>/                        a Python package index (PEP 503, PEP 691, PEP 658)
+    files/<scheme>/<host>/<path>          files by URL; by-sha256/<hex>/<name> if the URL gives no portable path
+    images/                               one OCI layout with every base image and build root
+    sources.yaml                          written last
+
+The rules of each tree belong to its kind (`VendorRules`). Files of other locks stay in the folder, and the indexes list them.
+The bytes of the folder depend on its files only, not on time or order. Every file is verified against a lock; existing files are
+hashed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from cregraph.digest import Json
+from cregraph.errors import CregraphError
+from cregraph.kinds import parts
+from cregraph.lock.lock_file import Lock
+from cregraph.lock.pins import Artifact, Pin
+from cregraph.store import write_file
+from cregraph.vendor import vendor_urls as urls
+from cregraph.vendor.vendor_files import Tree, VendorAccess, VendorRules, put_files
+
+__all__ = ["SOURCES", "Vendored", "vendor"]
+
+SOURCES = "sources.yaml"
+_MARK = "# Written by `cregraph vendor`"
+_HEAD = f"{_MARK}: everything that the locks need lies in this folder.\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vendored:
+    """The locks need `files`, of `size` bytes in total. `added` of them are new; `removed` others were removed.
+
+    `own` are sources of files that come with the project or with the standard recipes, and are not copied.
+    """
+
+    files: int
+    size: int
+    added: int
+    removed: int
+    own: tuple[str, ...]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Wanted:
+    """Pins and files by kind, files by URL (path to artifact), and the project's own files."""
+
+    pins: dict[str, list[Pin]] = field(default_factory=dict)
+    files: dict[str, dict[str, Artifact]] = field(default_factory=dict)
+    urls: dict[str, Artifact] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)
+
+
+def vendor(
+    locks: Sequence[Lock],
+    folder: Path,
+    access: VendorAccess,
+    *,
+    prune: bool = False,
+    on_file: Callable[[str, int], None] = lambda _name, _size: None,
+) -> Vendored:
+    """Write all that `locks` need into `folder`, which is new, empty or of an earlier run. With `prune`, remove other files.
+
+    Files that an interrupted run copied are kept.
+
+    Raises:
+        CregraphError: The folder holds something else, a file cannot be fetched, or a lock has names that give no path.
+    """
+    rules = cast(Mapping[str, VendorRules], parts("vendor"))
+    folders = {name: indexes for each in rules.values() for name, indexes in each.FOLDERS.items()} | {urls.FOLDER: ()}
+    with _entered(folder, {*folders, SOURCES}, prune=prune):
+        before = _mapping(folder)
+        wanted = _wanted(locks, rules)
+        tree = Tree(folder, on_file)
+        with _explained(folder):
+            tree.clear()
+            keep = put_files(tree, wanted.urls, access)
+            for name, each in rules.items():
+                keep |= each.put(tree, wanted.files.get(name, {}), access)
+            removed = tree.prune(keep, folders) if prune else 0
+            for name in folders:
+                (folder / name).mkdir(exist_ok=True)
+            sections: dict[str, Json] = {}
+            for name, each in rules.items():
+                each.write_index(folder, wanted.pins.get(name, []))
+                sections |= each.sources(folder)
+            _write_sources(folder, sections, urls.mapping(folder, wanted.urls, before))
+        return Vendored(files=len(keep), size=tree.size, added=tree.added, removed=removed, own=tuple(sorted(wanted.own)))
+
+
+def _wanted(locks: Sequence[Lock], rules: Mapping[str, VendorRules]) -> _Wanted:
+    wanted = _Wanted()
+    addresses: dict[str, Artifact] = {}
+    for target in (target for lock in locks for target in lock.targets):
+        wanted.pins.setdefault(target.kind, []).extend(target.pins)
+        for artifact in (pin.artifact for pin in target.pins):
+            if artifact.kind == "path" or artifact.source.startswith(("./", "standard:")):
+                wanted.own.add(artifact.source)
+            elif "://" in artifact.source:
+                addresses[artifact.source] = artifact
+            elif artifact.kind in rules:
+                path = rules[artifact.kind].vendor_path(artifact)
+                other = wanted.files.setdefault(artifact.kind, {}).setdefault(path, artifact)
+                if other.sha256 != artifact.sha256:
+                    raise CregraphError(
+                        f"two locks pin different bytes as {path}: sha256:{other.sha256} and sha256:{artifact.sha256}",
+                        hint="the source changed a file in place: lock the older of the two again, or name two folders",
+                    )
+            else:
+                raise CregraphError(
+                    f"`{artifact.source} {artifact.file}` is of kind `{artifact.kind}`, which this cregraph cannot vendor",
+                    hint="the lock was edited by hand, or another version of cregraph wrote it",
+                )
+    wanted.urls = {path: addresses[url] for path, url in urls.places(addresses).items()}
+    return wanted
+
+
+@contextlib.contextmanager
+def _entered(folder: Path, ours: Collection[str], *, prune: bool) -> Iterator[None]:
+    """Hold a lock on `folder`. Raise CregraphError if it has entries other than `ours`; with `prune` also if no run wrote it."""
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        strange = sorted(p.name for p in folder.iterdir() if p.name not in ours and not p.name.startswith(f".{SOURCES}."))
+        strange += sorted(p.name for p in folder.iterdir() if p.name != SOURCES and p.is_file() and p.name in ours)
+        if strange:
+            raise CregraphError(
+                f"`{folder}` holds `{strange[0]}`, which no `cregraph vendor` wrote; it is left as it is",
+                hint="name a folder that is new, empty or a vendor folder",
+            )
+        written = _is_ours(folder / SOURCES)
+        if written is False:
+            raise CregraphError(
+                f"`{folder / SOURCES}` was not written by `cregraph vendor`; it is left as it is",
+                hint="name a folder that is new, empty or a vendor folder",
+            )
+        if prune and written is None and any(folder.iterdir()):
+            raise CregraphError(
+                f"`{folder}` holds files and no {SOURCES}, so nothing says that they are of `cregraph vendor`; none is removed",
+                hint="if an interrupted run left them, run it once without `--prune`; else name another folder",
+            )
+        holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CregraphError(
+                f"another `cregraph vendor` writes `{folder}`", hint="run it again when that one is done"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(holder)
+
+
+def _is_ours(sources: Path) -> bool | None:
+    """Return whether a run wrote this file; None if it does not exist."""
+    try:
+        with sources.open("rb") as file:
+            return file.read(len(_MARK)) == _MARK.encode()
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CregraphError(
+            f"`{error.filename or folder}` cannot be written: {error.strerror or error}",
+            hint="name a folder with room and rights; what was copied is kept, and the same command goes on from there",
+        ) from error
+
+
+def _mapping(folder: Path) -> dict[str, str]:
+    """Return the section `url` of the sources.yaml that an earlier run wrote."""
+    import yaml
+
+    try:
+        data = yaml.safe_load((folder / SOURCES).read_text(encoding="utf-8"))
+        found = data.get("url") or {}
+        return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError):
+        raise CregraphError(
+            f"`{folder / SOURCES}` is not what `cregraph vendor` writes", hint="remove it; the same command writes it anew"
+        ) from None
+
+
+def _write_sources(folder: Path, sections: Mapping[str, Json], addresses: Mapping[str, str]) -> None:
+    lines = [_HEAD]
+    for section, address in sorted(sections.items()):
+        if isinstance(address, str) or not address:
+            lines.append(f"{section}: {json.dumps(address)}")
+        else:
+            lines += _section(section, address)
+    lines += _section("url", addresses) if addresses else []
+    write_file(folder / SOURCES, ("\n".join(lines) + "\n").encode())
+
+
+def _section(name: str, addresses: Mapping[str, str]) -> list[str]:
+    return [f"{name}:", *(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(addresses.items()))]
