@@ -16,8 +16,8 @@ from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.consistency import agrees, find_problems
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
-from cregraph.lock.pins import Pin, Target
-from cregraph.lock.staleness import SANDBOX, same_asks
+from cregraph.lock.pins import BASE, BUILD_ROOT, Pin, Target
+from cregraph.lock.staleness import same_asks
 from cregraph.sources.protocol import Sources
 
 __all__ = ["Upgrade", "order", "resolve"]
@@ -66,13 +66,14 @@ def resolve(
     build_root: BaseFacts | None = None
     for target in order(targets):
         locked = before.get(target.id)
-        if target.id.startswith(f"conda:{SANDBOX}") and not _compiles(done):
+        on_demand = target.scope == "sandbox" and target.place != BUILD_ROOT
+        if on_demand and not _compiles(done):
             done.append(target)
             continue
         kept = tuple(p for p in locked.pins if not upgrade.frees(p) and agrees(p, target.kind)) if locked else ()
         freed = locked is not None and len(kept) < len(locked.pins)
         stands = target.id not in broken and not (_STANDS_ON.get(target.kind, set()) & moved)
-        unpinned = target.id.startswith(f"conda:{SANDBOX}") and locked is not None and not locked.pins
+        unpinned = on_demand and locked is not None and not locked.pins
         if (
             locked is not None
             and not freed
@@ -94,10 +95,10 @@ def resolve(
             if locked is None or _identities(locked) != _identities(resolved):
                 moved.add(target.kind)
         done.append(resolved)
-        if target.id == "image:base":
+        if target.place == BASE:
             facts = facts_for(resolved.pins[0])
             broken = find_problems(old, base=facts.python.distributions if facts.python else ()) if old else {}
-        elif target.id == "image:build-root":
+        elif target.place == BUILD_ROOT:
             build_root = facts_for(resolved.pins[0])
     if facts is None:
         raise CregraphError("no stage asks for a base image", hint="use the recipe `snowbooks`, or one with an `image` step")
@@ -105,12 +106,10 @@ def resolve(
 
 
 def order(targets: Sequence[Target]) -> list[Target]:
-    """Targets in the order in which they are pinned: the base first, then by kind; what only the sandbox sees last of all."""
+    """Return targets in the order in which they are pinned: the base, the build root, then by scope (sandbox last) and kind."""
     rank = {name: number for number, name in enumerate(KINDS)}
-    return sorted(
-        targets,
-        key=lambda t: (t.id != "image:base", t.id.startswith(f"conda:{SANDBOX}"), rank[t.kind], t.id),
-    )
+    first = (BASE, BUILD_ROOT)
+    return sorted(targets, key=lambda t: (t.place not in first, t.scope == "sandbox", rank[t.kind], t.id))
 
 
 def _fresh(locked: Target, target: Target, sources: Sources) -> bool:

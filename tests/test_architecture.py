@@ -27,7 +27,7 @@ AGAINST = {
 #: Units without I/O, clock or environment.
 PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve", "review"}
 #: Modules of `kinds/` that every kind may import.
-SHARED_BY_KINDS = {"kinds", "kinds.base", "kinds.image_paths"}
+SHARED_BY_KINDS = {"kinds", "kinds.base", "kinds.defaults", "kinds.image_paths"}
 #: Programs of their own: what they print is their answer to the process that started them.
 PROGRAMS = {"sources.conda_worker", "engines.enter", "smoke.driver", "export.installer"}
 HEAVY = {"rattler", "docker", "networkx", "rich", "urllib3", "requests", "uv", "zstandard", "deflate", "jsonschema", "conda_lock"}

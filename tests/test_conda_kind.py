@@ -211,7 +211,7 @@ def step(specs: Any, *, prefix: str = PREFIX, **fields: Any) -> Step:
 
 
 def target_of(asks: Sequence[Ask]) -> Target:
-    return Target(kind="conda", id=asks[0].target, options=asks[0].options, asks=tuple(asks))
+    return Target(kind="conda", place=asks[0].place, options=asks[0].options, asks=tuple(asks))
 
 
 def pin_of(made: Made, path: Path, **data: Any) -> Pin:
@@ -225,7 +225,7 @@ def pin_of(made: Made, path: Path, **data: Any) -> Pin:
 def segments(packages: Sequence[Made], folder: Path, prefix: str = PREFIX, **changes: Any) -> dict[str, Segment]:
     pins = tuple(pin_of(made, made.write(folder)) for made in packages)
     asks = tuple(conda.ask(step([made.name for made in packages], prefix=prefix)))
-    target = Target(kind="conda", id=f"conda:{prefix}", options=asks[0].options, asks=asks, pins=pins)
+    target = Target(kind="conda", place=prefix, options=asks[0].options, asks=asks, pins=pins)
     return {s.name: s for s in conda.place(target, ground(target, **changes)).segments}
 
 
@@ -656,7 +656,7 @@ def test_a_pin_edited_to_lead_elsewhere_is_refused(tmp_path: Path) -> None:
             for field in ("build", "depends")
         ),
     ):
-        target = Target(kind="conda", id=f"conda:{PREFIX}", options={}, asks=asks, pins=(bad,))
+        target = Target(kind="conda", place=PREFIX, options={}, asks=asks, pins=(bad,))
         message, hint = refused(lambda target=target: conda.place(target, ground(target)))
         if bad.name == "../a":
             assert message == f"conda environment {PREFIX}: the lock pins '../a', which is no name of a conda package"

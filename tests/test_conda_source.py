@@ -158,7 +158,7 @@ def test_virtual_packages_are_the_bases_and_never_the_hosts(channel: Path, monke
     monkeypatch.setenv("CONDA_OVERRIDE_GLIBC", "2.99")
     assert conda.virtual_packages(given()) == VIRTUAL
     image = Pin(name="snowbooks", version="1", artifact=None, data={"cuda": "12.8"})  # type: ignore[arg-type]
-    gpu = given(targets=(Target(kind="image", id="image:snowbooks", pins=(image,)),))
+    gpu = given(targets=(Target(kind="image", place="snowbooks", pins=(image,)),))
     assert conda.virtual_packages(gpu) == tuple(sorted([*VIRTUAL, ("__cuda", "12.8", "0")]))
     target = target_of(conda.ask(step(["gpu"])))
     world = FolderWorld(conda_forge=channel)

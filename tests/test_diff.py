@@ -12,6 +12,7 @@ import pytest
 
 from cregraph.cli.diff import run
 from cregraph.errors import CregraphError
+from cregraph.kinds import kind as kind_of
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact
@@ -35,18 +36,19 @@ def pin(kind: str, name: str, version: str, *, bytes: str = "", asked: tuple[str
 def base(letter: str = "a", tag: str = "2.5.0") -> Target:
     digest = letter * 64
     artifact = Artifact(kind="image", source="registry:snowflake", file=f"runtime/x86/snowbooks:{tag}", sha256=digest, size=9)
-    ask = Ask(kind="image", target="image:base", stage="snowbooks", what={"tag": tag}, where="p.yaml: cre.snowbooks_tag")
-    return Target(kind="image", id="image:base", asks=(ask,), pins=(Pin(name="base", version=tag, artifact=artifact),))
+    ask = Ask(kind="image", place="base", stage="snowbooks", what={"tag": tag}, where="p.yaml: cre.snowbooks_tag")
+    return Target(kind="image", place="base", asks=(ask,), pins=(Pin(name="base", version=tag, artifact=artifact),))
 
 
-def target(kind: str, id: str, stage: str, asks: dict[str, str], *pins: Pin, **options: object) -> Target:
-    made = tuple(Ask(kind=kind, target=id, stage=stage, what=what, where=where) for what, where in asks.items())
-    return Target(kind=kind, id=id, options=options, asks=made, pins=pins)  # type: ignore[arg-type]
+def target(kind: str, place: str, stage: str, asks: dict[str, str], *pins: Pin, **options: object) -> Target:
+    made = tuple(Ask(kind=kind, place=place, stage=stage, what=what, where=where) for what, where in asks.items())
+    scope = kind_of(kind).scope(place)
+    return Target(kind=kind, place=place, scope=scope, options=options, asks=made, pins=pins)  # type: ignore[arg-type]
 
 
 def a_file(text: str, where: str = "hook.yaml: at") -> Target:
-    ask = Ask(kind="file", target="file:", stage="hook", what={"at": ["/opt/sfnb/CRE_VERSION"], "text": text}, where=where)
-    return Target(kind="file", id="file:", asks=(ask,))
+    ask = Ask(kind="file", place="", stage="hook", what={"at": ["/opt/sfnb/CRE_VERSION"], "text": text}, where=where)
+    return Target(kind="file", place="", asks=(ask,))
 
 
 def a_lock(*targets: Target, label: str = "v1", env: dict[str, str] | None = None) -> Lock:
@@ -73,17 +75,17 @@ def facts(letter: str = "a") -> BaseFacts:
 
 
 def conda(*pins: Pin, **asks: str) -> Target:
-    return target("conda", f"conda:{PREFIX}", "r", {k.replace("_", "-"): v for k, v in asks.items()}, *pins)
+    return target("conda", PREFIX, "r", {k.replace("_", "-"): v for k, v in asks.items()}, *pins)
 
 
 def python(*pins: Pin, asks: dict[str, str] | None = None) -> Target:
-    return target("python", "python:$(snowbooks.python)", "python", asks or {}, *pins)
+    return target("python", "$(snowbooks.python)", "python", asks or {}, *pins)
 
 
 OLD = a_lock(
     base(),
     conda(pin("conda", "r-base", "4.5.2"), pin("conda", "r-dplyr", "1.1.4", asked=("r: r-dplyr",)), r_dplyr="r.yaml: packages"),
-    target("conda", "conda:/cregraph/python", "python", {}, pin("conda", "python", "3.11.2")),
+    target("conda", "/cregraph/python", "python", {}, pin("conda", "python", "3.11.2")),
     python(pin("python", "tabulate", "0.9.0", asked=("python: tabulate",)), asks={"tabulate": "python.yaml: packages"}),
     a_file("v1\n"),
 )
@@ -97,7 +99,7 @@ NEW = a_lock(
         r_dplyr="r.yaml: packages",
         r_sf="geo.yaml: extras.conda_r",
     ),
-    target("conda", "conda:/cregraph/python", "python", {}, pin("conda", "python", "3.11.3")),
+    target("conda", "/cregraph/python", "python", {}, pin("conda", "python", "3.11.3")),
     python(),
     a_file("v2\n"),
     label="v2",
@@ -153,7 +155,7 @@ def test_equal_bytes_from_another_source_are_a_difference_of_their_own():
 
 def test_one_name_in_two_places_says_where():
     def two(version: str) -> Lock:
-        root = target("conda", "conda:/root/mm", "r", {}, pin("conda", "zlib", version))
+        root = target("conda", "/root/mm", "r", {}, pin("conda", "zlib", version))
         return a_lock(base(), root, conda(pin("conda", "zlib", version)))
 
     text = as_text(compare(two("1"), two("2")))

@@ -20,7 +20,7 @@ import zstandard
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model import segment as segments_of
-from cregraph.kinds import archive, file
+from cregraph.kinds import archive, file, kind
 from cregraph.kinds.base import PinContext, PlaceContext, Step
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -79,7 +79,7 @@ def given(tmp_path: Path, **more: Any) -> PinContext:
 
 
 def pinned(module: Any, world: ConfiguredSources, tmp_path: Path, *asked: Ask, **more: Any) -> Target:
-    (target,) = group(asked)
+    (target,) = group(asked, kind)
     return cast(Target, module.pin(target, cast(Sources, world), given(tmp_path, **more)))
 
 
@@ -203,7 +203,7 @@ def test_an_owner_whom_the_base_does_not_know_and_links_that_lead_nowhere_are_re
 @pytest.mark.parametrize("module", [file, archive])
 def test_a_lock_without_the_pin_is_refused_with_the_command_to_run(module: Any) -> None:
     more = {"from": "./own/x.py"} if module is file else {"url": URL}
-    (target,) = group(asks(module, at="/opt/x", **more))
+    (target,) = group(asks(module, at="/opt/x", **more), kind)
     error = refusal(lambda: module.place(target, ground(target)))
     what = "`./own/x.py`" if module is file else URL
     where = "own.yaml:2: steps[0]." + ("from" if module is file else "url")
@@ -327,7 +327,7 @@ def test_what_is_pinned_is_not_asked_for_again(world: ConfiguredSources, tmp_pat
 def test_a_key_does_not_know_the_url(world: ConfiguredSources) -> None:
     keys = set()
     for url in (URL, "https://elsewhere.invalid/b.tgz"):
-        (target,) = group(asks(archive, url=url, at="/opt/x"))
+        (target,) = group(asks(archive, url=url, at="/opt/x"), kind)
         artifact = Artifact(kind="url", source=url, file="", sha256="1" * 64, size=9)
         pin = Pin(name=url, version="", artifact=artifact, data={"form": "tar"})
         whole = replace(target, pins=(pin,))
@@ -462,5 +462,5 @@ def test_a_form_that_is_none_is_refused(world: ConfiguredSources, tmp_path: Path
 )
 def test_a_lock_edited_by_hand_is_refused_with_its_place(what: Any) -> None:
     (made,) = asks(file, at="/a", text="x")
-    target = Target(kind="file", id="file:", options={}, asks=(replace(made, what=what),), pins=())
+    target = Target(kind="file", place="", options={}, asks=(replace(made, what=what),), pins=())
     assert "own.yaml:2: steps[0].at: " in refusal(lambda: file.place(target, ground())).message

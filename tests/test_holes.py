@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from cregraph.demo.demo_project import write_project
+from cregraph.kinds import kind
 from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import loads
 
@@ -59,10 +60,10 @@ def test_a_lost_pin_makes_the_lock_stale_by_name_and_locking_brings_it_back(proj
 
 
 def test_a_lost_dependency_is_named_by_who_needs_it(project: Path) -> None:
-    lock = loads(lock_of(project).read_text(), name="x")
+    lock = loads(lock_of(project).read_text(), name="x", kinds=kind)
     needed = next(need for t in lock.targets for p in t.pins for need in p.needs)
     name = needed.partition(":")[2]
-    broken = loads(without(lock_of(project).read_text(), name), name="x")
+    broken = loads(without(lock_of(project).read_text(), name), name="x", kinds=kind)
     assert any(f"needs `{name}`" in why for listed in find_problems(broken).values() for why in listed)
 
 
@@ -72,13 +73,13 @@ def test_a_version_that_was_edited_does_not_agree_with_what_the_pin_provides(pro
     pin["version"] = "9.9"
     assert any(
         "`r-demoframes` 9.9 in the lock" in why
-        for listed in find_problems(loads(json.dumps(data), name="x")).values()
+        for listed in find_problems(loads(json.dumps(data), name="x", kinds=kind)).values()
         for why in listed
     )
 
 
 def test_a_sound_lock_has_no_holes(project: Path) -> None:
-    assert find_problems(loads(lock_of(project).read_text(), name="x")) == {}
+    assert find_problems(loads(lock_of(project).read_text(), name="x", kinds=kind)) == {}
 
 
 def test_facts_that_were_edited_are_refused_and_made_anew_by_locking(project: Path) -> None:

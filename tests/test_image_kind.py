@@ -15,7 +15,7 @@ from cregraph.image.model.reference import DOCKER_HUB
 from cregraph.kinds.base import PinContext, PlaceContext, Step
 from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.pins import Ask, Target
+from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Target
 from cregraph.plan.parts import Placement
 from cregraph.sources.protocol import Sources
 from cregraph.store import Store
@@ -68,8 +68,8 @@ def step(fields: Mapping[str, object], stage: str = "snowbooks") -> Step:
     return Step(kind="image", stage=stage, fields=fields, where=where)
 
 
-def target(fields: Mapping[str, object], id: str = image.BASE) -> Target:
-    return Target(kind="image", id=id, asks=tuple(one for one in image.ask(step(fields)) if one.target == id))
+def target(fields: Mapping[str, object], place: str = BASE) -> Target:
+    return Target(kind="image", place=place, asks=tuple(one for one in image.ask(step(fields)) if one.place == place))
 
 
 def world(tmp_path: Path, small: SmallRegistry | None = None, *, offline: bool = False) -> Sources:
@@ -89,7 +89,7 @@ def test_the_list_is_asked_for_when_no_reference_is_given() -> None:
 
     assert found == Ask(
         kind="image",
-        target="image:base",
+        place="base",
         stage="snowbooks",
         what={"registry": "snowflake", "folder": "snowflake/images", "repositories": [CPU, OLD], "tag": "2.7.2"},
         where="team.yaml:7: cre.snowbooks_tag",
@@ -283,7 +283,7 @@ def test_two_stages_that_want_different_bases_are_refused_with_both_lines(tmp_pa
     two = replace(image.ask(step({"reference": "oci:b"}, stage="other"))[0], where="team.yaml:30: other.image")
 
     with pytest.raises(CregraphError) as caught:
-        image.pin(Target(kind="image", id=image.BASE, asks=(one, two)), world(tmp_path), given(tmp_path))
+        image.pin(Target(kind="image", place=BASE, asks=(one, two)), world(tmp_path), given(tmp_path))
 
     assert str(caught.value) == "team.yaml:30: other.image: asks for oci:b, but team.yaml:9: snowbooks.image for oci:a"
 
@@ -305,7 +305,7 @@ def facts_with(tmp_path: Path, version: str) -> BaseFacts:
 def test_a_build_root_with_a_newer_glibc_is_refused_with_both_versions(tmp_path: Path) -> None:
     base = facts_with(tmp_path, "2.9")
     layout(tmp_path / "root", glibc("2.10"))
-    asked = target({"reference": "oci:with-2.9", "build_root": "oci:root"}, image.BUILD_ROOT)
+    asked = target({"reference": "oci:with-2.9", "build_root": "oci:root"}, BUILD_ROOT)
 
     with pytest.raises(CregraphError) as caught:
         image.pin(asked, world(tmp_path), given(tmp_path, facts=base))

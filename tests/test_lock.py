@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cregraph.errors import CregraphError
+from cregraph.kinds import kind
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, dumps, loads
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 
@@ -32,17 +33,17 @@ def a_pin(name: str, version: str = "1.0", digest: str = HEX) -> Pin:
 
 def a_lock(*pins: Pin) -> Lock:
     base = Artifact(kind="image", source="registry:snowflake", file="snowbooks:2.5.0", sha256=HEX, size=5)
-    prefix = "conda:/home/jupyter/micromamba/envs/workspace_env"
+    prefix = "/home/jupyter/micromamba/envs/workspace_env"
     return Lock(
         identity=Identity(name="team", image="sfnb-team", label="v1", tag="v1"),
         stages=(StageRecord(name="snowbooks"), StageRecord(name="r", needs=("snowbooks",), env={"TZ": "UTC"})),
         targets=(
-            Target(kind="image", id="image:base", pins=(Pin(name="base", version="2.5.0", artifact=base),)),
+            Target(kind="image", place="base", pins=(Pin(name="base", version="2.5.0", artifact=base),)),
             Target(
                 kind="conda",
-                id=prefix,
+                place=prefix,
                 options={"channels": ["conda-forge"]},
-                asks=(Ask(kind="conda", target=prefix, stage="r", what="r-dplyr", where="team.yaml:3: extras.conda_r[0]"),),
+                asks=(Ask(kind="conda", place=prefix, stage="r", what="r-dplyr", where="team.yaml:3: extras.conda_r[0]"),),
                 pins=pins or (a_pin("r-dplyr"), a_pin("libz")),
             ),
         ),
@@ -63,7 +64,7 @@ def test_the_order_in_which_pins_arrive_never_reaches_the_file(found: set[str], 
 @given(st.sets(names, min_size=1, max_size=12))
 def test_what_is_written_reads_back_as_itself(found: set[str]) -> None:
     text = dumps(a_lock(*[a_pin(name) for name in found]))
-    assert dumps(loads(text, name="locks/x.lock.json")) == text
+    assert dumps(loads(text, name="locks/x.lock.json", kinds=kind)) == text
 
 
 def test_one_bump_is_one_line_of_difference_with_empty_lines_around_it() -> None:
@@ -115,7 +116,7 @@ def edited(path: str, value: object) -> str:
 )
 def test_a_hand_edit_that_breaks_the_lock_is_refused_with_its_place(path: str, value: object, message: str) -> None:
     with pytest.raises(CregraphError) as caught:
-        loads(edited(path, value), name="locks/x.lock.json")
+        loads(edited(path, value), name="locks/x.lock.json", kinds=kind)
     assert str(caught.value) == f"`locks/x.lock.json`: {message}"
     assert caught.value.hint is not None
     assert "or remove the file and run `cregraph lock`" in caught.value.hint
@@ -125,19 +126,19 @@ def test_a_package_pinned_twice_is_refused() -> None:
     data = json.loads(dumps(a_lock()))
     data["targets"][0]["pins"].append(data["targets"][0]["pins"][0])
     with pytest.raises(CregraphError, match=r"`libz` is pinned twice in `conda:/home/jupyter/micromamba/envs/workspace_env`"):
-        loads(json.dumps(data), name="x")
+        loads(json.dumps(data), name="x", kinds=kind)
 
 
 def test_a_newer_lock_is_refused_with_both_numbers() -> None:
     with pytest.raises(CregraphError) as caught:
-        loads('{"version": 9, "unknown": 1}', name="locks/geo.lock.json")
+        loads('{"version": 9, "unknown": 1}', name="locks/geo.lock.json", kinds=kind)
     assert str(caught.value) == "`locks/geo.lock.json` has lock version 9; this cregraph reads up to 1"
     assert caught.value.hint == "upgrade cregraph"
 
 
 def test_another_assembly_is_refused_with_the_way_out() -> None:
     with pytest.raises(CregraphError) as caught:
-        loads(dumps(replace(a_lock(), assembly=7)), name="locks/geo.lock.json")
+        loads(dumps(replace(a_lock(), assembly=7)), name="locks/geo.lock.json", kinds=kind)
     assert str(caught.value) == "`locks/geo.lock.json` is written for assembly 7; this cregraph writes images by assembly 1"
 
 
@@ -145,24 +146,24 @@ def test_a_merge_that_was_not_finished_is_recognised_with_its_line() -> None:
     lines = dumps(a_lock()).splitlines()
     lines[9:9] = ["<<<<<<< HEAD", "=======", ">>>>>>> other"]
     with pytest.raises(CregraphError) as caught:
-        loads("\n".join(lines), name="locks/geo.lock.json")
+        loads("\n".join(lines), name="locks/geo.lock.json", kinds=kind)
     assert str(caught.value).startswith("`locks/geo.lock.json`:10: git's conflict markers stand in the lock")
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_a_lock_or_is_refused_in_words(text: str) -> None:
     with pytest.raises(CregraphError):
-        loads(text, name="x")
+        loads(text, name="x", kinds=kind)
 
 
 def test_a_field_that_stands_twice_is_refused() -> None:
     with pytest.raises(CregraphError, match="the field `version` stands twice in one object"):
-        loads('{"version": 1, "version": 1}', name="x")
+        loads('{"version": 1, "version": 1}', name="x", kinds=kind)
 
 
 def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
     with pytest.raises(CregraphError):
-        loads("[" * 100_000, name="x")
+        loads("[" * 100_000, name="x", kinds=kind)
 
 
 @pytest.mark.parametrize(
@@ -174,5 +175,5 @@ def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
 )
 def test_values_that_no_key_could_cover_are_refused(value: object, message: str) -> None:
     with pytest.raises(CregraphError) as caught:
-        loads(edited("targets/0/pins/0/data", {"x": value}), name="x")
+        loads(edited("targets/0/pins/0/data", {"x": value}), name="x", kinds=kind)
     assert str(caught.value) == f"`x`: {message}"

@@ -60,11 +60,11 @@ def a_build(base: BaseImage, store: Store, text: str = "v1\n") -> Built:
         version="1",
         artifact=Artifact(kind="image", source="oci:base", file="", sha256=digest, size=len(base.manifest.raw)),
     )
-    ask_ = Ask(kind="file", target="file:", stage="hook", what={"at": ["/opt/sfnb/VERSION"], "text": text}, where="x:1")
+    ask_ = Ask(kind="file", place="", stage="hook", what={"at": ["/opt/sfnb/VERSION"], "text": text}, where="x:1")
     lock = Lock(
         identity=Identity(name="team", image="team", label="v1", tag="v1"),
         stages=(StageRecord(name="hook"),),
-        targets=(Target(kind="image", id="image:base", pins=(pin,)), Target(kind="file", id="file:", asks=(ask_,))),
+        targets=(Target(kind="image", place="base", pins=(pin,)), Target(kind="file", place="", asks=(ask_,))),
     )
     facts = facts_of(base)
     return build(make_plan(lock, facts), facts, store=store, fetch=no_fetch, engine=no_engine)

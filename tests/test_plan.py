@@ -101,17 +101,17 @@ def a_lock(
         for n, v in wheels.items()
     )
 
-    def asks(kind: str, target: str, stage: str, names: Mapping[str, str]) -> tuple[Ask, ...]:
-        return tuple(Ask(kind=kind, target=target, stage=stage, what=name, where=where) for name, where in names.items())
+    def asks(kind: str, place: str, stage: str, names: Mapping[str, str]) -> tuple[Ask, ...]:
+        return tuple(Ask(kind=kind, place=place, stage=stage, what=name, where=where) for name, where in names.items())
 
     targets = (
         Target(
             kind="image",
-            id="image:base",
+            place="base",
             asks=(
                 Ask(
                     kind="image",
-                    target="image:base",
+                    place="base",
                     stage="snowbooks",
                     what={"reference": "x"},
                     where="p.yaml: cre.snowbooks_tag",
@@ -121,27 +121,27 @@ def a_lock(
         ),
         Target(
             kind="conda",
-            id=f"conda:{PREFIX}",
-            asks=asks("conda", f"conda:{PREFIX}", "r", {"r-base": "p.yaml: cre.r_version"}),
+            place=PREFIX,
+            asks=asks("conda", PREFIX, "r", {"r-base": "p.yaml: cre.r_version"}),
             pins=conda_pins,
         ),
         Target(
             kind="r",
-            id=f"r:{library}",
-            asks=asks("r", f"r:{library}", "cran", {"dplyr": "p.yaml: extras.cran", "zoo": "team.yaml: extras.cran"}),
+            place=library,
+            asks=asks("r", library, "cran", {"dplyr": "p.yaml: extras.cran", "zoo": "team.yaml: extras.cran"}),
             pins=r_pins,
         ),
         Target(
             kind="python",
-            id="python:$(snowbooks.python)",
-            asks=asks("python", "python:$(snowbooks.python)", "python", {"numpy": "p.yaml: extras.pip"}),
+            place="$(snowbooks.python)",
+            asks=asks("python", "$(snowbooks.python)", "python", {"numpy": "p.yaml: extras.pip"}),
             pins=wheel_pins,
         ),
         Target(
             kind="file",
-            id="file:",
+            place="",
             asks=tuple(
-                Ask(kind="file", target="file:", stage="hook", what={"at": [at], "text": text}, where="hook.yaml: at")
+                Ask(kind="file", place="", stage="hook", what={"at": [at], "text": text}, where="hook.yaml: at")
                 for at, text in texts.items()
             ),
         ),

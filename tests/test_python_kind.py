@@ -150,7 +150,7 @@ def step(*requirements: Any, stage: str = "python", build: Any = None) -> Step:
 
 def target(*steps: Step) -> Target:
     asks = tuple(ask for one in steps for ask in python.ask(one) if ask.kind == "python")
-    return Target(kind="python", id=f"python:{INTO}", asks=asks)
+    return Target(kind="python", place=INTO, asks=asks)
 
 
 def pinned(index: Index, *steps: Step, base: Mapping[str, str] | None = None, **given: Any) -> Target:
@@ -461,7 +461,7 @@ def test_two_ways_to_build_are_refused_with_both_lines(index: Index):
 # --- placing ---------------------------------------------------------------------------------------------------------
 
 
-def conda(target_id: str, *names: str) -> Target:
+def conda(place: str, *names: str) -> Target:
     pins = tuple(
         Pin(
             name=name,
@@ -472,12 +472,12 @@ def conda(target_id: str, *names: str) -> Target:
         )
         for name in names
     )
-    return Target(kind="conda", id=target_id, pins=pins)
+    return Target(kind="conda", place=place, pins=pins)
 
 
 ENVIRONMENTS = (
-    conda("conda:/cregraph/python", "python", "libthing", "unused"),
-    conda(f"conda:{R_PREFIX}", "r-base", "libthing", "r-cli"),
+    conda("/cregraph/python", "python", "libthing", "unused"),
+    conda(R_PREFIX, "r-base", "libthing", "r-cli"),
 )
 
 

@@ -122,7 +122,7 @@ def conda(*packages: str, asked: Iterable[str] = ("r-base",), needs: Mapping[str
                 asked=("r: " + name,) if name in asked else (),
             )
         )
-    return Target(kind="conda", id=f"conda:{PREFIX}", pins=tuple(pins))
+    return Target(kind="conda", place=PREFIX, pins=tuple(pins))
 
 
 def step(packages: Any, stage: str = "cran", **fields: Any) -> Step:
@@ -136,7 +136,7 @@ def step(packages: Any, stage: str = "cran", **fields: Any) -> Step:
 
 def target(*steps: Step) -> Target:
     asks = tuple(ask for one in steps for ask in r.ask(one))
-    return Target(kind="r", id=f"r:{LIBRARY}", options=dict(asks[0].options) if asks else {}, asks=asks)
+    return Target(kind="r", place=LIBRARY, options=dict(asks[0].options) if asks else {}, asks=asks)
 
 
 def pinned(cran: Cran, *steps: Step, env: Target | None = None, **given: Any) -> Target:
@@ -357,7 +357,7 @@ def test_what_cannot_be_answered_is_refused_in_words(cran: Cran, packages: list[
 
 
 def test_without_r_there_is_no_library(cran: Cran):
-    error = refusal(cran, step(["dplyr"]), env=Target(kind="conda", id="conda:/elsewhere"))
+    error = refusal(cran, step(["dplyr"]), env=Target(kind="conda", place="/elsewhere"))
 
     assert error.message == f"nothing provides R for the library {LIBRARY}"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cregraph.kinds import kind
 from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
@@ -119,7 +120,7 @@ def test_packages_taken_built_load_in_the_image(shelved: RealProject) -> None:
 
 
 def library(project: RealProject) -> tuple[locks.Pin, ...]:
-    lock = locks.loads(project.lock.read_text(), name="team.lock.json")
+    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=kind)
     (found,) = (t for t in lock.targets if t.kind == "r")
     return found.pins
 
@@ -143,7 +144,7 @@ def packed(project: RealProject, name: str) -> bytes:
 
 
 def planned(project: RealProject) -> Plan:
-    lock = locks.loads(project.lock.read_text(), name="team.lock.json")
+    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=kind)
     return make_plan(lock, Project.of(str(project.folder / "team.yaml")).facts(lock.base))
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from cregraph.build.image_build import build
 from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
+from cregraph.kinds import kind
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
@@ -58,7 +59,7 @@ def own(made: tuple[Path, str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def old(made: tuple[Path, str]) -> Lock:
-    return loads(made[1], name="old")
+    return loads(made[1], name="old", kinds=kind)
 
 
 def locked(
@@ -243,8 +244,9 @@ def test_a_lock_needs_a_base(own: Path) -> None:
 
 
 def test_targets_are_resolved_base_first_and_the_sandbox_s_last() -> None:
-    ids = ["conda:/cregraph/x", "python:x", "file:", "r:/lib", "conda:/env", "image:build-root", "image:base"]
-    targets = [Target(kind=name.partition(":")[0], id=name) for name in ids]
+    named = [("conda", "/cregraph/x"), ("python", "x"), ("file", ""), ("r", "/lib"), ("conda", "/env")]
+    named += [("image", "build-root"), ("image", "base")]
+    targets = [Target(kind=name, place=place, scope=kind(name).scope(place)) for name, place in named]
     found = [t.id for t in order(targets)]
     assert found[:2] == ["image:base", "image:build-root"]
     assert found[-1] == "conda:/cregraph/x"
@@ -257,7 +259,7 @@ def test_targets_are_resolved_base_first_and_the_sandbox_s_last() -> None:
 
 @pytest.fixture(scope="module")
 def planned(made: tuple[Path, str]) -> tuple[Lock, BaseFacts]:
-    lock = loads(made[1], name="old")
+    lock = loads(made[1], name="old", kinds=kind)
     return lock, Project(profile=made[0] / "demo.yaml").facts(lock.base)
 
 
@@ -305,7 +307,7 @@ NEUTRAL: dict[str, Callable[[Lock], Lock]] = {
     ),
     "names of the project's files": renamed,
     "checks": lambda lock: replace(lock, stages=tuple(replace(s, checks=()) for s in lock.stages)),
-    "repeated reading": lambda lock: loads(dumps(lock), name="again"),
+    "repeated reading": lambda lock: loads(dumps(lock), name="again", kinds=kind),
 }
 
 
@@ -459,14 +461,14 @@ def test_what_leaves_the_tag_alone_leaves_the_digest_alone(
             EDITS[name][1](folder)
         except AssertionError:  # another edit took its line
             chosen = [n for n in chosen if n != name]
-    lock = locked(folder, loads(made[1], name="old"))
+    lock = locked(folder, loads(made[1], name="old", kinds=kind))
     project = Project(profile=folder / "demo.yaml")
     facts = project.facts(lock.base)
     plan = make_plan(lock, facts)
     world = ConfiguredSources(store=Store(folder / "cache"), routes=project.routes(), local=project.local())
     digest = build(plan, facts, store=world.store, fetch=world.fetch, engine=_no_engine).image.digest
     assert SEEN.setdefault(plan.tag, digest) == digest
-    neutral = make_plan(loads(made[1], name="old"), facts).tag
+    neutral = make_plan(loads(made[1], name="old", kinds=kind), facts).tag
     assert (plan.tag == neutral) == all(EDITS[name][0] for name in chosen)
 
 

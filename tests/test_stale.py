@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
+from cregraph.kinds import kind
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.staleness import group, reasons, same_asks
@@ -24,8 +25,8 @@ STAGES = (
 
 
 def ask(what: Any, *, target: str = "conda:/env", stage: str = "r", line: int = 1, **options: Any) -> Ask:
-    kind = target.partition(":")[0]
-    return Ask(kind=kind, target=target, stage=stage, what=what, where=f"team.yaml:{line}: extras[{line}]", options=options)
+    name, _, place = target.partition(":")
+    return Ask(kind=name, place=place, stage=stage, what=what, where=f"team.yaml:{line}: extras[{line}]", options=options)
 
 
 def file(path: str, data: bytes) -> Pin:
@@ -33,10 +34,10 @@ def file(path: str, data: bytes) -> Pin:
     return Pin(name=path, version="", artifact=artifact)
 
 
-CONDA = Target(kind="conda", id="conda:/env", options={"channels": ["forge"]}, asks=(ask("r-base =4.5"), ask("r-dplyr", line=2)))
+CONDA = Target(kind="conda", place="/env", options={"channels": ["forge"]}, asks=(ask("r-base =4.5"), ask("r-dplyr", line=2)))
 FILES = Target(
     kind="file",
-    id="file:",
+    place="",
     asks=(ask({"at": ["/opt/own"], "from": "./own"}, target="file:", line=7),),
     pins=(file("./own/a.py", b"a"), file("./own/b.py", b"b")),
 )
@@ -122,7 +123,7 @@ def test_what_a_stage_is_is_a_reason(stages: tuple[StageRecord, ...], expected: 
             ["team.yaml:1: extras[1]: cuda: `null` became `12`"],
         ),
         (
-            (CONDA, FILES, Target(kind="r", id="r:/lib", asks=(ask("survival", target="r:/lib", line=9),))),
+            (CONDA, FILES, Target(kind="r", place="/lib", asks=(ask("survival", target="r:/lib", line=9),))),
             ["team.yaml:9: extras[9]: `survival` was added"],
         ),
         (
@@ -179,11 +180,11 @@ def _id(target: Target) -> str:
 
 def test_asks_of_one_target_are_one_target_in_the_order_in_which_they_came() -> None:
     asks = [ask("a", channels=["x"]), ask("b", target="r:/lib"), ask("c", channels=["x"], line=3)]
-    assert group(asks) == (
-        Target(kind="conda", id="conda:/env", options={"channels": ["x"]}, asks=(asks[0], asks[2])),
-        Target(kind="r", id="r:/lib", asks=(asks[1],)),
+    assert group(asks, kind) == (
+        Target(kind="conda", place="/env", options={"channels": ["x"]}, asks=(asks[0], asks[2])),
+        Target(kind="r", place="/lib", asks=(asks[1],)),
     )
-    assert group([]) == ()
+    assert group([], kind) == ()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_two_values_of_one_option_are_refused_with_both_lines(
     first: Mapping[str, Any], second: Mapping[str, Any], said: tuple[str, str]
 ) -> None:
     with pytest.raises(CregraphError) as caught:
-        group([ask("a", line=3, **first), ask("b", line=5, **second)])
+        group([ask("a", line=3, **first), ask("b", line=5, **second)], kind)
     assert caught.value.message == (
         "`conda:/env` is asked for with two values of `channels`:\n"
         f"  team.yaml:3: extras[3]: {said[0]}\n  team.yaml:5: extras[5]: {said[1]}"

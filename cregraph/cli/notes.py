@@ -9,7 +9,6 @@ from cregraph.errors import CregraphError
 from cregraph.kinds.conda import conda_kind as conda
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Pin
-from cregraph.lock.staleness import SANDBOX
 from cregraph.store import Store
 from cregraph.text import printable
 
@@ -25,7 +24,7 @@ def tell_link_scripts(lock: Lock, store: Store, *, only: Container[str] | None =
     """
     found: list[str] = []
     for target in lock.targets:
-        if target.kind != "conda" or SANDBOX in target.id:
+        if target.kind != "conda" or target.scope == "sandbox":
             continue
         for pin in target.pins:
             if (only is None or pin.name in only) and (scripts := _scripts(pin, store)):

@@ -19,6 +19,7 @@ from cregraph.image.model import segment as segments_of
 from cregraph.image.model.layer import LayerRecord
 from cregraph.image.model.manifest import Descriptor
 from cregraph.image.model.reference import Reference
+from cregraph.kinds import kind
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
@@ -139,7 +140,7 @@ def _last(project: Project, store: Store, plan: Plan, work: MissingWork) -> Befo
         return Before(what="the last build", plan=plan)
     try:
         text = store.verified(known.built.text, "the lock of the last build").read_text(encoding="utf-8")
-        lock: Lock = locks.loads(text, name="the lock of the last build")
+        lock: Lock = locks.loads(text, name="the lock of the last build", kinds=kind)
         where, facts = facts_at(Files(folder=project.folder, file=project.lock_file), lock)
         if facts is None:
             talk(f"what changed since the last build is left out: `{where}`, the facts of its base, is not there")

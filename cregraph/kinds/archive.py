@@ -26,6 +26,7 @@ from typing import IO, Any, cast
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
 from cregraph.lock.pins import Ask, Pin, Target
@@ -42,6 +43,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "mode": ("text", False),
     "owner": ("text", False),
 }
+
+scope = defaults.scope
 
 TARGET = "archive:"
 #: Bytes that an archive may unpack to, members that it may have.
@@ -71,7 +74,7 @@ def ask(step: Step) -> Sequence[Ask]:
         what["mode"] = mode_of(step.fields["mode"], step.place_of("mode"))
     if step.fields.get("owner") is not None:
         what["owner"] = step.fields["owner"]
-    return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=step.place_of("url")),)
+    return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=step.place_of("url")),)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

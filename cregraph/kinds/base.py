@@ -20,6 +20,7 @@ from cregraph.digest import Json
 from cregraph.image.model.tar_entry import Entry
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.rules import LockRules
 from cregraph.plan.parts import Placement, Segment
 from cregraph.sources.protocol import Sources
 
@@ -163,8 +164,8 @@ class Input(Protocol):
         ...
 
 
-class Kind(Protocol):
-    """A module in cregraph/kinds is a kind by having these names."""
+class Kind(LockRules, Protocol):
+    """A module in cregraph/kinds that has these names and those of `LockRules`. Many can be taken from kinds/defaults.py."""
 
     NAME: str
     #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules.

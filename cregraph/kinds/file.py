@@ -16,6 +16,7 @@ from dataclasses import replace
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
 from cregraph.lock.pins import Ask, Pin, Target
@@ -32,6 +33,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "mode": ("text", False),
     "owner": ("text", False),
 }
+
+scope = defaults.scope
 
 TARGET = "file:"
 
@@ -57,7 +60,7 @@ def ask(step: Step) -> Sequence[Ask]:
     if fields.get("owner") is not None:
         what["owner"] = fields["owner"]
     where = step.place_of("from" if "from" in what else "at")  # which file it is may be the profile's to say
-    return (Ask(kind=NAME, target=TARGET, stage=step.stage, what=what, where=where),)
+    return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=where),)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

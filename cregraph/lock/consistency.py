@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from cregraph.digest import Json
 from cregraph.lock.lock_file import Lock
-from cregraph.lock.pins import Pin, Target
+from cregraph.lock.pins import BUILD_ROOT, Pin, Target
 
 __all__ = ["agrees", "find_problems"]
 
@@ -37,7 +37,7 @@ def agrees(pin: Pin, kind: str) -> bool:
 
 
 def _of(target: Target, provided: set[str], base: frozenset[str] | None) -> list[str]:
-    if not target.pins and target.id.startswith("conda:/cregraph/"):
+    if not target.pins and target.scope == "sandbox" and target.place != BUILD_ROOT:
         return []  # only pinned when something is compiled
     found = []
     names = {p.name for p in target.pins}
@@ -67,8 +67,7 @@ def _of(target: Target, provided: set[str], base: frozenset[str] | None) -> list
 
 def _built_elsewhere(target: Target, lock: Lock) -> list[str]:
     """Built R packages of another R (by its first two numbers) than the one that the lock has around their library."""
-    library = target.id.partition(":")[2]
-    around = [t for t in lock.targets if t.kind == "conda" and library.startswith(t.id.partition(":")[2] + "/")]
+    around = [t for t in lock.targets if t.kind == "conda" and target.place.startswith(t.place + "/")]
     versions = {
         version
         for t in around

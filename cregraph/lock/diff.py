@@ -14,7 +14,6 @@ from itertools import groupby
 from cregraph.digest import Json
 from cregraph.lock.lock_file import Lock, StageRecord
 from cregraph.lock.pins import Ask, Pin, Target
-from cregraph.lock.staleness import SANDBOX
 from cregraph.plan.planner import Plan
 from cregraph.text import printable
 
@@ -271,7 +270,7 @@ def _pins(old: Target | None, new: Target | None) -> list[Change]:
 
 def in_sandbox(pin: Pin, target: Target) -> bool:
     """Return whether only tasks see the pin, so that it is not part of the image."""
-    return f":{SANDBOX}" in target.id or target.id == "image:build-root" or pin.data.get("role") == "build"
+    return target.scope == "sandbox" or pin.data.get("role") == "build"
 
 
 def _how(old: Pin | None, new: Pin | None) -> str | None:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from cregraph.digest import ASSEMBLY, Json, canonical
 from cregraph.errors import CregraphError
-from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Ask, Pin, Target
+from cregraph.lock.rules import Kinds
 from cregraph.lock.typed_json import Field, parse
 
 __all__ = ["VERSION", "Identity", "Lock", "StageRecord", "dumps", "loads", "sorted_lock"]
@@ -66,14 +67,12 @@ class Lock:
     @property
     def base(self) -> Pin:
         """The pin of the base image. loads() refuses a lock without one."""
-        target = self.target("image:base")
-        assert target is not None
-        return target.pins[0]
+        return next(t for t in self.targets if t.place == BASE).pins[0]
 
     @property
     def build_root(self) -> Pin:
         """The pin of the image that tasks run over: its own, or the base."""
-        target = self.target("image:build-root")
+        target = next((t for t in self.targets if t.place == BUILD_ROOT), None)
         return target.pins[0] if target else self.base
 
 
@@ -142,7 +141,7 @@ def dumps(lock: Lock) -> str:
     return "\n".join(out)
 
 
-def loads(text: str, *, name: str) -> Lock:
+def loads(text: str, *, name: str, kinds: Kinds) -> Lock:
     """Return the lock in `text`. `name` is the file's, for messages.
 
     Raises:
@@ -155,7 +154,7 @@ def loads(text: str, *, name: str) -> Lock:
             canonical(top.value)
         except UnicodeEncodeError:
             raise CregraphError(f"`{name}`: a text in the lock is half of a character (\\ud800 and the like)") from None
-    lock = _read_v1(top)
+    lock = _read_v1(top, kinds)
     if lock.assembly != ASSEMBLY:
         raise CregraphError(
             f"`{name}` is written for assembly {lock.assembly}; this cregraph writes images by assembly {ASSEMBLY}",
@@ -164,7 +163,7 @@ def loads(text: str, *, name: str) -> Lock:
     return lock
 
 
-def _read_v1(top: Field) -> Lock:
+def _read_v1(top: Field, kinds: Kinds) -> Lock:
     fields = top.fields("version", "assembly", "platform", "image", "stages", "targets")
     image = fields["image"].fields("name", "image", "label", "tag", "base_type")
     stages = tuple(_read_stage(item.fields("name", needs=[], env={}, checks=[])) for item in fields["stages"].items())
@@ -172,11 +171,11 @@ def _read_v1(top: Field) -> Lock:
     targets: dict[str, Target] = {}
     for item in fields["targets"].items():
         parts = item.fields("id", "kind", "asks", "pins", options={})
-        target = _read_target(parts, known)
+        target = _read_target(parts, known, kinds)
         if target.id in targets:
             raise parts["id"].wrong(f"target `{target.id}` stands twice")
         targets[target.id] = target
-    if "image:base" not in targets or len(targets["image:base"].pins) != 1:
+    if [len(target.pins) for target in targets.values() if target.place == BASE] != [1]:
         raise fields["targets"].wrong("exactly one pin of `image:base` is wanted")
     platform = fields["platform"].text()
     if platform != PLATFORM:
@@ -207,9 +206,14 @@ def _read_check(item: Field) -> Json:
     return item.value
 
 
-def _read_target(parts: Mapping[str, Field], stages: set[str]) -> Target:
+def _read_target(parts: Mapping[str, Field], stages: set[str], kinds: Kinds) -> Target:
     kind, target_id = parts["kind"].text(), parts["id"].text()
-    if not target_id.startswith(kind + ":"):
+    try:
+        rules = kinds(kind)
+    except KeyError:
+        raise parts["kind"].wrong(f"unknown kind `{kind}`") from None
+    named, colon, place = target_id.partition(":")
+    if named + colon != f"{kind}:":
         raise parts["id"].wrong(f"`{target_id}` is no target of kind `{kind}`")
     options = parts["options"].mapping()
     asks = []
@@ -220,14 +224,16 @@ def _read_target(parts: Mapping[str, Field], stages: set[str]) -> Target:
             raise ask["stage"].wrong(f"no stage `{stage}` stands in this lock")
         if not isinstance(what, str | dict):
             raise ask["what"].wrong("a text or an object is wanted")
-        asks.append(Ask(kind=kind, target=target_id, stage=stage, what=what, where=ask["where"].text(), options=options))
+        asks.append(Ask(kind=kind, place=place, stage=stage, what=what, where=ask["where"].text(), options=options))
     pins: dict[str, Pin] = {}
     for item in parts["pins"].items():
         pin = _read_pin(item, kind)
         if pin.name in pins:
             raise item.wrong(f"`{pin.name}` is pinned twice in `{target_id}`")
         pins[pin.name] = pin
-    return Target(kind=kind, id=target_id, options=options, asks=tuple(asks), pins=tuple(pins.values()))
+    return Target(
+        kind=kind, place=place, scope=rules.scope(place), options=options, asks=tuple(asks), pins=tuple(pins.values())
+    )
 
 
 def _read_pin(item: Field, kind: str) -> Pin:

@@ -1,37 +1,49 @@
 """The nouns of a lock: asks, pins and the targets that they share.
 
-ask      one line of a profile or recipe asking one thing of a target
+ask      one line of a profile or recipe that asks one thing of a target
 pin      one artifact fixed: the answer to one or several asks, or a dependency of one
-target   a place that steps fill; everything asked of it is resolved together
+target   a place that steps fill; cregraph resolves all asks of one target together
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cregraph.digest import Json
 
-__all__ = ["Artifact", "Ask", "Pin", "Target"]
+__all__ = ["BASE", "BUILD_ROOT", "Artifact", "Ask", "Pin", "Scope", "Target"]
+
+#: "image": the pins become part of the image. "sandbox": only tasks see them, such as compilers.
+Scope = Literal["image", "sandbox"]
+
+#: Places of the two images that every lock has: the one that the image extends, and the one that tasks run over.
+BASE = "base"
+BUILD_ROOT = "build-root"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """One thing asked of a target, and by which line.
+    """One request to a target, and the line that states it.
 
-    `target` is `<kind>:<identity>`, such as `conda:/home/jupyter/micromamba`, `r:/…/lib/R/library`,
-    `python:$(snowbooks.python)` (a late reference stays as written), `image:snowbooks`, `file:`.
+    `kind` and `place` name the target, see `Target`.
     `what` is normalised JSON: a text for the package kinds (`r-base =4.5.2`), an object for files and images.
     `options` is what all asks of one target must agree on (channels, the CRAN source, a build's environment).
     `where` is `<file>:<line>: <field>`; it explains, and decides nothing.
     """
 
     kind: str
-    target: str
+    place: str
     stage: str
     what: Json
     where: str
     options: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """The id of the target."""
+        return f"{self.kind}:{self.place}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +83,23 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A place, what is asked of it, and (in a lock) what answers."""
+    """A place that steps fill, what is asked of it, and (in a lock) what answers.
+
+    Attributes:
+        kind: Name of the module in `kinds/` that resolves and installs, such as "conda".
+        place: What the kind fills: an absolute path in the image for most kinds; empty if each ask names its own. A late
+            reference, such as "$(snowbooks.python)", stays as written.
+        scope: "image" or "sandbox", see `Scope`. The kind decides it by the place.
+    """
 
     kind: str
-    id: str
+    place: str
+    scope: Scope = "image"
     options: Mapping[str, Json] = field(default_factory=dict)
     asks: tuple[Ask, ...] = ()
     pins: tuple[Pin, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The text that names the target in locks, such as `conda:/home/jupyter/micromamba`, `image:base` or `file:`."""
+        return f"{self.kind}:{self.place}"

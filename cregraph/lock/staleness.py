@@ -11,15 +11,13 @@ from cregraph.digest import Json, canonical, sha256
 from cregraph.errors import CregraphError
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Ask, Target
+from cregraph.lock.rules import Kinds
 
 __all__ = ["group", "reasons", "same_asks"]
 
-#: Targets below this folder exist only in the sandbox; whether they are pinned depends on what is compiled.
-SANDBOX = "/cregraph/"
 
-
-def group(asks: Sequence[Ask]) -> tuple[Target, ...]:
-    """Asks by target. Raises CregraphError when two asks of one target want different options, naming both lines."""
+def group(asks: Sequence[Ask], kinds: Kinds) -> tuple[Target, ...]:
+    """Return asks by target. Raises CregraphError when two asks of one target want different options, naming both lines."""
     targets: dict[str, list[Ask]] = {}
     for ask in asks:
         targets.setdefault(ask.target, []).append(ask)
@@ -34,7 +32,8 @@ def group(asks: Sequence[Ask]) -> tuple[Target, ...]:
                     f"  {first.where}: {first.options.get(option)!r}\n  {other.where}: {other.options.get(option)!r}",
                     hint="all steps that fill one target are resolved together, so they must agree",
                 )
-        made.append(Target(kind=first.kind, id=target_id, options=first.options, asks=tuple(listed)))
+        scope = kinds(first.kind).scope(first.place)
+        made.append(Target(kind=first.kind, place=first.place, scope=scope, options=first.options, asks=tuple(listed)))
     return tuple(made)
 
 

@@ -14,7 +14,6 @@ from cregraph.kinds.base import PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock, sorted_lock
 from cregraph.lock.pins import Target
-from cregraph.lock.staleness import SANDBOX
 from cregraph.plan.layer_split import LayerPlan, Planner, split
 from cregraph.plan.parts import Placement, Segment, Task, segment
 from cregraph.profile.profile_file import LABEL
@@ -69,7 +68,7 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
     hidden: dict[str, Segment] = {}
     shown: dict[str, Segment] = {}
     for target in ranked:
-        into = hidden if f":{SANDBOX}" in target.id else shown
+        into = hidden if target.scope == "sandbox" else shown
         into.update({s.key: s for s in placed[target.id].segments})
     env = _env(lock)
     labels = _labels(lock)

@@ -104,12 +104,12 @@ class Project:
                 f"`{self.shown_lock}` cannot be read: {_reason(error)}",
                 hint="bring it back (`git checkout -- FILE`), or remove it and run `cregraph lock`, which pins all anew",
             ) from None
-        return locks.loads(text, name=self.shown_lock)
+        return locks.loads(text, name=self.shown_lock, kinds=kind)
 
     def write_lock(self, lock: Lock) -> bool:
         """Write the lock in one step; False when it was already those bytes. What is written is read back and compared."""
         text = locks.dumps(lock)
-        if locks.dumps(locks.loads(text, name=self.shown_lock)) != text:
+        if locks.dumps(locks.loads(text, name=self.shown_lock, kinds=kind)) != text:
             raise AssertionError("a lock that was written does not read back as itself")
         try:
             if self.lock_file.read_text(encoding="utf-8") == text:
@@ -265,7 +265,7 @@ def asked(project: Project) -> Asked:
             name=profile.cre_name, image=profile.image, label=profile.label, tag=profile.tag, base_type=profile.base_type
         ),
         stages=stages,
-        targets=group(asks),
+        targets=group(asks, kind),
     )
 
 

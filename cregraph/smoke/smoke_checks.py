@@ -15,7 +15,6 @@ from cregraph.digest import Json
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Ask, Pin, Target
-from cregraph.lock.staleness import SANDBOX
 
 __all__ = ["DRIVER", "HOME", "Check", "Outcome", "checks_of", "files", "read", "settled"]
 
@@ -55,7 +54,7 @@ def checks_of(lock: Lock, facts: BaseFacts | None) -> tuple[Check, ...]:
 
     `facts` give the versions of Python distributions that were asked for and that the base answers.
     """
-    targets = [t for t in lock.targets if f":{SANDBOX}" not in t.id]
+    targets = [t for t in lock.targets if t.scope == "image"]
     r_base = next((p for t in targets if t.kind == "conda" for p in t.pins if p.name == "r-base"), None)
     hook = _is_written(targets, _HOOK_FILE)
     checks = [Check(name="kernel: starts", do="start")]
@@ -92,9 +91,7 @@ def checks_of(lock: Lock, facts: BaseFacts | None) -> tuple[Check, ...]:
 
 def files(lock: Lock, checks: Sequence[Check]) -> dict[str, bytes]:
     """What the container needs, by absolute path: the driver, the checks, and a folder as renv leaves it."""
-    prefix = next(
-        (t.id.partition(":")[2] for t in lock.targets for p in t.pins if t.kind == "conda" and p.name == "r-base"), None
-    )
+    prefix = next((t.place for t in lock.targets for p in t.pins if t.kind == "conda" and p.name == "r-base"), None)
     hook = _is_written(lock.targets, _HOOK_FILE)
     asked = {
         "checks": [{"name": c.name, "do": c.do, "data": dict(c.data)} for c in checks],

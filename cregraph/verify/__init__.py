@@ -14,7 +14,6 @@ from cregraph.image.model.config import compose
 from cregraph.image.model.segment import Row
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Pin, Target
-from cregraph.lock.staleness import SANDBOX
 from cregraph.plan.parts import Segment
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
@@ -84,7 +83,7 @@ class _Comparison:
     def verdict(self) -> Verdict:
         self._base()
         for target in self._plan.lock.targets:
-            if f":{SANDBOX}" not in target.id:
+            if target.scope == "image":
                 self._target(target)
         self._expected_files()
         self._found_files()
@@ -120,10 +119,10 @@ class _Comparison:
     def _target(self, target: Target) -> None:
         segments = {s.name: s for s in self._plan.segments.values() if s.group == target.id}
         if target.kind == "conda":
-            found = list(installed.conda(self._contents, self._resolved(target.id.partition(":")[2])))
+            found = list(installed.conda(self._contents, self._resolved(target.place)))
             self._packages_of(target, {p.name: p for p in target.pins}, found, segments, extra=True)
         elif target.kind == "r":
-            library = self._resolved(target.id.partition(":")[2])
+            library = self._resolved(target.place)
             conda = {
                 provided.partition(" ")[0]
                 for t in self._plan.lock.targets

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -40,13 +42,14 @@ NAME = "conda"
 PARTS = {"vendor": "cregraph.kinds.conda.vendor_channel"}
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
+scope = defaults.scope
+
 _DEFAULT_CHANNELS = ["conda-forge"]
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _PACKAGE = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
 _FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+-]*(?:\.conda|\.tar\.bz2)")
-_SANDBOX = "/cregraph"
 _RECORD = {"build", "build_number", "subdir"}
 _LINK_SCRIPT = re.compile(r"bin/\.[^/]+-(?:pre-link|post-link|pre-unlink)\.sh")
 #: `r-…` packages that are lists of others, or conda's own: no R package has the rest of their names.
@@ -61,9 +64,9 @@ def ask(step: Step) -> Sequence[Ask]:
             f"{step.place_of('prefix')}: `{prefix}` is no prefix for a conda environment",
             hint="an absolute path of letters, digits and . _ - + is wanted: it is written into scripts as it stands",
         )
-    if f"{prefix}/".startswith(f"{_SANDBOX}/"):
+    if scope(f"{prefix}/") == "sandbox":
         raise CregraphError(
-            f"{step.place_of('prefix')}: `{prefix}` would not be in the image: {_SANDBOX} is there in the sandbox of tasks only",
+            f"{step.place_of('prefix')}: `{prefix}` would not be in the image: /cregraph is there in the sandbox of tasks only",
             hint="choose another prefix, such as /opt/team",
         )
     channels = step.fields.get("channels") or _DEFAULT_CHANNELS
@@ -84,7 +87,7 @@ def ask(step: Step) -> Sequence[Ask]:
                 f"{where}: `{_short(text)}` {error}", hint="write `name`, `name =1.2`, `name >=1.2,<2` or `name 1.2 build`"
             ) from None
         options = {"channels": list(channels)}
-        asks.append(Ask(kind=NAME, target=f"conda:{prefix}", stage=step.stage, what=spec, where=where, options=options))
+        asks.append(Ask(kind=NAME, place=prefix, stage=step.stage, what=spec, where=where, options=options))
     return asks
 
 
@@ -122,7 +125,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """The environment's packages, sorted by name; `context.locked` is preferred. Raises what `sources.conda.solve` does."""
     from cregraph.sources.conda import Channel, Request, Wanted, solve
 
-    prefix = target.id.partition(":")[2]
+    prefix = target.place
     channels = [Channel(name=name, addresses=sources.routes("conda", name)) for name in target.options["channels"]]
     records = solve(
         Request(
@@ -141,7 +144,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     for a in target.asks:
         asked.setdefault(spec_name(a.what), set()).add(f"{a.stage}: {a.what}")
     pins = tuple(_pin_of(record, sources, tuple(sorted(asked.get(record.name, ())))) for record in records)
-    return Target(kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=pins)
+    return replace(target, pins=pins)
 
 
 def _end_of(as_of: str) -> datetime:
@@ -205,7 +208,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
     """
     if not target.pins:
         return Placement()
-    prefix = target.id.partition(":")[2]
+    prefix = target.place
     try:
         resolved = context.facts.resolve(f"{prefix}/-")[:-2]
     except ValueError as error:

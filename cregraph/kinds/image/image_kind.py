@@ -25,11 +25,11 @@ from cregraph.image.model.reference import DockerName, LayoutName, check_reposit
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Pin, Scope, Target
 from cregraph.plan.parts import Placement, Segment
 from cregraph.sources.protocol import Sources
 
-__all__ = ["BASE", "BUILD_ROOT", "FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
+__all__ = ["FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
 
 NAME = "image"
 PARTS = {"vendor": "cregraph.kinds.image.vendor_images"}
@@ -43,9 +43,10 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "build_root": ("text", False),
 }
 
-#: The targets of this kind.
-BASE = "image:base"
-BUILD_ROOT = "image:build-root"
+
+def scope(place: str) -> Scope:
+    """Return "sandbox" for the build root, else "image"."""
+    return "sandbox" if place == BUILD_ROOT else "image"
 
 
 def ask(step: Step) -> Sequence[Ask]:
@@ -64,11 +65,11 @@ def ask(step: Step) -> Sequence[Ask]:
         if not re.fullmatch(r"[0-9]+(?:\.[0-9]+){0,2}", cuda):
             raise CregraphError(f"{step.place_of('cuda')}: `{cuda}` is no CUDA version", 'write a text such as "12.8", or null')
         what["cuda"] = cuda
-    asks = [Ask(kind=NAME, target=BASE, stage=step.stage, what=what, where=where)]
+    asks = [Ask(kind=NAME, place=BASE, stage=step.stage, what=what, where=where)]
     root = _text(step, "build_root")
     if root is not None and root != "base":
         where = step.place_of("build_root")
-        asks.append(Ask(kind=NAME, target=BUILD_ROOT, stage=step.stage, what={"reference": _normal(root, where)}, where=where))
+        asks.append(Ask(kind=NAME, place=BUILD_ROOT, stage=step.stage, what={"reference": _normal(root, where)}, where=where))
     return asks
 
 
@@ -92,7 +93,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     asking = cast(images.ImageSources, sources)
     for locked in context.locked:
         if _answers(locked, what):
-            if target.id == BUILD_ROOT and context.facts is not None:
+            if target.place == BUILD_ROOT and context.facts is not None:
                 _check_glibc(context.facts.glibc, locked.data.get("glibc"))
             known = images.facts_for(locked.artifact, asking, context.project, pinned=locked.data.get("facts"))
             kept = replace(locked, asked=asked, data={**locked.data, "facts": images.facts_digest(known)})
@@ -107,11 +108,11 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
         version = what["tag"]
     facts = images.facts_for(artifact, asking, context.project, image=image)
     data: dict[str, Json] = {"glibc": facts.glibc, "facts": images.facts_digest(facts)}
-    if target.id == BASE:
+    if target.place == BASE:
         data["cuda"] = what.get("cuda")
     elif context.facts is not None:
         check_build_root(context.facts, facts)
-    made = Pin(name=target.id.partition(":")[2], version=version, artifact=artifact, asked=asked, data=data)
+    made = Pin(name=target.place, version=version, artifact=artifact, asked=asked, data=data)
     return replace(target, pins=(made,))
 
 

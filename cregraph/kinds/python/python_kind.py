@@ -24,6 +24,7 @@ from typing import IO, cast
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
@@ -43,6 +44,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "build": ("mapping", False),
 }
 
+scope = defaults.scope
+
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")
 _INTO = re.compile(r"\$\(([A-Za-z0-9_-]+)\.python\)")
@@ -58,19 +61,18 @@ def ask(step: Step) -> Sequence[Ask]:
         raise CregraphError(
             f"{step.place_of('into')}: `{into}` is no interpreter", hint="write `into: $(snowbooks.python)`, a fact of the base"
         )
-    target = f"python:{into}"
     asks = []
     for number, text in enumerate(cast(Sequence[Json], step.fields["requirements"])):
         where = step.place_of(f"requirements[{number}]")
-        asks.append(Ask(kind=NAME, target=target, stage=step.stage, what=_normal(text, where), where=where))
+        asks.append(Ask(kind=NAME, place=into, stage=step.stage, what=_normal(text, where), where=where))
     build = step.fields.get("build")
     if build:
         where = step.place_of("build")
-        asks.append(Ask(kind=NAME, target=target, stage=step.stage, what={"build": _build(build, where)}, where=where))
+        asks.append(Ask(kind=NAME, place=into, stage=step.stage, what={"build": _build(build, where)}, where=where))
         asks.append(
             Ask(
                 kind="conda",
-                target=f"conda:{PYTHON}",
+                place=PYTHON,
                 stage=step.stage,
                 what=f"python ={into[:-1]}.minor)",
                 where=where,

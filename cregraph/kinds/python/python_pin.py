@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cregraph.digest import Json
@@ -74,9 +75,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
                 data=data,
             )
         )
-    return Target(
-        kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=tuple(sorted(pins, key=lambda p: p.name))
-    )
+    return replace(target, pins=tuple(sorted(pins, key=lambda p: p.name)))
 
 
 def wheel_of(found: Found, python: str, glibc: str | None) -> File | None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.lock.pins import Ask, Pin, Target
@@ -43,6 +44,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "snapshot": ("text", False),
     "binaries": ("text", False),
 }
+
+scope = defaults.scope
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -99,9 +102,7 @@ def ask(step: Step) -> Sequence[Ask]:
     options = {"from": source, "snapshot": snapshot}
     if binaries is not None:
         options["binaries"] = binaries
-    return [
-        Ask(kind=NAME, target=f"r:{library}", stage=step.stage, what=what, where=where, options=options) for what, where in asked
-    ]
+    return [Ask(kind=NAME, place=library, stage=step.stage, what=what, where=where, options=options) for what, where in asked]
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
@@ -114,7 +115,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 def place(target: Target, context: PlaceContext) -> Placement:
     """For each source pin a task that installs it and a segment of what the task gives, in the order of their needs; for
     each built one a segment, which tasks that need it see in their environment."""
-    library = target.id.removeprefix("r:")
+    library = target.place
     resolved = context.facts.resolve(library + "/x").removesuffix("/x")
     conda = conda_around(library, context.targets)
     if not target.pins:
@@ -123,7 +124,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
     r_itself = tokens.get("r:r") or tokens.get("r:base")
     if conda is None or r_itself is None:
         raise CregraphError(f"nothing in the lock provides R for the library {library}", hint="run `cregraph lock`")
-    prefix = conda.id.removeprefix("conda:")
+    prefix = conda.place
     for p in target.pins:
         check_pin(p)
     stages = context.stage_of(target)

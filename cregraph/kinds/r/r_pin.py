@@ -25,11 +25,11 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
     The snapshot's date is the profile's, else `context.as_of`, else the lock's, else today; pins that stay keep theirs.
     """
-    library = target.id.removeprefix("r:")
+    library = target.place
     has = _installed(conda_around(library, context.targets))
     r = has.get("r") or has.get("base")
     if not target.asks:
-        return Target(kind=target.kind, id=target.id, options=target.options)
+        return replace(target, pins=())
     if r is None:
         raise CregraphError(
             f"nothing provides R for the library {library}", hint="add the stage `r`, or a conda step with r-base in that prefix"
@@ -73,7 +73,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
         for choice, one in zip(fresh, pool.map(lambda c: _taken(shelf, c, date, got.get(c.name)), fresh), strict=True):
             got[choice.name] = one
     pins = [_pin(choice, got.get(choice.name), target) for choice in chosen]
-    return Target(kind=target.kind, id=target.id, options=target.options, asks=target.asks, pins=tuple(pins))
+    return replace(target, pins=tuple(pins))
 
 
 def _wishes(target: Target) -> list[Wish]:

@@ -15,8 +15,8 @@ __all__ = ["check_pin", "conda_around", "in_order", "is_built"]
 
 def conda_around(library: str, targets: Iterable[Target]) -> Target | None:
     """The conda environment that the library lies in."""
-    around = [t for t in targets if t.kind == "conda" and library.startswith(t.id.removeprefix("conda:").rstrip("/") + "/")]
-    return max(around, key=lambda t: len(t.id), default=None)
+    around = [t for t in targets if t.kind == "conda" and library.startswith(t.place.rstrip("/") + "/")]
+    return max(around, key=lambda t: len(t.place), default=None)
 
 
 def check_pin(pin: Pin) -> None:

@@ -200,7 +200,7 @@ class _View:
             subject="layer",
             what="make" if made else "reuse",
             name=layer.name,
-            kind=layer.name.partition(":")[0],
+            kind=layer.segments[0].kind,
             key=layer.key,
             size=size,
         )

@@ -15,7 +15,7 @@ from typing import Literal
 
 from cregraph.digest import Json
 from cregraph.lock.diff import ecosystem, said, shown_name, split_ask
-from cregraph.lock.pins import Artifact, Pin, Target
+from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Pin, Target
 from cregraph.plan.explain.root_cause import CARRIED, Cause, How, Root, What, several
 from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.parts import Segment, Task
@@ -329,19 +329,18 @@ class Causes:
         return Root(what="place", name=segment.name, how="removed", asked=_lines_at(self._old, segment))
 
     def _base(self) -> Root:
-        place = ("image:base", next(iter(self._new.targets["image:base"].pins)).name)
+        base = next(t for t in self._new.targets.values() if t.place == BASE)
+        place = (base.id, base.pins[0].name)
         found = self._pin_root(place, place)
         return found or Root(what="pin", ecosystem="base", name="base", how="moved")
 
     def _root_image(self) -> Root:
-        place = ("image:build-root", "build-root")
-        if place in self._new.pins and place in self._old.pins:
-            found = self._pin_root(place, place)
-            if found is not None:
-                return found
-        return (
-            self._base() if place not in self._new.pins else Root(what="pin", ecosystem="base", name="build root", how="changed")
-        )
+        root = next((t for t in self._new.targets.values() if t.place == BUILD_ROOT), None)
+        if root is None:
+            return self._base()
+        place = (root.id, root.pins[0].name)
+        found = self._pin_root(place, place) if place in self._old.pins else None
+        return found or Root(what="pin", ecosystem="base", name="build root", how="changed")
 
     def _assembly(self) -> Root:
         old, new = self._old.plan.lock.assembly, self._new.plan.lock.assembly

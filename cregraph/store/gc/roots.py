@@ -16,6 +16,7 @@ from cregraph.engines import trees
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model.manifest import read_manifest
+from cregraph.kinds import kind
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
@@ -202,7 +203,7 @@ class _Reader:
         if text in self.found:
             return
         try:
-            lock = locks.loads(data.decode("utf-8"), name=name.strip("`"))
+            lock = locks.loads(data.decode("utf-8"), name=name.strip("`"), kinds=kind)
             facts = self._facts(lock.base, path)
             self.found[text] = Root(name=name, text=text, plan=make_plan(lock, facts), facts=facts)
         except UnicodeDecodeError:
