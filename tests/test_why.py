@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cregraph.demo.demo_project import claim, write_project
+from cregraph.kinds import kind
 from cregraph.lock import lock_file as locks
 from cregraph.lock.lock_file import Lock, StageRecord
 from cregraph.lock.pins import Pin
@@ -49,7 +50,7 @@ def a_cross_lock() -> Lock:
         base(),
         target(
             "conda",
-            ENVIRONMENT,
+            PREFIX,
             "r",
             {"r-base =4.5": "p.yaml: cre.r_version", "r-sf": "p.yaml: extras.conda_r"},
             of("conda:r-base", "4.5.2", needs="conda:libzlib", also="r:base", asked="r: r-base =4.5"),
@@ -60,7 +61,7 @@ def a_cross_lock() -> Lock:
         ),
         target(
             "conda",
-            "conda:/cregraph/build",
+            "/cregraph/build",
             "r",
             {"gcc_linux-64": "r.yaml: steps.r.build"},
             of("conda:gcc_linux-64", "14", needs="conda:libzlib", asked="r: gcc_linux-64"),
@@ -68,7 +69,7 @@ def a_cross_lock() -> Lock:
         ),
         target(
             "r",
-            LIBRARY,
+            f"{PREFIX}/lib/R/library",
             "cran",
             {"stars": "p.yaml: extras.cran", "data.table": "p.yaml: extras.cran"},
             of("r:stars", "0.6", needs="r:sf r:abind", asked="cran: stars"),
@@ -122,7 +123,7 @@ def test_what_only_tasks_see_is_marked() -> None:
 
 def test_an_ask_is_shown_with_the_line_that_has_it_now_and_as_the_lock_has_it_if_none_has() -> None:
     lock = a_cross_lock()
-    moved = locks.loads(locks.dumps(lock).replace("p.yaml: extras.cran", "p.yaml:7: extras.cran"), name="x").targets
+    moved = locks.loads(locks.dumps(lock).replace("p.yaml: extras.cran", "p.yaml:7: extras.cran"), name="x", kinds=kind).targets
 
     (answer,) = why(lock, "abind", current=moved)
     assert [path.ask.where for path in answer.paths] == ["p.yaml:7: extras.cran"]
@@ -161,7 +162,7 @@ def test_a_name_is_taken_in_any_spelling_and_in_one_ecosystem_if_that_is_said(na
 
 
 def test_an_exact_name_is_preferred_to_another_spelling() -> None:
-    lock = a_lock(base(), target("conda", ENVIRONMENT, "r", {}, of("conda:ruamel.yaml"), of("conda:ruamel_yaml")))
+    lock = a_lock(base(), target("conda", PREFIX, "r", {}, of("conda:ruamel.yaml"), of("conda:ruamel_yaml")))
 
     assert [answer.pin.name for answer in why(lock, "ruamel_yaml")] == ["ruamel_yaml"]
     assert [answer.pin.name for answer in why(lock, "ruamel-yaml")] == ["ruamel.yaml", "ruamel_yaml"]
@@ -182,7 +183,7 @@ def a_graph(needs: Mapping[str, list[str]], asked: list[str]) -> Lock:
         of(f"conda:{name}", needs=" ".join(f"conda:{n}" for n in listed), asked=f"r: {name}" if name in asked else "")
         for name, listed in needs.items()
     ]
-    return a_lock(base(), target("conda", ENVIRONMENT, "r", {name: f"p.yaml: {name}" for name in asked}, *pins))
+    return a_lock(base(), target("conda", PREFIX, "r", {name: f"p.yaml: {name}" for name in asked}, *pins))
 
 
 def layers(count: int, width: int) -> Lock:
@@ -253,7 +254,7 @@ def test_the_paths_are_the_shortest_of_all_simple_paths(needs: dict[str, list[st
 
 def test_the_order_of_a_lock_never_shows() -> None:
     lock = a_cross_lock()
-    read = locks.loads(locks.dumps(lock), name="x")
+    read = locks.loads(locks.dumps(lock), name="x", kinds=kind)
 
     assert as_text(why(read, "libzlib")) == as_text(why(locks.sorted_lock(lock), "libzlib"))
 

@@ -24,7 +24,7 @@ from cregraph.lock.rules import LockRules
 from cregraph.plan.parts import Placement, Segment
 from cregraph.sources.protocol import Sources
 
-__all__ = ["Input", "Kind", "PinContext", "PlaceContext", "Provided", "Step"]
+__all__ = ["Input", "Kind", "PinContext", "PlaceContext", "Step"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +50,6 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Provided:
-    """Who provides a token: the target's id, the pin, and the version provided."""
-
-    target: str
-    pin: Pin
-    version: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class PinContext:
     """What is already known when a target is pinned.
 
@@ -76,10 +67,6 @@ class PinContext:
     as_of: str | None = None
     today: str = "1970-01-01"
 
-    def provider(self, token: str) -> Provided | None:
-        """The pin of an earlier target that provides `token` (`r:rlang`), if any."""
-        return _provider(self.targets, token)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlaceContext:
@@ -95,61 +82,41 @@ class PlaceContext:
     order: tuple[str, ...]
     placed: Mapping[str, Placement] = field(default_factory=dict)
 
-    def provider(self, token: str) -> Provided | None:
-        """The pin that provides `token`, in any target."""
-        return _provider(self.targets, token)
+    def target(self, kind: str, place: str) -> Target | None:
+        """Return the target of that kind at that place."""
+        return next((t for t in self.targets if (t.kind, t.place) == (kind, place)), None)
 
-    def target(self, target_id: str) -> Target | None:
-        """The target of that id."""
-        return next((t for t in self.targets if t.id == target_id), None)
+    def segments_of(self, target: Target, roots: Iterable[str]) -> tuple[str, ...]:
+        """Return the keys of the segments of the pins named `roots` and of all that they need in `target`, sorted by name.
 
-    def closure(self, target_id: str, roots: Iterable[str]) -> tuple[Pin, ...]:
-        """The pins of one target reached from those named `roots` over `needs`, by name. An unknown root raises KeyError."""
-        target = self.target(target_id)
-        pins = {p.name: p for p in target.pins} if target else {}
-        by_token = {provided.split(" ")[0]: p.name for p in pins.values() for provided in p.provides}
-        seen: set[str] = set()
-        todo = list(roots)
-        while todo:
-            name = todo.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            todo.extend(by_token[need] for need in pins[name].needs if need in by_token)
-        return tuple(pins[name] for name in sorted(seen))
-
-    def segments_of(self, target_id: str, pins: Iterable[Pin]) -> tuple[str, ...]:
-        """The keys of the segments that those pins became."""
-        of = self.placed[target_id].of
-        return tuple(of[p.name] for p in pins if p.name in of)
+        Raises KeyError for a root that `target` does not pin.
+        """
+        of = self.placed[target.id].of
+        return tuple(of[name] for name in sorted(_reached(target, roots)) if name in of)
 
     def stage_of(self, target: Target) -> dict[str, str]:
-        """For each pin of `target` the stage that owns it: the first in graph order whose asks reach it over `needs`."""
+        """Return for each pin of `target` the stage that owns it: the first in graph order whose asks reach it over `needs`."""
         rank = {stage: i for i, stage in enumerate(self.order)}
-        by_token = {provided.split(" ")[0]: p.name for p in target.pins for provided in p.provides}
-        pins = {p.name: p for p in target.pins}
-        owner: dict[str, str] = {}
         stages = sorted({a.stage for a in target.asks}, key=lambda s: rank.get(s, len(rank)))
+        owner: dict[str, str] = {}
         for stage in stages:
-            todo = [p.name for p in target.pins if any(text.split(":")[0] == stage for text in p.asked)]
-            while todo:
-                name = todo.pop()
-                if name in owner:
-                    continue
-                owner[name] = stage
-                todo.extend(by_token[n] for n in pins[name].needs if n in by_token)
-        last = stages[-1] if stages else ""
-        return {name: owner.get(name, last) for name in pins}
+            asked = [p.name for p in target.pins if any(text.split(":")[0] == stage for text in p.asked)]
+            owner = dict.fromkeys(_reached(target, asked), stage) | owner
+        return {p.name: owner.get(p.name, stages[-1] if stages else "") for p in target.pins}
 
 
-def _provider(targets: Sequence[Target], token: str) -> Provided | None:
-    for target in targets:
-        for pin in target.pins:
-            for provided in pin.provides:
-                name, _, version = provided.partition(" ")
-                if name == token:
-                    return Provided(target=target.id, pin=pin, version=version)
-    return None
+def _reached(target: Target, roots: Iterable[str]) -> set[str]:
+    """The names of the pins of `target` that `roots` need, directly or not, and `roots` themselves."""
+    pins = {p.name: p for p in target.pins}
+    by_token = {provided.split(" ")[0]: p.name for p in target.pins for provided in p.provides}
+    seen: set[str] = set()
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo.extend(by_token[need] for need in pins[name].needs if need in by_token)
+    return seen
 
 
 class Input(Protocol):

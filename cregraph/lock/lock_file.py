@@ -231,9 +231,7 @@ def _read_target(parts: Mapping[str, Field], stages: set[str], kinds: Kinds) -> 
         if pin.name in pins:
             raise item.wrong(f"`{pin.name}` is pinned twice in `{target_id}`")
         pins[pin.name] = pin
-    return Target(
-        kind=kind, place=place, scope=rules.scope(place), options=options, asks=tuple(asks), pins=tuple(pins.values())
-    )
+    return Target(kind=kind, place=place, scope=rules.scope(place), options=options, asks=tuple(asks), pins=tuple(pins.values()))
 
 
 def _read_pin(item: Field, kind: str) -> Pin:

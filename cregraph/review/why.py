@@ -176,7 +176,7 @@ def _providers(lock: Lock) -> _Providing:
 
 def _nearness(other: Target, target: Target) -> int:
     """How near `other` is: 0 for a target elsewhere, more for one around `target`, most for `target` itself."""
-    place, around = (each.id.partition(":")[2] + "/" for each in (target, other))
+    place, around = (each.place + "/" for each in (target, other))
     return len(place) + 1 if other.id == target.id else len(around) if place.startswith(around) else 0
 
 

@@ -71,9 +71,9 @@ def build_task(
     """
     conda = build.get("conda") or {}
     prefix, specs = str(conda.get("prefix", "")).rstrip("/"), conda.get("specs") or []
-    environment = list(_segments(context, f"conda:{PYTHON}", ["python"], pin))
+    environment = list(_segments(context, PYTHON, ["python"], pin))
     if prefix:
-        environment += _segments(context, f"conda:{prefix}", [str(spec).split()[0].split("=")[0] for spec in specs], pin)
+        environment += _segments(context, prefix, [str(spec).split()[0].split("=")[0] for spec in specs], pin)
     told = {"backend": pin.data.get("backend"), "path": pin.data.get("backend_path") or []}
     told["sdist"] = sdist = pin.artifact.file.rsplit("/", 1)[-1]
     inputs: dict[str, Artifact] = {sdist: pin.artifact}
@@ -111,16 +111,16 @@ def build_task(
     )
 
 
-def _segments(context: PlaceContext, target_id: str, roots: Sequence[str], pin: Pin) -> tuple[str, ...]:
-    target = context.target(target_id)
+def _segments(context: PlaceContext, prefix: str, roots: Sequence[str], pin: Pin) -> tuple[str, ...]:
+    target = context.target("conda", prefix)
     names = {p.name for p in target.pins} if target else set()
     missing = [root for root in roots if root not in names]
-    if missing:
+    if target is None or missing:
         raise CregraphError(
-            f"building {pin.name} needs {', '.join(missing)} in {target_id.removeprefix('conda:')}, and the lock has none there",
+            f"building {pin.name} needs {', '.join(missing)} in {prefix}, and the lock has none there",
             hint="run `cregraph lock`, or name under `build.conda.specs` what a conda step asks of that prefix",
         )
-    return context.segments_of(target_id, context.closure(target_id, roots))
+    return context.segments_of(target, roots)
 
 
 def _texts(value: object) -> bool:

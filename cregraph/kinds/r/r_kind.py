@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.digest import Json
@@ -115,73 +116,83 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 def place(target: Target, context: PlaceContext) -> Placement:
     """For each source pin a task that installs it and a segment of what the task gives, in the order of their needs; for
     each built one a segment, which tasks that need it see in their environment."""
-    library = target.place
-    resolved = context.facts.resolve(library + "/x").removesuffix("/x")
-    conda = conda_around(library, context.targets)
     if not target.pins:
         return Placement()
-    tokens = {provided.partition(" ")[0]: p.name for p in (conda.pins if conda else ()) for provided in p.provides}
-    r_itself = tokens.get("r:r") or tokens.get("r:base")
-    if conda is None or r_itself is None:
-        raise CregraphError(f"nothing in the lock provides R for the library {library}", hint="run `cregraph lock`")
-    prefix = conda.place
+    around = _around(target, context)
     for p in target.pins:
         check_pin(p)
+    resolved = context.facts.resolve(target.place + "/x").removesuffix("/x")
     stages = context.stage_of(target)
     pins = {p.name.lower(): p for p in target.pins}
-    # A package of Python modules has nothing to compile against.
-    named = sorted(p.name for p in conda.pins if p.asked and not p.name.startswith("r-") and p.data.get("noarch") != "python")
     tasks: dict[str, Task] = {}
     segments: dict[str, Segment] = {}
     for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
         p = pins[key]
-        if is_built(p):
-            segments[key] = segment(
+        at = f"{resolved}/{p.name}"
+        if not is_built(p):
+            reached = _reached(key, pins)
+            inner = [k for k in reached if k != key]
+            tasks[key] = task(
                 assembly=context.assembly,
                 kind=NAME,
                 stage=stages[p.name],
                 name=p.name,
-                group=target.id,
-                place={"at": f"{resolved}/{p.name}", "form": "binary"},
-                artifact=p.artifact,
+                root=context.build_root,
+                argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, around.conda.place, _MAKEVARS),
+                env=_environment(around.conda.place),
+                output=at,
+                inputs={"source": p.artifact},
+                results={tasks[k].key: tasks[k].output for k in inner if k in tasks},
+                environment=(
+                    *context.segments_of(around.conda, around.needed([pins[k] for k in reached])),
+                    *(segments[k].key for k in inner if k not in tasks),
+                ),
             )
-            continue
-        inner = _reached(key, pins)
-        needs = {need for k in inner for need in pins[k].needs}
-        roots = {r_itself} | {tokens[need] for need in needs if need in tokens}
-        if any(pins[k].data["compiles"] and not is_built(pins[k]) for k in inner):
-            roots |= set(named)  # libraries that a team asks for, to compile against and to load
-        tasks[key] = task(
-            assembly=context.assembly,
-            kind=NAME,
-            stage=stages[p.name],
-            name=p.name,
-            root=context.build_root,
-            argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, prefix, _MAKEVARS),
-            env=_environment(prefix),
-            output=f"{resolved}/{p.name}",
-            inputs={"source": p.artifact},
-            results={tasks[k].key: f"{resolved}/{pins[k].name}" for k in inner if k != key and not is_built(pins[k])},
-            environment=(
-                *context.segments_of(conda.id, context.closure(conda.id, sorted(roots))),
-                *(segments[k].key for k in inner if is_built(pins[k])),
-            ),
-        )
+        made = tasks.get(key)
         segments[key] = segment(
             assembly=context.assembly,
             kind=NAME,
             stage=stages[p.name],
             name=p.name,
             group=target.id,
-            place={"at": f"{resolved}/{p.name}"},
-            task_key=tasks[key].key,
+            place={"at": at} if made else {"at": at, "form": "binary"},
+            artifact=None if made else p.artifact,
+            task_key=made.key if made else None,
             size=p.artifact.size,
         )
     return Placement(
         segments=tuple(segments.values()),
         tasks=tuple(tasks.values()),
-        of={pins[key].name: made.key for key, made in segments.items()},
+        of={pins[key].name: each.key for key, each in segments.items()},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """The conda environment around a library: the pin of each token, the pin that is R, and what a team asks for by name."""
+
+    conda: Target
+    tokens: Mapping[str, str]
+    r_itself: str
+    named: frozenset[str]
+
+    def needed(self, pins: Sequence[Pin]) -> set[str]:
+        """Return the names of the environment's pins that the installation of these R packages needs."""
+        roots = {self.r_itself} | {self.tokens[need] for p in pins for need in p.needs if need in self.tokens}
+        if any(p.data["compiles"] and not is_built(p) for p in pins):
+            roots |= self.named  # libraries to compile against and to load
+        return roots
+
+
+def _around(target: Target, context: PlaceContext) -> _Around:
+    conda = conda_around(target.place, context.targets)
+    tokens = {provided.partition(" ")[0]: p.name for p in (conda.pins if conda else ()) for provided in p.provides}
+    r_itself = tokens.get("r:r") or tokens.get("r:base")
+    if conda is None or r_itself is None:
+        raise CregraphError(f"nothing in the lock provides R for the library {target.place}", hint="run `cregraph lock`")
+    # A package of Python modules has nothing to compile against.
+    named = {p.name for p in conda.pins if p.asked and not p.name.startswith("r-") and p.data.get("noarch") != "python"}
+    return _Around(conda, tokens, r_itself, frozenset(named))
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
