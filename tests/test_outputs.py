@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cregraph.build.image_build import Built, build
-from cregraph.cli.publish import publish
+from cregraph.cli.image_output import send
 from cregraph.cli.say import megabytes
 from cregraph.errors import CregraphError, Refused
 from cregraph.image.bases.base_image import BaseImage, ask
@@ -27,8 +27,7 @@ from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
-from cregraph.sources.configured import ConfiguredSources
-from cregraph.sources.project_files import Local
+from cregraph.session.session import Session
 from cregraph.sources.routes import Registry as Named
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
@@ -305,18 +304,23 @@ def project(tmp_path: Path) -> Project:
     return Project.of(str(tmp_path / "team.yaml"))
 
 
-def a_world(store: Store, project: Project, **registries: str) -> ConfiguredSources:
-    named = {name: Named(host=host, plain_http=True) for name, host in registries.items()}
-    return ConfiguredSources(
-        store=store, routes=Routes(registry=named), local=Local(project=project.folder, shipped=project.folder)
-    )
+def a_session(project: Project, store: Store, built: Built, base: BaseImage, **registries: str) -> Session:
+    """A session with the image `built`, on a machine that knows these registries."""
+    session = Session(project)
+    session.store, session.lock, session.plan, session.base = store, built.plan.lock, built.plan, base
+    session.routes = Routes(registry={name: Named(host=host, plain_http=True) for name, host in registries.items()})
+    return session
+
+
+def publish(project: Project, store: Store, built: Built, base: BaseImage, rest: str, **registries: str) -> str:
+    return send(a_session(project, store, built, base, **registries), built, f"registry:{rest}")
 
 
 def test_the_profiles_repository_is_folded_and_the_images_name_and_the_locks_tag_are_appended(store, project, tmp_path, capsys):
     base = a_base(store, tmp_path)
     built = a_build(base, store)
     with SmallRegistry() as registry:
-        there = publish(project, built, base, "", a_world(store, project, snowflake=registry.host))
+        there = publish(project, store, built, base, "", snowflake=registry.host)
 
         assert there == f"{registry.host}/db/schema/repo/team:{built.plan.tag}@{built.image.digest}"
         assert registry.manifests["db/schema/repo/team", built.plan.tag] == built.image.manifest
@@ -328,12 +332,11 @@ def test_a_host_and_path_can_be_named_and_pushing_again_moves_nothing(store, pro
     base = a_base(store, tmp_path)
     built = a_build(base, store)
     with SmallRegistry() as registry:
-        world = a_world(store, project)
-        first = publish(project, built, base, f"{registry.host}/Some/Where/", world)
+        first = publish(project, store, built, base, f"{registry.host}/Some/Where/")
         capsys.readouterr()
         asked = len(registry.asked)
 
-        assert publish(project, built, base, f"{registry.host}/some/where", world) == first
+        assert publish(project, store, built, base, f"{registry.host}/some/where") == first
         assert first == f"{registry.host}/some/where/team:{built.plan.tag}@{built.image.digest}"
         assert all(one.startswith(("HEAD", "GET")) for one in registry.asked[asked:])
     assert "nothing to push" in capsys.readouterr().err
@@ -346,7 +349,7 @@ def test_the_bases_layers_are_mounted_when_the_registry_has_them(store, project,
         base = ask(parse(f"{registry.host}/base/image:1"), project=tmp_path, store=store)
         built = a_build(base, store)
 
-        publish(project, built, base, f"{registry.host}/db", a_world(store, project))
+        publish(project, store, built, base, f"{registry.host}/db")
 
         assert ("db/team", str(made.layers[0]["digest"])) in registry.blobs
         assert sum(one.startswith("PUT") and "/blobs/" in one for one in registry.asked) == len(built.layers) + 1
@@ -357,12 +360,11 @@ def test_a_tag_that_leads_to_another_image_is_not_moved(store, project, tmp_path
     base = a_base(store, tmp_path)
     built, other = a_build(base, store), a_build(base, store, "other\n")
     with SmallRegistry() as registry:
-        world = a_world(store, project)
-        publish(project, built, base, f"{registry.host}/x", world)
+        publish(project, store, built, base, f"{registry.host}/x")
         taken = replace(other, plan=replace(other.plan, tag=built.plan.tag))
 
         with pytest.raises(Refused, match="exists and leads to"):
-            publish(project, taken, base, f"{registry.host}/x", world)
+            publish(project, store, taken, base, f"{registry.host}/x")
 
         assert registry.manifests["x/team", built.plan.tag] == built.image.manifest
 
@@ -383,7 +385,7 @@ def test_a_place_that_is_none_is_refused(store, project, tmp_path, rest, message
     base = a_base(store, tmp_path)
 
     with pytest.raises(CregraphError, match=message):
-        publish(project, a_build(base, store), base, rest, a_world(store, project))
+        publish(project, store, a_build(base, store), base, rest)
 
 
 def test_a_profile_that_states_no_place_says_so(store, tmp_path):
@@ -392,14 +394,14 @@ def test_a_profile_that_states_no_place_says_so(store, tmp_path):
     base = a_base(store, tmp_path)
 
     with pytest.raises(CregraphError, match=r"snowflake\.image_repo_path: is missing, so there is no place to push to"):
-        publish(project, a_build(base, store), base, "", a_world(store, project))
+        publish(project, store, a_build(base, store), base, "")
 
 
 def test_a_machine_that_knows_no_snowflake_registry_is_told_where_to_state_it(store, project, tmp_path):
     base = a_base(store, tmp_path)
 
     with pytest.raises(CregraphError, match="no registry named `snowflake` is known on this machine"):
-        publish(project, a_build(base, store), base, "", a_world(store, project))
+        publish(project, store, a_build(base, store), base, "")
 
 
 @pytest.mark.docker
@@ -408,7 +410,7 @@ def test_a_real_registry_and_engine_keep_the_digest(store, project, tmp_path):
     base = a_base(store, tmp_path, tar(entry("opt/x", secrets.token_bytes(5000))))
     built = a_build(base, store, secrets.token_hex(8))
 
-    there = publish(project, built, base, f"{host}/outputs", a_world(store, project))
+    there = publish(project, store, built, base, f"{host}/outputs")
 
     assert Registry.at(host).digest_at("outputs/team", built.plan.tag) == built.image.digest
     docker("image", "pull", "--quiet", there, about="x")

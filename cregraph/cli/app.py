@@ -62,16 +62,16 @@ def lock(
 ) -> None:
     """Pin every byte that the profile asks for; move nothing that nobody asked to move."""
     from cregraph.cli import lock as command
+    from cregraph.session.session import BuildOptions
 
     command.run(
         profiles or [],
+        BuildOptions(sources=sources, offline=offline),
         every=every,
         check=check,
         upgrade=upgrade,
         packages=upgrade_package or [],
         as_of=as_of,
-        offline=offline,
-        sources=sources,
         json=json,
     )
 
@@ -96,8 +96,10 @@ def plan(
 ) -> None:
     """What a build would fetch, make and reuse, and why. Opens no socket unless it is told to ask a registry."""
     from cregraph.cli import plan as command
+    from cregraph.session.session import BuildOptions
 
-    command.run(profile, against=against, remote=remote, to=to, full=full, jobs=jobs, sources=sources, json=json, cache=cache)
+    options = BuildOptions(jobs=jobs, sources=sources, cache=cache)
+    command.run(profile, options, against=against, remote=remote, to=to, full=full, json=json)
 
 
 @app.command()
@@ -124,23 +126,20 @@ def build(
     json: AsJson = False,
 ) -> None:
     """Make the image of the lock. Prints its name with its digest."""
-    from cregraph.cli import unchanged as command
+    from cregraph.cli import build as command
+    from cregraph.session.session import BuildOptions
 
-    command.run(
-        profiles or [],
-        every=every,
+    options = BuildOptions(
         engine=engine,
         builder=builder,
         context=context,
-        outputs=output or [],
         jobs=jobs,
         keep_going=keep_going,
-        sources=sources,
-        json=json,
         cache=cache,
         cache_write=cache_write,
-        rebuild=rebuild,
+        sources=sources,
     )
+    command.run(profiles or [], options, every=every, outputs=output or [], json=json, rebuild=rebuild)
 
 
 @app.command()
@@ -159,18 +158,10 @@ def push(
 ) -> None:
     """Bring the image of the lock into a registry; only what is missing there moves. Prints its name with its digest."""
     from cregraph.cli import push as command
+    from cregraph.session.session import BuildOptions
 
-    command.run(
-        profile,
-        place,
-        engine=engine,
-        builder=builder,
-        context=context,
-        jobs=jobs,
-        sources=sources,
-        cache=cache,
-        json=json,
-    )
+    options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, cache=cache, sources=sources)
+    command.run(profile, place, options, json=json)
 
 
 @app.command()
@@ -188,8 +179,10 @@ def test(
 ) -> None:
     """Start the image: a real kernel, %%R, every asked-for package, the recipes' checks."""
     from cregraph.cli import test as command
+    from cregraph.session.session import BuildOptions
 
-    command.run(profile, image=image, engine=engine, builder=builder, context=context, jobs=jobs, sources=sources, json=json)
+    options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, sources=sources)
+    command.run(profile, options, image=image, json=json)
 
 
 @app.command()
@@ -243,18 +236,17 @@ def export(
 ) -> None:
     """Write the image as text for another builder. Prints the command that builds it."""
     from cregraph.cli import export as command
+    from cregraph.session.session import BuildOptions
 
     command.run(
         format,
         profiles or [],
+        BuildOptions(engine=engine, jobs=jobs, sources=sources),
         every=every,
         output=output,
         flavor=flavor,
         budget=budget,
-        engine=engine,
-        jobs=jobs,
         tasks=with_tasks,
-        sources=sources,
         json=json,
     )
 
@@ -271,8 +263,9 @@ def verify(
 ) -> None:
     """What is in the image is what the lock says: packages, files, variables, labels. Exit 1 when it is not."""
     from cregraph.cli import verify as command
+    from cregraph.session.session import BuildOptions
 
-    command.run(image, profile, recompiled=recompiled, sources=sources, json=json)
+    command.run(image, profile, BuildOptions(sources=sources), recompiled=recompiled, json=json)
 
 
 @app.command()
@@ -286,8 +279,9 @@ def vendor(
 ) -> None:
     """Copy everything that a lock needs into plain standard trees, with a sources.yaml that leads to them."""
     from cregraph.cli import vendor as command
+    from cregraph.session.session import BuildOptions
 
-    command.run(folder, profiles or [], every=every, prune=prune, sources=sources, json=json)
+    command.run(folder, profiles or [], BuildOptions(sources=sources), every=every, prune=prune, json=json)
 
 
 cache = typer.Typer(help="The store: what is in it, clearing it, checking it.", no_args_is_help=True, rich_markup_mode=None)
@@ -363,9 +357,11 @@ def shell(
     sources: Sources = None,
 ) -> None:
     """Open the sandbox of a task, with all that the task sees. Ends with the status of what ran in it."""
-    from cregraph.cli import shell as room
+    from cregraph.cli import shell as command_module
+    from cregraph.session.session import BuildOptions
 
-    raise typer.Exit(room.run(task, command or [], profile=profile, engine=engine, context=context, jobs=jobs, sources=sources))
+    options = BuildOptions(engine=engine, context=context, jobs=jobs, sources=sources)
+    raise typer.Exit(command_module.run(task, command or [], options, profile=profile))
 
 
 @app.command()

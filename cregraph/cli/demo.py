@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 from cregraph.build.image_build import Built
-from cregraph.cli.build import build_project, send
-from cregraph.cli.lock import lock_project
-from cregraph.cli.say import megabytes, result, seconds, talk
-from cregraph.cli.unchanged import image_name
+from cregraph.cli.image_output import send
+from cregraph.cli.make_image import make_image
+from cregraph.cli.say import megabytes, result, seconds, talk, working
 from cregraph.demo import demo_project as demo
 from cregraph.lock.lock_file import Lock
 from cregraph.session.project import Project
+from cregraph.session.session import BuildOptions, Session
 
 
 def run(folder: str) -> None:
@@ -24,8 +24,8 @@ def run(folder: str) -> None:
     start = time.monotonic()
     here = Path(folder)
     demo.claim(here)
-    world = demo.write_project(here)
-    held = f"a base image, {world.conda} conda packages, {world.cran} of CRAN, {world.wheels} wheels"
+    counts = demo.write_project(here)
+    held = f"a base image, {counts.conda} conda packages, {counts.cran} of CRAN, {counts.wheels} wheels"
     talk(f"a small world in {here / 'world'}: {held}")
     sources = str(here / demo.SOURCES)
     project = Project(profile=here / demo.PROFILE)
@@ -33,17 +33,19 @@ def run(folder: str) -> None:
     compiled = Project(profile=here / demo.WITH_CRAN)
     _lock(compiled, sources)
     talk(f"building {project.profile}")
-    built, base = build_project(project, engine="auto", jobs=0, sources=sources)
+    session = Session(project, BuildOptions(sources=sources))
+    built = make_image(session)
     image = here / "image"
-    send(project, built, base, f"oci:{image}", sources)
+    send(session, built, f"oci:{image}")
     demo.finish(here)
     talk(f"\ndone in {seconds(time.monotonic() - start)}, with no network, no Docker and no root\n")
     _told(project, compiled, lock, built, image)
-    result(f"{image_name(built)}@{built.image.digest}")
+    result(f"{session.image_name}@{built.image.digest}")
 
 
 def _lock(project: Project, sources: str) -> Lock:
-    made = lock_project(project, project.asked(), offline=True, sources=sources)
+    with working(f"locking {project.profile}"):
+        made = Session(project, BuildOptions(sources=sources, offline=True)).resolve()
     project.write_lock(made)
     return made
 

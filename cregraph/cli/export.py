@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from cregraph.build.image_build import Built
-from cregraph.cli.build import build_project, world_of
+from cregraph.cli.make_image import make_image
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
 from cregraph.errors import CregraphError, nearest
 from cregraph.export import artifacts
 from cregraph.export.folder import Content, write_folder
 from cregraph.export.stages import Chain
 from cregraph.export.task_stages import described
-from cregraph.image.bases.base_image import BaseImage, find
 from cregraph.image.model.blocks import blocks_as_file, inflated
 from cregraph.image.model.reference import check_repository, check_tag
-from cregraph.session.project import Project
+from cregraph.session.session import BuildOptions, Session
 from cregraph.store import Store
 
 FORMATS = ("bake", "dockerfile")
@@ -29,15 +27,13 @@ FLAVORS = ("artifacts", "image-builder")
 def run(
     format: str,
     named: list[str],
+    options: BuildOptions,
     *,
     every: bool,
     output: str,
     flavor: str,
     budget: int,
-    engine: str,
-    jobs: int,
     tasks: bool,
-    sources: str | None,
     json: bool,
 ) -> None:
     """Write the files of `format` into `output`, and say what to type then."""
@@ -45,13 +41,13 @@ def run(
         raise CregraphError("`--output` is missing: the folder to write into", hint="--output DIR, new or empty")
     _known("FORMAT", format, FORMATS)
     _known("--flavor", flavor, FLAVORS)
-    chosen = projects(named, every=every)
+    chosen = [Session(project, options) for project in projects(named, every=every)]
     if format == "bake":
         if flavor != "artifacts":
             raise CregraphError("`--flavor image-builder` goes with `export dockerfile`: that builder makes one image at a time")
         if tasks:
             raise CregraphError("`--with-tasks` goes with `export dockerfile`", hint="export one of the profiles alone")
-        _bake(chosen, Path(output), engine=engine, jobs=jobs, sources=sources, json=json)
+        _bake(chosen, Path(output), json=json)
         return
     if len(chosen) != 1:
         raise CregraphError(
@@ -63,9 +59,9 @@ def run(
             raise CregraphError("`--with-tasks` goes with `--flavor artifacts`: the other flavor always has its tasks in it")
         from cregraph.cli.export_builder import run as for_builder
 
-        for_builder(chosen[0], Path(output), budget=budget, sources=sources, json=json)
+        for_builder(chosen[0], Path(output), budget=budget, json=json)
         return
-    _dockerfile(chosen[0], Path(output), engine=engine, jobs=jobs, tasks=tasks, sources=sources, json=json)
+    _dockerfile(chosen[0], Path(output), tasks=tasks, json=json)
 
 
 def _known(what: str, name: str, known: tuple[str, ...]) -> None:
@@ -76,60 +72,57 @@ def _known(what: str, name: str, known: tuple[str, ...]) -> None:
         )
 
 
-def _dockerfile(project: Project, folder: Path, *, engine: str, jobs: int, tasks: bool, sources: str | None, json: bool) -> None:
-    chain, base = _chain(project, folder, engine=engine, jobs=jobs, sources=sources)
+def _dockerfile(session: Session, folder: Path, *, tasks: bool, json: bool) -> None:
+    chain, base = _chain(session, folder)
     name = image_name(chain)
     context = f" --build-context {shlex.quote(base.context)}" if base.context else ""
     said = [
-        f"{project.profile.name}: {name.removesuffix(artifacts.SUFFIX)}, key {chain.plan.key}",
+        f"{session.project.profile.name}: {name.removesuffix(artifacts.SUFFIX)}, key {chain.plan.key}",
         f"docker build{context} -t {name} .",
         "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
     ]
-    store = project.store()
-    lines, more = _runnable(project, chain, sources) if tasks else (_described([chain], store), {})
+    store = session.store
+    lines, more = _runnable(session, chain) if tasks else (_described([chain], store), {})
     text = artifacts.text_of([chain], artifacts.head("dockerfile", said), lines)
     files: dict[str, Content] = {**artifacts.files_of([chain]), **more, "Dockerfile": text.encode()}
     write_folder(folder, files, fixed=("Dockerfile",), store=store)
     _told(
         folder,
         files,
-        project,
+        store,
         json=json,
         image=name,
         command=f"cd {shlex.quote(str(folder))} && docker build{context} -t {name} .",
     )
 
 
-def _bake(chosen: list[Project], folder: Path, *, engine: str, jobs: int, sources: str | None, json: bool) -> None:
+def _bake(chosen: list[Session], folder: Path, *, json: bool) -> None:
     from cregraph.export import bake
 
-    stores = sorted({str(project.store().root) for project in chosen})
+    stores = sorted({str(session.store.root) for session in chosen})
     if len(stores) > 1:
         raise CregraphError(
             f"these profiles have different stores: {', '.join(stores)}",
             hint="name one for all: CREGRAPH_CACHE=DIR cregraph export …",
         )
-    made = [_chain(project, folder, engine=engine, jobs=jobs, sources=sources) for project in chosen]
+    made = [_chain(session, folder) for session in chosen]
     targets = [
-        bake.Image(target=project.name, name=image_name(chain), chain=chain, context=base.context)
-        for project, (chain, base) in zip(chosen, made, strict=True)
+        bake.Image(target=session.project.name, name=image_name(chain), chain=chain, context=base.context)
+        for session, (chain, base) in zip(chosen, made, strict=True)
     ]
-    files = bake.files_of(targets, _described([chain for chain, _ in made], chosen[0].store()))
-    write_folder(folder, files, fixed=("Dockerfile", bake.FILE), store=chosen[0].store())
+    files = bake.files_of(targets, _described([chain for chain, _ in made], chosen[0].store))
+    write_folder(folder, files, fixed=("Dockerfile", bake.FILE), store=chosen[0].store)
     shared = sum(len(chain.stages) for chain, _ in made) - len({stage.name for chain, _ in made for stage in chain.stages})
     talk(f"{counted(len(made), 'image')}; {counted(shared, 'stage')} of {sum(len(c.stages) for c, _ in made)} shared")
     command = f"cd {shlex.quote(str(folder))} && docker buildx bake"
-    _told(folder, files, chosen[0], json=json, images=[target.name for target in targets], command=command)
+    _told(folder, files, chosen[0].store, json=json, images=[target.name for target in targets], command=command)
 
 
-def _chain(project: Project, folder: Path, *, engine: str, jobs: int, sources: str | None) -> tuple[Chain, artifacts.Base]:
-    built: Built
-    base: BaseImage
-    built, base = build_project(project, engine=engine, jobs=jobs, sources=sources)
-    way = os.path.relpath(project.folder.resolve(), folder.resolve())  # so that no path of this machine is written
-    named = artifacts.base_of(base, built.plan.lock.base.artifact.source, way)
-    facts = project.facts(built.plan.lock.base)
-    return artifacts.chain_of(built, facts, project.store(), named), named
+def _chain(session: Session, folder: Path) -> tuple[Chain, artifacts.Base]:
+    built = make_image(session)
+    way = os.path.relpath(session.project.folder.resolve(), folder.resolve())  # so that no path of this machine is written
+    named = artifacts.base_of(session.base, session.lock.base.artifact.source, way)
+    return artifacts.chain_of(built, session.facts, session.store, named), named
 
 
 def _described(chains: list[Chain], store: Store) -> list[str]:
@@ -137,19 +130,18 @@ def _described(chains: list[Chain], store: Store) -> list[str]:
     return [line for task in by_key.values() for line in described(task, store)]
 
 
-def _runnable(project: Project, chain: Chain, sources: str | None) -> tuple[list[str], dict[str, Content]]:
+def _runnable(session: Session, chain: Chain) -> tuple[list[str], dict[str, Content]]:
     from cregraph.engines.task_layers import TaskLayers
     from cregraph.export.task_stages import runnable
 
-    store, world = project.store(), world_of(project, sources)
-    root = find(chain.plan.lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
+    store, root = session.store, session.build_root
 
     def layers(_digest: str) -> Iterator[IO[bytes]]:
         for layer in root.manifest.layers:
             yield blocks_as_file(inflated(root.open_layer(layer), what=f"a layer of {root.name}"))
 
     with working("the tars that tasks see"):
-        return runnable(chain.plan.tasks, store, TaskLayers(store, layers=layers), world.fetch)
+        return runnable(chain.plan.tasks, store, TaskLayers(store, layers=layers), session.sources.fetch)
 
 
 def image_name(chain: Chain) -> str:
@@ -161,8 +153,7 @@ def image_name(chain: Chain) -> str:
     return f"{name}:{tag}"
 
 
-def _told(folder: Path, files: dict[str, Content], project: Project, *, json: bool, command: str, **more: object) -> None:
-    store = project.store()
+def _told(folder: Path, files: dict[str, Content], store: Store, *, json: bool, command: str, **more: object) -> None:
     size = sum(len(c) if isinstance(c, bytes) else store.path_of(c).stat().st_size for c in files.values())
     talk(f"{counted(len(files), 'file')}, {megabytes(size)}, in {folder}")
     if json:

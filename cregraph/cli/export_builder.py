@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, counted, megabytes, result, talk
 from cregraph.errors import CregraphError
 from cregraph.export.builder import SUFFIX, Bases, export
@@ -17,32 +16,25 @@ from cregraph.export.sites import Sites
 from cregraph.image.bases.base_image import registry_at
 from cregraph.image.model.reference import check_repository, check_tag, parse_reference
 from cregraph.lock.pins import Pin
-from cregraph.plan.planner import make_plan
-from cregraph.session.project import Project
-from cregraph.sources.configured import ConfiguredSources
+from cregraph.session.session import Session
 from cregraph.sources.routes import Routes
 
 #: Inside an account Snowflake's registry answers under another name.
 _SNOWFLAKE = re.compile(r"([a-z0-9_-]+)\.registry(\.[a-z0-9_-]+)*\.snowflakecomputing\.com")
 
 
-def run(project: Project, folder: Path, *, budget: int, sources: str | None, json: bool) -> None:
+def run(session: Session, folder: Path, *, budget: int, json: bool) -> None:
     """Write the context into `folder`, unless it is larger than `budget` MB, and say what to type then."""
-    asked = project.asked()
-    lock = fresh_lock(project, asked)
-    facts = project.facts(lock.base)
-    plan = make_plan(lock, facts)
-    here = project.routes(sources, registry_url=asked.composition.profile.registry_url)
+    lock, facts, plan, here = session.lock, session.facts, session.plan, session.routes
     # Without a file for it the builder is told the public addresses: this machine's mirrors may be nobody else's.
-    there = here if sources is not None else dataclasses.replace(Routes(), registry=here.registry)
+    there = here if session.options.sources is not None else dataclasses.replace(Routes(), registry=here.registry)
     root = lock.build_root
     bases = Bases(
         base=_reference(lock.base, here),
         root=None if root.artifact.sha256 == lock.base.artifact.sha256 else _reference(root, here),
     )
-    world = ConfiguredSources(store=project.store(), routes=here, local=project.local(), offline=True)
     artifacts = [s.artifact for s in plan.segments.values()] + [a for task in plan.tasks for a in task.artifacts]
-    own = {a.sha256: world.fetch(a).read_bytes() for a in artifacts if a is not None and a.kind == "path"}
+    own = {a.sha256: session.sources.fetch(a).read_bytes() for a in artifacts if a is not None and a.kind == "path"}
     image = lock.identity.image.lower()
     check_repository(image, where="cre.image")
     tag = f"{plan.tag}{SUFFIX}"
@@ -52,13 +44,13 @@ def run(project: Project, folder: Path, *, budget: int, sources: str | None, jso
         f"--image-name {image} --image-tag {tag} --build-context-dir"
     )
     said = [
-        f"{project.profile.name}: {image}:{plan.tag}, key {plan.key}",
+        f"{session.project.profile.name}: {image}:{plan.tag}, key {plan.key}",
         f"{snow} .",
         "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
     ]
     made = export(plan, facts, sites=Sites(routes=there), bases=bases, own=own, said=said)
     size = _within(made.files, budget)
-    write_folder(folder, made.files, fixed=("Dockerfile",), store=project.store())
+    write_folder(folder, made.files, fixed=("Dockerfile",), store=session.store)
     talk(f"{counted(len(made.files), 'file')}, {megabytes(size)} of the {budget} MB that the context may have, in {folder}")
     talk(f"the build reaches {', '.join(made.hosts)}")
     if made.needs_zstd and not any(path.endswith("/libzstd.so.1") for path in facts.links):

@@ -4,38 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cregraph.cli.build import build_project, world_of
-from cregraph.cli.publish import check_place, published
-from cregraph.cli.remote_caches import Caches
+from cregraph.cli.image_output import push_built
+from cregraph.cli.make_image import make_image
 from cregraph.cli.say import as_json, result
-from cregraph.engines import choice
 from cregraph.errors import CregraphError
-from cregraph.session.project import Project
+from cregraph.session.publication import push_place
+from cregraph.session.session import BuildOptions, Session
 
 __all__ = ["run"]
 
 
-def run(
-    profile: str | None,
-    place: str | None,
-    *,
-    engine: str,
-    builder: str | None,
-    context: str | None,
-    jobs: int,
-    sources: str | None,
-    cache: str,
-    json: bool,
-) -> None:
-    """Build the image of the lock where it is not there yet, and bring it into a registry."""
-    choice.check(engine, builder=builder, context=context)
+def run(profile: str | None, place: str | None, options: BuildOptions, *, json: bool) -> None:
+    """Make the image of the lock where the store lacks it, and push it to a registry."""
+    options.check()
     profile, place = _told_apart(profile, place)
-    project = Project.of(profile)
-    check_place(project, place or "", sources, typed="cregraph push ")
-    built, base = build_project(
-        project, engine=engine, builder=builder, context=context, jobs=jobs, sources=sources, caches=Caches(read=cache)
-    )
-    pushed = published(project, built, base, place or "", world_of(project, sources), typed="cregraph push ")
+    session = Session.of(profile, options)
+    to = push_place(session, place or "", typed="cregraph push ")
+    built = make_image(session)
+    pushed = push_built(session, built, to)
     if json:
         as_json(
             {

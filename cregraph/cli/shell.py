@@ -10,18 +10,13 @@ from dataclasses import replace
 
 from cregraph.build.build_run import Making
 from cregraph.build.image_build import inventory
-from cregraph.cli.build import world_of
-from cregraph.cli.lock import fresh_lock
 from cregraph.cli.progress import Display
 from cregraph.cli.say import talk
 from cregraph.cli.using import hold
-from cregraph.engines import choice
 from cregraph.errors import CregraphError, nearest
-from cregraph.image.bases.base_image import find
 from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task
-from cregraph.plan.planner import make_plan
-from cregraph.session.project import Project
+from cregraph.session.session import BuildOptions, Session
 from cregraph.store.task_records import verified_result
 from cregraph.text import printable
 
@@ -32,43 +27,29 @@ _KEY = 6  # digits of a key that name a task
 _NAMES = 12  # names that an error lists
 
 
-def run(
-    called: str,
-    command: list[str],
-    *,
-    profile: str | None,
-    engine: str,
-    context: str | None,
-    jobs: int,
-    sources: str | None,
-) -> int:
+def run(called: str, command: list[str], options: BuildOptions, *, profile: str | None) -> int:
     """Open the sandbox of a task; the exit status of what ran in it. What the task stands on is made first if need be."""
-    choice.check(engine, context=context)
-    project = Project.of(profile)
-    lock = fresh_lock(project)
-    facts = project.facts(lock.base)
-    plan = make_plan(lock, facts)
+    options.check()
+    session = Session.of(profile, options)
+    plan, store = session.plan, session.store
     task = task_called(called, plan.tasks)
-    store = project.store()
-    hold(project, lock, store, "shell")
-    world = world_of(project, sources)
-    root = find(lock.build_root.artifact, routes=world.routes, project=project.folder, store=store)
-    opened = choice.choose(engine, store=store, root=root, context=context)
+    hold(session, "shell")
+    opened = session.engine()
     work = work_for(plan, inventory(store), task=task)
     if work != MissingWork():
         display = Display(f"what {task.name} stands on", work, layers=0)
         with display:
             Making(
                 plan=replace(plan, layers=(), segments={}),
-                facts=facts,
+                facts=session.facts,
                 work=work,
                 store=store,
-                fetch=world.fetch,
+                fetch=session.sources.fetch,
                 engine=lambda: opened,
                 on_event=display,
-                recorded=project.read_outputs().expected(),
-            ).run(jobs=jobs or os.cpu_count() or 1, keep_going=False)
-    inputs = {name: world.fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
+                recorded=session.outputs.expected(),
+            ).run(jobs=options.workers, keep_going=False)
+    inputs = {name: session.sources.fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
     results = {key: store.verified(verified_result(store, key) or "", f"the result of task {key[:12]}") for key in task.needs}
     _introduce(task, opened.name)
     code = opened.shell(_for_a_person(task, command), inputs=inputs, results=results)

@@ -4,52 +4,39 @@ from __future__ import annotations
 
 import sys
 
-from cregraph.cli.build import build_project
-from cregraph.cli.lock import fresh_lock
+from cregraph.cli.make_image import make_image
 from cregraph.cli.say import as_json, result, seconds, talk, working
-from cregraph.cli.unchanged import image_name
-from cregraph.engines import choice
 from cregraph.errors import Refused
 from cregraph.image.media.docker_engine import container, inspect, reachable
 from cregraph.image.media.docker_load import load
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
-from cregraph.session.project import Project
+from cregraph.session.session import BuildOptions, Session
 from cregraph.smoke.smoke_checks import DRIVER, HOME, Outcome, checks_of, files, read, settled
 from cregraph.text import printable
 
 __all__ = ["run", "try_image"]
 
 
-def run(
-    profile: str | None,
-    *,
-    image: str | None,
-    engine: str,
-    builder: str | None = None,
-    context: str | None = None,
-    jobs: int,
-    sources: str | None,
-    json: bool,
-) -> None:
+def run(profile: str | None, options: BuildOptions, *, image: str | None, json: bool) -> None:
     """Build the image (or take `image`, as the engine has it), try it, and say a line for each check.
 
     Raises Refused when a check fails, CregraphError when nothing can be tried.
     """
-    choice.check(engine, builder=builder, context=context)
-    project = Project.of(profile)
+    options.check()
+    session = Session.of(profile, options)
     reachable()  # before an hour of building
     if image is None:
-        built, base = build_project(project, engine=engine, builder=builder, context=context, jobs=jobs, sources=sources)
-        lock, name = built.plan.lock, image_name(built)
+        built = make_image(session)
+        name = session.image_name
         with working(f"loading {name} into the Docker engine"):
-            load(built.image, reference=name, store=project.store(), base=base.open_layer)
+            load(built.image, reference=name, store=session.store, base=session.base.open_layer)
     else:
-        lock, name = fresh_lock(project), image
+        lock, name = session.lock, image
         labels = (inspect(name).get("Config") or {}).get("Labels") or {}
         if labels.get("org.opencontainers.image.base.digest") != f"sha256:{lock.base.artifact.sha256}":
-            talk(f"{name} does not say that it stands on the base of `{project.shown_lock}`; it is tried all the same")
-    outcomes = try_image(name, lock, project.facts(lock.base), say=not json)
+            talk(f"{name} does not say that it stands on the base of `{session.project.shown_lock}`; it is tried all the same")
+    outcomes = try_image(name, session.lock, session.facts, say=not json)
     failed = [outcome for outcome in outcomes if not outcome.ok]
     if json:
         checks = [{"name": o.name, "ok": o.ok, "why": o.why or None, "seconds": o.seconds} for o in outcomes]

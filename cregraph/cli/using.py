@@ -7,8 +7,7 @@ import contextlib
 
 from cregraph.cli.say import talk
 from cregraph.lock import lock_file as locks
-from cregraph.lock.lock_file import Lock
-from cregraph.session.project import Project
+from cregraph.session.session import Session
 from cregraph.store import Store
 from cregraph.store.use import in_use
 
@@ -18,13 +17,14 @@ _held = contextlib.ExitStack()
 atexit.register(_held.close)
 
 
-def hold(project: Project, lock: Lock, store: Store, command: str) -> None:
-    """What `lock` reaches is kept in `store` until this process ends. Call it before looking what the store has.
+def hold(session: Session, command: str) -> None:
+    """Keep what the lock reaches in the store until this process ends. Call it before looking what the store has.
 
     Waits while another process removes things.
     """
-    facts = project.folder / "bases" / f"{lock.base.artifact.sha256}.json"
-    _held.enter_context(in_use(store, command, locks=[locks.dumps(lock).encode()], beside=[facts.read_bytes()], waiting=_waiting))
+    facts = session.project.folder / "bases" / f"{session.lock.base.artifact.sha256}.json"
+    text = locks.dumps(session.lock).encode()
+    _held.enter_context(in_use(session.store, command, locks=[text], beside=[facts.read_bytes()], waiting=_waiting))
 
 
 def unsettled(store: Store, command: str) -> contextlib.AbstractContextManager[None]:

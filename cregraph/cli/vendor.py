@@ -4,43 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cregraph.cli.lock import fresh_lock
 from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
 from cregraph.cli.using import hold
-from cregraph.image.bases.base_image import BaseImage, find
-from cregraph.lock.lock_file import Lock
+from cregraph.image.bases.base_image import BaseImage
 from cregraph.lock.pins import Artifact
-from cregraph.session.project import Project
-from cregraph.sources.configured import ConfiguredSources
+from cregraph.session.session import BuildOptions, Session
 from cregraph.vendor.vendor_files import VendorAccess
 from cregraph.vendor.vendor_folder import SOURCES, vendor
 
 
-def run(folder: str, named: list[str], *, every: bool, prune: bool, sources: str | None, json: bool) -> None:
+def run(folder: str, named: list[str], options: BuildOptions, *, every: bool, prune: bool, json: bool) -> None:
     """Copy what the locks of the profiles need into `folder`."""
-    chosen = projects(named, every=every)
+    sessions = [Session(project, options) for project in projects(named, every=every)]
     at = Path(folder)
-    locks: list[Lock] = []
-    worlds: dict[str, tuple[Project, ConfiguredSources]] = {}
-    for project in chosen:
-        asked = project.asked()
-        lock = fresh_lock(project, asked)
-        store = project.store()
-        hold(project, lock, store, "vendor")
-        store.sweep()
-        routes = project.routes(sources, registry_url=asked.composition.profile.registry_url)
-        world = ConfiguredSources(store=store, routes=routes, local=project.local())
-        locks.append(lock)
-        for target in lock.targets:
+    by_sha256: dict[str, Session] = {}
+    for session in sessions:
+        hold(session, "vendor")
+        session.store.sweep()
+        for target in session.lock.targets:
             for pin in target.pins:
-                worlds.setdefault(pin.artifact.sha256, (project, world))
+                by_sha256.setdefault(pin.artifact.sha256, session)
+    locks = [session.lock for session in sessions]
 
     def fetch(artifact: Artifact) -> Path:
-        return worlds[artifact.sha256][1].fetch(artifact)
+        return by_sha256[artifact.sha256].sources.fetch(artifact)
 
     def opened(artifact: Artifact) -> BaseImage:
-        project, world = worlds[artifact.sha256]
-        return find(artifact, routes=world.routes, project=project.folder, store=world.store)
+        return by_sha256[artifact.sha256].image(artifact)
 
     with working(f"copying what {counted(len(locks), 'lock')} {'needs' if len(locks) == 1 else 'need'} into {at}"):
         done = vendor(locks, at, VendorAccess(fetch=fetch, image=opened), prune=prune)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cregraph.cli.say import as_json, counted, result, talk, working
-from cregraph.errors import CregraphError, Refused
+from cregraph.errors import Refused
 from cregraph.image.bases.base_image import ask, registry_at
 from cregraph.image.bases.image_files import of_engine, of_image
 from cregraph.image.media.docker_engine import inspect
 from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
-from cregraph.lock.base_facts import BaseFacts
-from cregraph.plan.planner import Plan, make_plan
-from cregraph.session.project import Project
-from cregraph.store import Store
+from cregraph.session.session import BuildOptions, Session
 from cregraph.text import printable
 from cregraph.verify import Finding, Verdict, is_exactly, known_layers, verify
 from cregraph.verify.installed import wanted
@@ -21,26 +18,22 @@ from cregraph.verify.installed import wanted
 _SHOWN = 40
 
 
-def run(image: str, profile: str | None, *, recompiled: bool, sources: str | None, json: bool) -> None:
+def run(image: str, profile: str | None, options: BuildOptions, *, recompiled: bool, json: bool) -> None:
     """Say what of the image is not as the lock of `profile` says. Raises Refused when something is not.
 
     The lock is taken as it is, whether the profile has moved on or not.
     """
-    project = Project.of(profile)
-    lock = project.read_lock()
-    if lock is None:
-        raise CregraphError(f"`{project.shown_lock}` is not there", hint=f"run `cregraph lock {project.profile}`")
-    facts = project.facts(lock.base)
-    plan = make_plan(lock, facts)
+    session = Session.of(profile, options, take_stale=True)
+    _ = session.plan  # a broken lock is reported before the image is looked for
     with working(f"reading {image}"):
-        verdict, digest = _verdict(image, project, plan, facts, recompiled=recompiled, sources=sources)
+        verdict, digest = _verdict(image, session, recompiled=recompiled)
     findings = verdict.findings
     if json:
         as_json(
             {
                 "image": image,
                 "digest": digest,
-                "lock": project.shown_lock,
+                "lock": session.project.shown_lock,
                 "ok": not findings,
                 "by": verdict.by,
                 "packages": verdict.packages,
@@ -57,8 +50,8 @@ def run(image: str, profile: str | None, *, recompiled: bool, sources: str | Non
         result(_line(finding))
     if findings:
         more = f" ({len(findings) - _SHOWN} more: --json lists all)" if len(findings) > _SHOWN else ""
-        raise Refused(f"{image} is not what `{project.shown_lock}` says: {counted(len(findings), 'difference')}{more}")
-    result(f"{image} is what {project.shown_lock} says: {_how(verdict)}")
+        raise Refused(f"{image} is not what `{session.project.shown_lock}` says: {counted(len(findings), 'difference')}{more}")
+    result(f"{image} is what {session.project.shown_lock} says: {_how(verdict)}")
     if verdict.unread:
         talk(
             f"of {counted(verdict.unread, 'package')} this store does not know the files, so the image's own records were taken "
@@ -66,14 +59,12 @@ def run(image: str, profile: str | None, *, recompiled: bool, sources: str | Non
         )
 
 
-def _verdict(
-    image: str, project: Project, plan: Plan, facts: BaseFacts, *, recompiled: bool, sources: str | None
-) -> tuple[Verdict, str | None]:
-    store: Store = project.store()
+def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict, str | None]:
+    plan, facts, store = session.plan, session.facts, session.store
     known = known_layers(facts)
     if image.startswith("registry:"):
         name = parse_reference(image.removeprefix("registry:"), where="IMAGE")
-        table = project.routes(sources).registry.values()
+        table = session.project.routes(session.options.sources).registry.values()
         plain = any(r.host == name.host and r.plain_http for r in table)
         found = ask(name, project=Path(), store=store, registry=registry_at(f"http://{name.host}" if plain else name.host))
     elif image.startswith("oci:"):

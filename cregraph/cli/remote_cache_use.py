@@ -1,45 +1,45 @@
-"""`--cache` and `--cache-write`: what a build takes from a remote cache and gives to one, and what is said of it."""
+"""`--cache` and `--cache-write`: what a build takes from a remote cache and gives to one, with a line on each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from cregraph.cli.say import counted, megabytes, talk, working
 from cregraph.errors import Refused
-from cregraph.lock.outputs import Outputs
-from cregraph.plan.planner import Plan
-from cregraph.sources.routes import Routes
-from cregraph.store import Store
+from cregraph.session.session import Session
 
-__all__ = ["Caches"]
+__all__ = ["RemoteCacheUse"]
 
 
-@dataclass(kw_only=True, slots=True)
-class Caches:
-    """The caches that a command names: `read` and `write`, empty for none. `answer` is what was done, for `--json`."""
+class RemoteCacheUse:
+    """The remote caches that a command names. `answer` is what was taken and given, for `--json`."""
 
-    read: str = ""
-    write: str = ""
-    answer: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.answer: dict[str, Any] = {}
 
-    def take(self, plan: Plan, store: Store, routes: Routes, outputs: Outputs) -> None:
-        """Bring what the store lacks, saying in a line what came, and in one each what was refused.
+    def take(self) -> None:
+        """Copy what the store lacks from the cache, with one line for all of it and one for each refused result.
 
-        Raises CregraphError for a name that is none, of the cache to write to as well: not after an hour of compiling.
+        Raises:
+            CregraphError: A name is invalid, also that of the cache to write to: not after an hour of compiling.
         """
-        if not self.read and not self.write:
+        session, options = self._session, self._session.options
+        if not options.cache and not options.cache_write:
             return
         from cregraph.remote_cache.cache_name import cache_named
         from cregraph.remote_cache.cache_transfer import bring
 
-        if self.write:
-            cache_named(self.write, routes, option="--cache-write")
-        if not self.read:
+        if options.cache_write:
+            cache_named(options.cache_write, session.routes, option="--cache-write")
+        if not options.cache:
             return
-        cache = cache_named(self.read, routes)
+        cache = cache_named(options.cache, session.routes)
+        outputs = session.outputs
         with working(f"asking the cache {cache.name}"):
-            came = bring(plan, store, cache, outputs.expected(), {key: one.size for key, one in outputs.tasks.items()})
+            came = bring(
+                session.plan, session.store, cache, outputs.expected(), {key: one.size for key, one in outputs.tasks.items()}
+            )
         for why in came.refused:
             talk(f"refused, and made here instead: {why}")
         if came.unreachable:
@@ -58,24 +58,26 @@ class Caches:
             "unreachable": came.unreachable or None,
         }
 
-    def compared(self, plan: Plan, store: Store, routes: Routes, outputs: Outputs) -> None:
-        """Bring what `outputs` record and the store contradicts, so that it can be said what differs."""
-        if self.read:
+    def take_disputed(self) -> None:
+        """Copy the recorded results that the store contradicts, so that the report can name what differs."""
+        session, name = self._session, self._session.options.cache
+        if name:
             from cregraph.remote_cache.cache_name import cache_named
             from cregraph.remote_cache.cache_transfer import disputed
 
-            disputed(plan, store, cache_named(self.read, routes), outputs)
+            disputed(session.plan, session.store, cache_named(name, session.routes), session.outputs)
 
-    def leave(self, plan: Plan, store: Store, routes: Routes) -> None:
-        """Give what was made. Raises Refused when the cache holds something else for a key of ours."""
-        if not self.write:
+    def give(self) -> None:
+        """Write what was made to the cache. Raises Refused when the cache holds another result for a key of this lock."""
+        session, name = self._session, self._session.options.cache_write
+        if not name:
             return
         from cregraph.remote_cache.cache_name import cache_named
         from cregraph.remote_cache.cache_transfer import give
 
-        cache = cache_named(self.write, routes, option="--cache-write")
+        cache = cache_named(name, session.routes, option="--cache-write")
         with working(f"writing to the cache {cache.name}"):
-            given = give(plan, store, cache)
+            given = give(session.plan, session.store, cache)
         if given.unreachable:
             talk(f"the cache {cache.name} was not written to the end: {given.unreachable}")
         talk(

@@ -1,0 +1,65 @@
+"""Where a built image goes: `--output` of `cregraph build`, and the transfer of `cregraph push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cregraph.build.image_build import Built
+from cregraph.cli.push_progress import Transfer
+from cregraph.cli.say import megabytes, talk
+from cregraph.errors import CregraphError
+from cregraph.image.media.push import Pushed
+from cregraph.session.publication import Destination, publish, push_place
+from cregraph.session.session import Session
+
+__all__ = ["check_output", "check_place", "push_built", "send"]
+
+_TYPED = "--output registry:"
+
+
+def check_output(output: str) -> None:
+    """Raise CregraphError unless `output` has one of the forms of `--output`."""
+    form, colon, rest = output.partition(":")
+    if form not in ("oci", "docker", "registry") or (form == "oci" and not rest) or (colon and not rest):
+        raise CregraphError(
+            f"`--output {output}` is none", hint="write oci:DIR, docker, docker:NAME:TAG, registry, or registry:HOST/REPOSITORY"
+        )
+
+
+def check_place(session: Session, output: str) -> None:
+    """Raise CregraphError if `output` is a registry that the image cannot be pushed to. Opens no connection."""
+    form, _, rest = output.partition(":")
+    if form == "registry":
+        push_place(session, rest, typed=_TYPED)
+
+
+def send(session: Session, built: Built, output: str) -> str:
+    """Write the image to `output`. Return where it is, as `--json` shows it."""
+    form, _, rest = output.partition(":")
+    if form == "oci":
+        from cregraph.image.media import oci_layout as layout
+
+        layout.write(Path(rest), built.image, reference=session.image_name, store=session.store, base=session.base.open_layer)
+        return output
+    if form == "docker":
+        from cregraph.image.media.docker_load import load
+
+        name = rest or session.image_name
+        load(built.image, reference=name, store=session.store, base=session.base.open_layer)
+        return f"docker:{name}"
+    return str(push_built(session, built, push_place(session, rest, typed=_TYPED)).reference)
+
+
+def push_built(session: Session, built: Built, to: Destination) -> Pushed:
+    """Push the image and report what moved."""
+    place = to[0]
+    with Transfer(f"pushing {place}", whole=sum(layer.size for layer in built.image.layers)) as transfer:
+        pushed = publish(session, built, to, progress=transfer)
+    if pushed.unchanged:
+        talk(f"{place} is there already, with this digest: nothing to push")
+        return pushed
+    streamed = f" ({megabytes(pushed.streamed)} of them the base's, streamed)" if pushed.streamed else ""
+    mounted = f", {megabytes(pushed.mounted)} mounted from other repositories there" if pushed.mounted else ""
+    before = f", {megabytes(pushed.skipped)} there before" if pushed.skipped else ""
+    talk(f"{place}: {megabytes(pushed.pushed)} pushed{streamed}{mounted}{before}")
+    return pushed

@@ -1,0 +1,50 @@
+"""Making a session's image with its progress on stderr, for every command that needs the image."""
+
+from __future__ import annotations
+
+import time
+
+from cregraph.build.image_build import Built, missing_work
+from cregraph.cli.build_report import summary
+from cregraph.cli.notes import tell_link_scripts
+from cregraph.cli.progress import Display
+from cregraph.cli.remote_cache_use import RemoteCacheUse
+from cregraph.cli.say import counted, megabytes, talk
+from cregraph.cli.using import hold
+from cregraph.session.session import Session
+from cregraph.session.session_build import build_image
+
+__all__ = ["make_image"]
+
+
+def make_image(session: Session, caches: RemoteCacheUse | None = None, *, record: bool = True) -> Built:
+    """Make the image of the lock in the store.
+
+    Results of tasks are recorded next to the lock and given to the remote cache, unless `record` is false: then a rebuild
+    comes first.
+
+    Raises:
+        Refused: A result contradicts the recorded one, or that of the remote cache.
+    """
+    start = time.monotonic()
+    plan, store = session.plan, session.store
+    hold(session, "build")
+    store.sweep()
+    if record:
+        session.new_outputs()  # a store that contradicts what is recorded makes no image
+    caches = caches or RemoteCacheUse(session)
+    caches.take()
+    work = missing_work(plan, store)
+    display = Display(plan.tag, work, layers=len(plan.layers))
+    session.on_bytes = display.received
+    with display:
+        built, fresh = build_image(session, record=record, on_event=display)
+    fetched = counted(built.made["artifacts"], "file") + " fetched"
+    if work.artifacts:
+        fetched += f", {megabytes(sum(artifact.size for artifact in work.artifacts))}"
+    talk(summary(built, start, fetched=fetched))
+    if fresh:
+        tell_link_scripts(session.lock, store, only=fresh)
+    if record:
+        caches.give()
+    return built

@@ -1,0 +1,172 @@
+"""What `cregraph plan` prints for people: counts, bytes, seconds and causes, one fact a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cregraph.cli.plan_answer import SUBJECTS, CacheOffer, PlanAnswer
+from cregraph.cli.say import counted, megabytes, seconds
+from cregraph.image.media.registry_state import Remote
+from cregraph.plan.explain import Group, Row, TimeEstimate, grouped
+from cregraph.plan.explain.root_cause import told, words
+from cregraph.plan.planner import Plan
+from cregraph.session.transfers import Transfers
+from cregraph.text import printable
+
+__all__ = ["as_text"]
+
+_GROUPS = 12  # causes that the short answer shows
+_NAMES = 4  # names of tasks that a cause shows
+_DISTRUSTED = "; it is not trusted: only results that the lock's outputs name"
+
+
+def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
+    """Yield the answer as lines: counts and causes, and with `full` a line for each task, segment and layer."""
+    plan, view, transfers = answer.plan, answer.view, answer.transfers
+    yield f"{plan.lock.identity.image}:{plan.tag}"
+    yield from _work(answer)
+    yield f"  fetch     {_fetch(answer)}"
+    if answer.cache is not None:
+        yield f"  cache     {_cache(answer.cache)}"
+    yield f"  push      {_push(transfers, answer.remote)}"
+    if any(view.count(subject, "fetch", "make") for subject in SUBJECTS):
+        yield f"  time      {_time(view.time)}"
+    if transfers.base:
+        size = f"{megabytes(transfers.base)} in {counted(transfers.base_layers, 'layer')}"
+        yield f"  base      {size}, fetched only for an image on disk or in an engine"
+    if answer.remote is not None:
+        yield f"  registry  {_remote(answer.remote, plan)}"
+    yield from _because(answer)
+    if full:
+        yield ""
+        yield from (_row(row) for row in view.rows)
+
+
+def _work(answer: PlanAnswer) -> Iterator[str]:
+    view, cache = answer.view, answer.cache
+    names = _names([row.name for row in view.rows if row.subject == "task" and row.what == "make"], most=8)
+    held = f"or in {cache.name}" if cache and _holds(cache) else ""
+    rows = (("layer", "to make", "", ""), ("segment", "to make", held, ""), ("task", "to run", held, names))
+    for subject, verb, elsewhere, listed in rows:
+        text = _of(view.count(subject, "fetch", "make"), view.count(subject), verb, elsewhere)
+        yield f"  {subject + 's':<9} {text}" + (f": {listed}" if listed else "")
+
+
+def _fetch(answer: PlanAnswer) -> str:
+    fetch, root = answer.view.fetch, answer.transfers.root
+    files = f"{counted(len(fetch), 'file')}, {megabytes(sum(a.size for a in fetch))}" if fetch else "no file"
+    return files + (f", and {megabytes(root)} of the image that tasks run over" if root else "")
+
+
+def _holds(cache: CacheOffer) -> bool:
+    return bool(cache.tasks or cache.segments)
+
+
+def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
+    """`2 of 11 to make`, `all 11 to make`, `none to make: all 11 are here`, `none`."""
+    if not every:
+        return "none"
+    if not some:
+        return f"none {verb}: all {every} are here" + (f" {elsewhere}" if elsewhere else "")
+    return f"{some} of {every} {verb}" if some < every else f"all {every} {verb}"
+
+
+def _cache(cache: CacheOffer) -> str:
+    if cache.unreachable:
+        return f"{cache.name} does not answer, and is left out"
+    if not _holds(cache):
+        return f"nothing that is missing here is in {cache.name}" + ("" if cache.trusted else _DISTRUSTED)
+    held = f"{counted(cache.tasks, 'task result')} and {counted(cache.segments, 'segment')}, {megabytes(cache.size)}"
+    return f"{held} from {cache.name}" + ("" if cache.trusted else _DISTRUSTED)
+
+
+def _because(answer: PlanAnswer) -> Iterator[str]:
+    view, earlier = answer.view, answer.earlier
+    groups = grouped(view.rows)
+    if not groups and not view.image and not view.gone:
+        return
+    if earlier is None or earlier.plan is None:
+        yield f"  because {'what changed is not known' if earlier else 'nothing was built of this lock file here before'}"
+        return
+    tag = f", {earlier.plan.tag}" if earlier.plan.key != answer.plan.key else ""
+    yield f"  because of what differs from {earlier.name}{tag}:"
+    yield from _causes(groups)
+    shown = {group.root for group in groups}
+    for root in (*view.image, *view.gone):
+        if root not in shown:
+            yield printable(f"    {words(root)}" + (": the image's config" if root.what in ("variable", "label") else ""))
+
+
+def _causes(groups: Sequence[Group]) -> Iterator[str]:
+    for group in groups[:_GROUPS]:
+        yield printable(f"    {words(group.root) if group.root else group.why}: {_things(group)}")
+    if len(groups) > _GROUPS:
+        yield f"    and {len(groups) - _GROUPS} more causes, which --full shows"
+
+
+def _things(group: Group) -> str:
+    """`2 tasks (rlang, dplyr), 2 segments, 1 layer`."""
+    parts = []
+    for subject in SUBJECTS:
+        rows = [row for row in group.rows if row.subject == subject]
+        names = f" ({_names([row.name for row in rows], most=_NAMES)})" if subject == "task" else ""
+        kept = sum(row.what in ("reuse", "cache") for row in rows)
+        if rows:
+            parts.append(counted(len(rows), subject) + names + (f", {kept} of them here already" if kept else ""))
+    return ", ".join(parts)
+
+
+def _row(row: Row) -> str:
+    name = " ".join(filter(None, (row.kind if row.subject != "layer" else "", row.name, row.version)))
+    why = told(row.cause) if row.cause else row.why
+    took = f"  {seconds(row.seconds)}" if row.seconds is not None and row.seconds >= 0.05 else ""
+    return printable(f"{row.what:<5}  {row.subject:<7}  {name:<32}  {why}{took}".rstrip())
+
+
+def _push(transfers: Transfers, remote: Remote | None) -> str:
+    push = transfers.push
+    if remote is not None and remote.state == "same":
+        return "0 B"
+    text = f"{'' if push.exact else 'about '}{megabytes(push.bytes)}"
+    if push.layers and remote is None:
+        text += f" in {counted(push.layers, 'layer')}" + (" not known to be there" if push.place else "")
+    if push.stream:
+        text += f", and {megabytes(push.stream)} of the base streamed from its place"
+    if push.mount:
+        text += f"; {megabytes(push.mount)} mounted within the registry"
+    return text
+
+
+def _remote(remote: Remote, plan: Plan) -> str:
+    if remote.state == "same":
+        return f"nothing to do: {remote.place}@{remote.digest} has this key"
+    if remote.state == "absent":
+        return f"{remote.place} is not there; {megabytes(remote.there)} of its own layers are"
+    if remote.state == "differs":
+        return (
+            f"{remote.place} has this key, and leads to {remote.digest}, which is not what this store made of it: "
+            "do not push; `cregraph build --rebuild` says which of the two comes out again"
+        )
+    whose = f"key {remote.key}" if remote.key else "no key of cregraph"
+    alike = " The 12 digits in the tag are the same by chance." if remote.key and remote.key[:12] == plan.key[:12] else ""
+    return f"{remote.place} leads to another image, {remote.digest}, with {whose}: a push would be refused.{alike}"
+
+
+def _time(time: TimeEstimate) -> str:
+    if time.seconds is None:
+        return "unknown: nothing like it was made here before"
+    least = "at least " if time.unknown else "about "
+    text = f"{least}{seconds(time.seconds)}" + (f" with {counted(time.jobs, 'job')}" if time.chain else "")
+    if time.unknown:
+        text += f"; of {counted(time.unknown, 'thing')} nothing is known"
+    if len(time.chain) > 1 and time.alone > 1:
+        text += f"; the longest way is {' -> '.join(_ends(time.chain))}, {seconds(time.alone)}"
+    return text
+
+
+def _ends(chain: Sequence[str]) -> list[str]:
+    return list(chain) if len(chain) <= 5 else [*chain[:2], "…", *chain[-2:]]
+
+
+def _names(names: Sequence[str], *, most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,64 @@
+"""The program that builds a lock a second time, in the circumstances that its parent sets (session/second_build.py).
+
+It reads JSON on stdin: profile, sources, engine, builder, context, jobs, processors. The store is $CREGRAPH_CACHE. It resolves
+nothing, records nothing next to the lock and sends the image nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Build the image. Return the exit code; progress and errors go to stderr."""
+    from cregraph.errors import CregraphError
+
+    asked = json.load(sys.stdin)
+    if asked["processors"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, asked["processors"])
+    try:
+        _build(asked)
+    except CregraphError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _build(asked: dict[str, Any]) -> None:
+    from cregraph.build.image_build import build, missing_work
+    from cregraph.cli.progress import Display
+    from cregraph.session.session import BuildOptions, Session
+
+    options = BuildOptions(
+        engine=asked["engine"],
+        builder=asked["builder"],
+        context=asked["context"],
+        jobs=asked["jobs"],
+        sources=asked["sources"],
+    )
+    session = Session.of(asked["profile"], options)
+    plan, store = session.plan, session.store
+    session.base.check_facts(session.facts)
+    with Display(f"{plan.tag} again", missing_work(plan, store), layers=len(plan.layers)) as display:
+        build(
+            plan,
+            session.facts,
+            store=store,
+            fetch=session.sources.fetch,
+            engine=lambda: session.engine(fresh=True),
+            jobs=options.workers,
+            on_event=display,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
