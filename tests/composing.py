@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.profile.compose import Composition, Found, compose
+from cregraph.profile.compose import Composition, compose
+from cregraph.profile.recipe import Found
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 
 from cregraph.digest import Json
-from cregraph.profile.profile_file import BASE_TYPES, CORE, STANDARD
+from cregraph.profile.profile_file import BASE_TYPES, CORE
 from cregraph.profile.recipe import Param, Recipe
+from cregraph.profile.switches import STANDARD
 
 _TEXT: Mapping[str, Json] = {"type": "string", "pattern": r"\S"}
 _STAGES: Mapping[str, Json] = {"type": ["array", "null"], "items": _TEXT, "uniqueItems": True}

@@ -21,7 +21,6 @@ ORDER = (
 )
 #: Imports against the order, each with its reason. The list only shrinks.
 AGAINST = {
-    ("profile.compose", "kinds.base"): "a step is what compose makes and a kind reads",
     ("lock.diff", "plan.planner"): "which stages rebuild is a question to two plans",
 }
 #: Units without I/O, clock or environment.

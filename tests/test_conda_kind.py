@@ -23,13 +23,14 @@ import pytest
 
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import PinContext, PlaceContext, Step
+from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.conda import conda_kind as conda
 from cregraph.kinds.conda.conda_archive import open_package
 from cregraph.kinds.conda.conda_files import replace_binary, replace_text
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Segment
+from cregraph.profile.step import Step
 
 PLACEHOLDER = "/build/" + "placehold_" * 20
 PREFIX = "/home/jupyter/micromamba/envs/x"

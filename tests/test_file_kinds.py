@@ -21,11 +21,12 @@ from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model import segment as segments_of
 from cregraph.kinds import archive, file, kind
-from cregraph.kinds.base import PinContext, PlaceContext, Step
+from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.staleness import group
 from cregraph.plan.parts import Segment
+from cregraph.profile.step import Step
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.protocol import Sources

@@ -12,11 +12,12 @@ import pytest
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DOCKER_HUB
-from cregraph.kinds.base import PinContext, PlaceContext, Step
+from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Target
 from cregraph.plan.parts import Placement
+from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.store import Store
 from tests.made_images import Made, base_tars, entry, layout, link, tar

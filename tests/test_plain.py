@@ -17,8 +17,9 @@ from packaging.requirements import Requirement
 from cregraph.cli.app import app
 from cregraph.cli.plain import plain
 from cregraph.errors import CregraphError
-from cregraph.profile import yaml_marks
-from cregraph.profile.values import plain_requirement
+from cregraph.profile import yaml_reader
+from cregraph.profile.package_texts import plain_requirement
+from cregraph.profile.stated import Stated
 
 COMMANDS = {
     (info.name or info.callback.__name__.replace("_", "-")): info.callback for info in app.registered_commands if info.callback
@@ -111,7 +112,7 @@ def test_both_parsers_of_yaml_give_the_same_where_the_quick_one_is_asked() -> No
     taken = 0
     for _ in range(20_000):
         text = "".join(chance.choice(PIECES) for _ in range(chance.randint(1, 14)))
-        if yaml_marks._UNSURE.search(text):
+        if yaml_reader._UNSURE.search(text):
             continue
         quick = tree(text, yaml.CSafeLoader)
         if quick is not None:
@@ -129,13 +130,13 @@ PIECES = [
 
 
 def tree(text: str, loader: type) -> object:
-    """What is read, with lines and columns; None where it is refused."""
+    """What is read, with places; None where it is refused."""
 
-    def flat(node: yaml_marks.Marked) -> object:
+    def flat(node: Stated) -> object:
         parts = [flat(item) for item in node.items] or [(key, flat(item)) for key, item in node.fields.items()]
-        return (node.line, node.column, node.raw, parts or repr(node.value))
+        return (str(node.place), node.raw, parts or repr(node.value))
 
     try:
-        return flat(yaml_marks._Builder("file", []).build(yaml.parse(text, Loader=loader)))
+        return flat(yaml_reader._Builder("file", []).build(yaml.parse(text, Loader=loader)))
     except (yaml.YAMLError, ValueError, CregraphError):
         return None

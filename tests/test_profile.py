@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from cregraph.errors import CregraphError
 from cregraph.profile.compose import Composition
-from cregraph.profile.yaml_marks import read_marks
+from cregraph.profile.yaml_reader import read_yaml
 from tests.composing import MINIMAL, ROOT, composed
 
 
 def value(text: str) -> object:
-    return read_marks(f"x: {text}\n", file="p.yaml").fields["x"].value
+    return read_yaml(f"x: {text}\n", file="p.yaml").fields["x"].value
 
 
 def r_specs(found: Composition) -> list[str]:
@@ -41,17 +41,17 @@ def test_yes_no_and_dates_are_text_and_only_true_and_false_are_booleans() -> Non
 
 
 def test_a_number_keeps_how_it_was_written() -> None:
-    nodes = [read_marks(f"x: {t}", file="p").fields["x"] for t in ("4.50", "1e3", "-7", "0755", ".5", "4.", ".inf", "9" * 5000)]
+    nodes = [read_yaml(f"x: {t}", file="p").fields["x"] for t in ("4.50", "1e3", "-7", "0755", ".5", "4.", ".inf", "9" * 5000)]
     assert all(node.is_number for node in nodes)
     assert [node.raw for node in nodes[:6]] == ["4.50", "1e3", "-7", "0755", ".5", "4."]
 
 
-def test_every_node_knows_its_line_column_and_field() -> None:
-    top = read_marks("a:\n  b:\n    - x\n    - {c: y}\n", file="p.yaml")
+def test_every_node_knows_its_line_and_field() -> None:
+    top = read_yaml("a:\n  b:\n    - x\n    - {c: y}\n", file="p.yaml")
     leaf = top.fields["a"].fields["b"].items[1].fields["c"]
-    assert (leaf.value, leaf.line, leaf.column, leaf.field) == ("y", 4, 8, "a.b[1].c")
+    assert (leaf.value, leaf.place.line, leaf.place.field) == ("y", 4, "a.b[1].c")
     assert leaf.where == "p.yaml:4: a.b[1].c"
-    assert (top.fields["a"].line, top.fields["a"].fields["b"].line) == (1, 2)
+    assert (top.fields["a"].place.line, top.fields["a"].fields["b"].place.line) == (1, 2)
 
 
 HOSTILE = {
@@ -79,7 +79,7 @@ HOSTILE = {
 def test_hostile_yaml_is_refused_soon_and_in_one_printable_line(name: str) -> None:
     began = time.monotonic()
     with pytest.raises(CregraphError) as caught:
-        read_marks(HOSTILE[name], file="p.yaml")
+        read_yaml(HOSTILE[name], file="p.yaml")
     assert time.monotonic() - began < 20
     assert caught.value.message.startswith("`p.yaml`")
     assert caught.value.message.isprintable()

@@ -22,13 +22,14 @@ import pytest
 
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
-from cregraph.kinds.base import PinContext, PlaceContext, Step
+from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.python import python_kind as python
 from cregraph.kinds.python.python_build import build_system
 from cregraph.kinds.python.python_pin import wheel_of
 from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.pins import Artifact, Pin, Target
 from cregraph.plan.parts import Placement
+from cregraph.profile.step import Step
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.downloads import NotThere
 from cregraph.sources.pip_settings import Indexes, ordinary

@@ -21,11 +21,12 @@ import pytest
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
 from cregraph.formats.r_source import pack_folder, read_tarball
-from cregraph.kinds.base import PinContext, PlaceContext, Step
+from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.r import r_kind as r
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Pin, Target
 from cregraph.plan.parts import Placement
+from cregraph.profile.step import Step
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes

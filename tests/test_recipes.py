@@ -9,8 +9,8 @@ import pytest
 from cregraph.kinds import KINDS as KIND_NAMES
 from cregraph.kinds import MODULES
 from cregraph.profile.compose import Composition
-from cregraph.profile.profile_file import STANDARD
 from cregraph.profile.recipe import read_recipe
+from cregraph.profile.switches import STANDARD
 from tests.composing import KINDS, MINIMAL, ROOT, composed, example, standard
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
@@ -202,7 +202,6 @@ def test_a_teams_recipe_and_an_extending_profile_compose_to_the_right_asks() -> 
     )
     assert "SFNB_CRE_ADBC" not in geo.env
     assert geo.env["SFNB_CRE_VERSION"] == "v2"
-    assert geo.stage("duckdb").where == "examples/geo.yaml:3: with[0]"
 
 
 def test_no_build_root_means_the_base_itself() -> None:

@@ -10,9 +10,10 @@ import jsonschema
 import pytest
 import yaml
 
-from cregraph.profile.profile_file import STANDARD
 from cregraph.profile.recipe import Recipe
-from cregraph.profile.yaml_marks import Marked, read_marks
+from cregraph.profile.stated import Stated
+from cregraph.profile.switches import STANDARD
+from cregraph.profile.yaml_reader import read_yaml
 from tests.composing import MINIMAL, ROOT, composed, example
 from tests.profile_schema import profile_schema, schema_text
 
@@ -74,7 +75,7 @@ def test_every_field_of_every_stage_is_there() -> None:
     ]
 
 
-def loaded(node: Marked) -> Any:
+def loaded(node: Stated) -> Any:
     if node.is_mapping:
         return {key: loaded(item) for key, item in node.fields.items()}
     return [loaded(item) for item in node.items] if node.is_list else node.value
@@ -95,7 +96,7 @@ def loaded(node: Marked) -> Any:
 )
 def test_an_editor_finds_no_fault_with_what_composes(text: str) -> None:
     assert composed(MINIMAL + text).stages
-    validator().validate(loaded(read_marks(MINIMAL + text, file="p.yaml")))
+    validator().validate(loaded(read_yaml(MINIMAL + text, file="p.yaml")))
 
 
 @pytest.mark.parametrize(

@@ -12,28 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cregraph.digest import Json
-from cregraph.errors import nearest
-from cregraph.kinds.base import Step
-from cregraph.profile.profile_file import CORE, STANDARD, Profile, load_profile
-from cregraph.profile.recipe import Kinds, Param, Recipe, read_recipe
+from cregraph.profile.params import Param
+from cregraph.profile.profile_file import Profile, load_profile
+from cregraph.profile.recipe import Found, Kinds, Library, Recipe
 from cregraph.profile.references import Scope
 from cregraph.profile.stage_graph import find_cycle, ordered
-from cregraph.profile.values import BAD, SINGLE, Sourced, places, plain, read_value
-from cregraph.profile.yaml_marks import Marked, Problem, refuse, shown
+from cregraph.profile.stated import BAD, Problem, Stated, places, plain, refuse, shown
+from cregraph.profile.step import Step
+from cregraph.profile.switches import STANDARD
+from cregraph.profile.unread_fields import unread_fields
+from cregraph.profile.values import SINGLE, read_value
 
-__all__ = ["Check", "Composition", "Found", "Stage", "compose"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """A recipe's text, the name that messages show (`recipes/r.yaml`), and the folder that `./x` in it starts from.
-
-    `folder` is relative to the project (`examples/recipes`), or `standard:` for the recipes that cregraph ships.
-    """
-
-    text: str
-    file: str
-    folder: str
+__all__ = ["Check", "Composition", "Stage", "compose"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,25 +32,17 @@ class Check:
 
     kind: str
     code: tuple[str, ...]
-    where: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """A recipe as the profile uses it. `needs` is sorted; `env` holds what this stage sets, `gives` what others refer to.
-
-    `where` says which line put it into the image: `examples/geo.yaml:3: with[0]`, or its recipe for a standard stage.
-    """
+    """A recipe as the profile uses it. `needs` is sorted; `env` holds the variables that this stage sets."""
 
     name: str
-    about: str
-    file: str
     needs: tuple[str, ...]
     steps: tuple[Step, ...]
     env: Mapping[str, str]
     checks: tuple[Check, ...]
-    gives: Mapping[str, Json]
-    where: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,10 +70,10 @@ def compose(
     """The composition of the profile at `path`, which is relative to the project.
 
     `kinds` maps each kind to its fields; `names` are the recipes that there are, for messages. Raises CregraphError with a
-    line for each thing that is wrong (see `formats.yaml_marks.refuse`), and nothing else.
+    line for each thing that is wrong (see `cregraph.profile.stated.refuse`), and nothing else.
     """
     profile, problems = load_profile(path, read=read)
-    library = _Library(find=find, kinds=kinds, names=frozenset((*names, *STANDARD)))
+    library = Library(find=find, kinds=kinds, names=frozenset((*names, *STANDARD)))
     recipes: dict[str, Recipe] = {}
     for name, switch in profile.stages.items():
         recipe = library.recipe(name, switch.node if switch else None, problems)
@@ -99,15 +81,15 @@ def compose(
             recipes[name] = recipe
     refuse(problems if len(recipes) < len(profile.stages) else ())
     order = _order(profile, recipes, library)
-    problems += _unread(profile, recipes, library)
+    problems += unread_fields(profile, recipes, library)
     stages: dict[str, Stage] = {}
-    gives: dict[str, Mapping[str, Sourced]] = {}
-    variables: dict[str, Sourced] = {}
+    gives: dict[str, Mapping[str, Stated]] = {}
+    variables: dict[str, Stated] = {}
     for name in order:
         recipe = recipes[name]
         scope = _scope(profile, recipe, recipes, gives, problems)
         gives[name] = {key: scope.give(key) for key in recipe.gives}
-        stages[name] = _stage(profile, recipe, kinds, scope, gives[name], variables)
+        stages[name] = _stage(recipe, kinds, scope, variables)
     refuse(problems)
     return Composition(
         profile=profile,
@@ -117,31 +99,7 @@ def compose(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Library:
-    find: Callable[[str], Found | None]
-    kinds: Kinds
-    names: frozenset[str]
-
-    def recipe(self, name: str, asked: Marked | None, problems: list[Problem]) -> Recipe | None:
-        """The recipe of that name, which line `asked` asks for; None, with a problem, when there is none."""
-        found = self.find(name)
-        if found is not None:
-            return read_recipe(found.text, file=found.file, folder=found.folder, name=name, kinds=self.kinds)
-        if asked is not None:
-            problems.append(self.none(name, asked, f"no recipe is called `{shown(name)}`"))
-        else:
-            problems.append(Problem(file="recipes", line=1, field=name, text="this standard recipe is missing"))
-        return None
-
-    def none(self, name: str, asked: Marked, text: str) -> Problem:
-        near = nearest(name, self.names)
-        return asked.problem(
-            text, f"did you mean `{near}`?" if near else f"write it: recipes/{shown(name)}.yaml beside the profile"
-        )
-
-
-def _order(profile: Profile, recipes: Mapping[str, Recipe], library: _Library) -> tuple[str, ...]:
+def _order(profile: Profile, recipes: Mapping[str, Recipe], library: Library) -> tuple[str, ...]:
     problems: list[Problem] = []
     needs = {name: [node.text for node in recipe.needs] for name, recipe in recipes.items()}
     for name, recipe in recipes.items():
@@ -151,7 +109,7 @@ def _order(profile: Profile, recipes: Mapping[str, Recipe], library: _Library) -
                 continue
             if need in profile.off:
                 by = profile.off[need]
-                text = f"stage `{name}` needs `{need}`, which is switched off by {_by(by.how, by.node)}"
+                text = f"stage `{name}` needs `{need}`, which is switched off by {by.by()}"
                 problems.append(node.problem(text, f"switch `{need}` on, or `{name}` off too"))
             elif need in library.names:
                 text = f"stage `{name}` needs `{need}`, which is not in this image"
@@ -167,73 +125,15 @@ def _order(profile: Profile, recipes: Mapping[str, Recipe], library: _Library) -
     return ordered(needs, first=STANDARD)
 
 
-def _by(how: str, node: Marked, file: str | None = None) -> str:
-    return f"{how} on line {node.line}" + ("" if node.file == file else f" of `{node.file}`")
-
-
-def _unread(profile: Profile, recipes: Mapping[str, Recipe], library: _Library) -> list[Problem]:
-    """What the profile states and nobody reads."""
-    problems: list[Problem] = []
-    readers = {field: (r.name, p.name) for r in recipes.values() for p in r.params for field in p.fields}
-    known = {*CORE, *readers}
-    off = {
-        field: name
-        for name in sorted(profile.off)
-        if (found := library.find(name)) is not None
-        for p in read_recipe(found.text, file=found.file, folder=found.folder, name=name, kinds=library.kinds).params
-        for field in p.fields
-    }
-    for section, key, node in profile.fields():
-        field = section if key is None else f"{section}.{key}"
-        if "." not in section and (section in readers or (key is not None and field in known)):
-            continue
-        if node.value is None and (
-            field in off or (key is None and section in {*library.names, *(k.partition(".")[0] for k in known)})
-        ):
-            continue
-        stage = off.get(field) or off.get(section) or (section if section in profile.off else None)
-        if stage is not None:
-            switch = profile.off[stage]
-            if profile.levels.get(field, profile.levels[section]) >= switch.level:
-                text = f"read by stage `{stage}`, which is switched off by {_by(switch.how, switch.node, node.file)}"
-                problems.append(node.problem(text, "remove this field, or switch the stage on"))
-            continue
-        problems.append(_nobody(section, key, node, recipes, library, known))
-    return problems
-
-
-def _nobody(
-    section: str, key: str | None, node: Marked, recipes: Mapping[str, Recipe], library: _Library, known: Iterable[str]
-) -> Problem:
-    field = section if key is None else f"{section}.{key}"
-    sections = {name.partition(".")[0] for name in known}
-    if field == "extras.cran_mirror":
-        hint = "remove it, and write `cran: <address>` in sources.yaml"
-        return node.problem("the address of a mirror belongs into sources.yaml, where no lock or image sees it", hint)
-    if key is None and section in sections:
-        return node.problem(
-            f"a mapping of fields is needed here, and this is {node.what}", f"write `{section}: {{field: value}}`"
-        )
-    param = next((p for p in recipes[section].params if p.name == key), None) if section in recipes else None
-    if param is not None:
-        return node.problem(
-            f"stage `{section}` reads its parameter `{key}` elsewhere", f"write {' or '.join(f'`{f}`' for f in param.fields)}"
-        )
-    if section in library.names and section not in recipes:
-        return node.problem(f"stage `{section}` is not in this image", f"add `with: [{section}]`, or remove this field")
-    near = nearest(field, [*known, *sections, "extends", "with", "without"] if key is None else known)
-    return node.problem("no recipe reads this field", f"did you mean `{near}`?" if near else None)
-
-
 def _scope(
     profile: Profile,
     recipe: Recipe,
     recipes: Mapping[str, Recipe],
-    gives: Mapping[str, Mapping[str, Sourced]],
+    gives: Mapping[str, Mapping[str, Stated]],
     problems: list[Problem],
 ) -> Scope:
     params = {param.name: _value(profile, recipe, param, problems) for param in recipe.params}
-    records: dict[str, Mapping[str, Sourced]] = {}
+    records: dict[str, Mapping[str, Stated]] = {}
     for param in recipe.params:
         if param.type == "choice":
             chosen = params[param.name].value
@@ -253,7 +153,7 @@ def _scope(
     )
 
 
-def _value(profile: Profile, recipe: Recipe, param: Param, problems: list[Problem]) -> Sourced:
+def _value(profile: Profile, recipe: Recipe, param: Param, problems: list[Problem]) -> Stated:
     stated = [node for field in param.fields if (node := profile.field(field)) is not None]
     for node in stated:
         if node.value is not None:
@@ -262,57 +162,50 @@ def _value(profile: Profile, recipe: Recipe, param: Param, problems: list[Proble
         assert param.default is not None
         # a list whose items are all commented out is null too, and should change nothing; of a single value null says: none
         single = stated and param.type in SINGLE
-        return Sourced(value=None, where=stated[0].where, stated=True) if single else param.default
+        return Stated(value=None, place=stated[0].place, by_profile=True) if single else param.default
     names = " or ".join(f"`{field}`" for field in param.fields)
     if param.fields[-1] != "cre.tag":  # its absence is said by the profile itself
         section = profile.sections.get(param.fields[0].partition(".")[0])
-        line = section.line if section is not None and section.file == profile.file else 1
+        line = section.place.line if section is not None and section.place.file == profile.file else 1
         text = f"{names} is missing; stage `{recipe.name}` needs it"
         problems.append(Problem(file=profile.file, line=line, field=param.fields[0], text=text, hint=param.about or None))
     return BAD
 
 
-def _stage(
-    profile: Profile,
-    recipe: Recipe,
-    kinds: Kinds,
-    scope: Scope,
-    gives: Mapping[str, Sourced],
-    variables: dict[str, Sourced],
-) -> Stage:
-    problems = scope.problems
+def _stage(recipe: Recipe, kinds: Kinds, scope: Scope, variables: dict[str, Stated]) -> Stage:
     steps = [_step(recipe, index, kinds, scope) for index in range(len(recipe.steps))]
+    return Stage(
+        name=recipe.name,
+        needs=tuple(sorted(node.text for node in recipe.needs)),
+        steps=tuple(step for step in steps if step is not None),
+        env=_env(recipe, scope, variables),
+        checks=tuple(check for kind, node in recipe.checks for check in _check(kind, node, scope)),
+    )
+
+
+def _env(recipe: Recipe, scope: Scope, variables: dict[str, Stated]) -> dict[str, str]:
+    """The variables that a stage sets. `variables` are those of all stages, which must not set one twice to other values."""
     env: dict[str, str] = {}
     for name, node in recipe.env.items():
         value = scope.resolve(node)
         if value.bad or value.value is None:
             continue
         if not isinstance(value.value, str) or value.late:
-            problems.append(node.problem(f"the value of a variable is a text, and this is {_what(value)}"))
+            scope.problems.append(node.problem(f"the value of a variable is a text, and this is {_what(value)}"))
             continue
         env[name] = value.value
-        first = variables.setdefault(name, Sourced(value=value.value, where=node.where))
+        first = variables.setdefault(name, Stated(value=value.value, place=node.place))
         if first.value != value.value:
-            text = f"set to `{shown(value.value)}` here, and to `{shown(str(first.value))}` by {first.where}"
-            problems.append(node.problem(text, "one image has one value; remove one of the two"))
-    switch = profile.stages[recipe.name]
-    return Stage(
-        name=recipe.name,
-        about=recipe.about,
-        file=recipe.file,
-        needs=tuple(sorted(node.text for node in recipe.needs)),
-        steps=tuple(step for step in steps if step is not None),
-        env=env,
-        checks=tuple(check for kind, node in recipe.checks for check in _check(kind, node, scope)),
-        gives={key: plain(value) for key, value in gives.items() if not value.bad},
-        where=f"{recipe.file}:1: recipe" if switch is None else switch.node.where,
-    )
+            text = f"set to `{shown(value.value)}` here, and to `{shown(first.text)}` by {first.where}"
+            scope.problems.append(node.problem(text, "one image has one value; remove one of the two"))
+    return env
 
 
 def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None:
     written = recipe.steps[index]
     fields: dict[str, Json] = {}
-    where = {"": f"{written.body.file}:{written.body.line}: steps[{index}]"}
+    place = written.body.place
+    where = {"": f"{place.file}:{place.line}: steps[{index}]"}
     good = True
     for name, (kind, required) in kinds[written.kind].items():
         node = written.body.fields.get(name)
@@ -332,34 +225,34 @@ def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None
     return Step(kind=written.kind, stage=recipe.name, fields=fields, where=where) if good else None
 
 
-def _typed(value: Sourced, kind: str, node: Marked, problems: list[Problem]) -> Sourced:
+def _typed(value: Stated, kind: str, node: Stated, problems: list[Problem]) -> Stated:
     """`value` as a field of type `kind`; a single text becomes a list where the field takes several."""
     if value.bad or value.value is None:
         return value
     if kind in ("texts", "paths") and isinstance(value.value, str):
-        return Sourced(value=(value,), where=value.where)
+        return Stated(value=(value,), place=value.place)
     if kind in ("text", "path"):
         good, needed = isinstance(value.value, str), "a text"
     elif kind in ("texts", "paths"):
-        good = isinstance(value.value, tuple) and all(isinstance(item.value, str) for item in value.value)
+        good = value.is_list and all(isinstance(item.value, str) for item in value.items)
         needed = "a list of texts"
     else:
-        good, needed = kind != "mapping" or isinstance(value.value, Mapping), "a mapping"
+        good, needed = kind != "mapping" or value.is_mapping, "a mapping"
     if good:
         return value
     problems.append(node.problem(f"{needed} is needed here, and this is {_what(value)}"))
     return BAD
 
 
-def _what(value: Sourced) -> str:
+def _what(value: Stated) -> str:
     if isinstance(value.value, bool):
         return "a boolean"
     if isinstance(value.value, str):
         return "known only after locking" if value.late else "a text"
-    return "a list" if isinstance(value.value, tuple) else "a mapping"
+    return "a list" if value.is_list else "a mapping"
 
 
-def _check(kind: str, node: Marked, scope: Scope) -> Iterable[Check]:
+def _check(kind: str, node: Stated, scope: Scope) -> Iterable[Check]:
     value = _typed(scope.resolve(node), "texts", node, scope.problems)
-    if not value.bad and isinstance(value.value, tuple):
-        yield Check(kind=kind, code=tuple(str(item.value) for item in value.value), where=node.where)
+    if not value.bad and value.is_list:
+        yield Check(kind=kind, code=tuple(item.text for item in value.items))

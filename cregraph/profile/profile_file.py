@@ -21,14 +21,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cregraph.errors import CregraphError, nearest
-from cregraph.profile.values import Sourced, read_value
-from cregraph.profile.yaml_marks import Marked, Problem, read_marks, refuse, shown
+from cregraph.errors import CregraphError
+from cregraph.profile.stated import Place, Problem, Stated, refuse, shown
+from cregraph.profile.switches import Switch, Switches
+from cregraph.profile.values import read_value
+from cregraph.profile.yaml_reader import read_yaml
 
-__all__ = ["CORE", "IDENTITY", "LABEL", "STANDARD", "Profile", "Switch", "load_profile"]
-
-#: The stages of an image unless its profile says otherwise, in the order in which ties are broken.
-STANDARD = ("snowbooks", "micromamba", "r", "cran", "tarballs", "adbc", "python", "hook")
+__all__ = ["CORE", "IDENTITY", "LABEL", "Profile", "load_profile"]
 
 #: The fields that are read whatever the recipes are: type and what they are for.
 CORE: Mapping[str, tuple[str, str]] = {
@@ -58,15 +57,6 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Switch:
-    """The line that switched a stage on or off. `level` counts from 0, the farthest parent."""
-
-    how: str  # `without`, `with`, `cre.adbc`
-    node: Marked
-    level: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
     """One image, as its profile and the profile's parents say it.
 
@@ -86,12 +76,12 @@ class Profile:
     base_type: str
     registry_url: str | None
     image_repo_path: str | None
-    sections: Mapping[str, Marked]
+    sections: Mapping[str, Stated]
     levels: Mapping[str, int]
     stages: Mapping[str, Switch | None]
     off: Mapping[str, Switch]
 
-    def field(self, name: str) -> Marked | None:
+    def field(self, name: str) -> Stated | None:
         """What is stated for `section.field` or for a whole `section`, null too; None when nothing is."""
         section, dot, key = name.partition(".")
         node = self.sections.get(section)
@@ -99,7 +89,7 @@ class Profile:
             node = node.fields.get(key)
         return node
 
-    def fields(self) -> Iterator[tuple[str, str | None, Marked]]:
+    def fields(self) -> Iterator[tuple[str, str | None, Stated]]:
         """Every field stated: section, name in it (None for a section that is no mapping), value."""
         for section, node in self.sections.items():
             if node.is_mapping:
@@ -109,19 +99,20 @@ class Profile:
 
 
 def load_profile(path: str, *, read: Callable[[str], str]) -> tuple[Profile, list[Problem]]:
-    """The profile at `path` with its parents, and what is wrong with the fields that are read here.
+    """Return the profile at `path`, merged with its parents, and what is wrong with the fields that are read here.
 
-    The problems are returned so that they can be shown with those of the recipes. Raises CregraphError where nothing more can
-    be said: a file that cannot be read, is not YAML or no mapping, and `extends` that comes back to a file.
+    The problems are returned so that they can be shown with those of the recipes.
+
+    Raises:
+        CregraphError: A file cannot be read, is not YAML or not a mapping, or `extends` comes back to a file.
     """
     chain = _chain(path, read)
     problems: list[Problem] = []
-    sections: dict[str, Marked] = {}
+    sections: dict[str, Stated] = {}
     levels: dict[str, int] = {}
-    stages: dict[str, Switch | None] = dict.fromkeys(STANDARD)
-    off: dict[str, Switch] = {}
+    switches = Switches(problems)
     for level, top in enumerate(chain):
-        _switch(top, level, stages, off, problems)
+        switches.take(top, level)
         if level and any(_stated(top, field) for field in IDENTITY):
             sections["cre"] = _without(sections.get("cre"), {field.partition(".")[2] for field in IDENTITY})
         for section, node in top.fields.items():
@@ -130,14 +121,14 @@ def load_profile(path: str, *, read: Callable[[str], str]) -> tuple[Profile, lis
                 levels |= {f"{section}.{key}": level for key in node.fields}
                 sections[section] = _merged(section, sections.get(section), node)
     name = posixpath.splitext(posixpath.basename(path))[0]
-    return _checked(name, path, chain, sections, levels, stages, off, problems), problems
+    return _checked(name, path, chain, sections, levels, switches, problems), problems
 
 
-def _chain(path: str, read: Callable[[str], str]) -> list[Marked]:
-    """The files, farthest parent first."""
-    found: list[Marked] = []
+def _chain(path: str, read: Callable[[str], str]) -> list[Stated]:
+    """The trees of the files, farthest parent first."""
+    found: list[Stated] = []
     files: list[str] = []
-    stated: Marked | None = None
+    stated: Stated | None = None
     while True:
         if path in files:
             loop = " extends ".join(f"`{f}`" for f in [*files[files.index(path) :], path])
@@ -146,11 +137,11 @@ def _chain(path: str, read: Callable[[str], str]) -> list[Marked]:
         if len(files) >= _MAX_PARENTS:
             assert stated is not None
             refuse([stated.problem(f"more than {_MAX_PARENTS} profiles that extend each other")])
-        top = read_marks(_text(path, read, stated), file=path)
+        top = read_yaml(_text(path, read, stated), file=path)
         if top.value is None:
             raise CregraphError(f"`{path}` states nothing", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works")
         if not top.is_mapping:
-            raise CregraphError(f"`{path}`:{top.line}: a profile is a mapping, and this is {top.what}", "begin with `cre:`")
+            raise CregraphError(f"`{path}`:{top.place.line}: a profile is a mapping, and this is {top.what}", "begin with `cre:`")
         files.append(path)
         found.append(top)
         stated = top.fields.get("extends")
@@ -161,7 +152,7 @@ def _chain(path: str, read: Callable[[str], str]) -> list[Marked]:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(path), stated.text))
 
 
-def _text(path: str, read: Callable[[str], str], stated: Marked | None) -> str:
+def _text(path: str, read: Callable[[str], str], stated: Stated | None) -> str:
     try:
         return read(path)
     except CregraphError as error:
@@ -175,91 +166,41 @@ def _text(path: str, read: Callable[[str], str], stated: Marked | None) -> str:
     raise CregraphError(str(stated.problem(text)) if stated else text)
 
 
-def _stated(top: Marked, field: str) -> bool:
+def _stated(top: Stated, field: str) -> bool:
     section, _, key = field.partition(".")
     node = top.fields.get(section)
     return node is not None and key in node.fields and node.fields[key].value is not None
 
 
-def _without(node: Marked | None, keys: set[str]) -> Marked:
+def _without(node: Stated | None, keys: set[str]) -> Stated:
     fields = {} if node is None else {key: item for key, item in node.fields.items() if key not in keys}
-    file, line = (node.file, node.line) if node else ("", 1)
-    return Marked(value=fields, file=file, line=line, key="cre")
+    return Stated(value=fields, place=node.place if node else Place(file="", line=1, key="cre"))
 
 
-def _merged(section: str, parent: Marked | None, node: Marked) -> Marked:
+def _merged(section: str, parent: Stated | None, node: Stated) -> Stated:
     if parent is None or not node.is_mapping or not parent.is_mapping:
         return node
     fields = dict(parent.fields)
     for key, item in node.fields.items():
         above = fields.get(key)
         if section == "extras" and above is not None and above.is_list and item.is_list:
-            item = Marked(value=[*above.items, *item.items], file=item.file, line=item.line, up=node, key=key)
+            item = Stated(value=[*above.items, *item.items], place=item.place)
         fields[key] = item
-    return Marked(value=fields, file=node.file, line=node.line, column=node.column, up=node.up, key=node.key)
-
-
-def _switch(top: Marked, level: int, stages: dict[str, Switch | None], off: dict[str, Switch], problems: list[Problem]) -> None:
-    """Take one file's `with`, `without` and `cre.adbc` into account."""
-    wanted, unwanted = (_names(top, key, problems) for key in ("with", "without"))
-    cre = top.fields.get("cre")
-    adbc = cre.fields.get("adbc") if cre else None
-    if adbc is not None and isinstance(adbc.value, bool):
-        other = (unwanted if adbc.value else wanted).get("adbc")
-        if other is not None:
-            said = "`without`" if adbc.value else "`with`"
-            problems.append(adbc.problem(f"{said} on line {other.line} says the opposite", "leave one of them out"))
-        (wanted if adbc.value else unwanted).setdefault("adbc", adbc)
-    for name, node in unwanted.items():
-        if name in wanted and node is not adbc and wanted[name] is not adbc:
-            problems.append(
-                node.problem(f"`{shown(name)}` is in `with` too, on line {wanted[name].line}", "leave one of them out")
-            )
-        elif name in stages:
-            del stages[name]
-        elif name not in off:
-            near = nearest(name, stages)
-            problems.append(node.problem(f"no stage is called `{shown(name)}`", f"did you mean `{near}`?" if near else None))
-            continue
-        off[name] = Switch(how="cre.adbc" if node is adbc else "without", node=node, level=level)
-    for name, node in wanted.items():
-        if node is adbc and name in stages:
-            continue
-        off.pop(name, None)
-        stages[name] = Switch(how="cre.adbc" if node is adbc else "with", node=node, level=level)
-
-
-def _names(top: Marked, key: str, problems: list[Problem]) -> dict[str, Marked]:
-    node = top.fields.get(key)
-    if node is None or node.value is None:
-        return {}
-    if not node.is_list:
-        hint = f"write `{key}: [{shown(node.raw)}]`" if isinstance(node.value, str) else None
-        problems.append(node.problem(f"a list of stages is needed here, and this is {node.what}", hint))
-    found: dict[str, Marked] = {}
-    for item in node.items:
-        if not isinstance(item.value, str):
-            problems.append(item.problem(f"the name of a stage is needed here, and this is {item.what}"))
-        elif item.value in found:
-            problems.append(item.problem(f"`{shown(item.value)}` is listed twice"))
-        else:
-            found[item.value] = item
-    return found
+    return Stated(value=fields, place=node.place)
 
 
 def _checked(
     name: str,
     path: str,
-    chain: list[Marked],
-    sections: Mapping[str, Marked],
+    chain: list[Stated],
+    sections: Mapping[str, Stated],
     levels: Mapping[str, int],
-    stages: Mapping[str, Switch | None],
-    off: Mapping[str, Switch],
+    switches: Switches,
     problems: list[Problem],
 ) -> Profile:
     """The profile with the core's own fields read and checked."""
 
-    def core(field: str, pattern: re.Pattern[str] | None = None, needed: str = "") -> Sourced | None:
+    def core(field: str, pattern: re.Pattern[str] | None = None, needed: str = "") -> Stated | None:
         section, _, key = field.partition(".")
         node = sections[section].fields.get(key) if section in sections else None
         if node is None or node.value is None:
@@ -269,7 +210,7 @@ def _checked(
             problems.append(node.problem(f"`{shown(value.value)}` cannot be used here", needed))
         return value
 
-    def text(value: Sourced | None, otherwise: str) -> str:
+    def text(value: Stated | None, otherwise: str) -> str:
         return value.value if value is not None and isinstance(value.value, str) else otherwise
 
     label = f"letters, digits, `_`, `.` and `-`, at most {LABEL} of them, none of `.` and `-` first"
@@ -290,7 +231,7 @@ def _checked(
     return Profile(
         name=name,
         file=path,
-        files=tuple(top.file for top in chain),
+        files=tuple(top.place.file for top in chain),
         image=image,
         tag=text(tag, text(version, "")),
         label=text(version, text(tag, "")),
@@ -303,6 +244,6 @@ def _checked(
         image_repo_path=text(repository, "").strip("/").lower() or None,
         sections=sections,
         levels=levels,
-        stages=stages,
-        off=off,
+        stages=switches.stages,
+        off=switches.off,
     )

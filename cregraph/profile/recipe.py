@@ -19,26 +19,23 @@ that is stated). It has either a `default` or `required: true`. `values` lists t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cregraph.errors import nearest
+from cregraph.profile.params import FIELD_NAME, RESERVED, Fields, Param, ParamReader
 from cregraph.profile.references import references_in
-from cregraph.profile.values import TYPES, Sourced, no_number, read_value
-from cregraph.profile.yaml_marks import Marked, Problem, read_marks, refuse, shown
+from cregraph.profile.stated import Problem, Stated, refuse, shown
+from cregraph.profile.yaml_reader import read_yaml
 
-__all__ = ["CHECKS", "RESERVED", "Kinds", "Param", "Recipe", "StepText", "read_recipe"]
+__all__ = ["CHECKS", "Found", "Kinds", "Library", "Recipe", "StepText", "read_recipe"]
 
 #: For each kind its fields: name to (type, required), as in `cregraph.kinds.base.Kind.FIELDS`.
 Kinds = Mapping[str, Mapping[str, tuple[str, bool]]]
 
 KEYS = ("recipe", "about", "needs", "params", "steps", "gives", "env", "checks")
-PARAM_KEYS = ("type", "default", "from", "required", "values", "about")
 #: What a check is written in: R, the notebook's Python, or cells of a kernel.
 CHECKS = ("r", "python", "kernel")
-#: Names that mean something else at the top of a profile.
-RESERVED = ("extends", "with", "without", "cre", "snowflake", "extras")
-
 #: Variables that no image may set, and why.
 FORBIDDEN_ENV: Mapping[str, str] = {
     "PATH": "the base's own python and pip must stay first on it",
@@ -51,24 +48,7 @@ FORBIDDEN_ENV: Mapping[str, str] = {
 }
 
 _RECIPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_PARAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
-_MAX_NAMES = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Param:
-    """What a profile may say to a recipe. `fields` are the profile's fields it is read from, the first stated wins."""
-
-    name: str
-    type: str
-    fields: tuple[str, ...]
-    required: bool
-    default: Sourced | None
-    values: Mapping[str, Mapping[str, Sourced]]
-    about: str
-    line: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +56,7 @@ class StepText:
     """A step as written: its kind, and its fields with references in them."""
 
     kind: str
-    body: Marked
+    body: Stated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,12 +67,12 @@ class Recipe:
     about: str
     file: str
     folder: str
-    needs: tuple[Marked, ...]
+    needs: tuple[Stated, ...]
     params: tuple[Param, ...]
     steps: tuple[StepText, ...]
-    gives: Mapping[str, Marked]
-    env: Mapping[str, Marked]
-    checks: tuple[tuple[str, Marked], ...]
+    gives: Mapping[str, Stated]
+    env: Mapping[str, Stated]
+    checks: tuple[tuple[str, Stated], ...]
 
     @property
     def has_image(self) -> bool:
@@ -101,44 +81,78 @@ class Recipe:
 
 
 def read_recipe(text: str, *, file: str, folder: str, name: str, kinds: Kinds) -> Recipe:
-    """The recipe that `text` states; it must be called `name`. Raises CregraphError naming everything wrong with it."""
-    top = read_marks(text, file=file)
-    reader = _Reader(kinds, folder)
+    """Return the recipe that `text` states; it must be called `name`. Raises CregraphError with everything wrong with it."""
+    top = read_yaml(text, file=file)
+    reader = _RecipeReader(kinds, folder)
     recipe = reader.recipe(top, name=name)
     refuse(reader.problems)
     return recipe
 
 
-class _Reader:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A recipe's text, the name that messages show (`recipes/r.yaml`), and the folder that `./x` in it starts from.
+
+    `folder` is relative to the project (`examples/recipes`), or `standard:` for the recipes that cregraph ships.
+    """
+
+    text: str
+    file: str
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Library:
+    """The recipes that a profile can use. `find` returns a recipe's text by its name, `names` are all names, for messages."""
+
+    find: Callable[[str], Found | None]
+    kinds: Kinds
+    names: frozenset[str]
+
+    def recipe(self, name: str, asked: Stated | None, problems: list[Problem]) -> Recipe | None:
+        """Return the recipe of that name, which `asked` asks for; None if there is none, and then a problem is added."""
+        found = self.find(name)
+        if found is not None:
+            return read_recipe(found.text, file=found.file, folder=found.folder, name=name, kinds=self.kinds)
+        if asked is not None:
+            problems.append(self.none(name, asked, f"no recipe is called `{shown(name)}`"))
+        else:
+            problems.append(Problem(file="recipes", line=1, field=name, text="this standard recipe is missing"))
+        return None
+
+    def params(self, name: str) -> tuple[Param, ...]:
+        """Return the parameters of the recipe `name`, which need not be in use; nothing if there is no such recipe."""
+        found = self.recipe(name, None, [])
+        return found.params if found is not None else ()
+
+    def none(self, name: str, asked: Stated, text: str) -> Problem:
+        """Return the problem that there is no recipe `name`, with the nearest name."""
+        near = nearest(name, self.names)
+        return asked.problem(
+            text, f"did you mean `{near}`?" if near else f"write it: recipes/{shown(name)}.yaml beside the profile"
+        )
+
+
+class _RecipeReader(Fields):
     def __init__(self, kinds: Kinds, folder: str) -> None:
+        super().__init__()
         self.kinds = kinds
         self.folder = folder
-        self.problems: list[Problem] = []
 
-    def wrong(self, node: Marked, text: str, hint: str | None = None) -> None:
-        self.problems.append(node.problem(text, hint))
-
-    def recipe(self, top: Marked, *, name: str) -> Recipe:
+    def recipe(self, top: Stated, *, name: str) -> Recipe:
         if not top.is_mapping:
             refuse([top.problem(f"a recipe is a mapping, and this is {top.what}", f"begin with `recipe: {name}`")])
         self.known(top, KEYS, "a recipe has no key `{}`")
-        said = self.text(top, "recipe")
-        if "recipe" not in top.fields:
-            self.wrong(top, "the recipe's name is missing", f"begin with `recipe: {name}`")
-        elif said is not None and said != name:
-            self.wrong(top.fields["recipe"], f"`{shown(said)}` is not the name of the file", f"write `recipe: {name}`")
-        if not _RECIPE_NAME.fullmatch(name) or name in RESERVED:
-            self.wrong(
-                top, f"a recipe cannot be called `{shown(name)}`", "lower-case letters, digits, `_` and `-`, a letter first"
-            )
-        params = tuple(self.param(name, key, node) for key, node in self.mapping(top, "params").items())
+        self.name(top, name)
+        reader = ParamReader(self.problems, recipe=name, folder=self.folder)
+        params = tuple(reader.param(key, node) for key, node in self.mapping(top, "params").items())
         gives = self.mapping(top, "gives")
         for key, node in gives.items():
             self.give(key, node, {p.name for p in params})
         recipe = Recipe(
             name=name,
             about=self.text(top, "about") or "",
-            file=top.file,
+            file=top.place.file,
             folder=self.folder,
             needs=self.needs(top, name),
             params=params,
@@ -152,48 +166,19 @@ class _Reader:
         self.used(top, params, {n.text for n in recipe.needs})
         return recipe
 
-    def known(self, node: Marked, names: Iterable[str], otherwise: str) -> None:
-        names = tuple(names)
-        for key, item in node.fields.items():
-            if key not in names:
-                near = nearest(key, names)
-                self.wrong(
-                    item, otherwise.format(shown(key)), f"did you mean `{near}`?" if near else f"it has {', '.join(names)}"
-                )
+    def name(self, top: Stated, name: str) -> None:
+        said = self.text(top, "recipe")
+        if "recipe" not in top.fields:
+            self.wrong(top, "the recipe's name is missing", f"begin with `recipe: {name}`")
+        elif said is not None and said != name:
+            self.wrong(top.fields["recipe"], f"`{shown(said)}` is not the name of the file", f"write `recipe: {name}`")
+        if not _RECIPE_NAME.fullmatch(name) or name in RESERVED:
+            self.wrong(
+                top, f"a recipe cannot be called `{shown(name)}`", "lower-case letters, digits, `_` and `-`, a letter first"
+            )
 
-    def text(self, node: Marked, key: str) -> str | None:
-        item = node.fields.get(key)
-        if item is None or item.value is None:
-            return None
-        if item.is_number:
-            self.problems.append(no_number(item))
-        elif not isinstance(item.value, str):
-            self.wrong(item, f"a text is needed here, and this is {item.what}")
-        else:
-            return item.value
-        return None
-
-    def mapping(self, node: Marked, key: str) -> Mapping[str, Marked]:
-        item = node.fields.get(key)
-        if item is None or item.value is None:
-            return {}
-        if not item.is_mapping:
-            self.wrong(item, f"a mapping is needed here, and this is {item.what}")
-        if len(item.fields) > _MAX_NAMES:
-            self.wrong(item, f"more than {_MAX_NAMES} names")
-            return {}
-        return item.fields
-
-    def list(self, node: Marked, key: str) -> tuple[Marked, ...]:
-        item = node.fields.get(key)
-        if item is None or item.value is None:
-            return ()
-        if not item.is_list:
-            self.wrong(item, f"a list is needed here, and this is {item.what}")
-        return tuple(item.items)
-
-    def needs(self, top: Marked, name: str) -> tuple[Marked, ...]:
-        found: dict[str, Marked] = {}
+    def needs(self, top: Stated, name: str) -> tuple[Stated, ...]:
+        found: dict[str, Stated] = {}
         for node in self.list(top, "needs"):
             if not isinstance(node.value, str):
                 self.wrong(node, f"the name of a stage is needed here, and this is {node.what}")
@@ -205,82 +190,7 @@ class _Reader:
                 found[node.value] = node
         return tuple(found.values())
 
-    def param(self, recipe: str, name: str, node: Marked) -> Param:
-        if not _PARAM_NAME.fullmatch(name):
-            self.wrong(
-                node, f"a parameter cannot be called `{shown(name)}`", "lower-case letters, digits and `_`, a letter first"
-            )
-        if not node.is_mapping:
-            self.wrong(node, f"a parameter is a mapping, and this is {node.what}", "write {type: text, default: …}")
-        self.known(node, PARAM_KEYS, "a parameter has no key `{}`")
-        kind = self.text(node, "type") or ""
-        if node.is_mapping and "type" not in node.fields:
-            self.wrong(node, "the type is missing", f"one of {', '.join(TYPES)}")
-        elif kind and kind not in TYPES:
-            near = nearest(kind, TYPES)
-            hint = f"did you mean `{near}`?" if near else f"one of {', '.join(TYPES)}"
-            self.wrong(node.fields["type"], f"no type is called `{shown(kind)}`", hint)
-        values = self.values(node, kind)
-        required = node.fields.get("required")
-        if required is not None and required.value is not True:
-            self.wrong(required, "only `required: true` means something here", "a parameter with a default is not required")
-        default = node.fields.get("default")
-        if node.is_mapping and (default is None) == (required is None):
-            self.wrong(node, "a parameter has either a default or `required: true`", "`default: null` means: not set")
-        checked = None
-        if default is not None and kind in TYPES:
-            checked = read_value(
-                default, kind, problems=self.problems, choices=tuple(values), top=default, name=name, folder=self.folder
-            )
-        return Param(
-            name=name,
-            type=kind,
-            fields=self.fields(node, f"{recipe}.{name}"),
-            required=required is not None,
-            default=checked,
-            values=values,
-            about=self.text(node, "about") or "",
-            line=node.line,
-        )
-
-    def fields(self, node: Marked, otherwise: str) -> tuple[str, ...]:
-        stated = node.fields.get("from")
-        if stated is None:
-            return (otherwise,)
-        for item in stated.items or (stated,):
-            parts = item.value.split(".") if isinstance(item.value, str) else []
-            if not 1 <= len(parts) <= 2 or not all(_FIELD_NAME.fullmatch(p) for p in parts) or parts[0] in RESERVED[:3]:
-                self.wrong(item, "a field of the profile is needed here", "write section.field, such as extras.cran")
-        return tuple(item.text for item in stated.items or (stated,))
-
-    def values(self, node: Marked, kind: str) -> Mapping[str, Mapping[str, Sourced]]:
-        stated = node.fields.get("values")
-        if (stated is not None) != (kind == "choice"):
-            self.wrong(
-                stated or node, "a choice, and nothing else, has `values`", "write `type: choice` with `values: {NAME: {…}}`"
-            )
-        if stated is None:
-            return {}
-        if not stated.is_mapping or not stated.fields:
-            self.wrong(stated, f"a mapping from name to record is needed here, and this is {stated.what}")
-        found: dict[str, Mapping[str, Sourced]] = {}
-        first: tuple[str, ...] | None = None
-        for name, record in stated.fields.items():
-            if record.value is not None and not record.is_mapping:
-                self.wrong(record, f"a record is a mapping, and this is {record.what}", "write {field: …}, or null for none")
-            first = tuple(sorted(record.fields)) if first is None else first
-            if tuple(sorted(record.fields)) != first:
-                self.wrong(record, f"this record has other fields than the first, which has {', '.join(first) or 'none'}")
-            found[name] = {key: self.record(item) for key, item in record.fields.items()}
-        return found
-
-    def record(self, node: Marked) -> Sourced:
-        if node.value is None:
-            return Sourced(value=None, where=node.where)
-        kind = "boolean" if isinstance(node.value, bool) else "texts" if node.is_list else "text"
-        return read_value(node, kind, problems=self.problems, top=node, name=node.field)
-
-    def step(self, node: Marked) -> Iterable[StepText]:
+    def step(self, node: Stated) -> Iterable[StepText]:
         if len(node.fields) != 1:
             hint = f"write `- conda: {{…}}`; the kinds are {', '.join(sorted(self.kinds))}"
             self.wrong(node, "a step is one kind with its fields", hint)
@@ -300,8 +210,8 @@ class _Reader:
                     self.wrong(body, f"kind `{kind}` needs the field `{name}`")
             yield StepText(kind=kind, body=body)
 
-    def give(self, name: str, node: Marked, params: set[str]) -> None:
-        if not _FIELD_NAME.fullmatch(name):
+    def give(self, name: str, node: Stated, params: set[str]) -> None:
+        if not FIELD_NAME.fullmatch(name):
             self.wrong(
                 node, f"what a recipe gives cannot be called `{shown(name)}`", "letters, digits, `_` and `-`, a letter first"
             )
@@ -312,7 +222,7 @@ class _Reader:
                 f"call it something else, or give $({name})",
             )
 
-    def env(self, top: Marked) -> Mapping[str, Marked]:
+    def env(self, top: Stated) -> Mapping[str, Stated]:
         found = self.mapping(top, "env")
         for name, node in found.items():
             if name in FORBIDDEN_ENV:
@@ -321,7 +231,7 @@ class _Reader:
                 self.wrong(node, f"`{shown(name)}` is no name of a variable", "letters, digits and `_`, no digit first")
         return found
 
-    def check(self, node: Marked) -> Iterable[tuple[str, Marked]]:
+    def check(self, node: Stated) -> Iterable[tuple[str, Stated]]:
         kind = next(iter(node.fields), "")
         if len(node.fields) != 1:
             self.wrong(node, "a check is one of r, python and kernel with its code", "write `- r: library(DBI)`")
@@ -332,7 +242,7 @@ class _Reader:
         else:
             yield kind, node.fields[kind]
 
-    def used(self, top: Marked, params: Iterable[Param], needs: set[str]) -> None:
+    def used(self, top: Stated, params: Iterable[Param], needs: set[str]) -> None:
         said = {
             text for key in ("steps", "gives", "env", "checks") if key in top.fields for text in references_in(top.fields[key])
         }

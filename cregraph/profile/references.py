@@ -13,12 +13,12 @@ A reference that is the whole value keeps its type; a list inside a list is spli
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cregraph.errors import nearest
-from cregraph.profile.values import BAD, Sourced, beside, no_number
-from cregraph.profile.yaml_marks import Marked, Problem, shown
+from cregraph.profile.stated import BAD, Problem, Stated, shown
+from cregraph.profile.values import beside
 
 __all__ = ["LATE", "Scope", "references_in"]
 
@@ -32,7 +32,7 @@ _REFERENCE = re.compile(r"\$\(([^()]*)\)?")
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[A-Za-z][A-Za-z0-9_-]*)?")
 
 
-def references_in(node: Marked) -> Iterator[str]:
+def references_in(node: Stated) -> Iterator[str]:
     """What stands between the brackets of every reference below `node`."""
     todo = [node]
     while todo:
@@ -53,20 +53,20 @@ class Scope:
     """
 
     stage: str
-    params: Mapping[str, Sourced]
-    records: Mapping[str, Mapping[str, Sourced]]
-    gives: Mapping[str, Marked]
-    needs: Mapping[str, Mapping[str, Sourced]]
+    params: Mapping[str, Stated]
+    records: Mapping[str, Mapping[str, Stated]]
+    gives: Mapping[str, Stated]
+    needs: Mapping[str, Mapping[str, Stated]]
     bases: frozenset[str]
     others: frozenset[str]
     problems: list[Problem]
     folder: str
     paths: bool = False
-    _given: dict[str, Sourced] = field(default_factory=dict)
+    _given: dict[str, Stated] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)
     _size: int = 0
 
-    def give(self, name: str) -> Sourced:
+    def give(self, name: str) -> Stated:
         """What this stage gives under `name`."""
         if name not in self._given:
             self._open.append(name)
@@ -74,16 +74,16 @@ class Scope:
             self._open.pop()
         return self._given[name]
 
-    def _simple(self, node: Marked, value: Sourced) -> Sourced:
-        items = value.value if isinstance(value.value, tuple) else (value,)
+    def _simple(self, node: Stated, value: Stated) -> Stated:
+        items = value.items if value.is_list else (value,)
         if value.bad or all(isinstance(item.value, str | bool) or item.value is None for item in items):
             return value
         return self._wrong(node, "what a recipe gives is a text, a boolean or a list of texts")
 
-    def resolve(self, node: Marked) -> Sourced:
+    def resolve(self, node: Stated) -> Stated:
         """The value of `node` with its references substituted; `bad` when one of them leads nowhere."""
         if node.is_number:
-            self.problems.append(no_number(node))
+            self.problems.append(node.no_number())
             return BAD
         if isinstance(node.value, str):
             return self._text(node, node.value)
@@ -96,27 +96,26 @@ class Scope:
                     found[key] = self._wrong(item, "a key cannot be a reference")
                 else:
                     found[key] = self.resolve(item)
-            return Sourced(value=found, where=node.where, bad=any(item.bad for item in found.values()))
+            return Stated(value=found, place=node.place, bad=any(item.bad for item in found.values()))
         assert node.value is None or isinstance(node.value, bool)
-        return Sourced(value=node.value, where=node.where)
+        return Stated(value=node.value, place=node.place)
 
-    def _list(self, node: Marked) -> Sourced:
-        found: list[Sourced] = []
+    def _list(self, node: Stated) -> Stated:
+        found: list[Stated] = []
         for item in node.items:
             value = self.resolve(item)
-            is_reference = isinstance(item.value, str)
-            if is_reference and isinstance(value.value, tuple):
-                found.extend(value.value)
+            if isinstance(item.value, str) and value.is_list:
+                found.extend(value.items)
             elif value.bad or value.value is not None:
                 found.append(value)
-        return Sourced(value=tuple(found), where=node.where, bad=any(item.bad for item in found))
+        return Stated(value=tuple(found), place=node.place, bad=any(item.bad for item in found))
 
-    def _text(self, node: Marked, text: str) -> Sourced:
+    def _text(self, node: Stated, text: str) -> Stated:
         whole = _REFERENCE.fullmatch(text)
         if whole:
             return self._bounded(node, whole)
         parts: list[str] = []
-        stated: Sourced | None = None
+        stated: Stated | None = None
         end = 0
         for match in _REFERENCE.finditer(text):
             value = self._bounded(node, match)
@@ -129,36 +128,35 @@ class Scope:
                 return self._not_text(node, match[0], value)
             parts += (text[end : match.start()], value.value)
             end = match.end()
-            if stated is None and value.stated:
+            if stated is None and value.by_profile:
                 stated = value
-        where = stated.where if stated else node.where
         result = "".join(parts) + text[end:]
         if self.paths and text.startswith(("./", "../")):
             found = beside(self.folder, result)
             if found is None:
                 return self._wrong(node, f"`{shown(result)}` does not lead to a file beside the recipe", "write ./file")
             result = found
-        return Sourced(value=result, where=where, stated=stated is not None)
+        return Stated(value=result, place=(stated or node).place, by_profile=stated is not None)
 
-    def _not_text(self, node: Marked, reference: str, value: Sourced) -> Sourced:
+    def _not_text(self, node: Stated, reference: str, value: Stated) -> Stated:
         if value.value is None:
             return self._wrong(node, f"`{reference}` stands inside text and is not set (see {value.where})")
-        if isinstance(value.value, tuple):
+        if value.is_list:
             return self._wrong(
                 node, f"`{reference}` is a list and cannot stand inside text", "give it an item of its own in a list"
             )
-        what = "a mapping" if isinstance(value.value, Mapping) else "a boolean"
+        what = "a mapping" if value.is_mapping else "a boolean"
         return self._wrong(node, f"`{reference}` is {what} and cannot stand inside text")
 
-    def _bounded(self, node: Marked, match: re.Match[str]) -> Sourced:
+    def _bounded(self, node: Stated, match: re.Match[str]) -> Stated:
         value = self._look_up(node, match)
-        if isinstance(value.value, str | tuple | Mapping):
+        if isinstance(value.value, Sequence | Mapping):
             self._size += len(value.value)
         if self._size > MAX_SUBSTITUTED:
             return self._wrong(node, "the references of this recipe bring in more than anyone could mean")
         return value
 
-    def _look_up(self, node: Marked, match: re.Match[str]) -> Sourced:
+    def _look_up(self, node: Stated, match: re.Match[str]) -> Stated:
         name = match[1]
         if not match[0].endswith(")"):
             return self._wrong(node, f"`{shown(match[0])}` has no closing bracket", "write $(name)")
@@ -180,7 +178,7 @@ class Scope:
         known = f"did you mean `$({near}.{tail})`?" if near else None
         return self._wrong(node, f"no stage or choice is called `{head}`", known)
 
-    def _own(self, node: Marked, name: str) -> Sourced:
+    def _own(self, node: Stated, name: str) -> Stated:
         if name in self.params:
             return self.params[name]
         if name in self._open:
@@ -192,20 +190,20 @@ class Scope:
         hint = f"did you mean `$({near})`?" if near else None
         return self._wrong(node, f"no parameter or give of this recipe is called `{name}`", hint)
 
-    def _given_by(self, node: Marked, stage: str, name: str) -> Sourced:
+    def _given_by(self, node: Stated, stage: str, name: str) -> Stated:
         if stage in self.bases and name in LATE:
-            return Sourced(value=f"$({stage}.{name})", where=node.where, late=True)
+            return Stated(value=f"$({stage}.{name})", place=node.place, late=True)
         gives = self.needs[stage]
         known = {**gives, **dict.fromkeys(LATE, BAD)} if stage in self.bases else gives
         return self._found(node, name, known, f"stage `{stage}` gives no `{name}`", f"{stage}.")
 
-    def _found(self, node: Marked, name: str, known: Mapping[str, Sourced], otherwise: str, before: str) -> Sourced:
+    def _found(self, node: Stated, name: str, known: Mapping[str, Stated], otherwise: str, before: str) -> Stated:
         if name in known:
             return known[name]
         near = nearest(name, known)
         hint = f"did you mean `$({before}{near})`?" if near else f"it has {', '.join(sorted(known))}" if known else None
         return self._wrong(node, otherwise, hint)
 
-    def _wrong(self, node: Marked, text: str, hint: str | None = None) -> Sourced:
+    def _wrong(self, node: Stated, text: str, hint: str | None = None) -> Stated:
         self.problems.append(node.problem(text, hint))
         return BAD

@@ -1,4 +1,4 @@
-"""The types of parameters, and values that remember which line stated them.
+"""The types of parameters, and reading a value of one.
 
 | type | in YAML |
 |---|---|
@@ -25,76 +25,22 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from cregraph.digest import Json
 from cregraph.errors import CregraphError, nearest
-from cregraph.profile.yaml_marks import Marked, Problem, shown
+from cregraph.profile.package_texts import ADDRESS, is_r_name, r_package, r_tarball, requirement
+from cregraph.profile.stated import BAD, Place, Problem, Stated, shown
 
-__all__ = [
-    *("BAD", "SINGLE", "TYPES", "Sourced", "beside", "no_number", "places", "plain", "read_value"),
-    *("is_r_name", "is_r_version", "plain_requirement", "r_package", "r_tarball"),
-]
+__all__ = ["SINGLE", "TYPES", "beside", "read_value"]
 
 TYPES = ("text", "texts", "path", "boolean", "choice", "date", "conda-specs", "r-packages", "r-tarballs", "requirements")
 #: Types of which null says: none. Of the others it says: as if not stated.
 SINGLE = frozenset(("text", "path", "boolean", "choice", "date"))
 _LISTS = frozenset(("texts", "conda-specs", "r-packages", "requirements"))
 
-# "Writing R Extensions", 1.1.1: a name has two characters or more, a version two numbers or more.
-_R_NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,98}[A-Za-z0-9]")
-_R_VERSION = re.compile(r"[0-9]+(?:[.-][0-9]+)+")
-_R_PACKAGE = re.compile(rf"({_R_NAME.pattern})(?: *(==|>=) *({_R_VERSION.pattern}))?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Sourced:
-    """A checked value and the line that stated it (`my_team.yaml:20: extras.conda_r[0]`).
-
-    `stated` is whether a profile stated it, not a default; `late` marks a reference to a fact of the base, which stays as
-    written; `bad` a value that was refused, so that one mistake gives one message.
-    """
-
-    value: str | bool | tuple[Sourced, ...] | Mapping[str, Sourced] | None
-    where: str
-    stated: bool = False
-    late: bool = False
-    bad: bool = False
-
-
-BAD = Sourced(value=None, where="", bad=True)
-
-
-def plain(value: Sourced) -> Json:
-    """The value alone. A refused part raises ValueError."""
-    if value.bad:
-        raise ValueError("a refused value was used")
-    if isinstance(value.value, tuple):
-        return [plain(item) for item in value.value]
-    if isinstance(value.value, Mapping):
-        return {key: plain(item) for key, item in value.value.items()}
-    return value.value
-
-
-def places(value: Sourced, path: str) -> dict[str, str]:
-    """For `path` and everything below it (`specs[3]`, `packages.snowflakeR`) the line that stated it."""
-    found = {path: value.where}
-    if isinstance(value.value, tuple):
-        for index, item in enumerate(value.value):
-            found |= places(item, f"{path}[{index}]")
-    elif isinstance(value.value, Mapping):
-        for key, item in value.value.items():
-            found |= places(item, f"{path}.{key}" if path else key)
-    return found
-
-
-def no_number(node: Marked) -> Problem:
-    """What to say of a number, wherever it stands: nothing in a profile or recipe is one."""
-    return node.problem(f"a text is needed here, and YAML reads {shown(node.raw)} as a number", f'quote it: "{shown(node.raw)}"')
 
 
 def beside(folder: str, text: str) -> str | None:
-    """Where `./text` beside a recipe in `folder` leads: `./recipes/x` in the project, `standard:x`; None when out of `folder`."""
+    """Return where `./text` next to a recipe in `folder` leads: `./recipes/x` or `standard:x`; None if it leaves `folder`."""
     if not text.startswith("./") or ".." in text.split("/"):
         return None
     standard = folder.startswith("standard:")
@@ -103,20 +49,24 @@ def beside(folder: str, text: str) -> str | None:
 
 
 def read_value(
-    node: Marked,
+    node: Stated,
     kind: str,
     *,
     problems: list[Problem],
     choices: Collection[str] = (),
-    top: Marked | None = None,
-    name: str = "",
+    default_at: Place | None = None,
     folder: str = "",
-) -> Sourced:
-    """The value of a parameter of type `kind`, checked; what is wrong is added to `problems`, and the value is then `bad`.
+) -> Stated:
+    """Return the value of a parameter of type `kind`, checked. What is wrong is added to `problems`; the value is then `bad`.
 
-    With `top` the value is the default of the parameter `name` in a recipe of `folder`, else it is a field of a profile.
+    With `default_at` the value is a default in a recipe of `folder` and is said to stand there; else a profile states it.
     """
-    return _Reader(kind=kind, problems=problems, choices=choices, top=top, name=name, folder=folder).read(node)
+    reader = _Reader(kind=kind, problems=problems, choices=choices, folder=folder, by_profile=default_at is None)
+    return reader.read(node, default_at or node.place)
+
+
+_Check = Callable[[str], tuple[str, str | None] | None]
+_Checked = str | bool | tuple[Stated, ...] | Mapping[str, Stated] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,29 +74,34 @@ class _Reader:
     kind: str
     problems: list[Problem]
     choices: Collection[str]
-    top: Marked | None
-    name: str
     folder: str
+    by_profile: bool
 
-    def read(self, node: Marked) -> Sourced:
+    def read(self, node: Stated, place: Place) -> Stated:
         if node.value is None:
-            return self.good(node, None)
+            return self.good(None, place)
         if self.kind == "boolean":
             if not isinstance(node.value, bool):
                 return self.wrong(node, f"true or false is needed here, and this is {self.said(node)}", "write true or false")
-            return self.good(node, node.value)
+            return self.good(node.value, place)
         if self.kind in _LISTS:
             if not node.is_list:
                 return self.wrong(node, f"a list is needed here, and this is {node.what}", self.as_list(node))
-            items = tuple(self.text(item, _CHECKS[self.kind]) for item in node.items)
-            return self.good(node, items, bad=any(item.bad for item in items))
+            items = tuple(
+                self.text(item, self.inside(item, place, index), _CHECKS[self.kind]) for index, item in enumerate(node.items)
+            )
+            return self.good(items, place, bad=any(item.bad for item in items))
         if self.kind == "r-tarballs":
-            return self.tarballs(node)
-        return self.text(node, _CHECKS.get(self.kind, self.choice if self.kind == "choice" else _any))
+            return self.tarballs(node, place)
+        return self.text(node, place, _CHECKS.get(self.kind, self.choice if self.kind == "choice" else _any))
 
-    def text(self, node: Marked, check: Callable[[str], tuple[str, str | None] | None]) -> Sourced:
+    def inside(self, node: Stated, place: Place, key: str | int) -> Place:
+        """The place of a part: for a default below the place that the default is said to stand at."""
+        return node.place if self.by_profile else Place(file=place.file, line=node.place.line, up=place, key=key)
+
+    def text(self, node: Stated, place: Place, check: _Check) -> Stated:
         if node.is_number:
-            self.problems.append(no_number(node))
+            self.problems.append(node.no_number())
             return BAD
         if not isinstance(node.value, str):
             return self.wrong(node, f"a text is needed here, and this is {self.said(node)}", _as_text(node))
@@ -160,7 +115,7 @@ class _Reader:
         found = check(text)
         if found is not None:
             return self.wrong(node, *found)
-        return self.path(node, text) if self.kind == "path" else self.good(node, text)
+        return self.path(node, place, text) if self.kind == "path" else self.good(text, place)
 
     def choice(self, text: str) -> tuple[str, str | None] | None:
         if text in self.choices:
@@ -168,60 +123,58 @@ class _Reader:
         near = nearest(text, self.choices)
         return f"`{shown(text)}` is none of {', '.join(self.choices)}", f"did you mean `{near}`?" if near else None
 
-    def tarballs(self, node: Marked) -> Sourced:
+    def tarballs(self, node: Stated, place: Place) -> Stated:
         if not node.is_mapping:
             return self.wrong(
                 node,
                 f"a mapping from R package to address or path is needed here, and this is {node.what}",
                 "write `name: https://…`",
             )
-        found: dict[str, Sourced] = {}
+        found: dict[str, Stated] = {}
         for name, item in node.fields.items():
             if not is_r_name(name):
                 found[name] = self.wrong(item, f"`{shown(name)}` is no name of an R package", None)
             elif item.value is not None:
-                value = self.text(item, lambda text: _told(r_tarball, text))
-                is_path = isinstance(value.value, str) and not _ADDRESS.match(value.value)
-                found[name] = self.path(item, item.text) if is_path and not value.bad else value
-        return self.good(node, found, bad=any(item.bad for item in found.values()))
+                there = self.inside(item, place, name)
+                value = self.text(item, there, lambda text: _told(r_tarball, text))
+                is_path = isinstance(value.value, str) and not ADDRESS.match(value.value)
+                found[name] = self.path(item, there, item.text) if is_path and not value.bad else value
+        return self.good(found, place, bad=any(item.bad for item in found.values()))
 
-    def path(self, node: Marked, text: str) -> Sourced:
+    def path(self, node: Stated, place: Place, text: str) -> Stated:
         if text.startswith("/"):
             if posixpath.normpath(text) != text:
                 return self.wrong(
                     node, f"`{shown(text)}` is not in its shortest form", f"write {shown(posixpath.normpath(text))}"
                 )
-            return self.good(node, text)
-        if self.top is not None:
+            return self.good(text, place)
+        if not self.by_profile:
             found = beside(self.folder, text)
             if found is None:
                 return self.wrong(node, f"`{shown(text)}` does not lead to a file beside the recipe", "write ./file")
-            return self.good(node, found)
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(node.file), text))
+            return self.good(found, place)
+        inside = posixpath.normpath(posixpath.join(posixpath.dirname(node.place.file), text))
         if inside.startswith("/") or inside.split("/")[0] == "..":
             return self.wrong(
                 node, f"`{shown(text)}` leads out of the project", "keep the file in the project, so that all see the same"
             )
-        return self.good(node, f"./{inside}")
+        return self.good(f"./{inside}", place)
 
-    def good(
-        self, node: Marked, value: str | bool | tuple[Sourced, ...] | Mapping[str, Sourced] | None, *, bad: bool = False
-    ) -> Sourced:
-        field = node.below(self.top, self.name) if self.top is not None else node.field
-        return Sourced(value=value, where=f"{node.file}:{node.line}: {field}", stated=self.top is None, bad=bad)
+    def good(self, value: _Checked, place: Place, *, bad: bool = False) -> Stated:
+        return Stated(value=value, place=place, by_profile=self.by_profile, bad=bad)
 
-    def wrong(self, node: Marked, text: str, hint: str | None) -> Sourced:
+    def wrong(self, node: Stated, text: str, hint: str | None) -> Stated:
         self.problems.append(node.problem(text, hint))
         return BAD
 
-    def said(self, node: Marked) -> str:
+    def said(self, node: Stated) -> str:
         return f"the text `{shown(node.value)}`" if isinstance(node.value, str) else node.what
 
-    def as_list(self, node: Marked) -> str | None:
+    def as_list(self, node: Stated) -> str | None:
         return f"write [{shown(node.raw)}]" if isinstance(node.value, str) and node.value else None
 
 
-def _as_text(node: Marked) -> str | None:
+def _as_text(node: Stated) -> str | None:
     return f'quote it: "{shown(node.raw)}"' if isinstance(node.value, bool) else None
 
 
@@ -239,49 +192,6 @@ def _date(text: str) -> tuple[str, str | None] | None:
     return f"`{shown(text)}` is no date", "write year, month and day: 2025-06-01"
 
 
-def is_r_name(text: str) -> bool:
-    """Whether `text` can be the name of an R package."""
-    return _R_NAME.fullmatch(text) is not None
-
-
-def is_r_version(text: str) -> bool:
-    """Whether R accepts `text` as the version of a package."""
-    return _R_VERSION.fullmatch(text) is not None
-
-
-def r_package(text: str) -> tuple[str, str, str]:
-    """Name, operator and version of an `r-packages` item; the last two are empty for a bare name.
-
-    Raises CregraphError, without the place, for what is none.
-    """
-    found = _R_PACKAGE.fullmatch(text)
-    if found is None:
-        raise CregraphError(
-            f"`{shown(text)}` is no R package with a version",
-            hint="write name, name==1.2.3 or name>=1.2, with a version of two numbers or more; a tarball goes under `tarballs`",
-        )
-    return found[1], found[2] or "", found[3] or ""
-
-
-def r_tarball(text: str) -> str:
-    """An address on the web, or a path of the project, where a source tarball lies: `text`.
-
-    Raises CregraphError, without the place, for what can be neither.
-    """
-    address = _ADDRESS.match(text)
-    host = text[address.end() :].split("/")[0] if address else ""
-    if "@" in host:
-        raise CregraphError(
-            "an address with a user or password in it would put them into the lock", hint="keep them where curl does: ~/.netrc"
-        )
-    if (address and not (host and text.startswith(("https://", "http://")))) or text.startswith("/"):
-        raise CregraphError(
-            f"`{shown(text)}` is neither an address that tarballs are fetched from nor a path of the project",
-            hint="write https://…, or ./file for a file beside the profile: everyone who locks must find it",
-        )
-    return text
-
-
 def _told(check: Callable[[str], object], text: str) -> tuple[str, str | None] | None:
     try:
         check(text)
@@ -290,38 +200,10 @@ def _told(check: Callable[[str], object], text: str) -> tuple[str, str | None] |
     return None
 
 
-_CLAUSE = r"(?:==|>=|<=|<|>|!=) ?[0-9]+(?:\.[0-9]+)*"
-_PLAIN_REQUIREMENT = re.compile(rf"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?) ?({_CLAUSE}(?:, ?{_CLAUSE})*)?")
-
-
-def plain_requirement(text: str) -> tuple[str, list[str]] | None:
-    """Name and version clauses of a requirement in the form that nearly all have; None for any other, and for what is none.
-
-    To read it so is quick; packaging, which reads all, takes longer to load than most commands to run.
-    """
-    found = _PLAIN_REQUIREMENT.fullmatch(text)
-    if found is None:
-        return None
-    clauses = [part.replace(" ", "") for part in found[2].split(",")] if found[2] else []
-    return (found[1], clauses) if len(set(clauses)) == len(clauses) else None
-
-
-def _requirement(text: str) -> tuple[str, str | None] | None:
-    if plain_requirement(text) is not None:
-        return None
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        Requirement(text)
-    except InvalidRequirement:
-        return f"`{shown(text)}` is no requirement of Python (PEP 508)", "write name, name==1.2.3 or name>=1.2,<2"
-    return None
-
-
-_CHECKS: Mapping[str, Callable[[str], tuple[str, str | None] | None]] = {
+_CHECKS: Mapping[str, _Check] = {
     "texts": _any,
     "conda-specs": _any,
     "date": _date,
     "r-packages": lambda text: _told(r_package, text),
-    "requirements": _requirement,
+    "requirements": lambda text: _told(requirement, text),
 }

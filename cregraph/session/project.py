@@ -17,8 +17,9 @@ from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.outputs import Outputs
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.staleness import group
-from cregraph.profile.compose import Check, Composition, Found, compose
-from cregraph.profile.profile_file import STANDARD
+from cregraph.profile.compose import Check, Composition, compose
+from cregraph.profile.recipe import Found
+from cregraph.profile.switches import STANDARD
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry, Routes, read_routes
 from cregraph.store import Store, write_file

@@ -26,10 +26,11 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.kinds import defaults
-from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
+from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
+from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.text import printable, redacted_text
 

@@ -23,10 +23,11 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DockerName, LayoutName, check_repository, check_tag, parse
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
+from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Pin, Scope, Target
 from cregraph.plan.parts import Placement, Segment
+from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 
 __all__ = ["FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]

@@ -25,12 +25,13 @@ from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
-from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
+from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, Task, segment
-from cregraph.profile.values import plain_requirement
+from cregraph.profile.package_texts import plain_requirement
+from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.sources.python_names import is_place, normal
 

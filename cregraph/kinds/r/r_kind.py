@@ -26,11 +26,12 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
-from cregraph.kinds.base import Input, PinContext, PlaceContext, Step
+from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, Task, segment, task
-from cregraph.profile.values import is_r_name, r_package, r_tarball
+from cregraph.profile.package_texts import is_r_name, r_package, r_tarball
+from cregraph.profile.step import Step
 from cregraph.sources.cran import is_distribution
 from cregraph.sources.protocol import Sources
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Pin, Target
-from cregraph.profile.values import is_r_name, is_r_version
+from cregraph.profile.package_texts import is_r_name, is_r_version
 from cregraph.sources import cran
 
 __all__ = ["check_pin", "conda_around", "in_order", "is_built"]
