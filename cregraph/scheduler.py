@@ -1,7 +1,7 @@
-"""Jobs in a graph: each when all that it needs is done, several at once, what most waits for first.
+"""Run jobs of a graph in threads: each after the jobs that it needs, those with the longest path to the end first.
 
-Knows nothing of images: a job is a function with an id. Jobs of one `pool` share its slots, so that what waits for a network
-does not keep a processor idle, and what computes is no more at once than there are processors.
+A job is a function with an id. Jobs of one pool share its slots, so that downloads do not keep a processor idle and no more
+jobs compute at once than there are processors.
 """
 
 from __future__ import annotations
@@ -11,36 +11,42 @@ import heapq
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cregraph.errors import CregraphError
 
-__all__ = ["Failure", "Id", "Job", "JobContext", "run_jobs"]
+__all__ = ["Failure", "Id", "Job", "JobContext", "longest_paths", "run_jobs"]
 
 Id = tuple[str, str]
-"""What a job is, and its key."""
+"""What a job does, and the key of what it does that to."""
 
-_PATIENCE = 15  # seconds that an end waits for threads to clear up
+N = TypeVar("N", bound=Hashable)
+
+_PATIENCE = 15  # seconds to wait for threads after a failure that ends the run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobContext:
-    """What a job is given. `slot` counts those of its room that run at the same time, from 0: each has its own.
+    """What a job can use while it runs.
 
-    `tell` has something done in the thread that called `run_jobs`, in the order of telling. `stopped` is set when all is to end.
+    Attributes:
+        slot: Number of the job's slot in its pool, from 0. No other running job of the pool has it.
+        report: Takes an action, which the thread that called `run_jobs` runs before the job counts as done.
+        stopped: Set when the whole run ends early.
     """
 
     slot: int
-    tell: Callable[[Callable[[], None]], None]
+    report: Callable[[Callable[[], None]], None]
     stopped: threading.Event
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """`run` is called once all of `needs` are done. `seconds` is what it is expected to take.
+    """A function, and the ids of the jobs that must be done before. `seconds` is how long it is expected to take.
 
-    `ends`: it ends soon when it is told to stop, so even Ctrl-C waits for it.
+    `ends` says that `run` returns soon after it was told to stop, so that even Ctrl-C waits for it.
     """
 
     id: Id
@@ -53,28 +59,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """A job that raised one of the errors that were expected."""
+    """A job that raised an expected error."""
 
     job: Job
     error: Exception
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Message:
-    """From a job's thread: something to be done, or that the job is over."""
-
-    job: Job
-    deed: Callable[[], None] | None = None
-    slot: int = 0
-    error: BaseException | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class _Pool:
-    """Free slots, and what waits for one, the least first: (minus the expected seconds to the end of all, number as given)."""
-
-    slots: list[int]
-    waiting: list[tuple[float, int]] = field(default_factory=list)
 
 
 def run_jobs(
@@ -85,87 +73,126 @@ def run_jobs(
     stop: Callable[[], None] = lambda: None,
     expected: tuple[type[Exception], ...] = (CregraphError,),
 ) -> list[Failure]:
-    """Run all jobs; the failures, in the order in which they came.
+    """Run all jobs, at most `pools[name]` of a pool at once; return the failures in the order in which they came.
 
-    `pools` says how many of each room run at once. Of those that could run, the one goes first behind which the longest way lies
-    by expected seconds; of equals, the first given. After a failure what runs is let finish, and nothing new is begun
-    (`keep_going`: all that does not need what failed). Any other exception than `expected`, Ctrl-C too, calls `stop` and is
-    raised once the jobs have ended; Ctrl-C waits only for those that `stop` ends.
-    Raises ValueError where a job needs what is no job, or itself.
+    After an expected error the running jobs finish and no other job starts; with `keep_going` those start that do not need a
+    failed one. Any other exception, also Ctrl-C, calls `stop` and is raised when the jobs have ended. Ctrl-C waits only for
+    jobs with `ends`.
+
+    Raises:
+        ValueError: A job needs itself or an unknown id, or two jobs have one id.
     """
-    listed = list(jobs)
-    by_id = {job.id: number for number, job in enumerate(listed)}
-    order, way = _order(listed, by_id)
-    waiting = {name: _Pool(slots=list(range(max(count, 1) - 1, -1, -1))) for name, count in pools.items()}
-    messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-    stopped = threading.Event()
-    threads: list[tuple[Job, threading.Thread]] = []
+    run = _Run(list(jobs), pools)
     failures: list[Failure] = []
-    busy = 0
     try:
         while True:
-            for number in order.get_ready():
-                heapq.heappush(waiting[listed[number].pool].waiting, (-way[number], number))
-            for pool in waiting.values():
-                while pool.waiting and pool.slots and (keep_going or not failures):
-                    job = listed[heapq.heappop(pool.waiting)[1]]
-                    # Not daemonic for Ctrl-C's sake: the except below ends what they wait for.
-                    thread = threading.Thread(
-                        target=_one, args=(job, pool.slots.pop(), messages, stopped), name="-".join(job.id), daemon=True
-                    )
-                    threads.append((job, thread))
-                    thread.start()
-                    busy += 1
-            if not busy:
+            if keep_going or not failures:
+                run.start()
+            if not run.busy:
                 return failures
-            message = messages.get()
-            if message.deed is not None:
-                message.deed()
+            message = run.messages.get()
+            if message.action is not None:
+                message.action()
                 continue
-            busy -= 1
-            waiting[message.job.pool].slots.append(message.slot)
-            if message.error is None:
-                order.done(by_id[message.job.id])
-            elif isinstance(message.error, expected):
+            run.end(message)
+            if isinstance(message.error, expected):
                 failures.append(Failure(job=message.job, error=message.error))
-            else:
+            elif message.error is not None:
                 raise message.error
     except BaseException as error:
-        stopped.set()
+        run.stopped.set()
         stop()
-        until = time.monotonic() + _PATIENCE
-        for job, thread in threads:
-            if job.ends or isinstance(error, Exception):
-                thread.join(max(until - time.monotonic(), 0))
+        run.wait(only_ending=not isinstance(error, Exception))
         raise
 
 
-def _one(job: Job, slot: int, messages: queue.SimpleQueue[_Message], stopped: threading.Event) -> None:
-    """A job in a thread of its own."""
+def longest_paths(seconds: Mapping[N, float], needs: Mapping[N, Iterable[N]]) -> dict[N, float]:
+    """Return for each node the seconds of the longest path from its start to the end of the graph.
 
-    def tell(deed: Callable[[], None]) -> None:
-        messages.put(_Message(job=job, deed=deed))
+    Raises:
+        ValueError: The nodes need each other in a circle.
+    """
+    longest = dict(seconds)
+    for node in reversed(list(graphlib.TopologicalSorter(needs).static_order())):
+        for need in needs[node]:
+            longest[need] = max(longest[need], seconds[need] + longest[node])
+    return longest
 
-    try:
-        job.run(JobContext(slot=slot, tell=tell, stopped=stopped))
-    except BaseException as error:
-        messages.put(_Message(job=job, slot=slot, error=error))
-    else:
-        messages.put(_Message(job=job, slot=slot))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Message:
+    """From a job's thread: an action that it reports, or that it ended, perhaps with an error."""
+
+    job: Job
+    slot: int
+    action: Callable[[], None] | None = None
+    error: BaseException | None = None
 
 
-def _order(jobs: list[Job], by_id: Mapping[Id, int]) -> tuple[graphlib.TopologicalSorter[int], list[float]]:
-    """The jobs by number, ready to be taken; and of each the seconds from its beginning to the end of all that waits for it."""
-    graph = {}
-    for number, job in enumerate(jobs):
-        missing = [need for need in job.needs if need not in by_id]
-        if missing or by_id[job.id] != number:
-            raise ValueError(f"{' '.join(job.id)} is there twice, or needs what is no job: {missing}")
-        graph[number] = [by_id[need] for need in job.needs]
-    way = [job.seconds for job in jobs]
-    for number in reversed(list(graphlib.TopologicalSorter(graph).static_order())):
-        for need in graph[number]:
-            way[need] = max(way[need], jobs[need].seconds + way[number])
-    order = graphlib.TopologicalSorter(graph)
-    order.prepare()
-    return order, way
+@dataclass(kw_only=True, slots=True)
+class _Pool:
+    """Free slots, and a heap of the jobs that wait for one: (negative longest path, position in the list of jobs)."""
+
+    slots: list[int]
+    waiting: list[tuple[float, int]] = field(default_factory=list)
+
+
+class _Run:
+    """The state of one call of `run_jobs`. `busy` is the number of running jobs."""
+
+    def __init__(self, jobs: list[Job], pools: Mapping[str, int]) -> None:
+        self.messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self.stopped = threading.Event()
+        self.busy = 0
+        self._jobs = jobs
+        self._positions = {job.id: position for position, job in enumerate(jobs)}
+        graph = {job.id: job.needs for job in jobs}
+        missing = {need for job in jobs for need in job.needs} - graph.keys()
+        if missing or len(graph) < len(jobs):
+            raise ValueError(f"two jobs have one id, or a job needs unknown ones: {sorted(missing)}")
+        self._longest = longest_paths({job.id: job.seconds for job in jobs}, graph)
+        self._order = graphlib.TopologicalSorter(graph)
+        self._order.prepare()
+        self._pools = {name: _Pool(slots=list(range(max(count, 1) - 1, -1, -1))) for name, count in pools.items()}
+        self._threads: list[tuple[Job, threading.Thread]] = []
+
+    def start(self) -> None:
+        """Start every job that can run and finds a free slot."""
+        for id in self._order.get_ready():
+            position = self._positions[id]
+            heapq.heappush(self._pools[self._jobs[position].pool].waiting, (-self._longest[id], position))
+        for pool in self._pools.values():
+            while pool.waiting and pool.slots:
+                job = self._jobs[heapq.heappop(pool.waiting)[1]]
+                # A daemon, because after Ctrl-C nobody waits for a server.
+                thread = threading.Thread(target=self._run, args=(job, pool.slots.pop()), name="-".join(job.id), daemon=True)
+                self._threads.append((job, thread))
+                thread.start()
+                self.busy += 1
+
+    def end(self, message: _Message) -> None:
+        """Free the slot of a job that ended. If it did not fail, the jobs that need it can run."""
+        self.busy -= 1
+        self._pools[message.job.pool].slots.append(message.slot)
+        if message.error is None:
+            self._order.done(message.job.id)
+
+    def wait(self, *, only_ending: bool) -> None:
+        """Wait a limited time for the threads of all jobs, or only of those with `ends`."""
+        until = time.monotonic() + _PATIENCE
+        for job, thread in self._threads:
+            if job.ends or not only_ending:
+                thread.join(max(until - time.monotonic(), 0))
+
+    def _run(self, job: Job, slot: int) -> None:
+        """Run a job in its thread."""
+
+        def report(action: Callable[[], None]) -> None:
+            self.messages.put(_Message(job=job, slot=slot, action=action))
+
+        try:
+            job.run(JobContext(slot=slot, report=report, stopped=self.stopped))
+        except BaseException as error:
+            self.messages.put(_Message(job=job, slot=slot, error=error))
+        else:
+            self.messages.put(_Message(job=job, slot=slot))

@@ -19,12 +19,12 @@ def main() -> None:
     sys.path.insert(0, spec["repository"])
     from cregraph.engines.contract import Limits
     from cregraph.engines.native import Native
-    from cregraph.engines.run import run_tasks
     from cregraph.engines.trees import Trees
     from cregraph.errors import CregraphError
     from cregraph.lock.pins import Artifact
     from cregraph.plan.parts import task
     from cregraph.store import Store
+    from tests.task_runs import run_tasks
 
     def layers(_digest: str) -> Iterator[IO[bytes]]:
         with open(spec["layer"], "rb") as file:

@@ -111,6 +111,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return None
         body = self.rfile.read(size)
+        if len(body) < size:  # the client was killed while it sent
+            self.close_connection = True
+            return None
         owner.asked.append(f"{self.command} {self.path}")
         owner.headers.append(dict(self.headers))
         if owner.fail[self.command]:

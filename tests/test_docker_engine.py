@@ -28,7 +28,6 @@ from cregraph.engines.docker import Docker
 from cregraph.engines.dockerfile import copy, stage_name, task_file
 from cregraph.engines.extract import Extraction
 from cregraph.engines.flatten import flatten
-from cregraph.engines.run import run_tasks
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
 from cregraph.image.model import segment as segments
@@ -41,6 +40,7 @@ from cregraph.session.project import Project
 from cregraph.store import Store
 from tests import sandbox_root
 from tests.real_project import RealProject
+from tests.task_runs import run_tasks
 from tests.test_sandbox import alive, contents
 from tests.test_tasks import file, folder, link, tar_of
 

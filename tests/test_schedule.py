@@ -22,16 +22,16 @@ class Book:
         self.guard = threading.Lock()
 
     def job(
-        self, name: str, *needs: str, seconds: float = 1.0, pool: str = "work", deed: Callable[[JobContext], None] | None = None
+        self, name: str, *needs: str, seconds: float = 1.0, pool: str = "work", action: Callable[[JobContext], None] | None = None
     ) -> Job:
-        def run(job_context: JobContext) -> None:
+        def run(context: JobContext) -> None:
             with self.guard:
                 self.now[pool] = self.now.get(pool, 0) + 1
                 self.most[pool] = max(self.most.get(pool, 0), self.now[pool])
             try:
                 time.sleep(0.005)
-                if deed is not None:
-                    deed(job_context)
+                if action is not None:
+                    action(context)
                 self.done.append(name)
             finally:
                 with self.guard:
@@ -44,7 +44,7 @@ def id_of(name: str) -> Id:
     return "job", name
 
 
-def fail(_turn: JobContext) -> None:
+def fail(_context: JobContext) -> None:
     raise CregraphError("no")
 
 
@@ -62,11 +62,11 @@ def test_what_most_waits_for_goes_first() -> None:
     assert book.done == ["first", "second", "long", "alone", "quick"]
 
 
-def test_a_room_has_no_more_at_once_than_its_slots_and_rooms_do_not_wait_for_each_other() -> None:
+def test_a_pool_has_no_more_at_once_than_its_slots_and_pools_do_not_wait_for_each_other() -> None:
     book = Book()
     reached = threading.Barrier(5, timeout=10)
-    jobs = [book.job(f"f{i}", pool="fetch", deed=lambda _t: reached.wait()) for i in range(4)]
-    jobs += [book.job("w0", deed=lambda _t: reached.wait()), *(book.job(f"w{i}") for i in range(1, 6))]
+    jobs = [book.job(f"f{i}", pool="fetch", action=lambda _t: reached.wait()) for i in range(4)]
+    jobs += [book.job("w0", action=lambda _t: reached.wait()), *(book.job(f"w{i}") for i in range(1, 6))]
     run_jobs(jobs, pools={"work": 2, "fetch": 4})
     assert book.most["fetch"] == 4 and book.most["work"] <= 2
     assert len(book.done) == 10
@@ -76,16 +76,16 @@ def test_after_a_failure_what_runs_is_let_finish_and_nothing_new_is_begun() -> N
     book = Book()
     begun = threading.Event()
 
-    def slow(_turn: JobContext) -> None:
+    def slow(_context: JobContext) -> None:
         begun.set()
         time.sleep(0.1)
 
-    def late(job_context: JobContext) -> None:
+    def late(context: JobContext) -> None:
         begun.wait(10)
-        fail(job_context)
+        fail(context)
 
     failures = run_jobs(
-        [book.job("slow", deed=slow, seconds=9), book.job("bad", deed=late, seconds=8), book.job("next")], pools={"work": 2}
+        [book.job("slow", action=slow, seconds=9), book.job("bad", action=late, seconds=8), book.job("next")], pools={"work": 2}
     )
     assert [f.job.id[1] for f in failures] == ["bad"]
     assert book.done == ["slow"]
@@ -93,7 +93,7 @@ def test_after_a_failure_what_runs_is_let_finish_and_nothing_new_is_begun() -> N
 
 def test_keep_going_runs_all_that_does_not_need_what_failed() -> None:
     book = Book()
-    jobs = [book.job("bad", deed=fail), book.job("child", "bad"), book.job("grandchild", "child"), book.job("other")]
+    jobs = [book.job("bad", action=fail), book.job("child", "bad"), book.job("grandchild", "child"), book.job("other")]
     assert len(run_jobs(jobs, pools={"work": 1}, keep_going=True)) == 1
     assert book.done == ["other"]
 
@@ -102,13 +102,13 @@ def test_what_a_job_tells_is_done_in_the_callers_thread_before_the_job_counts_as
     book = Book()
     told: list[tuple[str, threading.Thread]] = []
 
-    def tell(job_context: JobContext) -> None:
-        job_context.tell(lambda: told.append(("a", threading.current_thread())))
+    def tell(context: JobContext) -> None:
+        context.report(lambda: told.append(("a", threading.current_thread())))
 
-    def look(_turn: JobContext) -> None:
+    def look(_context: JobContext) -> None:
         assert told, "what it needs had told it before"
 
-    assert run_jobs([book.job("a", deed=tell), book.job("b", "a", deed=look)], pools={"work": 1}) == []
+    assert run_jobs([book.job("a", action=tell), book.job("b", "a", action=look)], pools={"work": 1}) == []
     assert told == [("a", threading.current_thread())]
 
 
@@ -118,23 +118,23 @@ def test_what_nobody_expected_stops_everything(error: type[BaseException]) -> No
     server, ended = threading.Event(), threading.Event()
     stopped = threading.Event()
 
-    def task(job_context: JobContext) -> None:
+    def task(context: JobContext) -> None:
         stopped.wait(10)
-        assert job_context.stopped.is_set()
+        assert context.stopped.is_set()
         time.sleep(0.05)
         ended.set()
 
-    def waits(_turn: JobContext) -> None:
+    def waits(_context: JobContext) -> None:
         server.wait(0.5 if error is ZeroDivisionError else 20)
 
-    def bad(_turn: JobContext) -> None:
+    def bad(_context: JobContext) -> None:
         raise error
 
     book = Book()
     jobs = [
         Job(id=id_of("task"), run=task, ends=True),
-        book.job("download", deed=waits, pool="fetch"),
-        book.job("bad", deed=bad),
+        book.job("download", action=waits, pool="fetch"),
+        book.job("bad", action=bad),
     ]
     begun = time.monotonic()
     with pytest.raises(error):

@@ -13,17 +13,20 @@ from typing import IO
 
 import pytest
 
+from cregraph.build.build_run import Event
 from cregraph.digest import sha256
 from cregraph.engines.capture import capture
 from cregraph.engines.contract import Stopped, TaskFailed, check
 from cregraph.engines.extract import Extraction
-from cregraph.engines.run import TaskEvent, run_tasks
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task, task
 from cregraph.store import Store
 from cregraph.store.task_records import log_file, verified_result
+from tests.task_runs import run_tasks
+
+CAUSE = "x.c:1:10: fatal error: nlopt.h: No such file or directory"
 
 
 class Shop:
@@ -36,6 +39,7 @@ class Shop:
         self.most = 0
         self.slots: set[int] = set()
         self.salt = b""
+        self.failed = threading.Event()
         self._busy = 0
         self._guard = threading.Lock()
         self._stopped = threading.Event()
@@ -56,12 +60,16 @@ class Shop:
             assert slot not in self.slots, "two tasks at once have one slot"
             self.slots.add(slot)
         try:
-            log.write_text("".join(f"line {i} of {task.name}\n" for i in range(1, 31)))
+            log.write_text(f"{CAUSE}\n" + "".join(f"line {i} of {task.name}\n" for i in range(1, 31)))
             if self._stopped.wait(30 if task.argv[0] == "hang" else 0.02):
                 raise Stopped
+            if task.argv[0] == "late":
+                self.failed.wait(30)
+                time.sleep(0.2)
             if task.argv[0] == "fail":
                 write(b"half a res")
-                raise TaskFailed("its command ended with exit status 1")
+                self.failed.set()
+                raise TaskFailed("its command ended with exit status 1", hint=f"the way out of {task.name}")
             self.done.append(task.name)
             write(task.name.encode() + self.salt + b"".join(p.read_bytes() for p in (*inputs.values(), *results.values())))
         finally:
@@ -125,10 +133,10 @@ def test_a_result_is_kept_by_key_and_its_bytes_are_checked_before_use(store: Sto
     b = make("b", a)
     first = run(store, Shop(), a, b)
     again = Shop()
-    events: list[TaskEvent] = []
+    events: list[Event] = []
     assert run(Store(store.root), again, a, b, on_event=events.append) == first
     assert again.done == []
-    assert [(e.what, e.task.name) for e in events] == [("reused", "a"), ("reused", "b")]
+    assert [(e.what, e.name) for e in events] == [("reused", "a"), ("reused", "b")]
     flipped = store.path_of(first[a.key])
     flipped.chmod(0o644)
     flipped.write_bytes(b"X" + flipped.read_bytes()[1:])
@@ -162,37 +170,26 @@ def test_a_failure_is_told_whole(store: Store) -> None:
     bad = make("bad 1.0", argv="fail")
     child = make("child", bad)
     grandchild = make("grandchild", child)
-    other, last = make("other"), make("last")
+    other, last = make("other", argv="late"), make("last")
     shop = Shop()
-    events: list[TaskEvent] = []
+    events: list[Event] = []
     with pytest.raises(CregraphError) as error:
-        run(
-            store,
-            shop,
-            bad,
-            child,
-            grandchild,
-            other,
-            last,
-            jobs=2,
-            on_event=events.append,
-            hint=lambda t: f"the way out of {t.name}",
-        )
+        run(store, shop, bad, child, grandchild, other, last, jobs=2, on_event=events.append)
     log = log_file(store, bad)
     lines = "\n".join(f"  | line {i} of bad 1.0" for i in range(11, 31))
     assert error.value.message == (
         "task bad 1.0 (stage cran) failed: its command ended with exit status 1\n"
-        f"  the end of its log, {log}:\n{lines}\n"
+        f"  the end of its log, {log}:\n  | {CAUSE}\n  | …\n{lines}\n"
         "skipped because of it: child, grandchild\n"
         "not begun: last"
     )
     kept_going = "what was made is kept; with `--keep-going` what was not begun is made too"
     assert error.value.hint == f"the way out of bad 1.0\n{kept_going}"
     assert log.name == f"bad_1.0-{bad.key[:12]}.log"
-    assert log.read_text().startswith("line 1 of")
+    assert log.read_text().startswith(f"{CAUSE}\nline 1 of")
     assert shop.done == ["other"]  # it ran already, and is kept
     assert verified_result(store, other.key) and verified_result(store, bad.key) is None
-    assert ("failed", "bad 1.0") in [(e.what, e.task.name) for e in events]
+    assert ("failed", "bad 1.0") in [(e.what, e.name) for e in events]
     assert list((store.root / "tmp").iterdir()) == []
 
 
@@ -221,8 +218,8 @@ def test_a_log_cannot_command_the_terminal(store: Store) -> None:
 
 
 def test_an_interrupt_ends_what_runs_and_leaves_nothing(store: Store) -> None:
-    def interrupt(event: TaskEvent) -> None:
-        if event.what == "started" and event.task.name == "slow":
+    def interrupt(event: Event) -> None:
+        if event.what == "begin" and event.name == "slow":
             raise KeyboardInterrupt
 
     started = time.monotonic()
@@ -231,6 +228,17 @@ def test_an_interrupt_ends_what_runs_and_leaves_nothing(store: Store) -> None:
     assert time.monotonic() - started < 10
     assert list((store.root / "tmp").iterdir()) == []
     assert not [t for t in threading.enumerate() if t.name.startswith("task-")]
+
+
+def test_a_result_that_is_lost_while_it_is_needed_is_named_and_nothing_is_made_of_it(store: Store) -> None:
+    a = make("a")
+    b = make("b", a)
+    store.path_of(run(store, Shop(), a)[a.key]).unlink()
+    shop = Shop()
+    with pytest.raises(CregraphError, match=f"the result of task {a.key[:12]} vanished from the store") as error:
+        run(Store(store.root), shop, b)
+    assert shop.done == []
+    assert "task b (stage cran) failed: " in error.value.message
 
 
 def test_two_builds_at_once_make_a_task_once(store: Store) -> None:

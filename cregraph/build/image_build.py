@@ -78,17 +78,17 @@ def build(
     thread. `recorded` is the sha256 that tasks gave elsewhere, by key (`Outputs.expected`): another result is Refused.
     Raises CregraphError; what is complete is kept.
     """
-    from cregraph.build.build_run import Event, Making
+    from cregraph.build.build_run import BuildRun, Event
 
     before = finished(plan, facts, store)
     if before is not None:
         return before
     work = missing_work(plan, store)
-    making = Making(
+    run = BuildRun(
         plan=plan, facts=facts, work=work, store=store, fetch=fetch, engine=engine, on_event=on_event, recorded=recorded or {}
     )
-    making.run(jobs=jobs, keep_going=keep_going)
-    layers = [(each.name, making.layers[each.key]) for each in making.settled]
+    run.run(jobs=jobs, keep_going=keep_going)
+    layers = [(each.name, run.layers[each.key]) for each in run.settled]
     image = _image(plan, facts, layers)
     known = _digest_before(plan, store)
     if known not in (None, image.digest):
@@ -99,7 +99,7 @@ def build(
     record = {"digest": image.digest, "layers": [[name, layer.key] for name, layer in layers]}
     store.put_record("images", plan.key, record)
     on_event(Event(what="made", subject="image", name=image.digest))
-    counts = (len(work.artifacts), len(work.segments), len(work.tasks), len(making.fresh))
+    counts = (len(work.artifacts), len(work.segments), len(work.tasks), len(run.fresh))
     return Built(plan=plan, image=image, layers=_records(layers), made=dict(zip(_COUNTED, counts, strict=True)))
 
 

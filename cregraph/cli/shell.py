@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cregraph.build.build_run import Making
+from cregraph.build.build_run import BuildRun
 from cregraph.build.image_build import inventory
 from cregraph.cli.progress import Display
 from cregraph.cli.say import talk
@@ -39,8 +39,8 @@ def run(called: str, command: list[str], options: BuildOptions, *, profile: str 
     if work != MissingWork():
         display = Display(f"what {task.name} stands on", work, layers=0)
         with display:
-            Making(
-                plan=replace(plan, layers=(), segments={}),
+            BuildRun(
+                plan=replace(plan, layers=()),
                 facts=session.facts,
                 work=work,
                 store=store,

@@ -1,4 +1,4 @@
-"""How long a graph of jobs will take: run on paper, by the rule that `cregraph.scheduler` runs it by. Pure."""
+"""How long a graph of jobs takes: the order of `cregraph.scheduler`, simulated. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cregraph.scheduler import longest_paths
+
 __all__ = ["Forecast", "Piece", "forecast"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A job on paper: its id, what it needs (ids; those that are not given are done already), seconds, whose slots it takes."""
+    """A job of which only the duration is known. Ids in `needs` that no piece has are done already."""
 
     id: str
     seconds: float
@@ -22,7 +24,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """`seconds` until all is done. `chain` are the ids of the longest way, which more slots would not make shorter: `alone`."""
+    """`seconds` until all is done. `chain` are the ids of the longest path; it takes `alone` seconds with any number of slots."""
 
     seconds: float
     alone: float
@@ -30,31 +32,31 @@ class Forecast:
 
 
 def forecast(pieces: Sequence[Piece], pools: Mapping[str, int]) -> Forecast:
-    """Of those that could begin, the one goes first behind which the longest way lies. Raises ValueError for a circle."""
+    """Return how long `pieces` take with so many slots in each pool.
+
+    Raises:
+        ValueError: The pieces need each other in a circle.
+    """
     by_id = {piece.id: piece for piece in pieces}
     graph = {piece.id: [need for need in piece.needs if need in by_id] for piece in pieces}
-    order = graphlib.TopologicalSorter(graph)
-    try:
-        listed = list(order.static_order())
-    except graphlib.CycleError as error:
-        raise ValueError("pieces need each other in a circle") from error
-    way = {piece.id: piece.seconds for piece in pieces}
-    after: dict[str, str] = {}
-    for one in reversed(listed):
-        for need in graph[one]:
-            if by_id[need].seconds + way[one] > way[need]:
-                way[need], after[need] = by_id[need].seconds + way[one], one
-    first = max(listed, key=lambda one: (way[one], one), default=None)
-    chain = []
-    here = first
+    longest = longest_paths({piece.id: piece.seconds for piece in pieces}, graph)
+    dependents: dict[str, list[str]] = {}
+    for id, needs in graph.items():
+        for need in needs:
+            dependents.setdefault(need, []).append(id)
+    chain: list[str] = []
+    here = max(longest, key=lambda id: (longest[id], id), default=None)
     while here is not None:
         chain.append(here)
-        here = after.get(here)
-    return Forecast(seconds=_run(by_id, graph, way, pools), alone=way[first] if first else 0.0, chain=tuple(chain))
+        rest = [id for id in dependents.get(here, ()) if longest[id] and by_id[here].seconds + longest[id] == longest[here]]
+        here = rest[0] if rest else None
+    return Forecast(
+        seconds=_simulated(by_id, graph, longest, pools), alone=max(longest.values(), default=0.0), chain=tuple(chain)
+    )
 
 
-def _run(
-    by_id: Mapping[str, Piece], graph: Mapping[str, Sequence[str]], way: Mapping[str, float], pools: Mapping[str, int]
+def _simulated(
+    by_id: Mapping[str, Piece], graph: Mapping[str, Sequence[str]], longest: Mapping[str, float], pools: Mapping[str, int]
 ) -> float:
     order = graphlib.TopologicalSorter(graph)
     order.prepare()
@@ -63,14 +65,14 @@ def _run(
     running: list[tuple[float, str]] = []
     now = 0.0
     while order.is_active():
-        for one in order.get_ready():
-            heapq.heappush(waiting[by_id[one].pool], (-way[one], one))
+        for id in order.get_ready():
+            heapq.heappush(waiting[by_id[id].pool], (-longest[id], id))
         for pool, queue in waiting.items():
             while queue and free[pool]:
                 free[pool] -= 1
-                one = heapq.heappop(queue)[1]
-                heapq.heappush(running, (now + by_id[one].seconds, one))
-        now, one = heapq.heappop(running)
-        free[by_id[one].pool] += 1
-        order.done(one)
+                id = heapq.heappop(queue)[1]
+                heapq.heappush(running, (now + by_id[id].seconds, id))
+        now, id = heapq.heappop(running)
+        free[by_id[id].pool] += 1
+        order.done(id)
     return now

@@ -1,0 +1,93 @@
+"""The error of a build whose jobs failed: why each task failed, the end of its log, ways out, and what did not run."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from cregraph.engines.contract import TaskFailed
+from cregraph.engines.failures import findings, listed, way_out
+from cregraph.errors import CregraphError, Refused
+from cregraph.plan.parts import Task
+from cregraph.scheduler import Failure
+from cregraph.store import Store
+from cregraph.store.task_records import log_file
+from cregraph.text import printable
+
+__all__ = ["build_error"]
+
+_LINES = 20  # lines of a log that the error shows
+_TAIL = 256 << 10  # bytes of a log that are read
+
+
+def build_error(failures: Sequence[Failure], tasks: Mapping[str, Task], made: Container[str], store: Store) -> Exception:
+    """Return one error for `failures`. `tasks` are those of the build by key, `made` the keys of those that have a result.
+
+    All failed tasks are reported. Of the other jobs only the first is, because they often have one cause, such as a full disk.
+    """
+    others = [failure.error for failure in failures if failure.job.id[0] != "task"]
+    failed = [(tasks[failure.job.id[1]], failure.error) for failure in failures if failure.job.id[0] == "task"]
+    if not failed:
+        return others[0]
+    report = _of_tasks(failed, [task for key, task in tasks.items() if key not in made], store)
+    if not others:
+        return report
+    first = others[0]
+    assert isinstance(first, CregraphError)
+    return CregraphError(f"{first.message}\n{report.message}", hint="\n".join(filter(None, (first.hint, report.hint))) or None)
+
+
+def _of_tasks(failed: Sequence[tuple[Task, Exception]], unmade: Iterable[Task], store: Store) -> CregraphError:
+    lines: list[str] = []
+    hints: list[str | None] = []
+    for task, error in failed:
+        if isinstance(error, Refused):  # the task ran, but its result is not the recorded one
+            lines.append(error.message)
+            hints.append(error.hint)
+            continue
+        log = log_file(store, task)
+        text = _end_of(log)
+        lines.append(f"task {task.name} (stage {task.stage}) failed: {error.reason if isinstance(error, TaskFailed) else error}")
+        lines += _log_lines(log, text)
+        hint = getattr(error, "hint", None) or way_out(task, text, lambda package: listed(store, package))
+        hints.append(f"{task.name}: {hint}" if hint and len(failed) > 1 else hint)
+    skipped, not_begun = _did_not_run({task.key for task, _ in failed}, unmade)
+    if skipped:
+        lines.append(f"skipped because of it: {', '.join(skipped)}")
+    if not_begun:
+        lines.append(f"not begun: {', '.join(not_begun)}")
+        hints.append("what was made is kept; with `--keep-going` what was not begun is made too")
+    kind = Refused if all(isinstance(error, Refused) for _, error in failed) else CregraphError
+    return kind("\n".join(lines), hint="\n".join(dict.fromkeys(hint for hint in hints if hint)) or None)
+
+
+def _log_lines(log: Path, text: str) -> list[str]:
+    """The last lines of a log, after the lines that name a cause: a compiler often prints those far above the end."""
+    tail = text.splitlines()[-_LINES:]
+    if not tail:
+        return []
+    causes = [finding.line for finding in findings(text) if not any(finding.line in line for line in tail)]
+    shown = [*causes, "…", *tail] if causes else tail
+    return [f"  the end of its log, {log}:", *(f"  | {line}" for line in shown)]
+
+
+def _did_not_run(failed: set[str], unmade: Iterable[Task]) -> tuple[list[str], list[str]]:
+    """The sorted names of the tasks that need a failed one, and of those that only did not begin."""
+    waiting = [task for task in unmade if task.key not in failed]
+    blocked = set(failed)
+    while more := {task.key for task in waiting if blocked.intersection(task.needs)} - blocked:
+        blocked |= more
+    skipped = sorted(task.name for task in waiting if task.key in blocked)
+    return skipped, sorted(task.name for task in waiting if task.key not in blocked)
+
+
+def _end_of(log: Path) -> str:
+    """The end of a log as printable text; empty if there is no log."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - _TAIL, 0))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return printable(text.rstrip(), keep="\n\t")
