@@ -20,9 +20,7 @@ ORDER = (
     *("__init__", "cli", "__main__"),
 )
 #: Imports against the order, each with its reason. The list only shrinks.
-AGAINST = {
-    ("lock.diff", "plan.planner"): "which stages rebuild is a question to two plans",
-}
+AGAINST = {}
 #: Units without I/O, clock or environment.
 PURE = {"errors", "digest", "profile", "lock", "plan.parts", "plan.layer_split", "plan", "resolve", "review"}
 #: Modules of `kinds/` that every kind may import.

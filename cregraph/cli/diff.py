@@ -8,9 +8,11 @@ from pathlib import Path
 
 from cregraph.cli.say import result, talk
 from cregraph.errors import CregraphError
-from cregraph.lock.diff import as_json, as_text, compare
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan, make_plan
+from cregraph.review.as_json import as_json
+from cregraph.review.as_text import as_text
+from cregraph.review.change import change_of
 from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, project_of
 from cregraph.text import printable
 
@@ -87,8 +89,8 @@ def _compared(old_path: str, new_path: str, sides: list[Side]) -> tuple[dict[str
         text = f"{'lock':<9}{sign} {printable(path)}, {pins} pins" + (f", tag {tag}" if tag else "")
         return {"lock": name, "status": status, "pins": pins, "tag": tag}, text
     old_plan, new_plan = _plan(old, first, old_path), _plan(new, second, new_path)
-    diff = compare(old, new, old_plan=old_plan, new_plan=new_plan)
-    return {"lock": name, "status": "same" if diff.same else "changed", **as_json(diff)}, as_text(diff)
+    change = change_of(old, new, old_plan=old_plan, new_plan=new_plan)
+    return {"lock": name, "status": "same" if change.same else "changed", **as_json(change)}, as_text(change)
 
 
 def _plan(lock: Lock, side: Side, path: str) -> Plan | None:

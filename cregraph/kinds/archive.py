@@ -37,6 +37,7 @@ from cregraph.sources.routes import is_web_address
 from cregraph.text import printable, redacted
 
 NAME = "archive"
+ECOSYSTEM = NAME
 PARTS: Mapping[str, str] = {}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "url": ("text", True),
@@ -46,6 +47,7 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 }
 
 scope = defaults.scope
+shown_name = defaults.shown_name
 
 TARGET = "archive:"
 #: Bytes that an archive may unpack to, members that it may have.
@@ -76,6 +78,11 @@ def ask(step: Step) -> Sequence[Ask]:
     if step.fields.get("owner") is not None:
         what["owner"] = step.fields["owner"]
     return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=step.place_of("url")),)
+
+
+def ask_text(what: Json) -> str:
+    """Return the `url` of an ask, as pins repeat it."""
+    return defaults.ask_text(what.get("url") if isinstance(what, Mapping) else what)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

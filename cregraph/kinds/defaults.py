@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cregraph.lock.pins import Scope
+from cregraph.digest import Json
+from cregraph.lock.pins import Pin, Scope
 
-__all__ = ["SANDBOX", "scope"]
+__all__ = ["SANDBOX", "ask_text", "scope", "shown_name"]
 
 #: What lies below this folder exists in the sandbox only.
 SANDBOX = "/cregraph/"
@@ -13,3 +14,13 @@ SANDBOX = "/cregraph/"
 def scope(place: str) -> Scope:
     """Return "sandbox" for a place below SANDBOX, else "image"."""
     return "sandbox" if place.startswith(SANDBOX) else "image"
+
+
+def ask_text(what: Json) -> str:
+    """Return `what` if it is a text."""
+    return what if isinstance(what, str) else ""
+
+
+def shown_name(pin: Pin) -> str:
+    """Return the pin's own name."""
+    return pin.name

@@ -25,6 +25,7 @@ from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 
 NAME = "file"
+ECOSYSTEM = NAME
 PARTS: Mapping[str, str] = {}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "at": ("paths", True),
@@ -36,6 +37,7 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 }
 
 scope = defaults.scope
+shown_name = defaults.shown_name
 
 TARGET = "file:"
 
@@ -62,6 +64,11 @@ def ask(step: Step) -> Sequence[Ask]:
         what["owner"] = fields["owner"]
     where = step.place_of("from" if "from" in what else "at")  # which file it is may be the profile's to say
     return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=where),)
+
+
+def ask_text(what: Json) -> str:
+    """Return the `from` of an ask, as pins repeat it."""
+    return defaults.ask_text(what.get("from") if isinstance(what, Mapping) else what)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cregraph.digest import Json, canonical
-from cregraph.lock.diff import ecosystem, in_sandbox, said, shown_name, split_ask
+from cregraph.kinds import kind
+from cregraph.lock.diff import in_sandbox
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Ask, Pin, Target
 
@@ -151,7 +152,9 @@ def _graph(
         for ask in target.asks:
             graph.add_edge(_PROFILE, len(nodes))
             graph.add_edges_from((len(nodes), pins[place]) for place in _answers(ask, target, lock))
-            nodes.append(AskNode(where=lines.get(_ask_id(ask), ask.where), stage=ask.stage, text=said(ask.what)))
+            nodes.append(
+                AskNode(where=lines.get(_ask_id(ask), ask.where), stage=ask.stage, text=kind(ask.kind).ask_text(ask.what))
+            )
     return graph, nodes, pins
 
 
@@ -185,11 +188,11 @@ def _answers(ask: Ask, target: Target, lock: Lock) -> Iterable[tuple[str, str]]:
 
     An R package that is asked for may come from the conda environment that the library lies in.
     """
-    text = (ask.stage, said(ask.what))
-    own = [(target.id, pin.name) for pin in target.pins if text in map(split_ask, pin.asked)]
+    text = kind(target.kind).ask_text(ask.what)
+    own = [(target.id, pin.name) for pin in target.pins if f"{ask.stage}: {text}" in pin.asked]
     if own:
         return own
-    token = f"{target.kind}:{text[1].partition(' ')[0].lower()} "
+    token = f"{target.kind}:{text.partition(' ')[0].lower()} "
     around = [other for other in lock.targets if other.kind != target.kind and _nearness(other, target)]
     return [(t.id, p.name) for t in around for p in t.pins if any(f"{each} ".startswith(token) for each in p.provides)]
 
@@ -256,8 +259,9 @@ def _folded(name: str) -> str:
 def _names(target: Target, pin: Pin) -> set[str]:
     """What a pin can be called: its name and the names that it provides, alone and after their ecosystem."""
     tokens = {token.partition(" ")[0] for token in pin.provides}
-    shown = shown_name(pin, target)
-    qualified = {f"{target.kind}:{pin.name}", f"{ecosystem(target)}:{shown}"}
+    rules = kind(target.kind)
+    shown = rules.shown_name(pin)
+    qualified = {f"{target.kind}:{pin.name}", f"{rules.ECOSYSTEM}:{shown}"}
     return {pin.name, shown, *qualified, *tokens, *(token.rpartition(":")[2] for token in tokens)}
 
 
@@ -267,8 +271,8 @@ def _ask_id(ask: Ask) -> tuple[str, str, bytes]:
 
 def _pin_node(target: Target, pin: Pin) -> PinNode:
     return PinNode(
-        ecosystem=ecosystem(target),
-        name=shown_name(pin, target),
+        ecosystem=kind(target.kind).ECOSYSTEM,
+        name=kind(target.kind).shown_name(pin),
         version=pin.version,
         target=target.id,
         sandbox=in_sandbox(pin, target),

@@ -40,10 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "virtual_packages"]
 
 NAME = "conda"
+ECOSYSTEM = NAME
 PARTS = {"vendor": "cregraph.kinds.conda.vendor_channel"}
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
 scope = defaults.scope
+shown_name = defaults.shown_name
+ask_text = defaults.ask_text
 
 _DEFAULT_CHANNELS = ["conda-forge"]
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+")

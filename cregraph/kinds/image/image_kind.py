@@ -33,6 +33,7 @@ from cregraph.sources.protocol import Sources
 __all__ = ["FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
 
 NAME = "image"
+ECOSYSTEM = "base"
 PARTS = {"vendor": "cregraph.kinds.image.vendor_images"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "reference": ("text", False),
@@ -74,6 +75,23 @@ def ask(step: Step) -> Sequence[Ask]:
     return asks
 
 
+def ask_text(what: Json) -> str:
+    """Return what is asked as one text: equal texts, equal asks."""
+    if not isinstance(what, Mapping):
+        return ""
+    cuda = f" cuda={what['cuda']}" if what.get("cuda") else ""
+    if "reference" in what:
+        return f"{what['reference']}{cuda}"
+    places = ",".join(map(str, what.get("repositories") or ()))
+    return f"{what.get('registry')}:{what.get('folder')}/{{{places}}}:{what.get('tag')}{cuda}"
+
+
+def shown_name(pin: Pin) -> str:
+    """Return the last part of the repository that the image was taken from."""
+    place = pin.artifact.file or pin.artifact.source
+    return place.rpartition("/")[2].partition(":")[0].partition("@")[0] or pin.name
+
+
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """`target` with its one pin: the locked one if it answers the same, unasked, else what the place holds now.
 
@@ -87,10 +105,11 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     for other in target.asks[1:]:
         if other.what != first.what:
             raise CregraphError(
-                f"{other.where}: asks for {_said(other.what)}, but {first.where} for {_said(first.what)}", "an image has one base"
+                f"{other.where}: asks for {ask_text(other.what)}, but {first.where} for {ask_text(first.what)}",
+                hint="an image has one base",
             )
     what: Mapping[str, Json] = first.what
-    asked = tuple(sorted({f"{one.stage}: {_said(what)}" for one in target.asks}))
+    asked = tuple(sorted({f"{one.stage}: {ask_text(what)}" for one in target.asks}))
     asking = cast(images.ImageSources, sources)
     for locked in context.locked:
         if _answers(locked, what):
@@ -219,16 +238,8 @@ def _listed(step: Step) -> dict[str, Json]:
     return {"registry": registry, "folder": folder, "repositories": list(repositories), "tag": tag}
 
 
-def _said(what: Mapping[str, Json]) -> str:
-    """What is asked, as one text: equal texts, equal asks."""
-    cuda = f" cuda={what['cuda']}" if what.get("cuda") else ""
-    if "reference" in what:
-        return f"{what['reference']}{cuda}"
-    return f"{what['registry']}:{what['folder']}/{{{','.join(what['repositories'])}}}:{what['tag']}{cuda}"
-
-
 def _answers(pin: Pin, what: Mapping[str, Json]) -> bool:
-    return any(text.partition(": ")[2] == _said(what) for text in pin.asked)
+    return any(text.partition(": ")[2] == ask_text(what) for text in pin.asked)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ from cregraph.sources.python_names import is_place, normal
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "python"
+ECOSYSTEM = NAME
 PARTS = {"vendor": "cregraph.kinds.python.vendor_index"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "into": ("text", True),
@@ -46,6 +47,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 }
 
 scope = defaults.scope
+shown_name = defaults.shown_name
+ask_text = defaults.ask_text
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")

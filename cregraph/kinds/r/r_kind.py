@@ -38,6 +38,7 @@ from cregraph.sources.protocol import Sources
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "r"
+ECOSYSTEM = NAME
 PARTS = {"vendor": "cregraph.kinds.r.vendor_cran"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "library": ("path", True),
@@ -48,6 +49,7 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 }
 
 scope = defaults.scope
+shown_name = defaults.shown_name
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -105,6 +107,13 @@ def ask(step: Step) -> Sequence[Ask]:
     if binaries is not None:
         options["binaries"] = binaries
     return [Ask(kind=NAME, place=library, stage=step.stage, what=what, where=where, options=options) for what, where in asked]
+
+
+def ask_text(what: Json) -> str:
+    """Return the ask as pins repeat it: `dplyr >=1.1`, or `name @ tarball`."""
+    if isinstance(what, Mapping) and "tarball" in what:
+        return f"{what.get('name')} @ {what['tarball']}"
+    return defaults.ask_text(what)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

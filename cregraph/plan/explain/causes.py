@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cregraph.digest import Json
-from cregraph.lock.diff import ecosystem, said, shown_name, split_ask
+from cregraph.kinds import kind
 from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Pin, Target
+from cregraph.lock.rules import answered_asks
 from cregraph.plan.explain.root_cause import CARRIED, Cause, How, Root, What, several
 from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.parts import Segment, Task
@@ -97,8 +98,8 @@ class _Known:
         return (), ""
 
     def _lines(self, place: tuple[str, str]) -> tuple[str, ...]:
-        asks = {(ask.stage, said(ask.what)): ask.where for ask in self.targets[place[0]].asks}
-        return tuple(sorted({asks[key] for text in self.pins[place].asked if (key := split_ask(text)) in asks}))
+        target = self.targets[place[0]]
+        return tuple(sorted({ask.where for ask in answered_asks(self.pins[place], target, kind(target.kind))}))
 
 
 class Causes:
@@ -304,8 +305,8 @@ class Causes:
         asked, via = known.asked(place)
         return Root(
             what="pin",
-            ecosystem=ecosystem(target),
-            name=shown_name(pin, target),
+            ecosystem=kind(target.kind).ECOSYSTEM,
+            name=kind(target.kind).shown_name(pin),
             how=how,
             old=first.version if first else None,
             new=second.version if second else None,
@@ -359,9 +360,9 @@ def _renamed(old: Plan, new: Plan) -> dict[str, str]:
     """Targets that moved: the one of its kind that is new, and the one that is gone."""
     before, after = ({t.id: t.kind for t in plan.lock.targets} for plan in (old, new))
     found = {}
-    for kind in sorted({*before.values()}):
-        gone = [name for name, of in before.items() if of == kind and name not in after]
-        fresh = [name for name, of in after.items() if of == kind and name not in before]
+    for each in sorted({*before.values()}):
+        gone = [name for name, of in before.items() if of == each and name not in after]
+        fresh = [name for name, of in after.items() if of == each and name not in before]
         if len(gone) == len(fresh) == 1:
             found[fresh[0]] = gone[0]
     return found

@@ -1,0 +1,74 @@
+"""A change of a lock as lines for people."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from cregraph.kinds import kind
+from cregraph.lock.diff import PinChange
+from cregraph.review.change import LockChange
+from cregraph.text import printable
+
+__all__ = ["as_text"]
+
+_LEFT = 9
+_NAME = 24
+
+
+def as_text(change: LockChange) -> str:
+    """Return the change, one line for each thing, without a line break at the end; empty if nothing differs.
+
+    A lock may come from anywhere, so everything that would move a terminal's cursor is written as an escape.
+    """
+    if change.same:
+        return ""
+    rows = _rows(change)
+    lines = []
+    for section, listed in groupby(rows, key=lambda row: row[0]):
+        for number, (_, text) in enumerate(listed):
+            lines.append(f"{'' if number else section:<{_LEFT}}{text}")
+    if not lines:
+        lines.append(f"{'lock':<{_LEFT}}the packages are the same; what is known of the base, or of the targets, differs")
+    if change.rebuilds is not None:
+        names = ", ".join(change.rebuilds) or "nothing"
+        lines.append(f"{'rebuilds':<{_LEFT}}{names} ({len(change.rebuilds)} of {change.stages})")
+    if change.old_tag and change.new_tag:
+        unchanged = change.old_key == change.new_key
+        moved = f"{change.new_tag} (unchanged)" if unchanged else f"{change.old_tag} -> {change.new_tag}"
+        lines.append(f"{'tag':<{_LEFT}}{moved}")
+    return "\n".join(printable(line.rstrip()) for line in lines)
+
+
+def _rows(change: LockChange) -> list[tuple[str, str]]:
+    """A section and a text for each difference."""
+    targets: dict[tuple[str, str], set[str]] = {}
+    for c in change.pins:
+        targets.setdefault((c.kind, c.name), set()).add(c.target)
+    rows = [(kind(c.kind).ECOSYSTEM, _pin(c, several=len(targets[c.kind, c.name]) > 1)) for c in change.pins]
+    rows += [("asks", f"{_pad(('+ ' if a.added else '- ') + a.text)} {a.where}") for a in change.asks]
+    rows += [(s.section, f"{_pad(s.name)} {_value(s.old)} -> {_value(s.new)}") for s in change.settings]
+    return rows
+
+
+def _pin(c: PinChange, *, several: bool) -> str:
+    end = f"  in {c.target.partition(':')[2]}" if several else ""
+    end += "  (build)" if c.build else ""
+    if c.old is None or c.new is None:
+        sign, pin = ("+", c.new) if c.new else ("-", c.old)
+        text = f"{sign} {c.name} {pin.version if pin else ''}".rstrip()
+        return f"{_pad(text)} asked by {', '.join(c.asked_by)}{end}" if c.asked_by else text + end
+    if c.how == "changed":
+        return f"{_pad(c.name)} {c.old.version} -> {c.new.version}{end}"
+    head = _pad(f"{c.name} {c.new.version}".rstrip())
+    if c.how == "moved":
+        return f"{head} the same bytes; what the lock says of them differs{end}"
+    old, new = (f"sha256:{pin.artifact.sha256[:4]}…" for pin in (c.old, c.new))
+    return f"{head} {old} -> {new}{end}"
+
+
+def _pad(text: str) -> str:
+    return f"{text:<{_NAME}}"
+
+
+def _value(text: str | None) -> str:
+    return "(none)" if text is None else text or '""'
