@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cregraph.digest import Json
-from cregraph.lock.lock_file import Identity, Lock, StageRecord
+from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Kinds, LockRules, answered_asks
 
@@ -88,7 +88,7 @@ def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
             options = sorted({*first.options, *second.options})
             settings += _settings(rules.ECOSYSTEM, options, first.options, second.options)
     settings += [*_stages(old.stages, new.stages), *_env(old.stages, new.stages)]
-    return LockDiff(same=_compared(old) == _compared(new), pins=tuple(pins), asks=tuple(asks), settings=tuple(settings))
+    return LockDiff(same=_decisive(old) == _decisive(new), pins=tuple(pins), asks=tuple(asks), settings=tuple(settings))
 
 
 def in_sandbox(pin: Pin, target: Target) -> bool:
@@ -126,22 +126,7 @@ def _how(old: Pin | None, new: Pin | None) -> str | None:
         return "changed"
     if old.artifact.sha256 != new.artifact.sha256:
         return "rebuilt"
-    return "moved" if _pin(old) != _pin(new) else None
-
-
-def _pin(pin: Pin) -> Json:
-    a = pin.artifact
-    return [
-        pin.name,
-        pin.version,
-        a.kind,
-        a.source,
-        a.file,
-        a.sha256,
-        a.size,
-        *map(list, (pin.needs, pin.provides)),
-        dict(pin.data),
-    ]
+    return "moved" if replace(old, asked=()) != replace(new, asked=()) else None
 
 
 def _asks(old: Target, new: Target, rules: LockRules) -> list[AskChange]:
@@ -218,24 +203,17 @@ def _env(old: Sequence[StageRecord], new: Sequence[StageRecord]) -> list[Setting
     return _settings("env", sorted({*before, *after}), before, after)
 
 
-def _compared(lock: Lock) -> str:
-    """Everything of a lock that is not explanation: the lines of asks are."""
-    return _json(
-        {
-            "assembly": lock.assembly,
-            "platform": lock.platform,
-            "image": [getattr(lock.identity, name) for name in _IDENTITY],
-            "stages": [[s.name, list(s.needs), dict(s.env), list(s.checks)] for s in lock.stages],
-            "targets": {
-                t.id: [
-                    dict(t.options),
-                    sorted(_json([a.stage, a.what]) for a in t.asks),
-                    sorted(_json(_pin(p)) for p in t.pins),
-                ]
-                for t in lock.targets
-            },
-        }
+def _decisive(lock: Lock) -> Lock:
+    """The lock without what only explains, in its one order."""
+    targets = (
+        replace(
+            target,
+            asks=tuple(replace(ask, where="") for ask in target.asks),
+            pins=tuple(replace(pin, asked=()) for pin in target.pins),
+        )
+        for target in lock.targets
     )
+    return sorted_lock(replace(lock, targets=tuple(targets)))
 
 
 def _json(value: Json) -> str:
