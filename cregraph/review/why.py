@@ -7,7 +7,6 @@ from an ask to the pins that answer it, and from a pin to the pins that provide 
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from cregraph.kinds import kind
 from cregraph.lock.diff import in_sandbox
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.sources.python_names import normal
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -245,15 +245,11 @@ def _named(lock: Lock, package: str) -> list[tuple[Target, Pin]]:
     """The pins of that name: as written if there are any, else in other letters or with other separators."""
     pins = [(target, pin) for target in lock.targets for pin in target.pins]
     pins.sort(key=lambda both: (in_sandbox(both[1], both[0]), both[0].id, both[1].name))
-    for form in (str, str.lower, _folded):
+    for form in (str, str.lower, normal):
         found = [(t, p) for t, p in pins if form(package) in map(form, _names(t, p))]
         if found:
             return found
     return []
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _names(target: Target, pin: Pin) -> set[str]:
