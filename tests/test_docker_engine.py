@@ -120,8 +120,8 @@ def test_layers_are_flattened_to_what_unpacking_them_leaves(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ([file("../out")], "climbs out"),
-        ([file("a/../../out")], "climbs out"),
+        ([file("../out")], "leads out"),
+        ([file("a/../../out")], "leads out"),
         ([link("h", "none", tarfile.LNKTYPE)], "does not hold"),
         ([file(".", b"x")], "where its root should be"),
     ],
@@ -248,7 +248,7 @@ def test_a_result_with_names_that_delete_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for name in (".wh.passwd", "a/.wh..wh..opq", "../x"):
         result = store.path_of(store.add(tar_of(file(name)).getvalue()))
-        with pytest.raises(CregraphError, match="a name that no layer can hold"):
+        with pytest.raises(CregraphError, match=r"a name that no layer can hold|leads out of its folder"):
             layers_of(store).result("c" * 64, result, "/lib/c")
 
 

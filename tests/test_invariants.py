@@ -198,8 +198,8 @@ def without_caller() -> set[str]:
     }
 
 
-#: Names that Python, typer or a library calls.
-CALLED_BY_OTHERS = {"readinto", "app"}
+#: Names that Python, typer or a library calls; io asks a raw file for `readable` and `readinto`.
+CALLED_BY_OTHERS = {"readable", "readinto", "app"}
 
 
 def main() -> None:

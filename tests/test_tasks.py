@@ -373,9 +373,9 @@ def test_a_path_through_a_link_replaces_the_link_and_touches_nothing_behind_it(t
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ([file("../x")], "holds `../x`, which climbs out of its folder"),
-        ([file("a/../../x")], "climbs out"),
-        ([link("a", "../../etc/passwd", tarfile.LNKTYPE)], "climbs out"),
+        ([file("../x")], "`../x` leads out of its folder"),
+        ([file("a/../../x")], "leads out"),
+        ([link("a", "../../etc/passwd", tarfile.LNKTYPE)], "leads out"),
         (
             [link("up", "/etc"), link("a", "up/passwd", tarfile.LNKTYPE)],
             "the hard link `a` to `up/passwd`, which it does not hold",
@@ -393,7 +393,7 @@ def test_hostile_layers_are_refused_by_name(
 
 def test_a_truncated_layer_is_refused(tmp_path: Path) -> None:
     whole = tar_of(file("x", b"x" * 5000)).getvalue()
-    with pytest.raises(CregraphError, match="the image cannot be unpacked"):
+    with pytest.raises(CregraphError, match="the image: ends in the middle of a file"):
         unpacked(tmp_path / "t", io.BytesIO(whole[:2000]))
 
 

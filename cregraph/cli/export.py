@@ -15,7 +15,7 @@ from cregraph.export import artifacts
 from cregraph.export.folder import Content, write_folder
 from cregraph.export.stages import Chain
 from cregraph.export.task_stages import described
-from cregraph.image.model.blocks import blocks_as_file, inflated
+from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.model.reference import check_repository, check_tag
 from cregraph.session.session import BuildOptions, Session
 from cregraph.store import Store

@@ -7,7 +7,8 @@ from pathlib import Path
 from cregraph.cli.say import as_json, counted, result, talk, working
 from cregraph.errors import Refused
 from cregraph.image.bases.base_image import ask, registry_at
-from cregraph.image.bases.image_files import of_engine, of_image
+from cregraph.image.bases.engine_files import of_engine
+from cregraph.image.bases.image_files import of_image
 from cregraph.image.media.docker_engine import inspect
 from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
 from cregraph.session.session import BuildOptions, Session

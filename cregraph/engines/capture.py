@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import TaskFailed
-from cregraph.formats import tar_stream
-from cregraph.formats.tar_stream import Member, Taker
+from cregraph.formats.untrusted_tar import IMAGE, Reader
 from cregraph.image.model import tar_writer as tar
 
 __all__ = ["Undeclared", "capture", "capture_tar", "no_content", "undeclared"]
@@ -79,30 +78,25 @@ def capture_tar(
     """
     prefix = f"{below}/" if below else ""
     found: dict[bytes, _Entry] = {}
-    beside: dict[str, bytearray] = {}
+    beside: dict[str, bytes] = {}
     folder = not below
     spool = scratch()
     with contextlib.closing(spool):
         end = 0
-
-        def taker(member: Member) -> Taker | None:
-            nonlocal end
-            small = bytearray()
-            if member.path in also:
-                beside[member.path] = small
-                return lambda block: small.extend(block[: _SMALL - len(small)] if block else b"")
-            if not member.path.startswith(prefix):
-                return None
-            end += member.size
-            if end > limit:
-                raise _too_large(limit)
-            return lambda block: None if block is None else _spooled(spool, block)
-
-        for member in tar_stream.members(stream, what=f"what the engine gives of {at}", taker=taker):
+        contents = Reader(stream, what=f"what the engine gives of {at}", policy=IMAGE)
+        for member in contents:
             if member.path == below:
                 folder = member.type == "directory"
+            if member.path in also and member.type == "file":
+                beside[member.path] = contents.read(_SMALL)
             if member.path in also or member.path == below or not member.path.startswith(prefix):
                 continue
+            if member.type == "file":
+                end += member.size
+                if end > limit:
+                    raise _too_large(limit)
+                for block in contents.blocks():
+                    spool.write(block)
             path = _bytes(member.path.removeprefix(prefix))
             if member.type == "hardlink":
                 target = found.get(_bytes(member.link.removeprefix(prefix)))
@@ -119,7 +113,7 @@ def capture_tar(
         if not folder:
             raise TaskFailed(f"it removed its output folder {at}")
         _normalised(sorted(found.items()), write, at=at, limit=limit)
-    return {name: bytes(data) for name, data in beside.items()}
+    return beside
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,10 +237,6 @@ def _content(path: bytes, size: int) -> Iterator[bytes]:
                 raise OSError(errno.EIO, "a file shrank while it was captured", os.fsdecode(path))
             size -= len(piece)
             yield piece
-
-
-def _spooled(spool: IO[bytes], block: bytes) -> None:
-    spool.write(block)
 
 
 def _part(spool: IO[bytes], start: int, size: int) -> Iterator[bytes]:

@@ -9,9 +9,9 @@ from typing import IO
 
 from cregraph.engines.contract import Engine, Limits
 from cregraph.errors import CregraphError, nearest
+from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.model import segment as segments
-from cregraph.image.model.blocks import blocks_as_file, inflated
 from cregraph.image.model.segment_files import unpack
 from cregraph.store import Store
 

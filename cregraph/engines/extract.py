@@ -9,27 +9,22 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tarfile
 from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import EPOCH
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import IMAGE, Member, Reader
+from cregraph.formats.whiteouts import OPAQUE, whiteout
 
 __all__ = ["Extraction"]
-
-_ENTRIES = 5_000_000
-_BYTES = 256 << 30
-_PIECE = 1 << 20
-_OPAQUE = b".wh..wh..opq"
-_WHITEOUT = b".wh."
 
 
 class Extraction:
     """Writes tars, one after the other, below `folder`, which no one else writes to meanwhile. `finish` ends it.
 
-    `title` names the source in errors. A tar that climbs out, holds more than 5 million entries or 256 GiB, or cannot be
-    read raises CregraphError; then `folder` is not to be used. Devices, FIFOs and sockets are left out.
+    `title` names the source in errors. A tar that `cregraph.formats.untrusted_tar` refuses raises CregraphError; then `folder` is
+    not to be used. Devices, FIFOs and sockets are left out.
     """
 
     def __init__(self, folder: Path, title: str) -> None:
@@ -37,8 +32,6 @@ class Extraction:
         self._title = title
         self._folders: dict[bytes, tuple[int, int]] = {}  # modes and times, set last: a read-only folder could not be filled
         self._known: set[bytes] = {b""}
-        self._entries = 0
-        self._bytes = 0
 
     def add(self, stream: IO[bytes], *, at: str = "", whiteouts: bool = True) -> None:
         """Write the uncompressed tar `stream` below the folder `at`.
@@ -46,22 +39,20 @@ class Extraction:
         With `whiteouts` it is an OCI layer (image-spec, layer.md): `.wh.` names delete what earlier tars gave, and later entries
         replace earlier ones.
         """
-        prefix = self._parts(at.encode("utf-8", "surrogateescape"))
+        prefix = _bytes(at).strip(b"/")
         added: set[bytes] = set()
-        self._parents(b"/".join((*prefix, b"")))
+        self._parents(prefix + b"/" if prefix else b"")
         try:
-            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
-                for member in tar:
-                    self._count(member)
-                    path = b"/".join((*prefix, *self._parts(member.name.encode("utf-8", "surrogateescape"))))
-                    if whiteouts and self._whiteout(path, added):
-                        continue
-                    self._write(path, member, tar, prefix)
-                    while path and path not in added:
-                        added.add(path)
-                        path = path.rpartition(b"/")[0]
-                    tar.members = []  # type: ignore[attr-defined]  # or tarfile remembers them all
-        except (tarfile.TarError, EOFError, UnicodeError, ValueError) as error:
+            tar = Reader(stream, what=self._title, policy=IMAGE)
+            for member in tar:
+                path = b"/".join(filter(None, (prefix, _bytes(member.path))))
+                if whiteouts and self._whiteout(path, added):
+                    continue
+                self._write(path, member, tar, prefix)
+                while path and path not in added:
+                    added.add(path)
+                    path = path.rpartition(b"/")[0]
+        except (UnicodeError, ValueError) as error:
             raise CregraphError(f"{self._title} cannot be unpacked: {error}") from error
 
     def finish(self) -> None:
@@ -73,33 +64,19 @@ class Extraction:
                 os.chmod(full, mode)  # noqa: PTH101
                 os.utime(full, (mtime, mtime))
 
-    def _count(self, member: tarfile.TarInfo) -> None:
-        self._entries += 1
-        self._bytes += max(member.size, 0)
-        if self._entries > _ENTRIES or self._bytes > _BYTES:
-            raise CregraphError(f"{self._title} holds more than {_ENTRIES} entries or {_BYTES >> 30} GiB; it is not unpacked")
-
-    def _parts(self, name: bytes) -> tuple[bytes, ...]:
-        parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
-        if b".." in parts or b"\0" in name:
-            raise CregraphError(f"{self._title} holds `{name.decode(errors='replace')}`, which climbs out of its folder")
-        return parts
-
     def _full(self, path: bytes) -> bytes:
         return self._base + b"/" + path if path else self._base
 
     def _whiteout(self, path: bytes, added: set[bytes]) -> bool:
         folder, _, name = path.rpartition(b"/")
-        if name == _OPAQUE:
-            if self._is_folder(folder):
+        gone = whiteout(name.decode("utf-8", "surrogateescape"))
+        if gone and self._is_folder(folder):
+            target = b"/".join(filter(None, (folder, _bytes(gone))))
+            if gone == OPAQUE:
                 self._empty(folder, added)
-            return True
-        if name.startswith(_WHITEOUT):
-            target = b"/".join(filter(None, (folder, name.removeprefix(_WHITEOUT))))
-            if self._is_folder(folder) and target not in added and name != _WHITEOUT:
+            elif target not in added:
                 self._remove(target)
-            return True
-        return False
+        return gone is not None
 
     def _empty(self, folder: bytes, added: set[bytes]) -> None:
         """Remove what is in `folder`, but for what this same layer added."""
@@ -110,20 +87,20 @@ class Extraction:
             elif self._is_folder(child):
                 self._empty(child, added)
 
-    def _write(self, path: bytes, member: tarfile.TarInfo, tar: tarfile.TarFile, prefix: tuple[bytes, ...]) -> None:
-        mtime = min(max(int(member.mtime), 0), 1 << 40)
-        if member.isdir():
+    def _write(self, path: bytes, member: Member, tar: Reader, prefix: bytes) -> None:
+        mtime = min(max(member.mtime, 0), 1 << 40)
+        if member.type == "directory":
             self._parents(path + b"/")
             self._folders[path] = (member.mode & 0o1777 | 0o500, mtime)
             return
-        if not (member.isfile() or member.issym() or member.islnk()):
+        if member.type == "other":
             return
         if not path:
             raise CregraphError(f"{self._title} holds a file where its root should be")
         self._parents(path)
         full = self._full(path)
-        if member.islnk():
-            target = b"/".join((*prefix, *self._parts(member.linkname.encode("utf-8", "surrogateescape"))))
+        if member.type == "hardlink":
+            target = b"/".join(filter(None, (prefix, _bytes(member.link))))
             if target == path:
                 return
             if (
@@ -132,21 +109,20 @@ class Extraction:
                 or self._is_folder(target)
             ):
                 raise CregraphError(
-                    f"{self._title} holds the hard link `{member.name}` to `{member.linkname}`, which it does not hold"
+                    f"{self._title} holds the hard link `{member.name}` to `{member.link}`, which it does not hold"
                 )
             self._remove(path)
             os.link(self._full(target), full, follow_symlinks=False)
             return
         self._remove(path)
-        if member.issym():
-            os.symlink(member.linkname.encode("utf-8", "surrogateescape"), full)  # noqa: PTH211
+        if member.type == "symlink":
+            os.symlink(_bytes(member.link), full)  # noqa: PTH211
             os.utime(full, (mtime, mtime), follow_symlinks=False)
             return
-        content = tar.extractfile(member)
-        assert content is not None
         descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as out:
-            shutil.copyfileobj(content, out, _PIECE)
+            for block in tar.blocks():
+                out.write(block)
             os.fchmod(descriptor, member.mode & 0o777)
             os.utime(descriptor, (mtime, mtime))
 
@@ -183,3 +159,7 @@ class Extraction:
                 del self._folders[known]
         elif os.path.lexists(full):
             os.unlink(full)  # noqa: PTH108
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

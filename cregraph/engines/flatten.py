@@ -14,14 +14,10 @@ from typing import IO
 
 from cregraph.engines.contract import EPOCH
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import IMAGE, Member, Reader
+from cregraph.formats.whiteouts import OPAQUE, whiteout
 
 __all__ = ["flatten"]
-
-_ENTRIES = 5_000_000
-_BYTES = 256 << 30
-_PIECE = 1 << 20
-_OPAQUE = b".wh..wh..opq"
-_WHITEOUT = b".wh."
 
 #: Gives the layers' plain, verified tars, in order, each open until the next is asked for. Read twice.
 Layers = Callable[[], Iterable[IO[bytes]]]
@@ -55,8 +51,8 @@ def flatten(layers: Layers, write: Callable[[bytes], object], *, title: str) -> 
     """Write the tar. Returns the paths, relative to the root and sorted, of all that is no folder (names that are not UTF-8 with
     surrogates).
 
-    The rules are those of image-spec, layer.md. Raises CregraphError, beginning with `title`, for a tar that climbs out, holds
-    more than 5 million entries or 256 GiB, a hard link to what is not there, or that cannot be read.
+    The rules are those of image-spec, layer.md. Raises CregraphError, beginning with `title`, for a hard link to what is not
+    there and for a tar that `cregraph.formats.untrusted_tar` refuses.
     """
     tree = _Tree(title)
     for number, stream in enumerate(layers()):
@@ -77,16 +73,16 @@ def flatten(layers: Layers, write: Callable[[bytes], object], *, title: str) -> 
         write(_header(path, tarfile.SYMTYPE, 0o777, link.mtime, link=link.text))
     left = set(files)
     for layer, stream in enumerate(layers()):
-        for number, member, tar in _members(stream, title):
+        tar = Reader(stream, what=title, policy=IMAGE)
+        for number, member in enumerate(tar):
             if (layer, number) not in left:
                 continue
             left.discard((layer, number))
             file, paths = files[layer, number]
-            content = tar.extractfile(member)
-            if content is None or member.size != file.size:
+            if member.type != "file" or member.size != file.size:
                 raise CregraphError(f"{title} changed while it was read")
             write(_header(paths[0], tarfile.REGTYPE, file.mode, file.mtime, size=file.size))
-            while piece := content.read(_PIECE):
+            for piece in tar.blocks():
                 write(piece)
             write(bytes(-file.size % tarfile.BLOCKSIZE))
     if left:
@@ -105,18 +101,12 @@ class _Tree:
     def __init__(self, title: str) -> None:
         self.root = _Folder()
         self._title = title
-        self._entries = 0
-        self._bytes = 0
 
     def add(self, layer: int, stream: IO[bytes]) -> None:
         """Lay one layer over what is there."""
         added: set[bytes] = set()
-        for number, member, _ in _members(stream, self._title):
-            self._entries += 1
-            self._bytes += max(member.size, 0)
-            if self._entries > _ENTRIES or self._bytes > _BYTES:
-                raise CregraphError(f"{self._title} holds more than {_ENTRIES} entries or {_BYTES >> 30} GiB; it is not used")
-            parts = self._parts(member.name)
+        for number, member in enumerate(Reader(stream, what=self._title, policy=IMAGE)):
+            parts = _parts(member.path)
             if self._whiteout(parts, added):
                 continue
             self._put(parts, member, layer, number)
@@ -125,39 +115,32 @@ class _Tree:
                 added.add(path)
                 path = path.rpartition(b"/")[0]
 
-    def _put(self, parts: tuple[bytes, ...], member: tarfile.TarInfo, layer: int, number: int) -> None:
-        mtime = min(max(int(member.mtime), 0), 1 << 32)
-        if member.isdir():
+    def _put(self, parts: tuple[bytes, ...], member: Member, layer: int, number: int) -> None:
+        mtime = min(max(member.mtime, 0), 1 << 32)
+        if member.type == "directory":
             folder = self._folder(parts)
             folder.mode, folder.mtime = member.mode & 0o1777 | 0o500, mtime
             return
-        if not (member.isfile() or member.issym() or member.islnk()):
+        if member.type == "other":
             return
         if not parts:
             raise CregraphError(f"{self._title} holds a file where its root should be")
         folder = self._folder(parts[:-1])
-        if member.islnk():
-            target = self._parts(member.linkname)
+        if member.type == "hardlink":
+            target = _parts(member.link)
             if target == parts:
                 return
             above = self._find(target[:-1]) if target else None
             found = above.within.get(target[-1]) if above is not None else None
             if found is None or isinstance(found, _Folder):
                 raise CregraphError(
-                    f"{self._title} holds the hard link `{member.name}` to `{member.linkname}`, which it does not hold"
+                    f"{self._title} holds the hard link `{member.name}` to `{member.link}`, which it does not hold"
                 )
             folder.within[parts[-1]] = found
-        elif member.issym():
-            folder.within[parts[-1]] = _Link(member.linkname.encode("utf-8", "surrogateescape"), mtime)
+        elif member.type == "symlink":
+            folder.within[parts[-1]] = _Link(member.link.encode("utf-8", "surrogateescape"), mtime)
         else:
             folder.within[parts[-1]] = _File(layer, number, member.size, member.mode & 0o777, mtime)
-
-    def _parts(self, name: str) -> tuple[bytes, ...]:
-        data = name.encode("utf-8", "surrogateescape")
-        parts = tuple(part for part in data.split(b"/") if part not in (b"", b"."))
-        if b".." in parts or b"\0" in data:
-            raise CregraphError(f"{self._title} holds `{data.decode(errors='replace')}`, which climbs out of its folder")
-        return parts
 
     def _find(self, parts: tuple[bytes, ...]) -> _Folder | None:
         here: _Folder | _File | _Link | None = self.root
@@ -178,16 +161,15 @@ class _Tree:
         return here
 
     def _whiteout(self, parts: tuple[bytes, ...], added: set[bytes]) -> bool:
-        if not parts or not parts[-1].startswith(_WHITEOUT):
-            return False
-        folder = self._find(parts[:-1])
-        if folder is not None and parts[-1] == _OPAQUE:
-            _empty(folder, b"/".join(parts[:-1]), added)
-        elif folder is not None:
-            gone = parts[-1].removeprefix(_WHITEOUT)
-            if b"/".join((*parts[:-1], gone)) not in added:
-                folder.within.pop(gone, None)
-        return True
+        gone = whiteout(parts[-1].decode("utf-8", "surrogateescape")) if parts else None
+        folder = self._find(parts[:-1]) if gone else None
+        if gone and folder is not None:
+            name = gone.encode("utf-8", "surrogateescape")
+            if gone == OPAQUE:
+                _empty(folder, b"/".join(parts[:-1]), added)
+            elif b"/".join((*parts[:-1], name)) not in added:
+                folder.within.pop(name, None)
+        return gone is not None
 
 
 def _empty(folder: _Folder, path: bytes, added: set[bytes]) -> None:
@@ -210,14 +192,8 @@ def _walk(folder: _Folder) -> Iterator[tuple[bytes, _Folder | _File | _Link]]:
             todo += [(path + b"/" + name, child) for name, child in sorted(node.within.items(), reverse=True)]
 
 
-def _members(stream: IO[bytes], title: str) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
-    try:
-        with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="surrogateescape") as tar:
-            for number, member in enumerate(tar):
-                yield number, member, tar
-                tar.members = []  # type: ignore[attr-defined]  # or tarfile remembers them all
-    except (tarfile.TarError, EOFError, UnicodeError, ValueError) as error:
-        raise CregraphError(f"{title} cannot be unpacked: {error}") from error
+def _parts(path: str) -> tuple[bytes, ...]:
+    return tuple(path.encode("utf-8", "surrogateescape").split(b"/")) if path else ()
 
 
 def _header(path: bytes, type: bytes, mode: int, mtime: int, *, size: int = 0, link: bytes = b"") -> bytes:

@@ -7,7 +7,6 @@ tasks share goes to an engine once. How it is cut decides no byte of a result: o
 
 from __future__ import annotations
 
-import tarfile
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,8 @@ from cregraph.digest import Json, is_sha256, key_of
 from cregraph.engines.contract import EPOCH
 from cregraph.engines.flatten import flatten
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import PACKAGE, Reader
+from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import segment as segments
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord
@@ -275,25 +276,22 @@ def _lay(results: Sequence[tuple[str, Path, str]], write: Callable[[bytes], obje
             _folder("/".join(parts[:count]), folders, write)
         title = f"the result of task {key[:12]}"
         try:
-            with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as archive:
+            with path.open("rb") as stream:
+                archive = Reader(stream, what=title, policy=PACKAGE, hint="run the command again")
                 for member in archive:
-                    names = member.name.split("/")
-                    if any(name in ("", ".", "..") or name.startswith(".wh.") for name in names):
+                    if any(name in ("", ".") or whiteout(name) is not None for name in member.name.split("/")):
                         raise CregraphError(f"{title} holds `{member.name}`, a name that no layer can hold")
                     name = f"{prefix}/{member.name}"
-                    if member.isdir():
+                    if member.type == "directory":
                         _folder(name, folders, write)
-                    elif member.issym():
-                        write(tar.header(path=name, type="symlink", link=member.linkname))
-                    elif member.isfile():
-                        content = archive.extractfile(member)
-                        assert content is not None
+                    elif member.type == "symlink":
+                        write(tar.header(path=name, type="symlink", link=member.link))
+                    elif member.type == "file":
                         write(tar.header(path=name, mode=member.mode & 0o777, size=member.size))
-                        while piece := content.read(1 << 20):
+                        for piece in archive.blocks():
                             write(piece)
                         write(tar.padding(member.size))
-                    archive.members = []  # type: ignore[attr-defined]  # or tarfile remembers them all
-        except (tarfile.TarError, EOFError, UnicodeError, ValueError) as error:
+        except (UnicodeError, ValueError) as error:
             raise CregraphError(f"{title} cannot be read: {error}", hint="run the command again") from error
     write(tar.END)
     return list(folders)

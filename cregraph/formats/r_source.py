@@ -16,7 +16,8 @@ from pathlib import Path
 
 from cregraph.errors import CregraphError
 from cregraph.formats import dcf
-from cregraph.formats.tarball import leads_out, scan
+from cregraph.formats.tarball import scan
+from cregraph.formats.untrusted_tar import leads_out
 
 __all__ = ["Description", "describe", "pack_folder", "read_tarball"]
 

@@ -15,16 +15,17 @@ from __future__ import annotations
 import functools
 import posixpath
 import stat
-import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_as_file, inflated_file
+from cregraph.formats.untrusted_tar import PACKAGE, Reader, is_tar, leads_out
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
@@ -50,12 +51,8 @@ scope = defaults.scope
 shown_name = defaults.shown_name
 
 TARGET = "archive:"
-#: Bytes that an archive may unpack to, members that it may have.
-_UNPACKED = 16 << 30
-_MEMBERS = 500_000
 _BLOCK = 1 << 20
-#: Bytes of a tar's header (long names, extended attributes), of a symbolic link in a zip.
-_HEADER = 1 << 20
+#: Bytes of a symbolic link in a zip.
 _LINK = 4096
 
 
@@ -145,7 +142,8 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     scratch = source.scratch()
     form = place["form"]
     if form in ("gzip", "plain"):
-        size = _inflate(source.path(), scratch, what, gzip=form == "gzip")
+        path = source.path()
+        size = _expand(inflated_file(path, what=what, policy=PACKAGE) if form == "gzip" else _plain(path), scratch)
         yield Entry(
             path=at,
             mode=place.get("mode", 0o644),
@@ -157,112 +155,55 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     elif form == "zip":
         yield from _checked(_zip(source.path(), at, uid, gid, what), what)
     elif form == "tar":
-        _inflate(source.path(), scratch, what, gzip=None)
+        _expand(inflated_file(source.path(), what=what, policy=PACKAGE), scratch)
         yield from _checked(_tar(scratch, at, uid, gid, what), what)
     else:
         raise CregraphError(f"{what}: the lock says it has form `{form}`, which is none", hint="run `cregraph lock`")
 
 
 def form_of(path: Path) -> str:
-    """`tar`, `zip`, `gzip` (one inflated file) or `plain`, by the bytes. A tar without a member is none."""
+    """Return `tar`, `zip`, `gzip` (one inflated file) or `plain`, by the bytes. A tar without a member is none."""
     with path.open("rb") as file:
-        magic = file.read(6)
-    if magic[:2] == b"PK" and zipfile.is_zipfile(path):
+        magic = file.read(2)
+    if magic == b"PK" and zipfile.is_zipfile(path):
         return "zip"
     try:
-        with _opener(magic)(path, "rb") as stream, tarfile.open(fileobj=cast(IO[bytes], _Headers(stream)), mode="r:") as tar:
-            if tar.next() is not None:
-                return "tar"
-    except _broken():
+        if is_tar(blocks_as_file(inflated_file(path, what="", policy=PACKAGE)).read(512)):
+            return "tar"
+    except (CregraphError, OSError):
         pass
-    return "gzip" if magic[:2] == b"\x1f\x8b" else "plain"
+    return "gzip" if magic == b"\x1f\x8b" else "plain"
 
 
-def _opener(magic: bytes) -> Callable[[Path, str], Any]:
-    """What opens a file that begins so, inflated where it is compressed."""
-    import bz2
-    import gzip
-    import lzma
-
-    import zstandard
-
-    forms = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open), (b"\x28\xb5\x2f\xfd", zstandard.open))
-    return next((opener for begin, opener in forms if magic.startswith(begin)), open)
-
-
-def _broken() -> tuple[type[Exception], ...]:
-    """What the readers of archives raise for bytes that are none, besides what zipfile does."""
-    import lzma
-
-    import zstandard
-
-    return (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
-
-
-def _inflate(path: Path, out: IO[bytes], what: str, *, gzip: bool | None) -> int:
-    """Inflate into `out`; returns the size. `gzip` None means by the bytes."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-    opener = open if gzip is False else _opener(magic)
+def _expand(blocks: Iterator[bytes], out: IO[bytes]) -> int:
+    """Write `blocks` to `out`; the size in bytes."""
     size = 0
-    try:
-        with opener(path, "rb") as reader:
-            while block := reader.read(_BLOCK):
-                size += len(block)
-                if size > _UNPACKED:
-                    raise CregraphError(f"{what} inflates to more than {_UNPACKED >> 30} GiB")
-                out.write(block)
-    except _broken() as error:
-        if getattr(error, "errno", None) is not None:  # of this machine, not of the archive
-            raise
-        raise CregraphError(f"{what} cannot be inflated: {error}") from None
+    for block in blocks:
+        size += len(block)
+        out.write(block)
     return size
 
 
-class _Headers:
-    """A file of which tarfile reads headers only: one that claims to be large is refused before it fills the memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return self._file.read(size)
+def _plain(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
 
 
 def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
     file.seek(0)
-    try:
-        with tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:") as tar:
-            members = []
-            for member in tar:
-                members.append(member)
-                if len(members) > _MEMBERS:
-                    raise CregraphError(f"{what} has more than {_MEMBERS} members")
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise CregraphError(f"{what} cannot be read as a tar: {error}") from None
+    members = list(Reader(file, what=what, policy=PACKAGE))
     for member in members:
-        if member.isdir():
-            inside(member.name, what)
-            continue
-        if member.issparse():
-            raise CregraphError(f"{what}: `{member.name}` is stored with holes (a sparse file), which is not read here")
         path = f"{at}/{inside(member.name, what)}"
         mode = 0o755 if member.mode & 0o111 else 0o644
-        if member.isreg():
-            chunks = functools.partial(_slice, file, member.offset_data, member.size)
+        if member.type == "file":
+            chunks = functools.partial(_slice, file, member.offset, member.size)
             yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=member.size, chunks=chunks)
-        elif member.issym():
-            yield Entry(
-                path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=link_inside(member.name, member.linkname, what)
-            )
-        elif member.islnk():
-            yield Entry(path=path, type="hardlink", mode=mode, uid=uid, gid=gid, link=f"{at}/{inside(member.linkname, what)}")
-        else:
-            raise CregraphError(f"{what}: `{shown(member.name)}` is a device or another special file")
+        elif member.type == "symlink":
+            link = link_inside(member.name, member.link, what)
+            yield Entry(path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=link)
+        elif member.type == "hardlink":
+            yield Entry(path=path, type="hardlink", mode=mode, uid=uid, gid=gid, link=f"{at}/{inside(member.link, what)}")
 
 
 def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
@@ -271,8 +212,8 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise CregraphError(f"{what} cannot be read as a zip: {error}") from None
     infos = archive.infolist()
-    if len(infos) > _MEMBERS or sum(info.file_size for info in infos) > _UNPACKED:
-        raise CregraphError(f"{what} unpacks to more than {_MEMBERS} members or {_UNPACKED >> 30} GiB")
+    if len(infos) > PACKAGE.members or sum(info.file_size for info in infos) > PACKAGE.bytes:
+        raise CregraphError(f"{what} unpacks to more than {PACKAGE.members} members or {PACKAGE.bytes >> 30} GiB")
     for info in infos:
         name = inside(info.filename, what)
         if info.is_dir():
@@ -297,7 +238,7 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
 def inside(name: str, what: str) -> str:
     """A member's normal path. Raises CregraphError naming archive and member for one that climbs or is absolute."""
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-        raise CregraphError(f"{what}: `{shown(name)}` leads out of the archive's folder")
+        raise CregraphError(f"{what}: `{shown(name)}` leads out of its folder")
     if not name.isprintable() or len(name) > 300:
         raise CregraphError(f"{what}: `{shown(name)}` is a name with bytes that are not UTF-8, or with control characters")
     path = posixpath.normpath(name.rstrip("/") or ".")
@@ -306,9 +247,8 @@ def inside(name: str, what: str) -> str:
 
 def link_inside(name: str, link: str, what: str) -> str:
     """A symbolic link's text when it stays inside the archive's folder."""
-    end = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
-    if not link or link.startswith("/") or end.startswith("../") or end == ".." or not link.isprintable() or len(link) > 300:
-        raise CregraphError(f"{what}: `{shown(name)}` is a link to `{shown(link)}`, out of the archive's folder")
+    if not link or leads_out(name, link) or not link.isprintable() or len(link) > 300:
+        raise CregraphError(f"{what}: `{shown(name)}` is a link to `{shown(link)}`, out of its folder")
     return link
 
 

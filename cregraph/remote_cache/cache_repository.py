@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import inflated
 from cregraph.image.media.registry import NotInRegistry, Registry
 from cregraph.image.media.registry_http import Exchange
 from cregraph.image.model import gzip_members
-from cregraph.image.model.blocks import inflated
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor, digest_of
 from cregraph.image.model.segment import SegmentRecord
 from cregraph.plan.parts import Segment, Task

@@ -14,6 +14,7 @@ from typing import get_args
 
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
+from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord, ancestors, members_of
 from cregraph.plan.parts import Segment
@@ -76,7 +77,7 @@ def _check_paths(rows: list[Row], place: Mapping[str, Json], what: str) -> None:
     last = b""
     for row in rows:
         parts = row.path.split("/")
-        plain = not any(part in ("", ".", "..") or part.startswith(".wh.") for part in parts) and "\0" not in row.path
+        plain = not any(part in ("", ".", "..") or whiteout(part) is not None for part in parts) and "\0" not in row.path
         if not plain or not any(row.path == root or row.path.startswith(f"{root}/") for root in roots):
             raise BadEntry(f"{what}: holds `/{row.path!a}`, which is not below {' or '.join('/' + root for root in roots)}")
         if row.path.encode() <= last:

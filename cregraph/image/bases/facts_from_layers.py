@@ -1,7 +1,7 @@
-"""Base facts out of the layers of an image: made once, by streaming, with nothing unpacked.
+"""Base facts from the layers of an image, streamed once; nothing is unpacked.
 
 Each layer is read once, in order; its blob is checked against its digest, its plain bytes against the config's diff id.
-Memory grows with the number of paths (some 150 bytes each), not with the size of files.
+Memory grows with the number of paths (about 150 bytes each), not with the size of files.
 
 **Which files are listed.** `BaseFacts.directories` and `links` are complete. `files` holds everything else (devices and
 sockets among it) that is not
@@ -15,17 +15,16 @@ These are the places that images write to, where a file of the base can be in th
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 
 from cregraph.digest import canonical
 from cregraph.errors import CregraphError
-from cregraph.formats.tar_stream import Member, Taker, bounded, members
+from cregraph.formats.untrusted_tar import Member, Reader
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.bases.file_tree import Directory, Link, Tree
+from cregraph.image.bases.layer_tar import LayerTar, check_diff_id
 from cregraph.image.bases.python_facts import find_python
-from cregraph.image.model.blocks import blocks_as_file, inflated
 from cregraph.image.model.manifest import Descriptor
 from cregraph.lock.base_facts import BaseFacts, LayerFact
 
@@ -39,7 +38,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,63}\$?", re.IGNORECASE)
 
 
 def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
-    """All that must be known of `image`. `progress` is called with the number of compressed bytes that were read.
+    """Return the base facts of `image`. `progress` is called with the number of compressed bytes that were read.
 
     Raises CregraphError naming the layer for a blob or diff id that differs, a hostile or damaged tar, and bombs.
     """
@@ -78,7 +77,7 @@ def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None)
 
 
 def is_listed(path: str) -> bool:
-    """Whether `BaseFacts.files` tells of the absolute `path` (the rule is at the top of this module)."""
+    """Return whether `BaseFacts.files` lists the absolute `path` (the rule is at the top of this module)."""
     return not _UNLISTED.match(path) and not _DEEP.search(path)
 
 
@@ -87,72 +86,46 @@ def _read_layer(
 ) -> None:
     if "tar" not in layer.media_type:
         raise CregraphError(f"{what}: its media type `{layer.media_type}` is that of no file system")
-    read = 0
-    hasher = hashlib.sha256()
-
-    def counted() -> Iterator[bytes]:
-        nonlocal read
-        for block in image.open_layer(layer):
-            read += len(block)
-            if progress:
-                progress(len(block))
-            yield block
-
-    def hashed() -> Iterator[bytes]:
-        for block in bounded(inflated(counted(), what=what), compressed=lambda: read, what=what):
-            hasher.update(block)
-            yield block
-
-    wanted: list[_Taken | None] = [None]
-
-    def taker(member: Member) -> Taker | None:
-        wanted[0] = _taker_of(member.path)
-        return wanted[0]
-
+    reader = LayerTar(_told(image.open_layer(layer), progress), what=what)
     tree.start_layer()
-    for member in members(blocks_as_file(hashed()), what=what, taker=taker):
-        taken, wanted[0] = wanted[0], None
-        tree.apply(member, taken.result if taken else None)
-    if hasher.hexdigest() != diff_id.removeprefix("sha256:"):
-        raise CregraphError(
-            f"{what}: its plain bytes have sha256:{hasher.hexdigest()}, but the config says {diff_id}",
-            "the image is damaged or was put together wrongly; build or pull it again",
-        )
+    for member in reader.tar:
+        tree.apply(member, _kept(reader.tar, member) if member.type == "file" else None)
+    check_diff_id(reader.sha256(), diff_id, what=what)
 
 
-class _Taken:
-    """What is kept of a file: its first bytes, or the first match of a pattern in it."""
-
-    def __init__(self, *, head: int = 0, pattern: re.Pattern[bytes] | None = None) -> None:
-        self._head = head
-        self._pattern = pattern
-        self._buffer = b""
-        self.result: bytes | None = None
-
-    def __call__(self, block: bytes | None) -> None:
-        if self._pattern is None:
-            if block is None:
-                self.result = self._buffer
-            elif len(self._buffer) < self._head:
-                self._buffer += block[: self._head - len(self._buffer)]
-        elif block is not None and not self.result:
-            if found := self._pattern.search(self._buffer + block):
-                self.result = found[1]
-            self._buffer = (self._buffer + block)[-1024:]
+def _told(blocks: Iterator[bytes], progress: Callable[[int], None] | None) -> Iterator[bytes]:
+    for block in blocks:
+        if progress:
+            progress(len(block))
+        yield block
 
 
-def _taker_of(path: str) -> _Taken | None:
+def _kept(tar: Reader, member: Member) -> bytes | None:
+    """What base facts need of a file: its first bytes, or the first match of a pattern in it."""
+    wanted = _wanted(member.path)
+    if wanted is None or isinstance(wanted, int):
+        return None if wanted is None else tar.read(wanted)
+    before = b""
+    for block in tar.blocks():
+        if found := wanted.search(before + block):
+            return found[1]
+        before = (before + block)[-1024:]
+    return None
+
+
+def _wanted(path: str) -> int | re.Pattern[bytes] | None:
+    """How many first bytes are wanted of the file at `path`, or what is looked for in it."""
     folder, _, name = path.rpartition("/")
     if name == "METADATA" or name == "PKG-INFO" or name.endswith((".egg-info", ".pth", "patchlevel.h")):
         if folder.endswith((".dist-info", ".egg-info", "EGG-INFO", "-packages")) or name == "patchlevel.h":
-            return _Taken(head=1 << 16)
+            return 1 << 16
     elif path == "etc/passwd":
-        return _Taken(head=1 << 20)
+        return 1 << 20
     elif name.startswith("libc"):
         if name == "libc.so.6" or re.fullmatch(r"libc-2\.[0-9]+\.so", name):
-            return _Taken(pattern=_GLIBC)
+            return _GLIBC
     elif "python3." in name and (found := re.fullmatch(r"(?:lib)?python3\.([0-9]{1,3})(?:\.so(?:\.[0-9.]*)?)?", name)):
-        return _Taken(pattern=re.compile(rb"(?<![0-9.])(3\.%s\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,3})?)\+?\0" % found[1].encode()))
+        return re.compile(rb"(?<![0-9.])(3\.%s\.[0-9]{1,3}(?:(?:a|b|rc)[0-9]{1,3})?)\+?\0" % found[1].encode())
     return None
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cregraph.formats.tar_stream import Member
+from cregraph.formats.untrusted_tar import Member
+from cregraph.formats.whiteouts import OPAQUE, whiteout
 from cregraph.lock.base_facts import DirFact
 
 __all__ = ["Directory", "File", "Link", "Tree"]
-
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 
 
 class File:
@@ -78,11 +76,11 @@ class Tree:
                 self.root.fact = _fact(member)
             return
         parent = self._folder(folder)
-        if name.startswith(_WHITEOUT):
-            if name == _OPAQUE:
+        if (gone := whiteout(name)) is not None:
+            if gone == OPAQUE:
                 self._hide_below(parent)
-            elif not name.startswith(".wh..wh.") and name != _WHITEOUT:
-                self._hide(parent, name[len(_WHITEOUT) :])
+            elif gone:
+                self._hide(parent, gone)
             return
         if member.type == "directory":
             there = parent.children.get(name)

@@ -13,12 +13,12 @@ import posixpath
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import IMAGE, Reader
 from cregraph.image.model.manifest import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
@@ -35,9 +35,10 @@ from cregraph.image.model.manifest import (
 from cregraph.store import Store
 from cregraph.text import printable
 
-__all__ = ["archive_of", "read_archive", "save"]
+__all__ = ["archive_files", "archive_of", "read_archive", "save"]
 
 _BLOCK = 1 << 20
+_MEMBERS = 20_000
 _LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -61,24 +62,13 @@ def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:
     objects: dict[str, tuple[str, int]] = {}
     small: dict[str, bytes] = {}
     links: dict[str, str] = {}
-    try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as archive:
-            for member in archive:
-                if len(objects) > 20_000:
-                    raise CregraphError(f"{what}: the archive has more members than an image can have")
-                name = posixpath.normpath(member.name)
-                if member.issym() or member.islnk():
-                    beside = posixpath.dirname(name) if member.issym() else ""
-                    links[name] = posixpath.normpath(posixpath.join(beside, member.linkname))
-                elif member.isfile() and (content := archive.extractfile(member)) is not None:
-                    if name in ("index.json", "manifest.json"):
-                        small[name] = content.read(MANIFEST_LIMIT + 1)
-                    elif _wanted(name):
-                        objects[name] = _keep(content, name, store, what)
-    except tarfile.TarError as error:
-        raise CregraphError(
-            f"{what}: the engine's archive cannot be read ({error})", "is there room on the engine's disk?"
-        ) from None
+    for name, size, blocks in archive_files(stream, links, what=what):
+        if name in ("index.json", "manifest.json"):
+            if size > MANIFEST_LIMIT:
+                raise CregraphError(f"{what}: {name} is larger than {MANIFEST_LIMIT >> 20} MiB")
+            small[name] = b"".join(blocks)
+        elif _wanted(name):
+            objects[name] = _keep(blocks, name, store, what)
     for link, target in links.items():
         if target in objects:
             objects[link] = objects[target]
@@ -89,14 +79,31 @@ def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:
     raise CregraphError(f"{what}: the engine's archive holds no image")
 
 
+def archive_files(stream: IO[bytes], links: dict[str, str], *, what: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+    """Yield path, size and blocks of each file in the archive of `docker save`. Its links are in `links` afterwards, by path."""
+    hint = "is there room on the engine's disk?"
+    tar = Reader(stream, what=f"{what}: the engine's archive", policy=IMAGE, hint=hint)
+    count = 0
+    for member in tar:
+        if member.type == "file":
+            count += 1
+            if count > _MEMBERS:
+                raise CregraphError(f"{what}: the archive has more members than an image can have")
+            yield member.path, member.size, tar.blocks()
+        elif member.type == "symlink":
+            links[member.path] = posixpath.normpath(posixpath.join(posixpath.dirname(member.path), member.link))
+        elif member.type == "hardlink":
+            links[member.path] = member.link
+
+
 def _wanted(name: str) -> bool:
     return name.startswith("blobs/sha256/") or name.endswith(("/layer.tar", ".json"))
 
 
-def _keep(content: IO[bytes], name: str, store: Store, what: str) -> tuple[str, int]:
+def _keep(blocks: Iterator[bytes], name: str, store: Store, what: str) -> tuple[str, int]:
     wanted = name.removeprefix("blobs/sha256/") if name.startswith("blobs/sha256/") else None
     with store.writer() as out:
-        while block := content.read(_BLOCK):
+        for block in blocks:
             out.write(block)
         if wanted and out.digest() != wanted:
             raise CregraphError(f"{what}: the engine's archive has sha256:{out.digest()} under the name {name}")
@@ -188,7 +195,7 @@ def _from_sdk(name: str) -> Iterator[IO[bytes]]:
     import docker
     import requests
 
-    from cregraph.image.model.blocks import blocks_as_file
+    from cregraph.formats.inflate import blocks_as_file
 
     try:
         client = docker.from_env(timeout=300)

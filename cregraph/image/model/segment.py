@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from cregraph.digest import ASSEMBLY, is_sha256
 from cregraph.errors import CregraphError
+from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.gzip_members import compress, inflate
 from cregraph.image.model.tar_entry import Entry
@@ -290,7 +291,7 @@ def _check(entry: Entry) -> None:
         )
     if "\0" in path or "\0" in entry.link:
         raise CregraphError(f"{path!r} has a NUL byte in its name or link")
-    if any(part.startswith(".wh.") for part in parts):
+    if any(whiteout(part) is not None for part in parts):
         # OCI image-spec, layer.md, "Whiteouts": such a name deletes from the layers below.
         raise CregraphError(
             f"`{path}` has a name that deletes files of the layers below (`.wh.`); nothing of the base is deleted"

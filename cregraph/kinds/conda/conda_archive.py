@@ -15,29 +15,24 @@ import bz2
 import hashlib
 import json
 import re
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import bounded
+from cregraph.formats.untrusted_tar import PACKAGE, Reader
 
 __all__ = ["Member", "Package", "check_path", "listed", "open_package", "refusal"]
 
-MEMBERS = 500_000
-#: Bytes of one package's contents in all.
-TOTAL = 16 << 30
-#: How many times its compressed size a package may grow, once it is larger than `FREE`.
-RATIO = 1000
-FREE = 256 << 20
 #: Bytes of one file of the description (info/…).
 INFO = 256 << 20
 
 _BLOCK = 1 << 20
+_HINT = "the package is damaged or hostile; pin another build of it, or ask who made it"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DESCRIPTION = ("info/index.json", "info/paths.json", "info/link.json", "info/files", "info/has_prefix", "info/no_link")
 
@@ -82,9 +77,7 @@ class Package:
 
 def refusal(package: str, why: str) -> CregraphError:
     """The error for a package that cannot be used."""
-    return CregraphError(
-        f"{package}: {why}", hint="the package is damaged or hostile; pin another build of it, or ask who made it"
-    )
+    return CregraphError(f"{package}: {why}", hint=_HINT)
 
 
 def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Package:
@@ -100,11 +93,11 @@ def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pac
         if magic[:3] == b"BZh":
             data = scratch()
             with bz2.open(path) as stream:
-                _expand(stream, data, path.stat().st_size, TOTAL, name)
+                _expand(stream, data, path.stat().st_size, name)
             package = Package(name=name, data=data)
             _index(package, data)
             return package
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise refusal(name, f"not readable: {error}") from error
     raise refusal(name, "neither a .conda nor a .tar.bz2 file")
 
@@ -118,10 +111,10 @@ def listed(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> tuple[str
         with zipfile.ZipFile(path) as archive:
             part = _part(archive, "info", name)
             description = scratch()
-            _inflate(archive, part, description, INFO, name)
+            _inflate(archive, part, description, name)
         told = json.loads(_index(Package(name=name, data=description), description).info["info/paths.json"])
         return tuple(sorted(str(row["_path"]) for row in told["paths"]))
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         raise refusal(name, f"not readable: {error}") from error
 
 
@@ -138,8 +131,8 @@ def _open_conda(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pack
     with zipfile.ZipFile(path) as archive:
         parts = {part: _part(archive, part, name) for part in ("info", "pkg")}
         description, data = scratch(), scratch()
-        used = _inflate(archive, parts["info"], description, TOTAL, name)
-        _inflate(archive, parts["pkg"], data, TOTAL - used, name)
+        _inflate(archive, parts["info"], description, name)
+        _inflate(archive, parts["pkg"], data, name)
     package = Package(name=name, data=data)
     # The description is indexed as a package of its own: only its info/ is of interest.
     package.info.update(_index(Package(name=name, data=description), description).info)
@@ -150,101 +143,58 @@ def _open_conda(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pack
     return package
 
 
-def _inflate(archive: zipfile.ZipFile, part: zipfile.ZipInfo, into: IO[bytes], limit: int, name: str) -> int:
+def _inflate(archive: zipfile.ZipFile, part: zipfile.ZipInfo, into: IO[bytes], name: str) -> None:
     import zstandard
 
     with archive.open(part) as stored, zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True) as stream:
         try:
-            return _expand(stream, into, part.file_size, limit, name)
+            _expand(stream, into, part.file_size, name)
         except zstandard.ZstdError as error:
             raise refusal(name, f"`{part.filename}` is not readable: {error}") from error
 
 
-def _expand(stream: Any, into: IO[bytes], compressed: int, limit: int, name: str) -> int:
-    """Decompresses, and stops at the limits: a small file that becomes a huge one is refused before it is written."""
-    total = 0
-    while block := stream.read(_BLOCK):
-        total += len(block)
-        if total > limit:
-            raise refusal(name, f"larger than {TOTAL >> 30} GiB when decompressed")
-        if total > FREE and total > RATIO * compressed:
-            raise refusal(name, f"grows more than {RATIO} times when decompressed")
+def _expand(stream: Any, into: IO[bytes], compressed: int, name: str) -> None:
+    """Decompress within bounds: a small file that becomes a huge one is refused before it is written."""
+    for block in bounded(iter(lambda: stream.read(_BLOCK), b""), compressed=lambda: compressed, what=name, policy=PACKAGE):
         into.write(block)
     into.flush()
-    return total
-
-
-class _Careful:
-    """A file that gives no more than 1 MiB at once: tarfile reads a header as large as the header says."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _BLOCK:
-            raise tarfile.ReadError("a header larger than 1 MiB")
-        return self._file.read(size)
-
-
-@contextmanager
-def _tar(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    file.seek(0)
-    with tarfile.open(fileobj=_Careful(file), mode="r:", encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[call-overload]
-        yield archive
 
 
 def _index(package: Package, data: IO[bytes]) -> Package:
-    """Fills `members` and `info` from the tar in `data`."""
+    """Fill `members` and `info` from the tar in `data`."""
     directories: set[str] = set()
-    seen: set[str] = set()
     links: list[tuple[str, str]] = []
-    with _tar(data) as archive:
-        count = 0
-        while (item := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # half a gigabyte for the largest packages
-            count += 1
-            if count > MEMBERS:
-                raise refusal(package.name, f"holds more than {MEMBERS} members")
-            after = data.tell()
-            path = _cleaned(item.name)
-            if item.isdir() and path in ("", "."):
-                continue
-            check_path(path, package.name)
-            if item.isdir():
+    data.seek(0)
+    tar = Reader(data, what=package.name, policy=PACKAGE, hint=_HINT)
+    for item in tar:
+        path = _cleaned(item.name)
+        if item.type == "directory":
+            if path not in ("", "."):
+                check_path(path, package.name)
                 directories.add(path)
-                continue
-            if path in seen:
-                raise refusal(package.name, f"holds `{path}` twice")
-            seen.add(path)
-            if item.issparse() or not (item.isreg() or item.issym() or item.islnk()):
-                raise refusal(package.name, f"`{path}` is neither a file nor a link but {_special(item)}")
-            if path.startswith("info/"):
-                if item.isreg() and path in _DESCRIPTION:
-                    if item.size > INFO:
-                        raise refusal(package.name, f"`{path}` is larger than {INFO >> 20} MiB")
-                    package.info[path] = package.read(Member(path=path, type="file", offset=item.offset_data, size=item.size))
-            elif item.issym():
-                package.members[path] = Member(path=path, type="symlink", link=_link(item, path, package.name))
-            elif item.islnk():
-                links.append((path, _cleaned(item.linkname)))
-            else:
-                member = Member(
-                    path=path, type="file", executable=bool(item.mode & 0o111), offset=item.offset_data, size=item.size
-                )
-                digest = hashlib.sha256()
-                for block in package.chunks(member):
-                    digest.update(block)
-                package.members[path] = Member(
-                    path=path,
-                    type="file",
-                    executable=member.executable,
-                    offset=member.offset,
-                    size=member.size,
-                    sha256=digest.hexdigest(),
-                )
-            data.seek(after)
+            continue
+        check_path(path, package.name)
+        if path.startswith("info/"):
+            if item.type == "file" and path in _DESCRIPTION:
+                if item.size > INFO:
+                    raise refusal(package.name, f"`{path}` is larger than {INFO >> 20} MiB")
+                package.info[path] = tar.read()
+        elif item.type == "symlink":
+            package.members[path] = Member(path=path, type="symlink", link=_link(item.link, path, package.name))
+        elif item.type == "hardlink":
+            links.append((path, item.link))
+        else:
+            digest = hashlib.sha256()
+            for block in tar.blocks():
+                digest.update(block)
+            package.members[path] = Member(
+                path=path,
+                type="file",
+                executable=bool(item.mode & 0o111),
+                offset=item.offset,
+                size=item.size,
+                sha256=digest.hexdigest(),
+            )
     for path, link in links:
         package.members[path] = _hard_link(package, path, link)
     _check_parents(package, directories)
@@ -272,16 +222,7 @@ def _cleaned(path: str) -> str:
     return path.rstrip("/") if not path.startswith("/") else path
 
 
-def _special(item: tarfile.TarInfo) -> str:
-    if item.isfifo():
-        return "a FIFO"
-    if item.ischr() or item.isblk():
-        return "a device"
-    return "a sparse file" if item.issparse() else f"of type {item.type!r}"
-
-
-def _link(item: tarfile.TarInfo, path: str, package: str) -> str:
-    text = item.linkname
+def _link(text: str, path: str, package: str) -> str:
     if not text or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
         raise refusal(package, f"the link `{path}` leads to {text!r}")
     if text.startswith("/"):

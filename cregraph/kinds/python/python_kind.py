@@ -16,13 +16,12 @@ and the interpreter at /cregraph/python exist in the sandbox only.
 from __future__ import annotations
 
 import re
-import shutil
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, cast
 
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
@@ -201,16 +200,15 @@ def _places(python: PythonFact, context: PlaceContext) -> dict[str, Json]:
 
 def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
     found = ""
-    with tarfile.open(source.path(), mode="r:") as tar:
+    with source.path().open("rb") as file:
+        tar = Reader(file, what=f"{segment.name}: the result of its task", policy=PACKAGE)
         for member in tar:
-            if member.isdir():
+            if member.type == "directory":
                 continue
-            if found or not member.isfile() or not member.name.endswith(".whl"):
+            if found or member.type != "file" or not member.name.endswith(".whl"):
                 raise CregraphError(f"{segment.name}: its build left `{member.name[:200]}` where one wheel is wanted")
             found = member.name.rsplit("/", 1)[-1]
-            reader = tar.extractfile(member)
-            assert reader is not None
-            shutil.copyfileobj(reader, into, 1 << 20)
+            into.writelines(tar.blocks())
     if not found:
         raise CregraphError(f"{segment.name}: its build left no wheel")
     into.seek(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -21,18 +20,18 @@ def built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry]
     """What the tarball at `path` holds in its folder `name`, below `at` (relative to the image's root). The contents are read
     from `scratch`. Raises CregraphError naming package and member."""
     what = f"{name} (a built R package)"
-    for member_path, member in unpack(path, scratch, what=what):
-        top, _, inner = member_path.partition("/")
+    for member in unpack(path, scratch, what=what):
+        top, _, inner = member.path.partition("/")
         if top != name or not inner:
-            raise CregraphError(f"{what}: `{member_path[:200]}` is not in the folder `{name}`")
+            raise CregraphError(f"{what}: `{member.path[:200]}` is not in the folder `{name}`")
         mode = 0o755 if member.mode & 0o111 else 0o644
-        if member.isreg():
-            chunks = functools.partial(piece, scratch, member.offset_data, member.size)
+        if member.type == "file":
+            chunks = functools.partial(piece, scratch, member.offset, member.size)
             yield Entry(path=f"{at}/{inner}", mode=mode, size=member.size, chunks=chunks)
-        elif member.issym():
-            yield Entry(path=f"{at}/{inner}", type="symlink", mode=0o777, link=member.linkname)
+        elif member.type == "symlink":
+            yield Entry(path=f"{at}/{inner}", type="symlink", mode=0o777, link=member.link)
         else:
-            link = posixpath.normpath(member.linkname).partition("/")[2]
+            link = member.link.partition("/")[2]
             yield Entry(path=f"{at}/{inner}", type="hardlink", mode=mode, link=f"{at}/{link}")
 
 

@@ -17,13 +17,13 @@ package is a segment as it is.
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import PACKAGE, Member, Reader
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
@@ -215,31 +215,23 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
         yield from built(segment.name, path, at, source.scratch())
         return
-    with tarfile.open(path, mode="r:") as tar:
-        for member in tar:
-            name = member.name.removeprefix("./").strip("/")
-            if member.isdir() or name in ("", "."):
-                continue
-            if ".." in name.split("/"):
-                raise CregraphError(f"{segment.name}: the result of its task holds `{name[:200]}`, which leads out of its folder")
+    with path.open("rb") as file:
+        for member in Reader(file, what=f"{segment.name}: the result of its task", policy=PACKAGE):
             mode = 0o755 if member.mode & 0o111 else 0o644
-            if member.isfile():
-                yield _file(f"{at}/{name}", path, member, mode)
-            elif member.issym():
-                yield Entry(path=f"{at}/{name}", type="symlink", mode=0o777, link=member.linkname)
-            elif member.islnk():
-                link = member.linkname.removeprefix("./").strip("/")
-                yield Entry(path=f"{at}/{name}", type="hardlink", mode=mode, link=f"{at}/{link}")
-            else:
-                raise CregraphError(f"{segment.name}: the result of its task holds `{name[:200]}`, neither file nor link")
+            if member.type == "file":
+                yield _file(f"{at}/{member.path}", path, member, mode)
+            elif member.type == "symlink":
+                yield Entry(path=f"{at}/{member.path}", type="symlink", mode=0o777, link=member.link)
+            elif member.type == "hardlink":
+                yield Entry(path=f"{at}/{member.path}", type="hardlink", mode=mode, link=f"{at}/{member.link}")
 
 
-def _file(name: str, path: Path, member: tarfile.TarInfo, mode: int) -> Entry:
+def _file(name: str, path: Path, member: Member, mode: int) -> Entry:
     def chunks() -> Iterable[bytes]:
         with path.open("rb") as file:
             from cregraph.kinds.r.r_files import piece
 
-            yield from piece(file, member.offset_data, member.size)
+            yield from piece(file, member.offset, member.size)
 
     return Entry(path=name, mode=mode, size=member.size, chunks=chunks)
 

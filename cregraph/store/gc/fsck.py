@@ -23,9 +23,9 @@ from pathlib import Path
 from cregraph.digest import is_sha256
 from cregraph.engines import trees
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.model import layer as layers
 from cregraph.image.model import segment as segments
-from cregraph.image.model.blocks import blocks_as_file, inflated
 from cregraph.image.model.segment import Row, SegmentRecord
 from cregraph.store import Store, remove_tree
 from cregraph.store.gc.roots import Root

@@ -1,24 +1,28 @@
-"""Blocks of bytes as a file that is read forward, and compressed blocks as plain ones.
+"""Compressed files and streams as plain blocks, within bounds, and blocks as a file that is read forward.
 
-What is inflated never enters a digest of ours, so any correct decompressor will do here.
+Inflated bytes never enter a digest of ours, so any correct decompressor will do here.
 """
 
 from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
 
 from cregraph.errors import CregraphError
+from cregraph.formats.untrusted_tar import Policy
 
-__all__ = ["blocks_as_file", "inflated"]
+__all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file"]
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 #: The most memory that a zstd frame may ask for (its window), in bytes.
 _WINDOW = 1 << 27
+#: How many times its compressed size a stream may have, past `Policy.free`.
+_RATIO = 1100
 
 
 class _Blocks(io.RawIOBase):
@@ -42,12 +46,12 @@ class _Blocks(io.RawIOBase):
 
 
 def blocks_as_file(blocks: Iterable[bytes]) -> IO[bytes]:
-    """An iterable of blocks as a file that is read forward."""
+    """Return a file that reads forward through `blocks`."""
     return io.BufferedReader(_Blocks(blocks), _BLOCK)
 
 
 def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:
-    """The plain bytes of a tar, gzip (of any number of members) or zstd stream, told apart by how it begins.
+    """Return the plain bytes of a tar, gzip (of any number of members) or zstd stream, told apart by how it begins.
 
     No block is larger than 1 MiB, whatever the input promises. Raises CregraphError, beginning with `what`, for a damaged or
     cut stream.
@@ -106,3 +110,57 @@ def _unzstd(head: bytes, source: Iterator[bytes], what: str) -> Iterator[bytes]:
             yield plain
     except zstandard.ZstdError as error:
         raise CregraphError(f"{what}: is damaged: {error}") from None
+
+
+def inflated_file(path: Path, *, what: str, policy: Policy) -> Iterator[bytes]:
+    """Yield the plain bytes of a gzip, bzip2, xz or zstd file; any other file as it is.
+
+    Raises CregraphError, beginning with `what`, for a damaged file and for one that is past the bounds of `policy`. An OSError of
+    this machine (a full disk) stays one.
+    """
+    from lzma import LZMAError
+
+    with path.open("rb") as file:
+        magic = file.read(6)
+    broken: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, LZMAError)
+    if magic.startswith(_ZSTD):
+        from zstandard import ZstdError
+
+        broken += (ZstdError,)
+    size = path.stat().st_size
+    try:
+        with _opener(magic)(path, "rb") as stream:
+            blocks = iter(lambda: stream.read(_BLOCK), b"")
+            yield from bounded(blocks, compressed=lambda: size, what=what, policy=policy)
+    except broken as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise CregraphError(f"{what} cannot be inflated: {error}") from None
+
+
+def _opener(magic: bytes) -> Callable[[Path, str], Any]:
+    import bz2
+    import gzip
+    import lzma
+
+    forms = ((_GZIP, gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+    if magic.startswith(_ZSTD):
+        import zstandard
+
+        return zstandard.open
+    return next((opener for begin, opener in forms if magic.startswith(begin)), open)
+
+
+def bounded(blocks: Iterable[bytes], *, compressed: Callable[[], int], what: str, policy: Policy) -> Iterator[bytes]:
+    """Yield `blocks`. Raises CregraphError once they are past the bounds of `policy`.
+
+    `compressed` returns the size in bytes of what they were inflated from so far.
+    """
+    total = 0
+    for block in blocks:
+        total += len(block)
+        if total > policy.bytes:
+            raise CregraphError(f"{what}: unpacks to more than {policy.bytes >> 30} GiB")
+        if total > policy.free and total > _RATIO * compressed():
+            raise CregraphError(f"{what}: unpacks to more than {_RATIO} times its size")
+        yield block
