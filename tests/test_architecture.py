@@ -15,7 +15,19 @@ PACKAGE = Path(__file__).parent.parent / "cregraph"
 ORDER = (
     *("errors", "digest", "text", "scheduler", "formats", "profile", "lock"),
     *("plan.parts", "plan.layer_split"),
-    *("store", "image", "sources", "vendor.vendor_files", "kinds", "plan", "resolve", "engines", "build", "store.gc"),
+    *(
+        "store",
+        "image",
+        "sources",
+        "vendor.vendor_files",
+        "verify.installed",
+        "kinds",
+        "plan",
+        "resolve",
+        "engines",
+        "build",
+        "store.gc",
+    ),
     *("remote_cache", "vendor", "export", "verify", "smoke", "demo", "session", "review"),
     *("__init__", "cli", "__main__"),
 )

@@ -13,8 +13,9 @@ from cregraph.image.media.docker_engine import inspect
 from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
 from cregraph.session.session import BuildOptions, Session
 from cregraph.text import printable
-from cregraph.verify import Finding, Verdict, is_exactly, known_layers, verify
-from cregraph.verify.installed import wanted
+from cregraph.verify.image_check import is_exactly, known_layers, verify
+from cregraph.verify.package_check import is_record
+from cregraph.verify.verdict import Finding, Verdict
 
 _SHOWN = 40
 
@@ -78,7 +79,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
         told = inspect(engine.name).get("Id")
         if is_exactly(plan, store, str(told)):
             return Verdict(by="digest"), str(told)
-        contents = of_engine(engine.name, known=known, wanted=wanted)
+        contents = of_engine(engine.name, known=known, wanted=is_record)
         return verify(plan, facts, contents, store, recompiled=recompiled), contents.digest or str(told)
     digest = found.manifest.digest
     if is_exactly(plan, store, digest):
@@ -86,7 +87,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
             for _ in found.origin.blob(layer):
                 pass  # a file on disk can be damaged: each is held against its digest
         return Verdict(by="digest"), digest
-    contents = of_image(found, known=known, wanted=wanted)
+    contents = of_image(found, known=known, wanted=is_record)
     return verify(plan, facts, contents, store, recompiled=recompiled), digest
 
 

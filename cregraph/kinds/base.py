@@ -113,7 +113,7 @@ class Kind(LockRules, Protocol):
     """A module in cregraph/kinds that has these names and those of `LockRules`. Many can be taken from kinds/defaults.py."""
 
     NAME: str
-    #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules.
+    #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules, "verify" a VerifyRules.
     PARTS: Mapping[str, str]
     #: field -> (type, required); types: text, texts, path, paths, json, mapping. The schema and the reader use it.
     FIELDS: Mapping[str, tuple[str, bool]]

@@ -10,6 +10,7 @@ Pinned by the sha256 of each file. `owner` is a user of the base, 0:0 if not sai
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -127,8 +128,19 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     if "link" in place:
         yield Entry(path=path, type="symlink", mode=0o777, uid=uid, gid=gid, link=place["link"])
         return
-    data = place["text"].encode() if "text" in place else source.path().read_bytes()
-    yield from_bytes(path, data, mode=place.get("mode", 0o644), uid=uid, gid=gid)
+    mode = place.get("mode", 0o644)
+    if "text" in place:
+        yield from_bytes(path, place["text"].encode(), mode=mode, uid=uid, gid=gid)
+    elif segment.artifact is not None:  # verified bytes, so size and sha256 are known without reading them
+        known = segment.artifact
+        chunks = functools.partial(_read, source)
+        yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=known.size, sha256=known.sha256, chunks=chunks)
+
+
+def _read(source: Input) -> Iterator[bytes]:
+    with source.path().open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
 
 
 def _what(ask: Ask) -> Mapping[str, Json]:

@@ -1,27 +1,32 @@
-"""What a plan says of every path of its image, as far as it is known here: of segments that the store holds every byte."""
+"""The paths that an image must hold over its base, as far as the plan and the store tell them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 from cregraph.digest import sha256
 from cregraph.image.model import segment as segments_of
 from cregraph.image.model.preamble import preamble
 from cregraph.image.model.segment import Row, ancestors
+from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds import kind
 from cregraph.lock.base_facts import BaseFacts, DirFact
 from cregraph.plan.parts import Segment
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
 
-__all__ = ["Expected", "expected", "places"]
+__all__ = ["Expected", "expected_of", "places"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """`rows` by absolute path, hard links with the content that they lead to; `owners` whose they are, `by_key` the reverse.
+    """Rows by absolute path, and the segment that owns each. Hard links have the row of the file that they lead to.
 
-    `known` are the segments (by key) of which every path is in `rows`; of the others only packages can be held against the lock.
+    `known` are the keys of segments whose paths are all in `rows`; `by_key` gives these paths. Of other segments only the
+    packages can be compared.
     """
 
     rows: Mapping[str, Row] = field(default_factory=dict)
@@ -32,11 +37,11 @@ class Expected:
     plan: Plan
 
     def paths_of(self, key: str) -> tuple[str, ...]:
-        """The paths of the segment of that key."""
+        """Return the paths of the segment with this key."""
         return self.by_key.get(key, ())
 
-    def directories(self, paths: Mapping[str, object]) -> dict[str, DirFact]:
-        """The directories above `paths`, as they must be."""
+    def directories(self, paths: Iterable[str]) -> dict[str, DirFact]:
+        """Return the directories above `paths`, as they must be."""
         needed = {parent for path in paths for parent in ancestors(path.lstrip("/"))}
         return {
             "/" + d.path: DirFact(mode=d.mode, uid=d.uid, gid=d.gid, mtime=d.mtime)
@@ -44,8 +49,8 @@ class Expected:
         }
 
 
-def expected(plan: Plan, facts: BaseFacts, store: Store) -> Expected:
-    """What the image of `plan` must hold over its base."""
+def expected_of(plan: Plan, facts: BaseFacts, store: Store) -> Expected:
+    """Return what the image of `plan` must hold over its base."""
     rows: dict[str, Row] = {}
     owners: dict[str, Segment] = {}
     paths: dict[str, tuple[str, ...]] = {}
@@ -62,24 +67,35 @@ def expected(plan: Plan, facts: BaseFacts, store: Store) -> Expected:
     return Expected(rows=rows, owners=owners, by_key=paths, known=frozenset(paths), facts=facts, plan=plan)
 
 
+class _BytesNeeded(Exception):
+    pass
+
+
+class _NoBytes:
+    """The input of a segment whose bytes are not at hand."""
+
+    def path(self) -> Path:
+        raise _BytesNeeded
+
+    def scratch(self) -> IO[bytes]:
+        raise _BytesNeeded
+
+
 def _rows(segment: Segment, store: Store) -> tuple[Row, ...] | None:
-    place = segment.place
-    if place.get("environment"):  # the empty file by which conda knows an environment
-        return (Row(f"{str(place['prefix']).strip('/')}/conda-meta/history", "file", 0o644, 0, 0, 0, sha256(b"")),)
-    if segment.kind == "file":  # needs no store
-        path, uid, gid, mode = str(place["at"]).lstrip("/"), place["uid"], place["gid"], place.get("mode", 0o644)
-        if "link" in place:
-            return (Row(path, "symlink", 0o777, uid, gid, 0, place["link"]),)
-        if "text" in place:
-            data = str(place["text"]).encode()
-            return (Row(path, "file", mode, uid, gid, len(data), sha256(data)),)
-        if segment.artifact is not None:
-            return (Row(path, "file", mode, uid, gid, segment.artifact.size, segment.artifact.sha256),)
-    record = segments_of.read(store, segment.key)
-    return None if record is None else segments_of.index(store, record)
+    """Return the rows of a segment from the plan alone if its kind can tell them, else from the store; None if unknown."""
+    try:
+        return tuple(_row(entry) for entry in kind(segment.kind).entries(segment, _NoBytes()))
+    except _BytesNeeded:
+        record = segments_of.read(store, segment.key)
+        return None if record is None else segments_of.index(store, record)
+
+
+def _row(entry: Entry) -> Row:
+    what = entry.link or entry.sha256 or sha256(b"".join(entry.chunks() if entry.chunks else ()))
+    return Row(entry.path, entry.type, entry.mode, entry.uid, entry.gid, entry.size, what)
 
 
 def places(segment: Segment) -> str | None:
-    """The folder or file that a segment fills alone, or None where it shares its folder with others."""
+    """Return the folder or file that only this segment fills, or None if it shares its folder."""
     at = segment.place.get("at")
     return str(at) if isinstance(at, str) else None

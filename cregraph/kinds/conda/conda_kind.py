@@ -41,7 +41,7 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "
 
 NAME = "conda"
 ECOSYSTEM = NAME
-PARTS = {"vendor": "cregraph.kinds.conda.vendor_channel"}
+PARTS = {"vendor": "cregraph.kinds.conda.vendor_channel", "verify": "cregraph.kinds.conda.conda_installed"}
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
 scope = defaults.scope

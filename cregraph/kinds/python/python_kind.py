@@ -38,7 +38,7 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "python"
 ECOSYSTEM = NAME
-PARTS = {"vendor": "cregraph.kinds.python.vendor_index"}
+PARTS = {"vendor": "cregraph.kinds.python.vendor_index", "verify": "cregraph.kinds.python.python_installed"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "into": ("text", True),
     "requirements": ("texts", True),

@@ -39,7 +39,7 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "r"
 ECOSYSTEM = NAME
-PARTS = {"vendor": "cregraph.kinds.r.vendor_cran"}
+PARTS = {"vendor": "cregraph.kinds.r.vendor_cran", "verify": "cregraph.kinds.r.r_installed"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "library": ("path", True),
     "from": ("text", True),
