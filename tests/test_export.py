@@ -346,7 +346,7 @@ def test_the_installer_writes_what_our_layers_hold(made: Path, tmp_path: Path, m
 
 
 def test_a_download_that_is_not_what_the_lock_pins_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cregraph.export.installer._PAUSES", ())
+    monkeypatch.setattr("cregraph.export.installer_downloads._PAUSES", ())
     (tmp_path / "root").mkdir()
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "a.bin").write_bytes(b"other")
@@ -354,7 +354,7 @@ def test_a_download_that_is_not_what_the_lock_pins_is_refused_by_name(tmp_path: 
         for size, said in ((5, "and the lock pins sha256:"), (4, "more than the 4 bytes"), (6, "fewer than the 6 bytes")):
             artifact = {"name": "a.bin", "sha256": sha256(b"right"), "size": size, "urls": [f"{server.address}/a.bin"]}
             item = {
-                "kind": "archive",
+                "entries": "cregraph.kinds.archive",
                 "name": "a",
                 "place": {"at": "/x", "form": "plain", "uid": 0, "gid": 0},
                 "artifact": artifact,
@@ -369,7 +369,7 @@ def test_a_download_that_is_not_what_the_lock_pins_is_refused_by_name(tmp_path: 
 def test_what_is_there_already_is_left_when_equal_and_refused_when_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "chown", lambda *_args, **_more: None)
     place = {"at": "/a/b", "text": "x", "uid": 0, "gid": 0}
-    manifest = {"segments": [{"kind": "file", "name": "/a/b", "place": place}]}
+    manifest = {"segments": [{"entries": "cregraph.kinds.file", "name": "/a/b", "place": place}]}
     (tmp_path / "r").mkdir()
     install(manifest, tmp_path, tmp_path / "r")
     install(manifest, tmp_path, tmp_path / "r")

@@ -1,14 +1,14 @@
-"""The Dockerfile for a builder that has none of our artifacts: Snowflake's in-account Image Builder, or any other.
+"""The Dockerfile for a builder that has none of our artifacts, such as Snowflake's in-account Image Builder.
 
-One flat folder: the Dockerfile, the installer (one file), a manifest for each stage, and the project's own files. It uses nothing
-that only some builders have (build arguments, mounts, `--link`, checksum flags), so kaniko and BuildKit read it alike.
+It is one flat folder: the Dockerfile, the installer (one file), a manifest for each stage, and the project's own files. It uses
+no feature that only some builders have (build arguments, mounts, `--link`, checksum flags): kaniko and BuildKit read it alike.
 
     base ── stage ── stage ── … ── image          each stage: COPY its manifest, RUN the installer
               │         ▲
               └─ workshop ┘                       tasks, over the build root, with the environment copied in
 
-The environment that tasks see is whole (its prefixes as they are in that stage), not the closure of the task: what is compiled
-here can differ in bytes from what cregraph compiles itself. docs/adr/0012-dockerfiles.md says why.
+Tasks see whole environments (as they are in that stage), not only the packages that they need. So what is compiled here can
+differ in bytes from what cregraph compiles itself; see docs/adr/0012-dockerfiles.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from cregraph.digest import Json, key_of, sha256
 from cregraph.engines import contract
@@ -27,6 +28,7 @@ from cregraph.export.bundle import OLDEST, bundle
 from cregraph.export.docker_text import comment, exec_form, pairs, quoted, stage_name
 from cregraph.export.folder import Content
 from cregraph.export.sites import Sites, hosts
+from cregraph.kinds import MODULES, parts
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Segment, Task
@@ -34,7 +36,7 @@ from cregraph.plan.planner import Plan
 
 __all__ = ["SUFFIX", "Bases", "Export", "export"]
 
-#: What the tag of an image ends in that such a builder makes.
+#: The end of the tag of an image that such a builder makes.
 SUFFIX = "-builder"
 
 _FOLDER = "/cregraph/export"
@@ -59,7 +61,7 @@ rm -rf /cregraph/build /cregraph/home /cregraph/in
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bases:
-    """The images that the Dockerfile stands on, as FROM names them: by digest. `root` is None when tasks run over the base."""
+    """The images of the Dockerfile, by digest. `root` is None if tasks run over the base."""
 
     base: str
     root: str | None
@@ -74,6 +76,14 @@ class Export:
     needs_zstd: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _On:
+    """A Docker stage that others stand on."""
+
+    name: str
+    key: str
+
+
 @dataclass(kw_only=True, slots=True)
 class _Text:
     plan: Plan
@@ -83,15 +93,23 @@ class _Text:
     own: Mapping[str, bytes]  # sha256 of a file of the project, to its bytes
     python: str
     installer: str
+    entries: Mapping[str, ModuleType]  # by kind
     files: dict[str, Content] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     lines: list[str] = field(default_factory=list)
 
+    def start(self, about: str, source: str, name: str, key: str) -> _On:
+        """Begin a stage: a comment, and FROM."""
+        on = _On(stage_name(name, key), key)
+        self.lines += ["", comment(about), f"FROM {source} AS {on.name}"]
+        return on
+
 
 def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Mapping[str, bytes], said: Iterable[str]) -> Export:
-    """The folder of `plan`. `own` holds the project's files by sha256; `said` are lines for the head of the Dockerfile.
+    """Return the folder of `plan`. `own` holds the project's files by sha256; `said` are lines for the head of the Dockerfile.
 
-    Raises CregraphError for a base without a Python that runs the installer, and for what cannot be fetched elsewhere.
+    Raises:
+        CregraphError: The base has no Python that runs the installer, or an artifact cannot be fetched elsewhere.
     """
     python = facts.python
     if python is None or tuple(int(part) for part in python.version.split(".")[:2]) < OLDEST:
@@ -102,7 +120,16 @@ def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Map
         )
     program = bundle()
     installer = f"install-{sha256(program)[:12]}.pyz"
-    text = _Text(plan=plan, facts=facts, sites=sites, bases=bases, own=own, python=python.executable, installer=installer)
+    text = _Text(
+        plan=plan,
+        facts=facts,
+        sites=sites,
+        bases=bases,
+        own=own,
+        python=python.executable,
+        installer=installer,
+        entries=parts("entries"),
+    )
     text.files[installer] = program
     _stages(text)
     reached = tuple(sorted(text.hosts))
@@ -114,64 +141,50 @@ def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Map
 
 def _stages(text: _Text) -> None:
     plan, facts = text.plan, text.facts
+    user = str((facts.config.get("config") or {}).get("User") or "")
+    is_root = user.partition(":")[0] in ("", "root", "0")
+    base = on = text.start(f"the base, {facts.digest}", text.bases.base, "base", facts.digest.removeprefix("sha256:"))
+    text.lines += [] if is_root else ["USER 0:0"]
     rank = {stage.name: number for number, stage in enumerate(plan.lock.stages)}
     last = max(rank.values(), default=0)
-    user = str((facts.config.get("config") or {}).get("User") or "")
-    on_key = facts.digest.removeprefix("sha256:")
-    base = on = stage_name("base", on_key)
-    text.lines += ["", comment(f"the base, {facts.digest}"), f"FROM {text.bases.base} AS {base}"]
-    if user.partition(":")[0] not in ("", "root", "0"):
-        text.lines.append("USER 0:0")
-    tasks = list(plan.tasks)
-    seen = {key for task in tasks for key in task.environment}
-    # Tasks begin once what they see is installed; what they made is taken in after the last of their own stages.
+    # Tasks begin when what they see is installed. What they made is taken in after the last of their own stages.
+    seen = {key for task in plan.tasks for key in task.environment}
     seen_after = max((rank.get(s.stage, last) for s in plan.segments.values() if s.key in seen), default=0)
-    made_after = max([seen_after, *(rank.get(task.stage, last) for task in tasks)])
-    shown = (on, on_key)
-    for stage in plan.lock.stages:
-        number = rank[stage.name]
-        items = [
-            _item(text, s)
-            for s in _in_order(plan.segments.values())
-            if s.task_key is None and min(rank.get(s.stage, last), last) == number
-        ]
-        if items:
-            on, on_key = _install(text, stage.name, items, on, on_key)
+    made_after = max([seen_after, *(rank.get(task.stage, last) for task in plan.tasks)])
+    shown = on
+    for number, stage in enumerate(plan.lock.stages):
+        segments = [s for s in plan.segments.values() if s.task_key is None and rank.get(s.stage, last) == number]
+        if segments:
+            items = [_item(text, s) for s in _in_order(segments)]
+            on = _install(text, stage.name, items, on, about=f"stage {stage.name}, key {plan.stages[stage.name]}")
         if number == seen_after:
-            shown = (on, on_key)
-        if tasks and number == made_after:
-            workshop = _workshop(text, base, *shown)
-            on, on_key = _take_in(text, workshop, on, on_key, stage.name)
-    text.lines += ["", comment(f"{plan.lock.identity.image}:{plan.tag}, key {plan.key}")]
-    text.lines.append(f"FROM {on} AS {stage_name(plan.lock.identity.image, plan.key)}")
-    if user.partition(":")[0] not in ("", "root", "0"):
-        text.lines.append(f"USER {quoted(user, what='USER')}")
+            shown = on
+        if plan.tasks and number == made_after:
+            on = _take_in(text, _workshop(text, base, shown), on, stage.name)
+    text.start(f"{plan.lock.identity.image}:{plan.tag}, key {plan.key}", on.name, plan.lock.identity.image, plan.key)
+    text.lines += [] if is_root else [f"USER {quoted(user, what='USER')}"]
     text.lines += [*pairs("ENV", plan.env), *pairs("LABEL", plan.labels)]
 
 
 def _in_order(segments: Iterable[Segment]) -> list[Segment]:
-    """conda first: what lies in an environment is installed before what points into it."""
-    return sorted(segments, key=lambda s: (s.kind != "conda", s.group, s.name, s.key))
+    """Return segments in the order of kinds: an environment is installed before what points into it."""
+    order = list(MODULES)
+    return sorted(segments, key=lambda s: (order.index(s.kind), s.group, s.name, s.key))
 
 
 def _item(text: _Text, segment: Segment) -> dict[str, Json]:
-    if segment.kind not in ("conda", "r", "python", "archive", "file"):
+    entries = text.entries.get(segment.kind)
+    if entries is None:
         raise CregraphError(
             f"{segment.name} is a part of kind `{segment.kind}` that the installer of another builder does not know",
             hint="`cregraph export dockerfile` without `--flavor image-builder` takes every kind",
         )
-    item: dict[str, Json] = {"kind": segment.kind, "name": _called(segment), "place": dict(segment.place)}
+    item: dict[str, Json] = {"entries": entries.__name__, "name": segment.name, "place": dict(segment.place)}
     if segment.artifact is not None:
         item["artifact"] = _artifact(text, segment.artifact)
+        if "://" in segment.artifact.source:
+            item["name"] = segment.artifact.source
     return item
-
-
-def _called(segment: Segment) -> str:
-    """The name that messages have: for a conda package as its reader calls it."""
-    record = segment.place.get("record")
-    if isinstance(record, Mapping):
-        return f"{record.get('channel')}/{record.get('subdir')}/{record.get('fn')}"
-    return segment.artifact.source if segment.kind == "archive" and segment.artifact else segment.name
 
 
 def _artifact(text: _Text, artifact: Artifact) -> dict[str, Json]:
@@ -187,7 +200,7 @@ def _artifact(text: _Text, artifact: Artifact) -> dict[str, Json]:
 
 
 def _manifest(text: _Text, name: str, manifest: Mapping[str, Json]) -> tuple[str, list[str]]:
-    """Write a manifest; its file's name, and every file of the folder that its stage copies in."""
+    """Write a manifest. Return the name of its file, and all files that its stage copies in."""
     items = [*manifest["segments"], *manifest.get("inputs", ())]
     own = sorted({item["artifact"]["file"] for item in items if item.get("artifact", {}).get("file")})
     data = (json.dumps(manifest, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
@@ -205,83 +218,90 @@ def _run(text: _Text, file: str, copied: Sequence[str]) -> list[str]:
     ]
 
 
-def _install(
-    text: _Text, stage: str, items: Sequence[Json], on: str, on_key: str, *, before: Sequence[str] = (), about: str = ""
-) -> tuple[str, str]:
-    """A stage that installs `items`; its name and key."""
+def _install(text: _Text, stage: str, items: Sequence[Json], on: _On, *, about: str, before: Sequence[str] = ()) -> _On:
+    """Write a stage that installs `items`, after the lines `before`."""
     owners = {path: list(owner) for path, owner in text.plan.planner.owners.items()}
     file, copied = _manifest(text, stage, {"segments": list(items), "owners": owners})
-    key = key_of({"builder-stage": stage, "on": on_key, "files": copied, "before": list(before)})
-    name = stage_name(stage, key)
-    text.lines += ["", comment(about or f"stage {stage}, key {text.plan.stages[stage]}"), f"FROM {on} AS {name}"]
+    key = key_of({"builder-stage": stage, "on": on.key, "files": copied, "before": list(before)})
+    made = text.start(about, on.name, stage, key)
     text.lines += [*before, *_run(text, file, copied)]
-    return name, key
+    return made
 
 
-def _workshop(text: _Text, base: str, on: str, on_key: str) -> tuple[str, str]:
-    """The stages that run tasks, which see what stage `on` holds; the name and key of the last."""
+def _workshop(text: _Text, base: _On, on: _On) -> _On:
+    """Write the stages that run tasks. Tasks see what stage `on` holds."""
     plan = text.plan
-    hidden_keys = {key for task in plan.tasks for key in task.environment} & plan.hidden.keys()
-    hidden = _in_order(plan.hidden[key] for key in hidden_keys)
+    seen = {key for task in plan.tasks for key in task.environment}
+    hidden = _in_order(plan.hidden[key] for key in seen & plan.hidden.keys())
+    inputs = _inputs(text, hidden, base)
+    root = text.bases.root
+    key = key_of({"builder-stage": "workshop", "on": [on.key, inputs.key, root], "tasks": [task.key for task in plan.tasks]})
+    about = f"tasks, over the build root, sha256:{plan.lock.build_root.artifact.sha256}"
+    workshop = text.start(about, root or on.name, "workshop", key)
+    if root is not None:
+        folders = _folders(plan.segments[key] for key in seen & plan.segments.keys())
+        text.lines += ["USER 0:0", *(copy(f"{folder}/", f"{folder}/", stage=on.name) for folder in folders)]
+    text.lines += [copy(f"{folder}/", f"{folder}/", stage=inputs.name) for folder in _folders(hidden)]
+    in_place = _in_place(plan)
+    for task in plan.tasks:
+        text.lines += _task(task, inputs.name, keep=_kept(task) if task.key in in_place else f"{_MADE}/{task.key[:12]}")
+    return workshop
+
+
+def _inputs(text: _Text, hidden: Sequence[Segment], base: _On) -> _On:
+    """Write the stage that holds what only tasks read."""
     inputs = [
-        {"name": called, "artifact": _artifact(text, artifact), "to": f"{_INPUTS}/{task.key[:12]}/{called}"}
-        for task in plan.tasks
-        for called, artifact in zip(task.inputs, task.artifacts, strict=True)
+        {"name": name, "artifact": _artifact(text, artifact), "to": f"{_INPUTS}/{task.key[:12]}/{name}"}
+        for task in text.plan.tasks
+        for name, artifact in zip(task.inputs, task.artifacts, strict=True)
     ]
     manifest = {"segments": [_item(text, s) for s in hidden], "inputs": inputs, "owners": {}}
     file, copied = _manifest(text, "inputs", manifest)
-    inputs_key = key_of({"builder-stage": "inputs", "on": text.facts.digest, "files": copied})
-    inputs_stage = stage_name("inputs", inputs_key)
-    text.lines += ["", comment("what tasks read: sources, and tools that only they see"), f"FROM {base} AS {inputs_stage}"]
+    key = key_of({"builder-stage": "inputs", "on": text.facts.digest, "files": copied})
+    made = text.start("what tasks read: sources, and tools that only they see", base.name, "inputs", key)
     text.lines += _run(text, file, copied)
-    root = text.bases.root
-    key = key_of({"builder-stage": "workshop", "on": [on_key, inputs_key, root], "tasks": [task.key for task in plan.tasks]})
-    workshop = stage_name("workshop", key)
-    text.lines += ["", comment(f"tasks, over the build root, sha256:{plan.lock.build_root.artifact.sha256}")]
-    text.lines.append(f"FROM {root or on} AS {workshop}")
-    if root is not None:
-        seen = {key for task in plan.tasks for key in task.environment} & plan.segments.keys()
-        # What else tasks see, built R packages, lies in the environment.
-        prefixes = sorted({str(plan.segments[key].place["prefix"]) for key in seen if plan.segments[key].kind == "conda"})
-        text.lines += ["USER 0:0", *(copy(f"{prefix}/", f"{prefix}/", stage=on) for prefix in prefixes)]
-    text.lines += [
-        copy(f"{prefix}/", f"{prefix}/", stage=inputs_stage) for prefix in sorted({str(s.place["prefix"]) for s in hidden})
-    ]
-    for task in plan.tasks:
-        text.lines += _task(task, inputs_stage)
-    return workshop, key
+    return made
 
 
-def _take_in(text: _Text, workshop: tuple[str, str], on: str, on_key: str, stage: str) -> tuple[str, str]:
-    """The stage that takes in what tasks made; its name and key."""
-    plan = text.plan
-    kept = sorted({_kept(task) for task in plan.tasks if task.kind != "python"})
-    before = [copy(f"{folder}/", f"{at}/", stage=workshop[0]) for folder, at in kept]
+def _folders(segments: Iterable[Segment]) -> list[str]:
+    """Return the folders that hold `segments`, without those that lie in another."""
+    found = {str(s.place.get("prefix") or s.place["at"]) for s in segments}
+    return sorted(folder for folder in found if not any(folder.startswith(f"{other}/") for other in found))
+
+
+def _in_place(plan: Plan) -> set[str]:
+    """Return the keys of tasks whose result is its segment: the output folder is the segment's own place."""
+    at = {s.task_key: s.place.get("at") for s in plan.segments.values()}
+    return {task.key for task in plan.tasks if at.get(task.key) == task.output}
+
+
+def _take_in(text: _Text, workshop: _On, on: _On, stage: str) -> _On:
+    """Write the stage that takes in the results of tasks: copied if they are in place, else installed."""
+    plan, in_place = text.plan, _in_place(text.plan)
+    kept = sorted({(_kept(task), task.output.rpartition("/")[0]) for task in plan.tasks if task.key in in_place})
+    before = [copy(f"{folder}/", f"{at}/", stage=workshop.name) for folder, at in kept]
     made = {s.task_key: s for s in plan.segments.values() if s.task_key is not None}
-    wheels = []
+    items = []
     for task in plan.tasks:
-        if task.kind == "python":
-            segment = made[task.key]
-            before.append(copy(f"{_MADE}/{task.key[:12]}/", f"{_FOLDER}/{task.key[:12]}/", stage=workshop[0]))
-            wheels.append({"kind": "python", "name": segment.name, "place": dict(segment.place), "made": task.key[:12]})
+        if task.key not in in_place:
+            before.append(copy(f"{_MADE}/{task.key[:12]}/", f"{_FOLDER}/{task.key[:12]}/", stage=workshop.name))
+            items.append({**_item(text, made[task.key]), "made": task.key[:12]})
     about = f"what tasks made, after stage {stage}"
-    if wheels:
-        return _install(text, f"{stage}-made", wheels, on, on_key, before=before, about=about)
-    key = key_of({"builder-stage": f"{stage}-made", "on": [on_key, workshop[1]]})
-    name = stage_name(f"{stage}-made", key)
-    text.lines += ["", comment(about), f"FROM {on} AS {name}", *before]
-    return name, key
+    if items:
+        return _install(text, f"{stage}-made", items, on, before=before, about=about)
+    key = key_of({"builder-stage": f"{stage}-made", "on": [on.key, workshop.key]})
+    taken = text.start(about, on.name, f"{stage}-made", key)
+    text.lines += before
+    return taken
 
 
-def _kept(task: Task) -> tuple[str, str]:
-    """Where the results of tasks for one library are gathered, and the library."""
-    library = task.output.rpartition("/")[0]
-    return f"{_MADE}/{sha256(library.encode())[:12]}", library
+def _kept(task: Task) -> str:
+    """Return the folder where the results of all tasks for one library are kept."""
+    return f"{_MADE}/{sha256(task.output.rpartition('/')[0].encode())[:12]}"
 
 
-def _task(task: Task, inputs: str) -> list[str]:
-    """A task as text: its inputs, and its command in the environment of the sandbox's contract."""
-    keep = f"{_MADE}/{task.key[:12]}" if task.kind == "python" else _kept(task)[0]
+def _task(task: Task, inputs: str, *, keep: str) -> list[str]:
+    """Return a task as text: its inputs, and its command in the environment of the sandbox's contract."""
     env = {**contract.ENVIRONMENT, **task.env}
     argv = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in sorted(env.items()))]
     argv += ["/bin/sh", "-euc", _TASK, "cregraph-task", task.output, keep, task.cwd, *task.argv]

@@ -1,6 +1,6 @@
-"""The installer as one file: a zip of modules that Python runs as a program, the same bytes from the same sources.
+"""The installer as one file: a zip of modules that Python runs as a program. The same sources give the same bytes.
 
-It holds `cregraph.export.installer`, the modules that it imports, as they are, and `zstd` in the place of `zstandard`.
+It holds `cregraph.export.installer`, the modules that it needs, unchanged, and `zstd` under the name `zstandard`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import io
 import zipfile
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+
+from cregraph.kinds import parts
 
 __all__ = ["OLDEST", "bundle", "modules"]
 
@@ -21,7 +23,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def bundle() -> bytes:
-    """The program's bytes. Stored, not compressed: another zlib would compress it to other bytes."""
+    """Return the bytes of the program. It is not compressed, because another zlib would give other bytes."""
     members = {"__main__.py": _MAIN, "zstandard.py": _source("cregraph.export.zstd")}
     members |= {_path(name): _source(name) for name in modules()}
     out = io.BytesIO()
@@ -35,9 +37,9 @@ def bundle() -> bytes:
 
 
 def modules() -> tuple[str, ...]:
-    """The modules of cregraph that the installer needs, sorted: what it imports, and what that imports."""
+    """Return the modules that the installer needs, sorted: its own, the `entries` of all kinds, and all that these import."""
     seen: set[str] = set()
-    todo = ["cregraph.export.installer"]
+    todo = ["cregraph.export.installer", *(module.__name__ for module in parts("entries").values())]
     while todo:
         name = todo.pop()
         if name in seen or _file(name) is None:
@@ -62,7 +64,7 @@ def _source(name: str) -> bytes:
 
 
 def _file(name: str) -> Traversable | None:
-    """The source of a module of cregraph, or None when there is none of that name."""
+    """Return the source of a module of cregraph, or None if the name is not a module."""
     if not name:
         return None
     folder = _folder(name)

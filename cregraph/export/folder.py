@@ -1,7 +1,7 @@
-"""A folder of files written for another program: whole or as it was, whatever interrupts.
+"""A folder of files for another program. After an interruption it is complete or as before.
 
-Files named by their content come first and replace nothing that differs; then the few that have fixed names, in the order given;
-then what the folder no longer needs is removed. A folder that is new appears at once.
+Files whose names follow from their content are written first and replace nothing that differs, then the few with fixed names.
+Then files that are no longer needed are removed. A new folder appears at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cregraph.store import Store, remove_tree, write_file
 
 __all__ = ["MARK", "Content", "write_folder"]
 
-#: How the first line of every Dockerfile begins that we write. A folder without it is not ours to write into.
+#: Begin of every Dockerfile that cregraph writes. A folder without it is not written to.
 MARK = "# Written by `cregraph export"
 
-#: What a file holds: bytes, or the sha256 of an object of the store.
+#: The content of a file: bytes, or the sha256 of an object of the store.
 Content = bytes | str
 
-#: What is being written in a folder that was there, and empty.
+#: Files that are being written into an existing empty folder.
 _PARTIAL = ".partial"
 
 #: Names that only an export gives: 64 hex digits in `layers/` and `inputs/`, 12 before the ending elsewhere.
@@ -31,48 +31,50 @@ _OURS = re.compile(r"(?:layers|inputs)/[0-9a-f]{64}\.tar(?:\.gz)?|[a-z0-9_.+-]+-
 
 
 def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str, ...], store: Store) -> None:
-    """Let `folder` hold `files` (by relative path). `fixed` are those whose names do not follow from their content, in the order
-    in which they are replaced; `Dockerfile` is one of them.
+    """Write `files` (by relative path) into `folder`, and remove files of earlier exports.
 
-    Objects of the store are hard links where that is possible. Raises CregraphError for a folder that holds something else.
+    `fixed` are names that do not follow from the content, in the order in which they are replaced; `Dockerfile` is one of them.
+    Objects of the store become hard links where possible. Raise CregraphError if the folder holds something else.
     """
-    there = folder.is_dir()
-    fresh = not folder.exists() or (there and all(path.name == _PARTIAL for path in folder.iterdir()))
-    if not fresh and not _is_ours(folder):
+    is_there = folder.is_dir()
+    is_new = not folder.exists() or (is_there and all(path.name == _PARTIAL for path in folder.iterdir()))
+    if not is_new and not _is_ours(folder):
         raise CregraphError(
             f"`{folder}` is there and was not written by `cregraph export`; it is left as it is",
             hint="name a folder that is new or empty: --output DIR",
         )
-    # A folder that is there may be a mount, or where somebody stands: it is filled, not replaced.
-    partial = folder / _PARTIAL if there else folder.parent / f".{folder.name}.partial"
+    # An existing folder may be a mount, or the current folder of a process: it is filled, not replaced.
+    partial = folder / _PARTIAL if is_there else folder.parent / f".{folder.name}.partial"
     try:
         with store.lock(f"export-{sha256(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}"):
             remove_tree(partial)  # of a run that was killed
-            target = partial if fresh else folder
-            target.mkdir(parents=True, exist_ok=True)
             try:
-                for name, content in files.items():
-                    if name not in fixed:
-                        _put(target / name, content, store)
-                for name in fixed:
-                    content = files[name]
-                    assert isinstance(content, bytes)
-                    write_file(target / name, content)
-                if fresh and not there:
-                    target.replace(folder)
-                elif fresh:
-                    for path in sorted(target.iterdir(), key=lambda path: path.name in fixed):
+                _write(partial if is_new else folder, files, fixed, store)
+                if is_new and not is_there:
+                    partial.replace(folder)
+                elif is_new:
+                    for path in sorted(partial.iterdir(), key=lambda path: path.name in fixed):
                         path.replace(folder / path.name)
             finally:
                 remove_tree(partial)
-            for path in sorted(folder.rglob("*")):
-                name = path.relative_to(folder).as_posix()
-                if name not in files and _OURS.fullmatch(name) and path.is_file():
-                    path.unlink()
+            _remove_others(folder, files)
     except OSError as error:
         raise CregraphError(
             f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: --output DIR"
         ) from error
+
+
+def _write(folder: Path, files: Mapping[str, Content], fixed: tuple[str, ...], store: Store) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted(files, key=lambda name: fixed.index(name) if name in fixed else -1):
+        _put(folder / name, files[name], store)
+
+
+def _remove_others(folder: Path, files: Mapping[str, Content]) -> None:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in files and _OURS.fullmatch(name) and path.is_file():
+            path.unlink()
 
 
 def _is_ours(folder: Path) -> bool:

@@ -114,6 +114,7 @@ class Kind(LockRules, Protocol):
 
     NAME: str
     #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules, "verify" a VerifyRules.
+    #: "entries" has the `entries` of segments with an artifact, and needs the standard library only: exports take it along.
     PARTS: Mapping[str, str]
     #: field -> (type, required); types: text, texts, path, paths, json, mapping. The schema and the reader use it.
     FIELDS: Mapping[str, tuple[str, bool]]

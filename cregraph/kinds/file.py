@@ -27,7 +27,7 @@ from cregraph.sources.protocol import Sources
 
 NAME = "file"
 ECOSYSTEM = NAME
-PARTS: Mapping[str, str] = {}
+PARTS = {"entries": "cregraph.kinds.file"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "at": ("paths", True),
     "from": ("path", False),

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
+from cregraph.sources.routes import Routes
 
 if TYPE_CHECKING:
     from cregraph.image.bases.base_image import BaseImage
 
-__all__ = ["Tree", "VendorAccess", "VendorRules", "put_files", "sha256_of"]
+__all__ = ["Tree", "VendorAccess", "VendorRules", "by_url", "put_files", "sha256_of"]
 
 _BLOCK = 1 << 20
 _AT_ONCE = 8
@@ -37,13 +38,16 @@ class VendorAccess:
 
 
 class VendorRules(Protocol):
-    """How the artifacts of a kind lie in a vendor folder. A module has these names (`Kind.PARTS`)."""
+    """Where the artifacts of a kind lie: at addresses, and in a vendor folder. A module has these names (`Kind.PARTS`)."""
 
     #: Folders at the root of the vendor folder, each with patterns for the names of its index files.
     FOLDERS: Mapping[str, tuple[str, ...]]
 
     def vendor_path(self, artifact: Artifact) -> str:
         """Return the path below the vendor folder. Raise CregraphError for a name that the ecosystem does not allow."""
+
+    def addresses(self, artifact: Artifact, routes: Routes) -> dict[str, Json]:
+        """Return `urls` where the artifact may be fetched, best first; with `index` these are pages that link to it."""
 
     def put(self, tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
         """Write the artifacts to their paths. Return the paths of all files that they need."""
@@ -53,6 +57,11 @@ class VendorRules(Protocol):
 
     def sources(self, folder: Path) -> Mapping[str, Json]:
         """Return the sections of `sources.yaml` that lead to the files."""
+
+
+def by_url(artifact: Artifact, routes: Routes) -> dict[str, Json]:
+    """Return the addresses of a file whose source is its URL: `VendorRules.addresses` of kinds without an own source."""
+    return {"urls": routes.of_url(artifact.source)}
 
 
 class Tree:

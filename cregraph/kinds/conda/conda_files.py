@@ -20,9 +20,11 @@ from typing import Literal
 
 from cregraph.digest import Json
 from cregraph.image.model.tar_entry import Entry, from_bytes
-from cregraph.kinds.conda.conda_archive import Member, Package, check_path, refusal
+from cregraph.kinds.base import Input
+from cregraph.kinds.conda.conda_archive import Member, Package, check_path, open_package, refusal
+from cregraph.plan.parts import Segment
 
-__all__ = ["canonical_url", "files_at", "replace_binary", "replace_text"]
+__all__ = ["canonical_url", "entries", "files_at", "replace_binary", "replace_text"]
 
 #: The placeholder of packages that name none (conda-build before 2).
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
@@ -52,6 +54,19 @@ class _Placed:
     member: Member | None
     listed: _Listed | None = None
     script: bytes = b""
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """Return the files and links of a package at its prefix, with its conda-meta record; or the environment's own file.
+
+    Their content is read from `source.scratch()` files: use the entries before those are closed.
+    """
+    if segment.place.get("environment"):
+        # conda and mamba take a folder for an environment if this file exists; it may be empty
+        return iter((from_bytes(f"{segment.place['prefix'].strip('/')}/conda-meta/history", b""),))
+    record = segment.place["record"]
+    package = open_package(source.path(), source.scratch, f"{record['channel']}/{record['subdir']}/{record['fn']}")
+    return files_at(package, segment.place)
 
 
 def files_at(package: Package, place: Mapping[str, Json]) -> Iterator[Entry]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
@@ -41,7 +41,11 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "
 
 NAME = "conda"
 ECOSYSTEM = NAME
-PARTS = {"vendor": "cregraph.kinds.conda.vendor_channel", "verify": "cregraph.kinds.conda.conda_installed"}
+PARTS = {
+    "entries": "cregraph.kinds.conda.conda_files",
+    "vendor": "cregraph.kinds.conda.vendor_channel",
+    "verify": "cregraph.kinds.conda.conda_installed",
+}
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
 scope = defaults.scope
@@ -321,20 +325,10 @@ def _installed(item: Pin) -> dict[str, Json]:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """The files and links of a package at its prefix, with its conda-meta record; or the environment's own file.
+    """Return the files of a package, or the environment's own file: `conda_files.entries`."""
+    from cregraph.kinds.conda import conda_files
 
-    The contents are read from `source.scratch()` files: consume them before those are gone.
-    """
-    if segment.place.get("environment"):
-        # conda and mamba take a folder for an environment when this file is there; it may be empty.
-        yield from_bytes(f"{segment.place['prefix'].strip('/')}/conda-meta/history", b"")
-        return
-    from cregraph.kinds.conda.conda_archive import open_package
-    from cregraph.kinds.conda.conda_files import files_at
-
-    record = segment.place["record"]
-    package = open_package(source.path(), source.scratch, f"{record['channel']}/{record['subdir']}/{record['fn']}")
-    yield from files_at(package, segment.place)
+    return conda_files.entries(segment, source)
 
 
 def link_scripts(path: Path) -> list[str]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
+from cregraph.sources.routes import Routes, join
 from cregraph.store import write_file
 from cregraph.vendor.vendor_files import put_files
 
-__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
 
 _SUBDIRS = ("linux-64", "noarch")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
@@ -38,6 +39,11 @@ def vendor_path(artifact: Artifact) -> str:
             hint="the lock was edited by hand: lock again",
         )
     return f"conda/{artifact.source}/{artifact.file}"
+
+
+def addresses(artifact: Artifact, routes: Routes) -> dict[str, Json]:
+    """Return the addresses in each mirror of the channel."""
+    return {"urls": [join(address, artifact.file) for address in routes.channel(artifact.source)]}
 
 
 def sources(folder: Path) -> Mapping[str, Json]:

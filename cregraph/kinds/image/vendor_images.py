@@ -18,15 +18,18 @@ from cregraph.image.media.oci_layout import MARK
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.store import write_file
-from cregraph.vendor.vendor_files import Tree, VendorAccess, sha256_of
+from cregraph.vendor.vendor_files import Tree, VendorAccess, by_url, sha256_of
 
-__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
 
 _ROOT = "images"
 _BLOBS = f"{_ROOT}/blobs/sha256"
 FOLDERS = {_ROOT: ("index.json", "oci-layout")}
 _TAG = "org.opencontainers.image.ref.name"
 _INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+addresses = by_url
 
 
 def vendor_path(artifact: Artifact) -> str:

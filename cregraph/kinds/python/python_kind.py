@@ -38,7 +38,11 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "python"
 ECOSYSTEM = NAME
-PARTS = {"vendor": "cregraph.kinds.python.vendor_index", "verify": "cregraph.kinds.python.python_installed"}
+PARTS = {
+    "entries": "cregraph.kinds.python.wheel_files",
+    "vendor": "cregraph.kinds.python.vendor_index",
+    "verify": "cregraph.kinds.python.python_installed",
+}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "into": ("text", True),
     "requirements": ("texts", True),
@@ -160,17 +164,15 @@ def check_pin(pin: Pin) -> None:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """A wheel's files: of the artifact, or of the one wheel that the task left."""
-    from cregraph.kinds.python.wheel_files import Places, wheel_entries
+    """Return the files of a wheel: of the artifact, or of the one wheel that the task left."""
+    from cregraph.kinds.python import wheel_files
 
-    places = Places(**{field: str(segment.place[field]) for field in Places.__slots__})
     if segment.artifact is not None:
-        name = segment.artifact.file.rsplit("/", 1)[-1]
-        return wheel_entries(source.path(), name=name, places=places)
+        return wheel_files.entries(segment, source)
     made = source.scratch()
     name = _copy_wheel(segment, source, made)
-    _check_interpreter(name, places.python)
-    return wheel_entries(made, name=name, places=places)
+    _check_interpreter(name, str(segment.place["python"]))
+    return wheel_files.wheel_entries(made, name=name, places=wheel_files.places_of(segment))
 
 
 def build_of(target: Target) -> Mapping[str, Json]:

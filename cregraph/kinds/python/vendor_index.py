@@ -18,11 +18,13 @@ from cregraph.digest import Json, sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
 from cregraph.lock.pins import Artifact, Pin
+from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.python_names import is_place
+from cregraph.sources.routes import Routes, join
 from cregraph.store import write_file
 from cregraph.vendor.vendor_files import put_files, sha256_of
 
-__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
 
 _LIMIT = 16 << 20
 _METADATA = ".metadata"  # after the name of a wheel (PEP 658)
@@ -39,6 +41,12 @@ def vendor_path(artifact: Artifact) -> str:
             f"`{artifact.file[:200]}` is no file of source `pypi` (NAME/FILE is)", hint="the lock was edited by hand: lock again"
         )
     return f"simple/{artifact.file}"
+
+
+def addresses(artifact: Artifact, routes: Routes) -> dict[str, Json]:
+    """Return the page of the project in each index."""
+    project = quote(artifact.file.partition("/")[0])
+    return {"urls": [f"{join(address, project)}/" for address in routes.pypi or (PYPI,)], "index": True}
 
 
 def sources(folder: Path) -> Mapping[str, Json]:

@@ -24,8 +24,10 @@ from typing import IO
 
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.kinds.base import Input
+from cregraph.plan.parts import Segment
 
-__all__ = ["Places", "wheel_entries"]
+__all__ = ["Places", "entries", "places_of", "wheel_entries"]
 
 _BLOCK = 1 << 20
 #: Bytes of all files, files, bytes of a file that is read whole. The largest real wheels unpack to 3 GB.
@@ -68,6 +70,17 @@ class _Recorded:
     algorithm: str
     digest: str
     size: int | None
+
+
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """Return the files of the wheel that is the artifact of `segment`."""
+    assert segment.artifact is not None
+    return wheel_entries(source.path(), name=segment.artifact.file.rsplit("/", 1)[-1], places=places_of(segment))
+
+
+def places_of(segment: Segment) -> Places:
+    """Return the places that a segment states."""
+    return Places(**{field: str(segment.place[field]) for field in Places.__slots__})
 
 
 def wheel_entries(file: Path | IO[bytes], *, name: str, places: Places) -> Iterator[Entry]:

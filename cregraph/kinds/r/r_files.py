@@ -1,4 +1,4 @@
-"""The files of a built R package at their place; on its own, for `cregraph.export.installer` takes it along."""
+"""The files of an R package at their place. The installer of an exported Dockerfile takes this module along."""
 
 from __future__ import annotations
 
@@ -9,16 +9,40 @@ from typing import IO
 
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import unpack
+from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds.base import Input
+from cregraph.plan.parts import Segment
 
-__all__ = ["built", "piece"]
+__all__ = ["entries"]
 
 _BLOCK = 1 << 20
 
 
-def built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry]:
-    """What the tarball at `path` holds in its folder `name`, below `at` (relative to the image's root). The contents are read
-    from `scratch`. Raises CregraphError naming package and member."""
+def entries(segment: Segment, source: Input) -> Iterator[Entry]:
+    """Return the files of a package at its place: the result of its task, or what a built package holds.
+
+    Modes are 0755 for executable files, else 0644. A built package is read from a `source.scratch()` file: use the entries
+    before that is closed.
+    """
+    at = str(segment.place["at"]).strip("/")
+    path = source.path()
+    if segment.place.get("form") == "binary":
+        yield from _built(segment.name, path, at, source.scratch())
+        return
+    with path.open("rb") as file:
+        for member in Reader(file, what=f"{segment.name}: the result of its task", policy=PACKAGE):
+            mode = 0o755 if member.mode & 0o111 else 0o644
+            if member.type == "file":
+                chunks = functools.partial(_piece_of, path, member.offset, member.size)
+                yield Entry(path=f"{at}/{member.path}", mode=mode, size=member.size, chunks=chunks)
+            elif member.type == "symlink":
+                yield Entry(path=f"{at}/{member.path}", type="symlink", mode=0o777, link=member.link)
+            elif member.type == "hardlink":
+                yield Entry(path=f"{at}/{member.path}", type="hardlink", mode=mode, link=f"{at}/{member.link}")
+
+
+def _built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry]:
     what = f"{name} (a built R package)"
     for member in unpack(path, scratch, what=what):
         top, _, inner = member.path.partition("/")
@@ -26,7 +50,7 @@ def built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry]
             raise CregraphError(f"{what}: `{member.path[:200]}` is not in the folder `{name}`")
         mode = 0o755 if member.mode & 0o111 else 0o644
         if member.type == "file":
-            chunks = functools.partial(piece, scratch, member.offset, member.size)
+            chunks = functools.partial(_piece, scratch, member.offset, member.size)
             yield Entry(path=f"{at}/{inner}", mode=mode, size=member.size, chunks=chunks)
         elif member.type == "symlink":
             yield Entry(path=f"{at}/{inner}", type="symlink", mode=0o777, link=member.link)
@@ -35,8 +59,12 @@ def built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry]
             yield Entry(path=f"{at}/{inner}", type="hardlink", mode=mode, link=f"{at}/{link}")
 
 
-def piece(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
-    """The bytes of `file` from `start`, `size` of them."""
+def _piece_of(path: Path, start: int, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from _piece(file, start, size)
+
+
+def _piece(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
     file.seek(start)
     while size > 0 and (block := file.read(min(_BLOCK, size))):
         size -= len(block)

@@ -17,13 +17,11 @@ package is a segment as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.formats.untrusted_tar import PACKAGE, Member, Reader
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
@@ -39,7 +37,11 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "r"
 ECOSYSTEM = NAME
-PARTS = {"vendor": "cregraph.kinds.r.vendor_cran", "verify": "cregraph.kinds.r.r_installed"}
+PARTS = {
+    "entries": "cregraph.kinds.r.r_files",
+    "vendor": "cregraph.kinds.r.vendor_cran",
+    "verify": "cregraph.kinds.r.r_installed",
+}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "library": ("path", True),
     "from": ("text", True),
@@ -206,34 +208,10 @@ def _around(target: Target, context: PlaceContext) -> _Around:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """An installed package: the task's result, or what a built one holds, at its place; modes are 0755 for what may be
-    executed, else 0644. A built package is read from a `source.scratch()` file: consume the entries before that is gone."""
-    at = str(segment.place["at"]).strip("/")
-    path = source.path()
-    if segment.place.get("form") == "binary":
-        from cregraph.kinds.r.r_files import built
+    """Return the files of an installed package: `r_files.entries`."""
+    from cregraph.kinds.r import r_files
 
-        yield from built(segment.name, path, at, source.scratch())
-        return
-    with path.open("rb") as file:
-        for member in Reader(file, what=f"{segment.name}: the result of its task", policy=PACKAGE):
-            mode = 0o755 if member.mode & 0o111 else 0o644
-            if member.type == "file":
-                yield _file(f"{at}/{member.path}", path, member, mode)
-            elif member.type == "symlink":
-                yield Entry(path=f"{at}/{member.path}", type="symlink", mode=0o777, link=member.link)
-            elif member.type == "hardlink":
-                yield Entry(path=f"{at}/{member.path}", type="hardlink", mode=mode, link=f"{at}/{member.link}")
-
-
-def _file(name: str, path: Path, member: Member, mode: int) -> Entry:
-    def chunks() -> Iterable[bytes]:
-        with path.open("rb") as file:
-            from cregraph.kinds.r.r_files import piece
-
-            yield from piece(file, member.offset, member.size)
-
-    return Entry(path=name, mode=mode, size=member.size, chunks=chunks)
+    return r_files.entries(segment, source)
 
 
 def _environment(prefix: str) -> dict[str, str]:

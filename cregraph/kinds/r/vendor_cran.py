@@ -21,10 +21,11 @@ from cregraph.formats.tarball import scan
 from cregraph.image.model.gzip_members import compress
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
+from cregraph.sources.routes import Routes
 from cregraph.store import write_file
 from cregraph.vendor.vendor_files import Tree, VendorAccess, put_files
 
-__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
 
 FOLDERS = {"cran": ("PACKAGES", "PACKAGES.gz"), "cran-binary": ("PACKAGES", "PACKAGES.gz")}
 
@@ -57,6 +58,12 @@ def vendor_path(artifact: Artifact) -> str:
     head = artifact.file.removesuffix(f"{path}/{name}" if path else name).strip("/")
     root = "cran-binary" if cran.is_built(artifact.file) else "cran"
     return "/".join(part for part in (root, head, "src/contrib", path, name) if part)
+
+
+def addresses(artifact: Artifact, routes: Routes) -> dict[str, Json]:
+    """Return the addresses in CRAN or its built packages, and in the archive."""
+    roots = routes.binaries() if cran.is_built(artifact.file) else routes.snapshot("{date}")
+    return {"urls": list(cran.locations(roots, artifact.file))}
 
 
 def put(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
