@@ -13,9 +13,7 @@ from cregraph.image.media.docker_engine import inspect
 from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
 from cregraph.session.session import BuildOptions, Session
 from cregraph.text import printable
-from cregraph.verify.image_check import is_exactly, known_layers, verify
-from cregraph.verify.package_check import is_record
-from cregraph.verify.verdict import Finding, Verdict
+from cregraph.verify.image_check import Finding, Verdict, is_exactly, is_record, known_layers, verify
 
 _SHOWN = 40
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.store import Store, remove_tree, write_file
+from cregraph.store import Store, linked, remove_tree, write_file
 
 __all__ = ["MARK", "Content", "write_folder"]
 
@@ -96,11 +96,7 @@ def _put(path: Path, content: Content, store: Store) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     temporary.unlink(missing_ok=True)
     try:
-        try:
-            if source.stat().st_mode & 0o222:
-                raise OSError  # who could write to the link would write to the store
-            temporary.hardlink_to(source)
-        except OSError:  # another file system, or one without hard links
+        if not linked(source, temporary):
             shutil.copyfile(source, temporary)
             temporary.chmod(0o444)
         temporary.replace(path)

@@ -33,7 +33,7 @@ from typing import IO
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
 
-__all__ = ["ObjectWriter", "Store", "is_key", "remove_tree", "write_file"]
+__all__ = ["ObjectWriter", "Store", "is_key", "linked", "remove_tree", "write_file"]
 
 _BLOCK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,180}")
@@ -304,6 +304,17 @@ class Store:
 def is_key(section: str, key: str) -> bool:
     """Whether a store may have a record or folder of that section and key."""
     return _NAME.fullmatch(section) is not None and _NAME.fullmatch(key) is not None
+
+
+def linked(source: Path, path: Path) -> bool:
+    """Make `path` a hard link to `source`. Return False if links are not possible, or `source` is writable."""
+    if source.stat().st_mode & 0o222:
+        return False
+    try:
+        path.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        return False
+    return True
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:

@@ -18,6 +18,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources.routes import Routes
+from cregraph.store import linked
 
 if TYPE_CHECKING:
     from cregraph.image.bases.base_image import BaseImage
@@ -108,7 +109,7 @@ class Tree:
         temporary = target.with_name(f".{target.name[:80]}.{sha256[:12]}.partial")
         temporary.unlink(missing_ok=True)
         try:
-            if source.stat().st_mode & 0o222 or not _linked(source, temporary):
+            if not linked(source, temporary):
                 hasher = hashlib.sha256()
                 with source.open("rb") as reader, temporary.open("xb") as writer:
                     while block := reader.read(_BLOCK):
@@ -166,11 +167,3 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of the bytes of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _linked(source: Path, target: Path) -> bool:
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system, or one without hard links
-        return False
-    return True

@@ -14,7 +14,7 @@ from cregraph.errors import CregraphError
 from cregraph.image.model.config import Image, as_json
 from cregraph.image.model.manifest import Descriptor, Manifest, choose, is_index, read_json, read_manifest
 from cregraph.image.model.reference import parse_reference
-from cregraph.store import Store, remove_tree, write_file
+from cregraph.store import Store, linked, remove_tree, write_file
 
 __all__ = ["MARK", "BaseBlobs", "Layout", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
 
@@ -205,7 +205,7 @@ def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs | None) -> N
             if isinstance(source, Path) and source == store.path_of(blob.hex):
                 if path.exists() and path.samefile(source):
                     continue
-                if _linked(source, temporary):
+                if linked(source, temporary):
                     temporary.replace(path)
                     continue
             if _sound(path, blob):
@@ -216,17 +216,6 @@ def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs | None) -> N
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _linked(source: Path, path: Path) -> bool:
-    """Make `path` a hard link to the store's object, if writing to it could not reach the store unnoticed."""
-    if source.stat().st_mode & 0o222:
-        return False
-    try:
-        path.hardlink_to(source)
-    except OSError:  # another file system, or one without hard links
-        return False
-    return True
 
 
 def _sound(path: Path, blob: Descriptor) -> bool:
