@@ -199,7 +199,7 @@ def without_caller() -> set[str]:
 
 
 #: Names that Python, typer or a library calls; io asks a raw file for `readable` and `readinto`.
-CALLED_BY_OTHERS = {"readable", "readinto", "app"}
+CALLED_BY_OTHERS = {"readable", "readinto", "handle_starttag", "app"}
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 
 from cregraph.digest import Json, key_of, sha256
 from cregraph.engines import contract
@@ -93,7 +92,6 @@ class _Text:
     own: Mapping[str, bytes]  # sha256 of a file of the project, to its bytes
     python: str
     installer: str
-    entries: Mapping[str, ModuleType]  # by kind
     files: dict[str, Content] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     lines: list[str] = field(default_factory=list)
@@ -108,8 +106,7 @@ class _Text:
 def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Mapping[str, bytes], said: Iterable[str]) -> Export:
     """Return the folder of `plan`. `own` holds the project's files by sha256; `said` are lines for the head of the Dockerfile.
 
-    Raises:
-        CregraphError: The base has no Python that runs the installer, or an artifact cannot be fetched elsewhere.
+    Raise CregraphError if the base has no Python for the installer, or an artifact cannot be fetched elsewhere.
     """
     python = facts.python
     if python is None or tuple(int(part) for part in python.version.split(".")[:2]) < OLDEST:
@@ -120,16 +117,7 @@ def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Map
         )
     program = bundle()
     installer = f"install-{sha256(program)[:12]}.pyz"
-    text = _Text(
-        plan=plan,
-        facts=facts,
-        sites=sites,
-        bases=bases,
-        own=own,
-        python=python.executable,
-        installer=installer,
-        entries=parts("entries"),
-    )
+    text = _Text(plan=plan, facts=facts, sites=sites, bases=bases, own=own, python=python.executable, installer=installer)
     text.files[installer] = program
     _stages(text)
     reached = tuple(sorted(text.hosts))
@@ -168,12 +156,11 @@ def _stages(text: _Text) -> None:
 
 def _in_order(segments: Iterable[Segment]) -> list[Segment]:
     """Return segments in the order of kinds: an environment is installed before what points into it."""
-    order = list(MODULES)
-    return sorted(segments, key=lambda s: (order.index(s.kind), s.group, s.name, s.key))
+    return sorted(segments, key=lambda s: (tuple(MODULES).index(s.kind), s.group, s.name, s.key))
 
 
 def _item(text: _Text, segment: Segment) -> dict[str, Json]:
-    entries = text.entries.get(segment.kind)
+    entries = parts("entries").get(segment.kind)
     if entries is None:
         raise CregraphError(
             f"{segment.name} is a part of kind `{segment.kind}` that the installer of another builder does not know",

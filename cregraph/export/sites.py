@@ -31,8 +31,7 @@ class Sites:
     def artifact(self, artifact: Artifact) -> dict[str, Json]:
         """Return what the installer needs to fetch `artifact`: name, sha256, size, `urls`, and `index` if these are index pages.
 
-        Raises:
-            CregraphError: Only this machine can read an address, or it contains a password.
+        Raise CregraphError for an address that only this machine can read, or that contains a password.
         """
         name = artifact.file.rsplit("/", 1)[-1] or urlsplit(artifact.source).path.rsplit("/", 1)[-1] or "file"
         rules = cast(Mapping[str, VendorRules], parts("vendor")).get(artifact.kind)

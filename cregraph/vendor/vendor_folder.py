@@ -74,10 +74,7 @@ def vendor(
 ) -> Vendored:
     """Write all that `locks` need into `folder`, which is new, empty or of an earlier run. With `prune`, remove other files.
 
-    Files that an interrupted run copied are kept.
-
-    Raises:
-        CregraphError: The folder holds something else, a file cannot be fetched, or a lock has names that give no path.
+    Files that an interrupted run copied are kept. Raise CregraphError if the folder holds something else.
     """
     rules = cast(Mapping[str, VendorRules], parts("vendor"))
     folders = {name: indexes for each in rules.values() for name, indexes in each.FOLDERS.items()} | {urls.FOLDER: ()}
