@@ -60,7 +60,7 @@ class Demo:
     def start(
         self, *words: str, prefix: Sequence[str] = (), program: Sequence[str] = ("-m", "cregraph")
     ) -> subprocess.Popen[str]:
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")}
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")}
         return subprocess.Popen(
             [*prefix, sys.executable, *program, *words],
             cwd=self.folder,
@@ -83,7 +83,7 @@ class Demo:
     def copy(self, folder: Path, *, cold: bool = False) -> Demo:
         """A copy that a test may damage; `cold` without what is in the store."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        for section in ("sha256", "segments", "layers", "images") if cold else ():
+        for section in ("sha256", "segments", "layers", "images", "projects") if cold else ():
             shutil.rmtree(folder / "cache" / section)
         return replace(self, folder=folder, env=dict(self.env))
 

@@ -24,7 +24,7 @@ def build(
     `python` starts the interpreter, emulated or not.
     """
     shutil.copytree(TINY, folder)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "PYTHONPATH") if name in os.environ}
 
     def cregraph(*words: str) -> str:
         done = subprocess.run(

@@ -462,7 +462,7 @@ def test_a_name_that_is_not_utf_8_leaves_as_it_came_and_makes_no_traceback(tmp_p
     store = os.fsencode(tmp_path) + b"/st\xffre"
 
     def raw(*words: str) -> subprocess.CompletedProcess[bytes]:
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")}
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")}
         env = {**kept, "CREGRAPH_CACHE": os.fsdecode(store), "PYTHONIOENCODING": "utf-8:strict"}
         return subprocess.run([sys.executable, "-m", "cregraph", *words], cwd=tmp_path, env=env, capture_output=True)
 

@@ -66,6 +66,20 @@ def test_records_that_are_garbage_are_as_good_as_none(own: Demo, garbage: bytes)
     own.completes()
 
 
+def test_another_digest_for_the_same_image_key_is_refused_and_nothing_is_published(own: Demo) -> None:
+    key, digest = own.plan().key, "sha256:" + "0" * 64
+    record = own.store.record("images", key)
+    own.store.put_record("images", key, record | {"digest": digest})
+    now = own.reference.strip().rpartition("@")[2]
+    refused(
+        own.run("build", "demo.yaml", "--output", "oci:another"),
+        f"error: the image of key {key[:12]} was {digest} before and is {now} now; nothing is published\n"
+        "hint: a task gave other bytes than before: please report it; with another store ($CREGRAPH_CACHE) all is made anew\n",
+    )
+    assert not (own.folder / "another").exists()
+    assert own.store.record("images", key)["digest"] == digest
+
+
 def test_a_store_that_cannot_be_written_to_is_said_to_be_so(own: Demo) -> None:
     (own.folder / "file").write_text("")
     own.env["CREGRAPH_CACHE"] = str(own.folder / "file")

@@ -28,7 +28,7 @@ REFERENCE = re.compile(r"demo-r:v1-[0-9a-f]{12}@sha256:[0-9a-f]{64}\n")
 
 def cregraph(*words: str | Path, cwd: Path, **changed: str) -> subprocess.CompletedProcess[str]:
     """The program, with nothing of the user's settings but what `changed` says."""
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")}
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")}
     command = [sys.executable, "-m", "cregraph", *map(str, words)]
     return subprocess.run(command, cwd=cwd, env=kept | changed, capture_output=True, text=True)
 

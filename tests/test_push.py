@@ -43,7 +43,7 @@ class Machine:
     env: dict[str, str] = field(default_factory=dict)
 
     def start(self, *words: str, limit: int | None = None) -> subprocess.Popen[str]:
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")}
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")}
         prefix = ["bash", "-c", f'ulimit -f {limit >> 10}; exec "$@"', "bash"] if limit else []
         return subprocess.Popen(
             [*prefix, sys.executable, "-m", "cregraph", *words],

@@ -104,7 +104,7 @@ def test_a_task_is_found_by_name_or_key_and_the_nearest_is_named() -> None:
         with pytest.raises(CregraphError) as error:
             task_called(called, all_tasks)
         assert error.value.hint is not None and words in error.value.hint
-    with pytest.raises(CregraphError, match=r"no task is called `zoo\?`"):
+    with pytest.raises(CregraphError, match=r"no task is called `zoo\\x1b`"):
         task_called("zoo\x1b", all_tasks)
     with pytest.raises(CregraphError, match="has no task"):
         task_called("zoo", [])
