@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from cregraph.build.build_run import Event
-from cregraph.cli.app import app
+from cregraph.cli.app import app_for
 from cregraph.cli.progress import Display
 from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
@@ -71,7 +71,7 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 def options(name: str) -> set[str]:
     """The options of a command; of one with commands of its own, theirs all together."""
-    command: Any = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command: Any = typer.main.get_command(app_for()).commands[name]  # type: ignore[attr-defined]
     below = getattr(command, "commands", {}).values()
     return {"--help", *(opt for one in (command, *below) for p in one.params for opt in p.opts)}
 
@@ -92,7 +92,7 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_every_command_and_option_that_a_text_of_the_package_names_exists() -> None:
-    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    commands = set(typer.main.get_command(app_for()).commands)  # type: ignore[attr-defined]
     wrong = []
     for place, text in texts():
         for name, rest in re.findall(r"(?:`|: |^ {4})cregraph ([a-z]+)\b([^`\n]*)", text):
@@ -107,7 +107,7 @@ def test_every_command_and_option_that_a_text_of_the_package_names_exists() -> N
 
 def test_every_option_that_a_message_names_exists() -> None:
     """In what is raised and said. Options of other programs stand in their command, in backticks or after `docker run`."""
-    known = {opt for name in typer.main.get_command(app).commands for opt in options(name)}  # type: ignore[attr-defined]
+    known = {opt for name in typer.main.get_command(app_for()).commands for opt in options(name)}  # type: ignore[attr-defined]
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

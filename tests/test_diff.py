@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.cli.diff import run
+from cregraph.cli.diff import diff as run
 from cregraph.errors import CregraphError
 from cregraph.kinds import kind as kind_of
 from cregraph.lock import base_facts_json as facts_json

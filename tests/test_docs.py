@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from cregraph.cli.app import app
+from cregraph.cli.app import app_for
 from cregraph.errors import CregraphError, Refused
 from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
@@ -29,7 +29,7 @@ COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 def click_commands() -> dict[str, Any]:
     """The commands by name, those of a group as `cache gc`."""
     found: dict[str, Any] = {}
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in typer.main.get_command(app_for()).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         found |= {name: command} if inner is None else {f"{name} {below}": one for below, one in inner.items()}
     return found
@@ -71,7 +71,7 @@ def test_the_arguments_of_a_command_are_as_written(name: str) -> None:
 
 
 def test_options_of_all_commands_together_are_in_the_docs() -> None:
-    top = {opt for p in typer.main.get_command(app).params for opt in p.opts}
+    top = {opt for p in typer.main.get_command(app_for()).params for opt in p.opts}
     assert set(re.findall(r"`(--[a-z-]+)`", COMMANDS.partition("\n## ")[0])) == top
 
 

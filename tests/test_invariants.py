@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from cregraph.cli.app import COMMANDS
 from tests.test_architecture import PACKAGE, modules, tree
 
 ROOT = PACKAGE.parent
@@ -59,15 +60,11 @@ def test_the_package_stays_small() -> None:
 
 def test_modules_of_different_meaning_have_different_names() -> None:
     """A module of cli/ is called as its command, and an ecosystem may have one name in several packages."""
-    from cregraph.cli.app import app
-
-    commands = {str(c.name or (c.callback and c.callback.__name__)) for c in app.registered_commands}
-    commands |= {str(group.name) for group in app.registered_groups}
     names = Counter(
         module.rpartition(".")[2]
         for module in modules()
         if path_of(module).name != "__init__.py"
-        and not (module.startswith("cli.") and module.removeprefix("cli.") in commands)
+        and not (module.startswith("cli.") and module.removeprefix("cli.") in COMMANDS)
         and module.rpartition(".")[2] not in ECOSYSTEM_NAMES
     )
     assert sorted(name for name, count in names.items() if count > 1) == []
@@ -193,13 +190,12 @@ def test_every_public_name_has_a_caller() -> None:
 def without_caller() -> set[str]:
     names = [(module, name, name.rpartition(".")[2]) for module in modules() for name in defined(module)]
     definitions = Counter(last for _, _, last in names)
-    return {
-        f"{module}:{name}" for module, name, last in names if uses()[last] <= definitions[last] and last not in CALLED_BY_OTHERS
-    }
+    called = {*CALLED_BY_OTHERS, *COMMANDS}
+    return {f"{module}:{name}" for module, name, last in names if uses()[last] <= definitions[last] and last not in called}
 
 
-#: Names that Python, typer or a library calls; io asks a raw file for `readable` and `readinto`.
-CALLED_BY_OTHERS = {"readable", "readinto", "handle_starttag", "app"}
+#: Names that Python or a library calls; io asks a raw file for `readable` and `readinto`.
+CALLED_BY_OTHERS = {"readable", "readinto", "handle_starttag"}
 
 
 def main() -> None:

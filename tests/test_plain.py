@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import random
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,24 +16,24 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
+from typer.testing import CliRunner
 
-from cregraph.cli.app import app
-from cregraph.cli.plain import plain
+from cregraph.cli.app import COMMANDS as NAMES_OF_COMMANDS
+from cregraph.cli.app import app_for, command_of
+from cregraph.cli.direct_parser import direct_call
 from cregraph.errors import CregraphError
 from cregraph.profile import yaml_reader
 from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.stated import Stated
 
-COMMANDS = {
-    (info.name or info.callback.__name__.replace("_", "-")): info.callback for info in app.registered_commands if info.callback
-}
+COMMANDS = {name: found for name in NAMES_OF_COMMANDS if not isinstance(found := command_of(name), typer.Typer)}
 
 
 def by_typer(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any] | None:
     """What typer would call the command with; None where it refuses."""
     found: list[dict[str, Any]] = []
     copy = typer.Typer(rich_markup_mode=None, add_completion=False)
-    for info in app.registered_commands:
+    for info in app_for().registered_commands:
         assert info.callback is not None
 
         def record(_callback: Any = info.callback, **values: Any) -> None:
@@ -66,7 +69,7 @@ WORDS = ["a.yaml", "b", "--json", "--all", "--jobs", "2", "--jobs=3", "-j", "--c
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command=st.sampled_from(sorted(COMMANDS)), rest=st.lists(st.sampled_from(WORDS), max_size=5))
 def test_both_readers_give_a_command_the_same(monkeypatch: pytest.MonkeyPatch, command: str, rest: list[str]) -> None:
-    call = plain(app, [command, *rest])
+    call = direct_call([command, *rest])
     if call is None:
         return  # typer reads it
     assert isinstance(call, functools.partial)
@@ -78,14 +81,29 @@ def test_both_readers_give_a_command_the_same(monkeypatch: pytest.MonkeyPatch, c
 
 @pytest.mark.parametrize("words", [["build"], ["build", "x.yaml", "-j", "3", "--json"], ["lock", "--check", "x.yaml"], ["plan"]])
 def test_everyday_command_lines_are_plain(words: list[str]) -> None:
-    assert plain(app, words) is not None
+    assert direct_call(words) is not None
 
 
 @pytest.mark.parametrize(
     "words", [[], ["--version"], ["build", "--help"], ["build", "--job", "3"], ["buidl"], ["build", "--", "x"]]
 )
 def test_what_typer_explains_is_left_to_typer(words: list[str]) -> None:
-    assert plain(app, words) is None
+    assert direct_call(words) is None
+
+
+@pytest.mark.parametrize(("words", "module"), [(["lock", "--help"], "lock"), (["--help"], ""), (["buidl"], ""), ([], "")])
+def test_no_other_command_is_imported(words: list[str], module: str) -> None:
+    program = f"import sys; sys.argv[1:] = {words}\nfrom cregraph.cli import main\ntry: main()\nfinally: print(list(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    imported = set(re.findall(r"'cregraph\.cli\.(\w+)'", done.stdout))
+    assert "app" in imported
+    assert imported & set(NAMES_OF_COMMANDS) == {module} - {""}
+
+
+def test_the_list_of_commands_says_what_each_does() -> None:
+    shown = CliRunner().invoke(app_for(["lock"]), ["--help"]).output
+    for name, about in NAMES_OF_COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(about[:20])}", shown, re.MULTILINE)
 
 
 NAMES = st.sampled_from(["numpy", "scikit-learn", "ruamel.yaml", "a", "A_b", "x-", "-x", "a b", ""])

@@ -25,11 +25,12 @@ def main() -> None:
     if sys.stdout is not None:  # names of files need not be UTF-8: they leave as they came
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
-        from cregraph.cli.app import app
-        from cregraph.cli.plain import plain
+        from cregraph.cli.app import app_for
+        from cregraph.cli.direct_parser import direct_call
 
-        call = plain(app, sys.argv[1:])
-        code = call() if call is not None else app(standalone_mode=False)
+        words = sys.argv[1:]
+        call = direct_call(words)
+        code = call() if call is not None else app_for(words)(standalone_mode=False)
         if code == 130:  # what some versions of typer make of Ctrl-C
             _interrupted()
         sys.exit(code if isinstance(code, int) else 0)

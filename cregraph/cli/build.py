@@ -6,38 +6,72 @@ The common case is that there is nothing to do. It is looked for first, with no 
 from __future__ import annotations
 
 import time
+from typing import Annotated
+
+import typer
 
 from cregraph.cli.build_report import answer, summary
-from cregraph.cli.say import as_json, projects, result, talk
+from cregraph.cli.options import All, AsJson, Builder, Cache, Context, Engine, Jobs, Profiles, Sources, sessions
+from cregraph.cli.say import as_json, result, talk
 from cregraph.session.session import BuildOptions, Session
 from cregraph.session.session_build import is_last_build, unchanged_image
 
-__all__ = ["run"]
 
-
-def run(named: list[str], options: BuildOptions, *, every: bool, outputs: list[str], json: bool, rebuild: bool) -> None:
-    """Build each profile's lock and send the image where `outputs` say. Exit with 1 when a rebuild differs."""
-    special = BuildOptions(jobs=options.jobs, keep_going=options.keep_going, sources=options.sources) != options
-    if special or outputs or rebuild:
-        from cregraph.cli.image_output import check_output
-
-        options.check()
-        for output in outputs:
-            check_output(output)
-        _build([Session(project, options) for project in projects(named, every=every)], outputs, json=json, rebuild=rebuild)
+def build(
+    profiles: Profiles = None,
+    every: All = False,
+    engine: Engine = "auto",
+    builder: Builder = None,
+    context: Context = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", metavar="oci:DIR|docker|registry", help="Where the image goes; may be given again."),
+    ] = None,
+    jobs: Jobs = 0,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failed task, run all that does not need it.")] = False,
+    cache: Cache = "",
+    cache_write: Annotated[
+        str, typer.Option("--cache-write", metavar="REF", help="A shared cache to write to; what is there is left alone.")
+    ] = "",
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make everything again under other circumstances; exit 1 when something differs.")
+    ] = False,
+    sources: Sources = None,
+    json: AsJson = False,
+) -> None:
+    """Make the image of the lock. Prints its name with its digest."""
+    options = BuildOptions(
+        engine=engine,
+        builder=builder,
+        context=context,
+        jobs=jobs,
+        keep_going=keep_going,
+        cache=cache,
+        cache_write=cache_write,
+        sources=sources,
+    )
+    outputs = output or []
+    special = BuildOptions(jobs=jobs, keep_going=keep_going, sources=sources) != options
+    if not (special or outputs or rebuild):
+        chosen = sessions(profiles, options, every=every)
+        if not _unchanged(chosen, json=json):
+            _build(chosen, outputs, json=json, rebuild=rebuild)
         return
-    sessions = [Session(project, options) for project in projects(named, every=every)]
-    if not _unchanged(sessions, json=json):
-        _build(sessions, outputs, json=json, rebuild=rebuild)
+    from cregraph.cli.image_output import check_output
+
+    options.check()
+    for each in outputs:
+        check_output(each)
+    _build(sessions(profiles, options, every=every), outputs, json=json, rebuild=rebuild)
 
 
-def _unchanged(sessions: list[Session], *, json: bool) -> bool:
+def _unchanged(chosen: list[Session], *, json: bool) -> bool:
     """Report the images of all sessions if there is nothing to do for any; else return False."""
     start = time.monotonic()
-    if not all(is_last_build(session) for session in sessions):
+    if not all(is_last_build(session) for session in chosen):
         return False
-    found = [(session, built) for session in sessions if (built := unchanged_image(session)) is not None]
-    if len(found) < len(sessions):
+    found = [(session, built) for session in chosen if (built := unchanged_image(session)) is not None]
+    if len(found) < len(chosen):
         return False
     for session, built in found:
         talk(summary(built, start, fetched="0 files fetched"))
@@ -48,17 +82,17 @@ def _unchanged(sessions: list[Session], *, json: bool) -> bool:
     return True
 
 
-def _build(sessions: list[Session], outputs: list[str], *, json: bool, rebuild: bool) -> None:
+def _build(chosen: list[Session], outputs: list[str], *, json: bool, rebuild: bool) -> None:
     from cregraph.cli.image_output import check_place, send
     from cregraph.cli.make_image import make_image
     from cregraph.cli.remote_cache_use import RemoteCacheUse
 
-    for session in sessions:
+    for session in chosen:
         for output in outputs:
             check_place(session, output)
     answers: list[dict[str, object]] = []
     differs = False
-    for session in sessions:
+    for session in chosen:
         caches = RemoteCacheUse(session)
         built = make_image(session, caches, record=not rebuild)
         more: dict[str, object] = {}

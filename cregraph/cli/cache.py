@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from cregraph.cli.options import AsJson
 from cregraph.cli.say import as_json, counted, megabytes, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError
@@ -16,17 +20,21 @@ from cregraph.store.gc.inventory import Kind, inventory
 from cregraph.store.gc.roots import Roots, given, reach, roots
 from cregraph.store.use import User, alone
 
+cache = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
 _PATIENCE = 60.0  # seconds that gc waits for a command that does not know yet what it needs
 _DAY = 86400.0
 
 
-def path() -> None:
+@cache.command("path")
+def _path() -> None:
     """Print where the store is."""
     result(str(_store().root))
 
 
-def ls(*, json: bool) -> None:
-    """Say what is in the store."""
+@cache.command("ls")
+def _ls(json: AsJson = False) -> None:
+    """What is in the store, and how much of it known locks reach."""
     store = _store()
     found = roots(store, named=_here())
     kinds = inventory(store, None if found.unreadable else reach(found, store))
@@ -40,8 +48,19 @@ def ls(*, json: bool) -> None:
     _say(found)
 
 
-def gc(named: list[str], *, older: float, dry: bool, keep_built: bool, json: bool) -> None:
-    """Remove what no lock reaches."""
+@cache.command("gc")
+def _gc(
+    locks: Annotated[
+        list[str] | None, typer.Argument(metavar="LOCK", help="Locks (or their profiles) to keep besides those known.")
+    ] = None,
+    older: Annotated[float, typer.Option("--older", metavar="DAYS", help="Only what nobody touched for so many days.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    keep_built: Annotated[
+        bool, typer.Option("--keep-built", help="Keep what was last built of lock files that are gone.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Remove what no known lock and no running build needs."""
     if not (0 <= older < math.inf):
         raise CregraphError(f"`--older {older}`: a number of days is wanted")
     store = _store()
@@ -50,13 +69,13 @@ def gc(named: list[str], *, older: float, dry: bool, keep_built: bool, json: boo
         found, removed, freed = Roots(), {}, 0
     else:
         with alone(store, patience=_PATIENCE, waiting=_waiting) as users:
-            found = roots(store, users, [*(given(Path(name)) for name in named), *_here()], keep_built=keep_built)
+            found = roots(store, users, [*(given(Path(name)) for name in locks or []), *_here()], keep_built=keep_built)
             if found.unreadable:
                 raise CregraphError(
                     "nothing is removed: what these locks need is not known\n  " + "\n  ".join(found.unreadable),
                     hint="mend each lock or bring its bases/ back (`git checkout`), or remove a lock file that nobody wants",
                 )
-            done = collect(store, reach(found, store), users, older=older * _DAY, dry=dry)
+            done = collect(store, reach(found, store), users, older=older * _DAY, dry=dry_run)
             removed, freed = dict(done.removed), done.freed
     if json:
         as_json(
@@ -66,17 +85,18 @@ def gc(named: list[str], *, older: float, dry: bool, keep_built: bool, json: boo
                 "gone": [str(gone) for gone in found.gone],
                 "removed": removed,
                 "freed": freed,
-                "dry_run": dry,
+                "dry_run": dry_run,
             }
         )
         return
     _say(found)
     what = ", ".join(_counted(section, number) for section, number in removed.items() if number)
-    result(f"{megabytes(freed)} {'would be freed' if dry else 'freed'} in {store.root}: {what or 'nothing to remove'}")
+    result(f"{megabytes(freed)} {'would be freed' if dry_run else 'freed'} in {store.root}: {what or 'nothing to remove'}")
 
 
-def verify(*, json: bool) -> None:
-    """Check everything in the store. Exits with 1 when something was damaged."""
+@cache.command("verify")
+def _verify(json: AsJson = False) -> None:
+    """Hash everything; what is damaged is set aside and made anew next time. Exit 1 when something was."""
     store = _store()
     with unsettled(store, "cache verify"), working("checking the store"):
         found = damage.inspect(store, damage.names(roots(store).roots))

@@ -8,36 +8,41 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cregraph.build.image_build import Built
 from cregraph.cli.image_output import send
 from cregraph.cli.make_image import make_image
 from cregraph.cli.say import megabytes, result, seconds, talk, working
-from cregraph.demo import demo_project as demo
+from cregraph.demo import demo_project
 from cregraph.lock.lock_file import Lock
 from cregraph.session.project import Project
 from cregraph.session.session import BuildOptions, Session
 
 
-def run(folder: str) -> None:
-    """Write the demo's project into `folder`, lock both profiles, build one; say what there is and what to try."""
+def demo(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = "demo",
+) -> None:
+    """A small project with its own little world: locked and built here, with no network, no Docker and no root."""
     start = time.monotonic()
     here = Path(folder)
-    demo.claim(here)
-    counts = demo.write_project(here)
+    demo_project.claim(here)
+    counts = demo_project.write_project(here)
     held = f"a base image, {counts.conda} conda packages, {counts.cran} of CRAN, {counts.wheels} wheels"
     talk(f"a small world in {here / 'world'}: {held}")
-    sources = str(here / demo.SOURCES)
-    project = Project(profile=here / demo.PROFILE)
+    sources = str(here / demo_project.SOURCES)
+    project = Project(profile=here / demo_project.PROFILE)
     lock = _lock(project, sources)
-    compiled = Project(profile=here / demo.WITH_CRAN)
+    compiled = Project(profile=here / demo_project.WITH_CRAN)
     _lock(compiled, sources)
     talk(f"building {project.profile}")
     session = Session(project, BuildOptions(sources=sources))
     built = make_image(session)
     image = here / "image"
     send(session, built, f"oci:{image}")
-    demo.finish(here)
+    demo_project.finish(here)
     talk(f"\ndone in {seconds(time.monotonic() - start)}, with no network, no Docker and no root\n")
     _told(project, compiled, lock, built, image)
     result(f"{session.image_name}@{built.image.digest}")
@@ -75,14 +80,14 @@ def _next(here: Path) -> list[str]:
     name = _name(here)
     steps = [
         (f"cd {shlex.quote(str(here))}", ""),
-        (f"{name} lock {demo.PROFILE} --check", "fresh; said without asking anybody"),
-        (f"{name} build {demo.PROFILE} --output oci:image2", "the same digest; remove cache/ first, and it still is"),
+        (f"{name} lock {demo_project.PROFILE} --check", "fresh; said without asking anybody"),
+        (f"{name} build {demo_project.PROFILE} --output oci:image2", "the same digest; remove cache/ first, and it still is"),
         ("cp locks/demo.lock.json before.json", ""),
-        (f"$EDITOR {demo.PROFILE}", "say: r-demoframes =1.1.0"),
-        (f"{name} lock {demo.PROFILE} --check", "stale, with the line"),
-        (f"{name} lock {demo.PROFILE}", "one pin moves"),
+        (f"$EDITOR {demo_project.PROFILE}", "say: r-demoframes =1.1.0"),
+        (f"{name} lock {demo_project.PROFILE} --check", "stale, with the line"),
+        (f"{name} lock {demo_project.PROFILE}", "one pin moves"),
         (f"{name} diff before.json locks/demo.lock.json", "what a reviewer sees"),
-        (f"{name} plan {demo.PROFILE}", "what a build would make, and what it would reuse"),
+        (f"{name} plan {demo_project.PROFILE}", "what a build would make, and what it would reuse"),
     ]
     width = max(len(step) for step, _ in steps)
     return [f"{step:<{width}}  {'# ' + why if why else ''}".rstrip() for step, why in steps]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json as texts
 import os
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cregraph.cli.say import result, talk
 from cregraph.errors import CregraphError
@@ -16,25 +19,23 @@ from cregraph.review.change import change_of
 from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, project_of
 from cregraph.text import printable
 
-__all__ = ["run"]
+__all__ = ["diff"]
 
 
-def run(old: str, new: str, *, profile: str | None, format: str) -> None:
-    """Print what differs; leaves with SystemExit(1) when something does.
-
-    OLD and NEW are lock files, profiles (for their locks) or git revisions. Of two revisions all locks in `locks/` are
-    compared, or that of `profile`; of a file and a revision, the file with itself there.
-    """
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A lock file or a git revision.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="A lock file or a git revision.")],
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Whose lock, between git revisions; all locks when not said.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", metavar="text|json", help="How the answer is written.")] = "text",
+) -> None:
+    """What changes between two locks: packages, stages that rebuild, the tag. Exit 1 when they differ."""
     if format not in ("text", "json"):
         raise CregraphError(f"`--format {format}` is none", hint="write text or json")
     places = [lock_named(old), lock_named(new)]
-    folder = next((project_of(place) for place in places if place), Path(profile).parent if profile else here())
-    sides: list[Side] = [
-        Files(folder=project_of(place), file=place) if place else Revision.of(text, folder)
-        for text, place in zip((old, new), places, strict=True)
-    ]
-    pairs = _pairs(sides, places, profile)
-    answers = [_compared(first, second, sides) for first, second in pairs]
+    sides = _sides((old, new), places, profile)
+    answers = [_compared(first, second, sides) for first, second in _pairs(sides, places, profile)]
     differs = any(answer["status"] != "same" for answer, _ in answers)
     if format == "json":
         result(texts.dumps({"same": not differs, "locks": [answer for answer, _ in answers]}, indent=2, sort_keys=True))
@@ -47,6 +48,15 @@ def run(old: str, new: str, *, profile: str | None, format: str) -> None:
     if differs:
         raise SystemExit(1)
     talk("the same")
+
+
+def _sides(named: tuple[str, str], places: list[Path | None], profile: str | None) -> list[Side]:
+    """Return what OLD and NEW are: a project on disk for a lock file or a profile, else a git revision."""
+    folder = next((project_of(place) for place in places if place), Path(profile).parent if profile else here())
+    return [
+        Files(folder=project_of(place), file=place) if place else Revision.of(text, folder)
+        for text, place in zip(named, places, strict=True)
+    ]
 
 
 def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) -> list[tuple[str, str]]:
@@ -69,28 +79,36 @@ def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) ->
 
 
 def _compared(old_path: str, new_path: str, sides: list[Side]) -> tuple[dict[str, object], str]:
-    """The answer for a pair, as JSON and as text."""
+    """Return the answer for a pair of locks, as JSON and as text."""
     first, second = sides
     old, new = lock_at(first, old_path), lock_at(second, new_path)
-    name = printable(new_path)
     if old is None and new is None:
         raise CregraphError(f"`{first.shown(old_path)}` and `{second.shown(new_path)}` are not there")
-    if old is None or new is None:
-        if first.__class__ is Files and second.__class__ is Files:
-            raise CregraphError(
-                f"`{(first if old is None else second).shown(old_path if old is None else new_path)}` is not there"
-            )
-        side, path, lock = (second, new_path, new) if new else (first, old_path, old)
-        assert lock is not None
-        plan = _plan(lock, side, path)
-        status, sign = ("added", "+") if new else ("removed", "-")
-        tag = plan.tag if plan else None
-        pins = sum(len(t.pins) for t in lock.targets)
-        text = f"{'lock':<9}{sign} {printable(path)}, {pins} pins" + (f", tag {tag}" if tag else "")
-        return {"lock": name, "status": status, "pins": pins, "tag": tag}, text
-    old_plan, new_plan = _plan(old, first, old_path), _plan(new, second, new_path)
-    change = change_of(old, new, old_plan=old_plan, new_plan=new_plan)
-    return {"lock": name, "status": "same" if change.same else "changed", **as_json(change)}, as_text(change)
+    if old is None:
+        assert new is not None
+        _refuse_missing_file(first, old_path, second)
+        return _alone(new, second, new_path, new_path, added=True)
+    if new is None:
+        _refuse_missing_file(second, new_path, first)
+        return _alone(old, first, old_path, new_path, added=False)
+    change = change_of(old, new, old_plan=_plan(old, first, old_path), new_plan=_plan(new, second, new_path))
+    status = "same" if change.same else "changed"
+    return {"lock": printable(new_path), "status": status, **as_json(change)}, as_text(change)
+
+
+def _refuse_missing_file(side: Side, path: str, other: Side) -> None:
+    """Raise CregraphError if both sides are files: only a revision can lack a lock."""
+    if isinstance(side, Files) and isinstance(other, Files):
+        raise CregraphError(f"`{side.shown(path)}` is not there")
+
+
+def _alone(lock: Lock, side: Side, path: str, name: str, *, added: bool) -> tuple[dict[str, object], str]:
+    """Return the answer for a lock that only one side has."""
+    plan = _plan(lock, side, path)
+    tag = plan.tag if plan else None
+    pins = sum(len(target.pins) for target in lock.targets)
+    text = f"{'lock':<9}{'+' if added else '-'} {printable(path)}, {pins} pins" + (f", tag {tag}" if tag else "")
+    return {"lock": printable(name), "status": "added" if added else "removed", "pins": pins, "tag": tag}, text
 
 
 def _plan(lock: Lock, side: Side, path: str) -> Plan | None:

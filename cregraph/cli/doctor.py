@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import typer
+
+from cregraph.cli.options import AsJson, Builder, Context, Profile, Sources
 from cregraph.cli.say import as_json, megabytes, result
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
@@ -19,7 +22,7 @@ from cregraph.session.project import Project
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
 
-__all__ = ["Finding", "run"]
+__all__ = ["Finding", "doctor"]
 
 _ROOM = 5 << 30  # bytes below which a store is said to have little room; a build of R's packages takes about 2 GiB
 _NO_PLUGIN = "the program `docker` has no plugin buildx"
@@ -37,8 +40,14 @@ class Finding:
     needed: bool = True
 
 
-def run(profile: str | None, *, builder: str | None, context: str | None, sources: str | None, json: bool) -> int:
-    """Look at this machine; 0 when a build can run here, else 1. Nothing is changed but for probes that are removed."""
+def doctor(
+    profile: Profile = None,
+    builder: Builder = None,
+    context: Context = None,
+    sources: Sources = None,
+    json: AsJson = False,
+) -> None:
+    """Whether a build can run here: engines, store, sources, credentials; with a way out for what is not well."""
     choice.check("auto", builder=builder, context=context)
     # Unlike elsewhere there need be no profile: the machine is asked about, not the project.
     project = Project.of(profile) if profile else Project(profile=Path("cregraph.yaml"))
@@ -57,7 +66,7 @@ def run(profile: str | None, *, builder: str | None, context: str | None, source
                 for line in each.hint.splitlines():
                     result(f"      {line}")
         result("a build can run here" if well else "no build can run here yet")
-    return 0 if well else 1
+    raise typer.Exit(0 if well else 1)
 
 
 def _python() -> Finding:

@@ -6,10 +6,13 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
+
+import typer
 
 from cregraph.cli.make_image import make_image
-from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
+from cregraph.cli.options import All, AsJson, Engine, Jobs, Profiles, Sources, sessions
+from cregraph.cli.say import as_json, counted, megabytes, result, talk, working
 from cregraph.errors import CregraphError, nearest
 from cregraph.export import artifacts
 from cregraph.export.folder import Content, write_folder
@@ -24,28 +27,35 @@ FORMATS = ("bake", "dockerfile")
 FLAVORS = ("artifacts", "image-builder")
 
 
-def run(
-    format: str,
-    named: list[str],
-    options: BuildOptions,
-    *,
-    every: bool,
-    output: str,
-    flavor: str,
-    budget: int,
-    tasks: bool,
-    json: bool,
+def export(
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="dockerfile, or bake for several profiles together.")],
+    profiles: Profiles = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="A folder that is new, empty or an export.")] = "",
+    flavor: Annotated[
+        str, typer.Option("--flavor", metavar="artifacts|image-builder", help="Whose builder the Dockerfile is for.")
+    ] = "artifacts",
+    budget: Annotated[
+        int, typer.Option("--context-budget", metavar="MB", min=1, help="The most that an image-builder's context may hold.")
+    ] = 20,
+    with_tasks: Annotated[
+        bool, typer.Option("--with-tasks", help="Task stages that can be run: adds all that they see to the folder.")
+    ] = False,
+    every: All = False,
+    engine: Engine = "auto",
+    jobs: Jobs = 0,
+    sources: Sources = None,
+    json: AsJson = False,
 ) -> None:
-    """Write the files of `format` into `output`, and say what to type then."""
+    """Write the image as text for another builder. Prints the command that builds it."""
     if not output:
         raise CregraphError("`--output` is missing: the folder to write into", hint="--output DIR, new or empty")
     _known("FORMAT", format, FORMATS)
     _known("--flavor", flavor, FLAVORS)
-    chosen = [Session(project, options) for project in projects(named, every=every)]
+    chosen = sessions(profiles, BuildOptions(engine=engine, jobs=jobs, sources=sources), every=every)
     if format == "bake":
         if flavor != "artifacts":
             raise CregraphError("`--flavor image-builder` goes with `export dockerfile`: that builder makes one image at a time")
-        if tasks:
+        if with_tasks:
             raise CregraphError("`--with-tasks` goes with `export dockerfile`", hint="export one of the profiles alone")
         _bake(chosen, Path(output), json=json)
         return
@@ -55,13 +65,13 @@ def run(
             hint="`cregraph export bake` writes several profiles together",
         )
     if flavor == "image-builder":
-        if tasks:
+        if with_tasks:
             raise CregraphError("`--with-tasks` goes with `--flavor artifacts`: the other flavor always has its tasks in it")
         from cregraph.cli.export_builder import run as for_builder
 
         for_builder(chosen[0], Path(output), budget=budget, json=json)
         return
-    _dockerfile(chosen[0], Path(output), tasks=tasks, json=json)
+    _dockerfile(chosen[0], Path(output), tasks=with_tasks, json=json)
 
 
 def _known(what: str, name: str, known: tuple[str, ...]) -> None:

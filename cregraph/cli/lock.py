@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import datetime
 import re
+from typing import Annotated
+
+import typer
 
 from cregraph.cli.notes import tell_link_scripts, tell_sources
-from cregraph.cli.say import as_json, projects, result, talk, working
+from cregraph.cli.options import All, AsJson, Profiles, Sources, sessions
+from cregraph.cli.say import as_json, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
 from cregraph.lock.lock_file import Lock
 from cregraph.session.session import BuildOptions, Session
 from cregraph.store.known import remember
 
-__all__ = ["run"]
 
-
-def run(
-    named: list[str],
-    options: BuildOptions,
-    *,
-    every: bool,
-    check: bool,
-    upgrade: bool,
-    packages: list[str],
-    as_of: str | None,
-    json: bool,
+def lock(
+    profiles: Profiles = None,
+    every: All = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the lock is fresh, offline; exit 1 with reasons if not.")
+    ] = False,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Let every pin move.")] = False,
+    upgrade_package: Annotated[
+        list[str] | None, typer.Option("--upgrade-package", metavar="NAME", help="Let this pin move; may be given again.")
+    ] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="DATE", help="Take nothing newer than this day (UTC).")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection.")] = False,
+    sources: Sources = None,
+    json: AsJson = False,
 ) -> None:
-    """Lock each profile, or with `check` report whether its lock is fresh."""
-    if check and (upgrade or packages or as_of is not None):
-        moving = "--upgrade" if upgrade else "--upgrade-package" if packages else "--as-of"
+    """Pin every byte that the profile asks for; move nothing that nobody asked to move."""
+    if check and (upgrade or upgrade_package or as_of is not None):
+        moving = "--upgrade" if upgrade else "--upgrade-package" if upgrade_package else "--as-of"
         raise CregraphError(f"`--check` only looks, and `{moving}` moves pins", hint="leave one of them out")
     if as_of is not None:
         _day(as_of)
-    sessions = [Session(project, options) for project in projects(named, every=every)]
+    chosen = sessions(profiles, BuildOptions(sources=sources, offline=offline), every=every)
     if check:
-        _check(sessions, json=json)
+        _check(chosen, json=json)
         return
     answers = []
-    for session in sessions:
-        changed = _lock(session, all_pins=upgrade, packages=packages, as_of=as_of)
+    for session in chosen:
+        changed = _lock(session, all_pins=upgrade, packages=upgrade_package or [], as_of=as_of)
         shown = session.project.shown_lock
         answers.append({"lock": shown, "changed": changed})
         if not json:
@@ -48,16 +54,16 @@ def run(
         as_json(answers)
 
 
-def _check(sessions: list[Session], *, json: bool) -> None:
+def _check(chosen: list[Session], *, json: bool) -> None:
     """Report for each lock whether it is fresh. Raise Refused, or exit with 1 with `json`, when one is not."""
     answers = []
     stale = []
-    for session in sessions:
-        lock, why = _stale_reasons(session)
+    for session in chosen:
+        old, why = _stale_reasons(session)
         shown = session.project.shown_lock
         answers.append({"lock": shown, "fresh": not why, "reasons": why})
         if why:
-            stale.append(f"`{shown}` is stale\n  " + "\n  ".join(why) if lock else f"`{shown}` is not there")
+            stale.append(f"`{shown}` is stale\n  " + "\n  ".join(why) if old else f"`{shown}` is not there")
         elif not json:
             result(f"{shown} is fresh")
     if json:
@@ -65,7 +71,7 @@ def _check(sessions: list[Session], *, json: bool) -> None:
         if stale:
             raise SystemExit(1)
     elif stale:
-        names = " ".join(session.project.profile.as_posix() for session in sessions)
+        names = " ".join(session.project.profile.as_posix() for session in chosen)
         raise Refused("\n".join(stale), hint=f"run `cregraph lock {names}`, then look at `cregraph diff`")
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from cregraph.build.image_build import missing_work
+from cregraph.cli.options import AsJson, Cache, Jobs, Profile, Sources
 from cregraph.cli.plan_answer import CacheOffer, PlanAnswer, as_object
 from cregraph.cli.plan_text import as_text
 from cregraph.cli.say import as_json, result, talk, working
@@ -15,33 +20,46 @@ from cregraph.session.transfers import estimate, places, registry_state
 from cregraph.store.task_records import recorded_seconds
 from cregraph.store.throughput import rates
 
-__all__ = ["run"]
 
-
-def run(
-    profile: str | None, options: BuildOptions, *, against: str | None, remote: bool, to: str | None, full: bool, json: bool
+def plan(
+    profile: Profile = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="LOCK|REV", help="What to compare with instead of the last build here.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Ask the registry too: is there anything to do, what would move?")
+    ] = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="HOST/PATH", help="The registry to ask, instead of the profile's.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="A line for each task, segment and layer.")] = False,
+    jobs: Jobs = 0,
+    cache: Cache = "",
+    sources: Sources = None,
+    json: AsJson = False,
 ) -> None:
-    """Report what a build would do, and why. Opens a connection only for `remote`, `to` and the options' cache."""
+    """What a build would fetch, make and reuse, and why. Opens no socket unless it is told to ask a registry."""
+    options = BuildOptions(jobs=jobs, sources=sources, cache=cache)
     session = Session.of(profile, options)
     asks_registry = remote or to is not None
-    plan, store = session.plan, session.store
-    work = missing_work(plan, store)
+    store = session.store
+    work = missing_work(session.plan, store)
     earlier = named_plan(session, against) if against is not None else last_build(session)
     if earlier is not None and earlier.lost:
         talk(f"what changed since the last build is left out: {earlier.lost}")
-    cache, keys = None, frozenset[str]()
+    offer, keys = None, frozenset[str]()
     if options.cache:
-        cache, keys, work = _cache_offer(session, work)
-    causes = Causes(earlier.plan, plan) if earlier is not None and earlier.plan is not None else None
+        offer, keys, work = _cache_offer(session, work)
+    causes = Causes(earlier.plan, session.plan) if earlier is not None and earlier.plan is not None else None
     past = History(
         tasks={t.key: found for t in work.tasks if (found := recorded_seconds(store, t)) is not None}, rates=rates(store)
     )
     everything = against is not None
-    view = explain(plan, work, causes=causes, past=past, jobs=options.workers, everything=everything, cached=keys)
+    view = explain(session.plan, work, causes=causes, past=past, jobs=options.workers, everything=everything, cached=keys)
     where = places(session, to or "", needed=asks_registry)
     state = registry_state(session, where) if asks_registry else None
     transfers = estimate(session, work, where, state)
-    answer = PlanAnswer(plan=plan, view=view, transfers=transfers, earlier=earlier, remote=state, cache=cache)
+    answer = PlanAnswer(plan=session.plan, view=view, transfers=transfers, earlier=earlier, remote=state, cache=offer)
     if json:
         as_json(as_object(answer))
     else:

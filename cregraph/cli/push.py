@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cregraph.cli.image_output import push_built
 from cregraph.cli.make_image import make_image
+from cregraph.cli.options import AsJson, Builder, Cache, Context, Engine, Jobs, Profile, Sources
 from cregraph.cli.say import as_json, result
 from cregraph.errors import CregraphError
 from cregraph.session.publication import push_place
 from cregraph.session.session import BuildOptions, Session
 
-__all__ = ["run"]
 
-
-def run(profile: str | None, place: str | None, options: BuildOptions, *, json: bool) -> None:
-    """Make the image of the lock where the store lacks it, and push it to a registry."""
+def push(
+    profile: Profile = None,
+    place: Annotated[
+        str | None, typer.Argument(metavar="HOST/PATH", help="The registry and path, instead of the profile's.")
+    ] = None,
+    engine: Engine = "auto",
+    builder: Builder = None,
+    context: Context = None,
+    jobs: Jobs = 0,
+    cache: Cache = "",
+    sources: Sources = None,
+    json: AsJson = False,
+) -> None:
+    """Bring the image of the lock into a registry; only what is missing there moves. Prints its name with its digest."""
+    options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, cache=cache, sources=sources)
     options.check()
     profile, place = _told_apart(profile, place)
     session = Session.of(profile, options)

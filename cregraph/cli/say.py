@@ -6,13 +6,9 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from cregraph.errors import CregraphError
-from cregraph.session.project import Project
-
-__all__ = ["as_json", "counted", "megabytes", "projects", "result", "seconds", "talk", "working"]
+__all__ = ["as_json", "counted", "megabytes", "result", "seconds", "talk", "working"]
 
 
 def result(text: str) -> None:
@@ -50,27 +46,6 @@ def working(text: str) -> Iterator[None]:
 
     with Console(stderr=True).status(text):
         yield
-
-
-def projects(named: list[str], *, every: bool) -> list[Project]:
-    """The projects that a command is for: the named profiles, all that have a lock here, or cregraph.yaml."""
-    if not every:
-        return [Project.of(name) for name in dict.fromkeys(named)] or [Project.of(None)]
-    if named:
-        raise CregraphError("either profiles or `--all`, not both")
-    found: list[Project] = []
-    for lock in sorted(Path("locks").glob("*.lock.json")):
-        name = lock.name.removesuffix(".lock.json")
-        profile = next((file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()), None)
-        if profile is None:
-            talk(f"`{lock}` is left out: there is no profile `{name}.yaml` or `{name}.yml`")
-        else:
-            found.append(Project.of(profile))
-    if not found:
-        raise CregraphError(
-            "`--all`: there is no lock of a profile in `locks/`", hint="name a profile: cregraph lock my_team.yaml"
-        )
-    return found
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,9 +7,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
+
+import typer
 
 from cregraph.build.build_run import BuildRun
 from cregraph.build.image_build import inventory
+from cregraph.cli.options import Context, Jobs, Sources
 from cregraph.cli.progress import Display
 from cregraph.cli.say import talk
 from cregraph.cli.using import hold
@@ -20,24 +24,35 @@ from cregraph.session.session import BuildOptions, Session
 from cregraph.store.task_records import verified_result
 from cregraph.text import printable
 
-__all__ = ["run", "task_called"]
+__all__ = ["shell", "task_called"]
 
 _SHELL = "/bin/sh"
 _KEY = 6  # digits of a key that name a task
 _NAMES = 12  # names that an error lists
 
 
-def run(called: str, command: list[str], options: BuildOptions, *, profile: str | None) -> int:
-    """Open the sandbox of a task; the exit status of what ran in it. What the task stands on is made first if need be."""
+def shell(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or the beginning of its key.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="What runs in place of a shell; after `--`.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="Whose task; cregraph.yaml when not said.")] = None,
+    engine: Annotated[str, typer.Option("--engine", metavar="auto|native|docker", help="What makes the sandbox.")] = "auto",
+    context: Context = None,
+    jobs: Jobs = 0,
+    sources: Sources = None,
+) -> None:
+    """Open the sandbox of a task, with all that the task sees. Ends with the status of what ran in it."""
+    options = BuildOptions(engine=engine, context=context, jobs=jobs, sources=sources)
     options.check()
     session = Session.of(profile, options)
     plan, store = session.plan, session.store
-    task = task_called(called, plan.tasks)
+    found = task_called(task, plan.tasks)
     hold(session, "shell")
     opened = session.engine()
-    work = work_for(plan, inventory(store), task=task)
+    work = work_for(plan, inventory(store), task=found)
     if work != MissingWork():
-        display = Display(f"what {task.name} stands on", work, layers=0)
+        display = Display(f"what {found.name} stands on", work, layers=0)
         with display:
             BuildRun(
                 plan=replace(plan, layers=()),
@@ -49,13 +64,13 @@ def run(called: str, command: list[str], options: BuildOptions, *, profile: str 
                 on_event=display,
                 recorded=session.outputs.expected(),
             ).run(jobs=options.workers, keep_going=False)
-    inputs = {name: session.sources.fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}
-    results = {key: store.verified(verified_result(store, key) or "", f"the result of task {key[:12]}") for key in task.needs}
-    _introduce(task, opened.name)
-    code = opened.shell(_for_a_person(task, command), inputs=inputs, results=results)
+    inputs = {name: session.sources.fetch(artifact) for name, artifact in zip(found.inputs, found.artifacts, strict=True)}
+    results = {key: store.verified(verified_result(store, key) or "", f"the result of task {key[:12]}") for key in found.needs}
+    _introduce(found, opened.name)
+    code = opened.shell(_for_a_person(found, command or []), inputs=inputs, results=results)
     if code == 127 and not command:
-        talk(f"hint: where the build root has no {_SHELL}, name a program that it has: cregraph shell '{called}' -- PROGRAM")
-    return code
+        talk(f"hint: where the build root has no {_SHELL}, name a program that it has: cregraph shell '{task}' -- PROGRAM")
+    raise typer.Exit(code)
 
 
 def task_called(called: str, tasks: Sequence[Task]) -> Task:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
+
+import typer
 
 from cregraph.cli.make_image import make_image
+from cregraph.cli.options import AsJson, Builder, Context, Engine, Jobs, Profile, Sources
 from cregraph.cli.say import as_json, result, seconds, talk, working
 from cregraph.errors import Refused
 from cregraph.image.media.docker_engine import container, inspect, reachable
@@ -15,14 +19,23 @@ from cregraph.session.session import BuildOptions, Session
 from cregraph.smoke.smoke_checks import DRIVER, HOME, Outcome, checks_of, files, read, settled
 from cregraph.text import printable
 
-__all__ = ["run", "try_image"]
+__all__ = ["test", "try_image"]
 
 
-def run(profile: str | None, options: BuildOptions, *, image: str | None, json: bool) -> None:
-    """Build the image (or take `image`, as the engine has it), try it, and say a line for each check.
-
-    Raises Refused when a check fails, CregraphError when nothing can be tried.
-    """
+def test(
+    profile: Profile = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="NAME", help="An image of the Docker engine instead of a fresh build.")
+    ] = None,
+    engine: Engine = "auto",
+    builder: Builder = None,
+    context: Context = None,
+    jobs: Jobs = 0,
+    sources: Sources = None,
+    json: AsJson = False,
+) -> None:
+    """Start the image: a real kernel, %%R, every asked-for package, the recipes' checks."""
+    options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, sources=sources)
     options.check()
     session = Session.of(profile, options)
     reachable()  # before an hour of building

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from cregraph.cli.say import as_json, counted, megabytes, projects, result, talk, working
+import typer
+
+from cregraph.cli.options import All, AsJson, Profiles, Sources, sessions
+from cregraph.cli.say import as_json, counted, megabytes, result, talk, working
 from cregraph.cli.using import hold
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.lock.pins import Artifact
 from cregraph.session.session import BuildOptions, Session
+from cregraph.vendor import vendor_folder
 from cregraph.vendor.vendor_files import VendorAccess
-from cregraph.vendor.vendor_folder import SOURCES, vendor
 
 
-def run(folder: str, named: list[str], options: BuildOptions, *, every: bool, prune: bool, json: bool) -> None:
-    """Copy what the locks of the profiles need into `folder`."""
-    sessions = [Session(project, options) for project in projects(named, every=every)]
+def vendor(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new, empty or a vendor folder already.")],
+    profiles: Profiles = None,
+    every: All = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove from DIR what these locks do not name.")] = False,
+    sources: Sources = None,
+    json: AsJson = False,
+) -> None:
+    """Copy everything that a lock needs into plain standard trees, with a sources.yaml that leads to them."""
+    chosen = sessions(profiles, BuildOptions(sources=sources), every=every)
     at = Path(folder)
     by_sha256: dict[str, Session] = {}
-    for session in sessions:
+    for session in chosen:
         hold(session, "vendor")
         session.store.sweep()
         for target in session.lock.targets:
             for pin in target.pins:
                 by_sha256.setdefault(pin.artifact.sha256, session)
-    locks = [session.lock for session in sessions]
+    locks = [session.lock for session in chosen]
 
     def fetch(artifact: Artifact) -> Path:
         return by_sha256[artifact.sha256].sources.fetch(artifact)
@@ -33,14 +44,14 @@ def run(folder: str, named: list[str], options: BuildOptions, *, every: bool, pr
         return by_sha256[artifact.sha256].image(artifact)
 
     with working(f"copying what {counted(len(locks), 'lock')} {'needs' if len(locks) == 1 else 'need'} into {at}"):
-        done = vendor(locks, at, VendorAccess(fetch=fetch, image=opened), prune=prune)
+        done = vendor_folder.vendor(locks, at, VendorAccess(fetch=fetch, image=opened), prune=prune)
     talk(
         f"{counted(done.files, 'file')}, {megabytes(done.size)}: {done.added} added"
         + (f", {done.removed} others removed" if prune else "")
     )
     if done.own:
         talk(f"not copied, for they come with the project: {_few(done.own)}")
-    where = at / SOURCES
+    where = at / vendor_folder.SOURCES
     if json:
         as_json(
             {

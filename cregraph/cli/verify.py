@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from cregraph.cli.options import AsJson, Profile, Sources
 from cregraph.cli.say import as_json, counted, result, talk, working
 from cregraph.errors import Refused
 from cregraph.image.bases.base_image import ask, registry_at
@@ -13,17 +17,23 @@ from cregraph.image.media.docker_engine import inspect
 from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
 from cregraph.session.session import BuildOptions, Session
 from cregraph.text import printable
-from cregraph.verify.image_check import Finding, Verdict, is_exactly, is_record, known_layers, verify
+from cregraph.verify.image_check import Finding, Verdict, is_exactly, is_record, known_layers
+from cregraph.verify.image_check import verify as compare
 
 _SHOWN = 40
 
 
-def run(image: str, profile: str | None, options: BuildOptions, *, recompiled: bool, json: bool) -> None:
-    """Say what of the image is not as the lock of `profile` says. Raises Refused when something is not.
-
-    The lock is taken as it is, whether the profile has moved on or not.
-    """
-    session = Session.of(profile, options, take_stale=True)
+def verify(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="docker:NAME or NAME, oci:DIR, or registry:HOST/PATH:TAG.")],
+    profile: Profile = None,
+    recompiled: Annotated[
+        bool, typer.Option("--recompiled", help="Compiled files may have other bytes: another builder compiled them.")
+    ] = False,
+    sources: Sources = None,
+    json: AsJson = False,
+) -> None:
+    """What is in the image is what the lock says: packages, files, variables, labels. Exit 1 when it is not."""
+    session = Session.of(profile, BuildOptions(sources=sources), take_stale=True)
     _ = session.plan  # a broken lock is reported before the image is looked for
     with working(f"reading {image}"):
         verdict, digest = _verdict(image, session, recompiled=recompiled)
@@ -78,7 +88,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
         if is_exactly(plan, store, str(told)):
             return Verdict(by="digest"), str(told)
         contents = of_engine(engine.name, known=known, wanted=is_record)
-        return verify(plan, facts, contents, store, recompiled=recompiled), contents.digest or str(told)
+        return compare(plan, facts, contents, store, recompiled=recompiled), contents.digest or str(told)
     digest = found.manifest.digest
     if is_exactly(plan, store, digest):
         for layer in found.manifest.layers if image.startswith("oci:") else ():
@@ -86,7 +96,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
                 pass  # a file on disk can be damaged: each is held against its digest
         return Verdict(by="digest"), digest
     contents = of_image(found, known=known, wanted=is_record)
-    return verify(plan, facts, contents, store, recompiled=recompiled), digest
+    return compare(plan, facts, contents, store, recompiled=recompiled), digest
 
 
 def _how(verdict: Verdict) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+import typer
+
+from cregraph.cli.options import AsJson, Profile
 from cregraph.cli.say import as_json, result, talk
 from cregraph.errors import CregraphError, Refused, nearest
 from cregraph.lock.lock_file import Lock
@@ -13,16 +17,17 @@ from cregraph.session.project import Project
 from cregraph.sources.python_names import normal
 from cregraph.text import printable
 
-__all__ = ["run"]
+__all__ = ["why"]
 
 
-def run(package: str, profile: str | None, *, json: bool) -> None:
-    """Print the paths to `package` in the lock, fresh or not.
-
-    Raises:
-        CregraphError: There is no lock, or it cannot be read.
-        Refused: The lock has no pin of that name. With `json` that is SystemExit(1) after the answer.
-    """
+def why(
+    package: Annotated[
+        str, typer.Argument(metavar="PACKAGE", help="A package's name; conda:NAME, r:NAME or py:NAME for one ecosystem.")
+    ],
+    profile: Profile = None,
+    json: AsJson = False,
+) -> None:
+    """Print every path from the profile to a pin of the lock. Exit 1 when the lock has no such pin."""
     project = Project.of(profile)
     lock = project.read_lock()
     if lock is None:

@@ -1,23 +1,25 @@
-"""Command lines that leave no doubt, read without typer's machinery.
+"""Command lines with one possible meaning, read without typer.
 
-Before it calls a command, typer builds every command with all of its options, and an adapter of pydantic for each option of the
-one that is called: that takes longer than most commands do. What app.py declares stays the only declaration. This reads it, and
-reads only what can be meant in one way; all else (help, a mistake, a short cut, a group of commands) is left to typer, which
-also explains it. A test holds the two to the same answers.
+Before typer calls a command it builds every command with its options, and a pydantic adapter for each option of the one that it
+calls. That takes longer than most commands run. The signatures of the commands stay the only declaration: `direct_call` reads
+them, and answers only where there is no doubt. Everything else (help, mistakes, abbreviations, groups of commands) is left to
+typer, which also explains it. A test compares the two.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
-__all__ = ["plain"]
+from cregraph.cli.app import COMMANDS, command_of
+
+__all__ = ["direct_call"]
 
 _TEXT, _FLAG, _NUMBER, _TEXTS = "text", "flag", "number", "texts"
 _FORMS = {str: _TEXT, str | None: _TEXT, bool: _FLAG, int: _NUMBER, list[str]: _TEXTS, list[str] | None: _TEXTS}
@@ -37,19 +39,17 @@ class _Parameter:
     required: bool
 
 
-def plain(app: typer.Typer, words: Sequence[str]) -> Callable[[], object] | None:
-    """The call that the command line `words` asks for, or None where typer is to read it."""
-    for info in app.registered_commands:
-        function = info.callback
-        if not words or function is None or (info.name or function.__name__.lower().replace("_", "-")) != words[0]:
-            continue
-        if info.context_settings or info.no_args_is_help:
-            return None
-        try:
-            return functools.partial(function, **_read(_declared(function), list(words[1:])))
-        except _Doubt:
-            return None
-    return None
+def direct_call(words: Sequence[str]) -> Callable[[], object] | None:
+    """Return the call that the command line `words` asks for, or None where typer must read it."""
+    if not words or words[0] not in COMMANDS:
+        return None
+    command = command_of(words[0])
+    if isinstance(command, typer.Typer):
+        return None
+    try:
+        return functools.partial(command, **_read(_declared(command), list(words[1:])))
+    except _Doubt:
+        return None
 
 
 def _declared(function: Callable[..., Any]) -> list[_Parameter]:
@@ -65,7 +65,7 @@ def _declared(function: Callable[..., Any]) -> list[_Parameter]:
 
 
 def _simple(info: ParameterInfo) -> bool:
-    """Whether a parameter is one of those that are understood here. Not every version of typer has all of these fields."""
+    """Return whether this module understands a parameter. Not every version of typer has all of these fields."""
     return all(getattr(info, name, None) in (None, False) for name in _UNUSUAL)
 
 
@@ -74,39 +74,47 @@ def _read(declared: Sequence[_Parameter], words: list[str]) -> dict[str, Any]:
     if any("/" in word or not word.startswith("-") for word in options):
         raise _Doubt
     values: dict[str, Any] = {}
-    plain_words = []
-    while words:
-        word = words.pop(0)
-        if not word.startswith("-"):
-            plain_words.append(word)
-            continue
-        word, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
-        one = options.get(word)
-        if one is None or (equals and one.form == _FLAG):
-            raise _Doubt
-        if one.form == _FLAG:
-            values[one.name] = True
-            continue
-        if not equals:
-            value = words.pop(0) if words else "-"
-            if value.startswith("-"):
-                raise _Doubt
-        _take(values, one, value)
+    rest = _take_options(options, words, values)
     for one in declared:
         if isinstance(one.info, ArgumentInfo):
-            many = len(plain_words) if one.form == _TEXTS else 1
-            for word in plain_words[:many]:
+            count = len(rest) if one.form == _TEXTS else 1
+            for word in rest[:count]:
                 _take(values, one, word)
-            del plain_words[:many]
+            rest = rest[count:]
         if one.required and one.name not in values:
             raise _Doubt
-    if plain_words:
+    if rest:
         raise _Doubt
     return values
 
 
+def _take_options(options: Mapping[str, _Parameter], words: list[str], values: dict[str, Any]) -> list[str]:
+    """Put the values of the options in `words` into `values`. Return the other words."""
+    rest = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            rest.append(word)
+            continue
+        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        one = options.get(name)
+        if one is None or (equals and one.form == _FLAG):
+            raise _Doubt
+        if one.form == _FLAG:
+            values[one.name] = True
+        else:
+            _take(values, one, value if equals else _value(words))
+    return rest
+
+
+def _value(words: list[str]) -> str:
+    if not words or words[0].startswith("-"):
+        raise _Doubt
+    return words.pop(0)
+
+
 def _names(one: _Parameter) -> tuple[str, ...]:
-    """What an option is called. In an annotation the first name stands where a default would."""
+    """Return what an option is called. In an annotation the first name stands where a default would."""
     first = (one.info.default,) if isinstance(one.info.default, str) else ()
     named = (*first, *(getattr(one.info, "param_decls", None) or ()))
     return named or (f"--{one.name.replace('_', '-')}",)
