@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Ran, measure
-from cregraph.store import remove_tree
+from cregraph.store.atomic_file import remove_tree
 from tests.real_project import RealProject
 from tests.world import World
 

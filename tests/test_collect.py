@@ -22,13 +22,13 @@ from cregraph.errors import CregraphError
 from cregraph.store import Store
 from cregraph.store.gc.collect import RECORDS, TREES, Reached, collect, unreached
 from cregraph.store.known import known
-from cregraph.store.use import alone, in_use
+from cregraph.store.users import gc_lock, in_use
 from tests.faults import Demo, soon
 
 
 def cleared(store: Store, reached: Reached, **how: float) -> None:
     time.sleep(0.12)  # what was put just now may be of who works now
-    with alone(store, patience=0) as users:
+    with gc_lock(store, patience=0) as users:
         collect(store, reached, users, **how)
 
 
@@ -141,7 +141,7 @@ def test_files_of_locks_that_nobody_holds_go_and_who_waits_for_one_is_still_alon
         for thread in waiting:
             thread.start()
         cleared(store, Reached())
-        assert sorted(path.name for path in (tmp_path / "locks").iterdir() if path.name != "moment") == ["held", "turn"]
+        assert sorted(path.name for path in (tmp_path / "locks").iterdir() if path.name != "commit") == ["gc", "held"]
         (tmp_path / "locks" / "held").unlink()  # as one does that got it between two others
     for thread in waiting:
         thread.join(10)
@@ -162,7 +162,7 @@ def test_nothing_is_removed_while_somebody_does_not_know_what_it_needs(tmp_path:
     digest = store.add(b"old")
     said: list[int] = []
     with in_use(store, "lock"):
-        with pytest.raises(CregraphError) as caught, alone(store, patience=0.3, waiting=lambda user: said.append(user.pid)):
+        with pytest.raises(CregraphError) as caught, gc_lock(store, patience=0.3, waiting=lambda user: said.append(user.pid)):
             raise AssertionError("nobody may be let in")
         assert str(caught.value) == (
             f"`cregraph lock` (process {os.getpid()}) uses the store, and what it needs is not known yet"
@@ -176,7 +176,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from cregraph.store import Store
-from cregraph.store.use import in_use
+from cregraph.store.users import in_use
 with in_use(Store(Path(sys.argv[1])), "lock"):
     print("inside", flush=True)
     time.sleep(60)
@@ -188,11 +188,11 @@ def test_a_killed_process_is_not_waited_for(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "inside\n"
     store = Store(tmp_path)
-    with pytest.raises(CregraphError), alone(store, patience=0):
+    with pytest.raises(CregraphError), gc_lock(store, patience=0):
         pass
     process.kill()
     process.communicate()
-    with alone(store, patience=5) as users:
+    with gc_lock(store, patience=5) as users:
         assert users == ()
     assert list((tmp_path / "users").iterdir()) == []
 
@@ -206,7 +206,7 @@ def test_who_enters_waits_until_what_is_being_removed_is_gone(tmp_path: Path) ->
         with in_use(store, "build", locks=[b"text"], waiting=lambda: waited.append("said")):
             order.append("inside")
 
-    with alone(store, patience=0):
+    with gc_lock(store, patience=0):
         thread = threading.Thread(target=enter)
         thread.start()
         soon(lambda: waited)

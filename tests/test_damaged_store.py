@@ -230,7 +230,7 @@ def test_a_file_that_was_changed_in_an_unpacked_tree_is_found_and_the_tree_remov
     file.chmod(0o644)
     file.write_bytes(flipped(file.read_bytes()))
     build = (
-        "import sys, time; from pathlib import Path; from cregraph.store import Store; from cregraph.store.use import in_use\n"
+        "import sys, time; from pathlib import Path; from cregraph.store import Store; from cregraph.store.users import in_use\n"
     )
     build += "with in_use(Store(Path(sys.argv[1])), 'build', locks=[]): print(flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", build, str(store.root)], stdout=subprocess.PIPE) as running:

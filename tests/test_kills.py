@@ -19,7 +19,8 @@ import pytest
 
 from cregraph.kinds import kind
 from cregraph.lock import lock_file as locks
-from cregraph.store import Store, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import write_file
 from tests.faults import (
     FRAMES,
     INTERRUPTED,
@@ -136,7 +137,8 @@ def test_ctrl_c_ends_a_lock_and_leaves_it_as_it_was(cold: Demo, server: Server, 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from cregraph.store import Store, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import write_file
 with Store(Path(sys.argv[1])).scratch_folder() as folder, Store(Path(sys.argv[1])).writer() as out:
     (folder / "file").write_text("x")
     out.write(b"half")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.store import Store, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import write_file
 
 
 def test_an_object_is_found_under_its_sha256_and_cannot_be_written_to(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cregraph.store.gc import fsck as damage
 from cregraph.store.gc.collect import collect
 from cregraph.store.gc.inventory import Kind, inventory
 from cregraph.store.gc.roots import Roots, given, reach, roots
-from cregraph.store.use import User, alone
+from cregraph.store.users import User, gc_lock
 
 cache = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -68,7 +68,7 @@ def _gc(
         talk(f"there is no store at {store.root}: nothing to remove")
         found, removed, freed = Roots(), {}, 0
     else:
-        with alone(store, patience=_PATIENCE, waiting=_waiting) as users:
+        with gc_lock(store, patience=_PATIENCE, waiting=_waiting) as users:
             found = roots(store, users, [*(given(Path(name)) for name in locks or []), *_here()], keep_built=keep_built)
             if found.unreadable:
                 raise CregraphError(

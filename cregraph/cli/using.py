@@ -9,7 +9,7 @@ from cregraph.cli.say import talk
 from cregraph.lock import lock_file as locks
 from cregraph.session.session import Session
 from cregraph.store import Store
-from cregraph.store.use import in_use
+from cregraph.store.users import in_use
 
 __all__ = ["hold", "unsettled"]
 
@@ -24,7 +24,7 @@ def hold(session: Session, command: str) -> None:
     """
     facts = session.project.folder / "bases" / f"{session.lock.base.artifact.sha256}.json"
     text = locks.dumps(session.lock).encode()
-    _held.enter_context(in_use(session.store, command, locks=[text], beside=[facts.read_bytes()], waiting=_waiting))
+    _held.enter_context(in_use(session.store, command, locks=[text], facts=[facts.read_bytes()], waiting=_waiting))
 
 
 def unsettled(store: Store, command: str) -> contextlib.AbstractContextManager[None]:

@@ -257,7 +257,7 @@ def _user_namespace(folder: Path) -> bool:
 def _try(folder: Path) -> bool:
     import tempfile
 
-    from cregraph.store import remove_tree
+    from cregraph.store.atomic_file import remove_tree
 
     if not sys.platform.startswith("linux"):
         raise NotHere("namespaces are a thing of Linux; this is another system")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.store import Store, linked, remove_tree, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import linked, remove_tree, write_file
 
 __all__ = ["MARK", "Content", "write_folder"]
 

@@ -22,7 +22,8 @@ from cregraph.profile.recipe import Found
 from cregraph.profile.switches import STANDARD
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry, Routes, read_routes
-from cregraph.store import Store, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import write_file
 
 __all__ = ["Asked", "Project", "asked", "shipped_recipes"]
 

@@ -17,7 +17,8 @@ from cregraph.image.model.reference import DockerName, ImageName, LayoutName, pa
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
-from cregraph.store import Store, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import write_file
 
 __all__ = ["ImageSources", "facts_digest", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.digest import is_sha256, sha256
-from cregraph.store import Store, is_key
+from cregraph.store import Store
+from cregraph.store.object_store import is_key
 
 __all__ = ["Built", "Known", "known", "known_of", "record_of", "remember"]
 

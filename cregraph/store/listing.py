@@ -18,7 +18,8 @@ from pathlib import Path
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
-from cregraph.store import Store, is_key
+from cregraph.store import Store
+from cregraph.store.object_store import is_key
 
 __all__ = ["Entry", "Measure", "files", "folders", "measure", "named", "objects", "records", "sections", "trees"]
 

@@ -18,7 +18,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources.routes import Routes
-from cregraph.store import linked
+from cregraph.store.atomic_file import linked
 
 if TYPE_CHECKING:
     from cregraph.image.bases.base_image import BaseImage

@@ -29,7 +29,7 @@ from cregraph.errors import CregraphError
 from cregraph.kinds import parts
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store import write_file
+from cregraph.store.atomic_file import write_file
 from cregraph.vendor import vendor_urls as urls
 from cregraph.vendor.vendor_files import Tree, VendorAccess, VendorRules, put_files
 

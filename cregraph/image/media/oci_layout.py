@@ -14,7 +14,8 @@ from cregraph.errors import CregraphError
 from cregraph.image.model.config import Image, as_json
 from cregraph.image.model.manifest import Descriptor, Manifest, choose, is_index, read_json, read_manifest
 from cregraph.image.model.reference import parse_reference
-from cregraph.store import Store, linked, remove_tree, write_file
+from cregraph.store import Store
+from cregraph.store.atomic_file import linked, remove_tree, write_file
 
 __all__ = ["MARK", "BaseBlobs", "Layout", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
 

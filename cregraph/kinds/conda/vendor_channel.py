@@ -15,7 +15,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources.routes import Routes, join
-from cregraph.store import write_file
+from cregraph.store.atomic_file import write_file
 from cregraph.vendor.vendor_files import put_files
 
 __all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]

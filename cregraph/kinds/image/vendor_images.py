@@ -17,7 +17,7 @@ from cregraph.image.bases.base_image import NAMED, BaseImage
 from cregraph.image.media.oci_layout import MARK
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store import write_file
+from cregraph.store.atomic_file import write_file
 from cregraph.vendor.vendor_files import Tree, VendorAccess, by_url, sha256_of
 
 __all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]

@@ -21,7 +21,7 @@ from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.python_names import is_place
 from cregraph.sources.routes import Routes, join
-from cregraph.store import write_file
+from cregraph.store.atomic_file import write_file
 from cregraph.vendor.vendor_files import put_files, sha256_of
 
 __all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]

@@ -22,7 +22,7 @@ from cregraph.image.model.gzip_members import compress
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.sources.routes import Routes
-from cregraph.store import write_file
+from cregraph.store.atomic_file import write_file
 from cregraph.vendor.vendor_files import Tree, VendorAccess, put_files
 
 __all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]

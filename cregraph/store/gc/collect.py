@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cregraph.errors import CregraphError
-from cregraph.store import Store, remove_tree
+from cregraph.store import Store
+from cregraph.store.atomic_file import remove_tree
 from cregraph.store.listing import Entry, files, measure, named, objects, records, sections, trees
-from cregraph.store.use import User
+from cregraph.store.users import User
 
 __all__ = ["Collected", "Reached", "collect", "unreached"]
 
@@ -73,7 +74,7 @@ def collect(store: Store, reached: Reached, users: Iterable[User] = (), *, older
     """
     users = tuple(users)
     now = _now(store)
-    began = min([now, *(user.entered for user in users)]) - _TICK
+    began = min([now, *(user.since for user in users)]) - _TICK
     going = [entry for entry in unreached(store, reached, now=now, older=older, idle=not users) if entry.put < began]
     freed = measure(going, freed=True).size
     by_section: dict[str, list[Entry]] = {}
@@ -127,7 +128,7 @@ def _remove(store: Store, going: list[Entry], began: float) -> list[Entry]:
     for start in range(0, len(going), _AT_ONCE):
         folders: list[Path] = []
         with store.scratch_folder() as aside:
-            with store.moment(alone=True):
+            with store.commit_lock(exclusive=True):
                 for entry in going[start : start + _AT_ONCE]:
                     with contextlib.suppress(FileNotFoundError):
                         info = entry.path.lstat()
@@ -142,7 +143,7 @@ def _remove(store: Store, going: list[Entry], began: float) -> list[Entry]:
 def _locks(store: Store) -> None:
     """Remove the files of locks that nobody holds. Those of tasks stay: who waits for one does not look whether it is there."""
     for path in (store.root / "locks").glob("*"):
-        if path.name in ("turn", "moment") or path.name.startswith("task-"):
+        if path.name in ("gc", "commit") or path.name.startswith("task-"):
             continue
         with contextlib.suppress(OSError), path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

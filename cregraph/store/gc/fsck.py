@@ -27,11 +27,12 @@ from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.model import layer as layers
 from cregraph.image.model import segment as segments
 from cregraph.image.model.segment import Row, SegmentRecord
-from cregraph.store import Store, remove_tree
+from cregraph.store import Store
+from cregraph.store.atomic_file import remove_tree
 from cregraph.store.gc.roots import Root
 from cregraph.store.listing import Entry, named, objects, records, sections
 from cregraph.store.listing import trees as trees_of
-from cregraph.store.use import nobody_else
+from cregraph.store.users import only_user
 
 __all__ = ["Damage", "inspect", "names"]
 
@@ -118,7 +119,7 @@ def _aside(store: Store, entry: Entry, digest: str, inode: int) -> str:
     """Move a damaged object to quarantine/, unless it was put there anew since."""
     aside = store.root / "quarantine" / f"{entry.name}.{digest[:12] if is_sha256(digest) else 'unread'}"
     aside.parent.mkdir(exist_ok=True)
-    with store.moment(alone=True), contextlib.suppress(FileNotFoundError):
+    with store.commit_lock(exclusive=True), contextlib.suppress(FileNotFoundError):
         if inode in (0, entry.path.stat().st_ino):
             entry.path.replace(aside)
             return f"moved to quarantine/{aside.name}"
@@ -243,7 +244,7 @@ def _trees(store: Store, known: Mapping[str, str]) -> Iterator[Damage]:
 
 def _without(store: Store, damaged: str) -> str:
     """Remove a segment's tree, and the environments, which share its files; not from below a task that runs over them."""
-    with nobody_else(store) as free:
+    with only_user(store) as free:
         if not free:
             return "left, for another command uses the store: run this again when it is done"
         gone = []

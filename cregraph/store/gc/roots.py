@@ -29,7 +29,7 @@ from cregraph.store.gc.collect import Reached
 from cregraph.store.known import Known, known, record_of
 from cregraph.store.listing import records
 from cregraph.store.task_records import log_file, recorded_result
-from cregraph.store.use import User
+from cregraph.store.users import User
 
 __all__ = ["Root", "Roots", "given", "reach", "roots"]
 

@@ -1,11 +1,11 @@
-"""Who uses the store now, and how removing waits for them (docs/adr/0015).
+"""The processes that use a store, and the lock that `cache gc` takes (docs/adr/0015).
 
-    locks/turn        held shared while somebody enters, alone while things are removed
-    users/<name>      one file for each who is inside, held by an advisory lock for as long: {"pid", "command", "locks"}
+    locks/gc          shared while a process registers, exclusive while objects are removed
+    users/<name>      one file for each registered process, which holds an advisory lock on it: {"pid", "command", "locks"}
 
-Who enters says which locks it works from, by the sha256 of their texts, which the store then holds; what these reach is kept for
-it, also what it has yet to make. Who does not know yet (`lock`) says None, and nothing is removed until it has left. The kernel
-frees both kinds of lock with the process, so a killed one is never waited for.
+A process registers the sha256 of the texts of its locks, which become objects. gc keeps what these locks reach, also what is
+not built yet. A process that does not know its locks yet, such as `lock`, registers None, and gc waits until it has left. The
+kernel frees both locks with the process, so gc never waits for a killed one.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from cregraph.digest import is_sha256, sha256
 from cregraph.errors import CregraphError
 from cregraph.store import Store
 
-__all__ = ["User", "alone", "in_use", "nobody_else"]
+__all__ = ["User", "gc_lock", "in_use", "only_user"]
 
-_PAUSE = 0.1  # seconds between two looks at what holds the store
+_PAUSE = 0.1  # seconds between two attempts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User:
-    """A process that uses the store. `locks` are the sha256 of its locks' texts; None: it may use anything.
+    """A process that uses the store.
 
-    `entered` is when it began, by the clock of the store's file system: what was put in place since may be its.
+    Attributes:
+        locks: The sha256 of its locks' texts. None: it may use any object.
+        since: When it registered, in seconds by the clock of the store's file system. Files that are newer may be its own.
     """
 
     pid: int
     command: str
     locks: tuple[str, ...] | None
-    entered: float
+    since: float
 
 
 @contextlib.contextmanager
@@ -49,27 +51,27 @@ def in_use(
     command: str,
     *,
     locks: Iterable[bytes] | None = None,
-    beside: Iterable[bytes] = (),
+    facts: Iterable[bytes] = (),
     waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Use the store, as `command`, for as long as the context lasts.
+    """Register this process as a user of the store for the duration of the context.
 
-    `locks` are the texts of the locks that are worked from, `beside` what else is needed to plan them: base facts. Both become
-    objects. While another removes things, entering waits, after one call of `waiting`.
+    `locks` are the texts of its locks, `facts` the base facts that their plans need. Both become objects. While gc runs, this
+    calls `waiting` once and waits.
     """
     with store.explained():
         (store.root / "users").mkdir(parents=True, exist_ok=True)
         (store.root / "locks").mkdir(exist_ok=True)
     with contextlib.ExitStack() as inside:
-        with _turn(store, fcntl.LOCK_SH, waiting):
-            for data in beside:
+        with _locked(store, fcntl.LOCK_SH, waiting):
+            for data in facts:
                 _keep(store, data)
             known = None if locks is None else [_keep(store, text) for text in locks]
             path = store.root / "users" / f"{os.getpid()}-{secrets.token_hex(8)}"
             with store.explained():
                 file = inside.enter_context(path.open("x", encoding="utf-8"))
                 inside.callback(path.unlink, missing_ok=True)
-                with contextlib.suppress(OSError):  # no locks on this file system: then nothing is removed either
+                with contextlib.suppress(OSError):  # without locks on this file system gc removes nothing
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 json.dump({"pid": os.getpid(), "command": command, "locks": known}, file)
                 file.flush()
@@ -77,18 +79,20 @@ def in_use(
 
 
 @contextlib.contextmanager
-def alone(store: Store, *, patience: float, waiting: Callable[[User], None] = lambda _user: None) -> Iterator[tuple[User, ...]]:
-    """The moment in which things may be removed: nobody enters, and those who are inside (given) have said what they need.
+def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = lambda _user: None) -> Iterator[tuple[User, ...]]:
+    """Hold the lock under which objects may be removed; gives the registered users. No process registers meanwhile.
 
-    Waits up to `patience` seconds for each who may use anything, after one call of `waiting`; then raises CregraphError naming
-    it. Raises also on a file system that has no locks.
+    Calls `waiting` for each user whose locks are None and waits for it, up to `patience` seconds in total.
+
+    Raises:
+        CregraphError: Such a user is still there (the message names it), or the file system has no locks.
     """
     until = time.monotonic() + patience
     told: set[int] = set()
     with store.explained():
         (store.root / "locks").mkdir(parents=True, exist_ok=True)
     while True:
-        with _turn(store, fcntl.LOCK_EX, lambda: None):
+        with _locked(store, fcntl.LOCK_EX, lambda: None):
             users = _users(store)
             open_ended = next((user for user in users if user.locks is None), None)
             if open_ended is None:
@@ -106,11 +110,11 @@ def alone(store: Store, *, patience: float, waiting: Callable[[User], None] = la
 
 
 @contextlib.contextmanager
-def nobody_else(store: Store) -> Iterator[bool]:
-    """Whether no other process uses the store; while the context lasts, none enters."""
+def only_user(store: Store) -> Iterator[bool]:
+    """Hold the gc lock; gives whether no other process uses the store."""
     with store.explained():
         (store.root / "locks").mkdir(parents=True, exist_ok=True)
-    with _turn(store, fcntl.LOCK_EX, lambda: None):
+    with _locked(store, fcntl.LOCK_EX, lambda: None):
         yield all(user.pid == os.getpid() for user in _users(store))
 
 
@@ -122,9 +126,9 @@ def _keep(store: Store, data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _turn(store: Store, how: int, waiting: Callable[[], None]) -> Iterator[None]:
+def _locked(store: Store, how: int, waiting: Callable[[], None]) -> Iterator[None]:
     with store.explained():
-        file = (store.root / "locks" / "turn").open("a")
+        file = (store.root / "locks" / "gc").open("a")
     with file:
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)
@@ -142,9 +146,9 @@ def _turn(store: Store, how: int, waiting: Callable[[], None]) -> Iterator[None]
 
 
 def _users(store: Store) -> tuple[User, ...]:
-    """Those whose files are held. What a killed process left is removed. Raises CregraphError when nobody can tell."""
+    """Return the processes that hold their files, and remove the files of killed ones. Raises CregraphError if unreadable."""
     found = []
-    with store.explained():  # a glob would find nothing in a folder that cannot be read
+    with store.explained():  # glob() returns nothing for an unreadable folder
         (store.root / "users").mkdir(exist_ok=True)
         listed = sorted((store.root / "users").iterdir())
     for path in listed:
@@ -156,9 +160,9 @@ def _users(store: Store) -> tuple[User, ...]:
                     continue
                 found.append(_user(file.read(), os.fstat(file.fileno()).st_mtime))
         except FileNotFoundError:
-            continue  # it has left
+            continue  # the process has ended
         except (OSError, ValueError, KeyError, TypeError):
-            found.append(User(pid=0, command=path.name, locks=None, entered=0))  # another user's: it does not say what it needs
+            found.append(User(pid=0, command=path.name, locks=None, since=0))  # a file of another account
     return tuple(found)
 
 
@@ -170,8 +174,8 @@ def _held(file: IO[str]) -> bool:
     return False
 
 
-def _user(text: str, entered: float) -> User:
+def _user(text: str, since: float) -> User:
     value = json.loads(text)
     locks = value["locks"]
     known = isinstance(locks, list) and all(is_sha256(one) for one in locks)
-    return User(pid=int(value["pid"]), command=str(value["command"]), locks=tuple(locks) if known else None, entered=entered)
+    return User(pid=int(value["pid"]), command=str(value["command"]), locks=tuple(locks) if known else None, since=since)

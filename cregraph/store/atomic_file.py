@@ -1,0 +1,107 @@
+"""Files that are replaced in one step, and removal of files that a killed process left.
+
+A file that is being written is held by an advisory lock of its writer. The kernel frees that lock with the process, so a
+temporary file without a holder is left over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+__all__ = ["hold", "linked", "listed", "remove_left", "remove_tree", "replace_file", "write_file"]
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace `path` by `data` in one step, and flush it to the disk if `durable`. On a failure the old file stays.
+
+    Removes temporary files of `path` that a killed process left next to it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem = f".{path.name[:80]}."
+    for left in listed(path.parent):
+        if re.fullmatch(re.escape(stem) + r"[0-9]+\.[0-9a-f]{8}\.tmp", left.name):
+            remove_left(left, older=1)
+    replace_file(path, path.parent / f"{stem}{os.getpid()}.{os.urandom(4).hex()}.tmp", data, mode=mode, durable=durable)
+
+
+def linked(source: Path, path: Path) -> bool:
+    """Make `path` a hard link to `source`. Return False if links are not possible, or `source` is writable."""
+    if source.stat().st_mode & 0o222:
+        return False
+    try:
+        path.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        return False
+    return True
+
+
+def replace_file(path: Path, temporary: Path, data: bytes, *, mode: int, durable: bool) -> None:
+    """Write `data` to the new file `temporary`, then rename it to `path`. Both are on one file system."""
+    try:
+        with temporary.open("xb") as file:
+            hold(file)
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def hold(file: IO[bytes] | int) -> None:
+    """Mark an open file or folder as in use until it is closed. Does nothing on a file system without locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return the sorted content of `folder`; an empty list if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def remove_left(left: Path, *, older: float) -> None:
+    """Remove a temporary file or folder that no process holds and that is at least `older` seconds old."""
+    try:
+        if time.time() - left.lstat().st_mtime < older:
+            return
+        holder = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(left)
+    except OSError:
+        return  # held, or not ours to remove
+    finally:
+        os.close(holder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove `folder` with its content, also below read-only directories. Does nothing if it is absent."""
+
+    def open_up(function: Callable[..., object], path: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            if Path(path).is_dir() and not Path(path).is_symlink():
+                Path(path).chmod(0o700)
+                shutil.rmtree(path, onerror=lambda *_: None)
+            else:
+                function(path)
+
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder, onerror=open_up)
