@@ -85,4 +85,4 @@ def _cache_offer(session: Session, work: MissingWork) -> tuple[CacheOffer, froze
         size=sum(offer.tasks.values()) + sum(offer.segments.values()),
         unreachable=offer.unreachable,
     )
-    return share, frozenset({*offer.tasks, *offer.segments}), without(work, offer)
+    return share, frozenset({*offer.tasks, *offer.segments}), without(session.plan, work, offer)

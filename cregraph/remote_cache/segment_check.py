@@ -76,9 +76,7 @@ def _check_paths(rows: list[Row], place: Mapping[str, Json], what: str) -> None:
     seen: dict[str, Row] = {}
     last = b""
     for row in rows:
-        parts = row.path.split("/")
-        plain = not any(part in ("", ".", "..") or whiteout(part) is not None for part in parts) and "\0" not in row.path
-        if not plain or not any(row.path == root or row.path.startswith(f"{root}/") for root in roots):
+        if not _is_below(row.path, roots):
             raise BadEntry(f"{what}: holds `/{row.path!a}`, which is not below {' or '.join('/' + root for root in roots)}")
         if row.path.encode() <= last:
             raise BadEntry(f"{what}: its paths are not in order (`/{row.path!a}`)")
@@ -90,6 +88,13 @@ def _check_paths(rows: list[Row], place: Mapping[str, Json], what: str) -> None:
         if row.type == "hardlink" and (row.what not in seen or seen[row.what].type != "file"):
             raise BadEntry(f"{what}: `/{row.path}` is a hard link to what is not before it in the segment")
         seen[row.path] = row
+
+
+def _is_below(path: str, roots: tuple[str, ...]) -> bool:
+    """Return whether a path without `.`, `..` and whiteouts is one of `roots` or below one."""
+    if "\0" in path or any(part in ("", ".", "..") or whiteout(part) is not None for part in path.split("/")):
+        return False
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
 def _check_bytes(rows: list[Row], contents: Iterator[bytes], what: str) -> None:

@@ -59,9 +59,6 @@ def in_use(
     `locks` are the texts of its locks, `facts` the base facts that their plans need. Both become objects. While gc runs, this
     calls `waiting` once and waits.
     """
-    with store.explained():
-        (store.root / "users").mkdir(parents=True, exist_ok=True)
-        (store.root / "locks").mkdir(exist_ok=True)
     with contextlib.ExitStack() as inside:
         with _locked(store, fcntl.LOCK_SH, waiting):
             for data in facts:
@@ -69,6 +66,7 @@ def in_use(
             known = None if locks is None else [_keep(store, text) for text in locks]
             path = store.root / "users" / f"{os.getpid()}-{secrets.token_hex(8)}"
             with store.explained():
+                path.parent.mkdir(exist_ok=True)
                 file = inside.enter_context(path.open("x", encoding="utf-8"))
                 inside.callback(path.unlink, missing_ok=True)
                 with contextlib.suppress(OSError):  # without locks on this file system gc removes nothing
@@ -89,8 +87,6 @@ def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = 
     """
     until = time.monotonic() + patience
     told: set[int] = set()
-    with store.explained():
-        (store.root / "locks").mkdir(parents=True, exist_ok=True)
     while True:
         with _locked(store, fcntl.LOCK_EX, lambda: None):
             users = _users(store)
@@ -112,8 +108,6 @@ def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = 
 @contextlib.contextmanager
 def only_user(store: Store) -> Iterator[bool]:
     """Hold the gc lock; gives whether no other process uses the store."""
-    with store.explained():
-        (store.root / "locks").mkdir(parents=True, exist_ok=True)
     with _locked(store, fcntl.LOCK_EX, lambda: None):
         yield all(user.pid == os.getpid() for user in _users(store))
 
@@ -128,6 +122,7 @@ def _keep(store: Store, data: bytes) -> str:
 @contextlib.contextmanager
 def _locked(store: Store, how: int, waiting: Callable[[], None]) -> Iterator[None]:
     with store.explained():
+        (store.root / "locks").mkdir(parents=True, exist_ok=True)
         file = (store.root / "locks" / "gc").open("a")
     with file:
         try:

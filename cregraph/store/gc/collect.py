@@ -1,15 +1,15 @@
-"""Removing from a store what nothing reaches (docs/adr/0015).
+"""Remove what no lock needs from a store (docs/adr/0015).
 
-`collect` is called in the moment that `use.alone` gives: nobody enters, and what those inside need is reached. They go on
-working, so what is put in place after the moment began stays, whatever it is, and an object is looked at and removed in one
-step. Records go before the objects that they name: a collection that is killed leaves nothing that names what is gone.
+`collect` runs under the gc lock. Registered processes go on working, so files that are newer than their registration stay, and
+a file is examined and removed under one exclusive commit lock. Records are removed before the objects that they name: a
+collection that is killed leaves no record that names a missing object.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,28 +21,31 @@ from cregraph.store.users import User
 
 __all__ = ["Collected", "Reached", "collect", "unreached"]
 
-#: Sections of which this version knows what reaches a key. Of others everything stays, and every object named there.
+#: Sections whose keys follow from locks. In a section that is in no list everything stays, and every object that it names.
 RECORDS = frozenset({"segments", "layers", "settled", "tasks", "images", "projects"})
 TREES = frozenset({"roots", "environments", "segment-trees", "result-trees", "results"})
 _DAY = 86400
-#: Sections that only help later builds, of which no lock says the keys: what nobody touched for so long (seconds) goes, while
-#: nobody is inside.
-_HELP = {
+#: Sections of hints, whose keys follow from no lock: unused records are removed after so many seconds if nobody is registered.
+_HINTS = {
     "history": 180 * _DAY,
     "throughput": 180 * _DAY,
     "pushed": 180 * _DAY,
     "task-layers": 30 * _DAY,
+    "container-images": 30 * _DAY,
     "uploads": 14 * _DAY,
 }
-#: Of these, those whose records tell of blobs elsewhere: an object that they name is not kept for it.
-_ELSEWHERE = frozenset({"history", "throughput", "pushed", "uploads"})
-_AT_ONCE = 64  # removed in one moment, in which nobody can put anything in place
+#: Sections whose records name blobs of other systems, so they keep no object.
+_FOREIGN = frozenset({"history", "throughput", "pushed", "uploads", "container-images"})
+_BATCH = 64  # entries that are removed under one commit lock
+_TICK = 0.1  # seconds by which the time of a file may lag: file systems keep time in steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reached:
-    """What must stay. `records` and `trees` are pairs of section and key, `logs` names of files; objects that a record names
-    stay with it."""
+    """What must stay, with every object that a record in `records` names.
+
+    `records` and `trees` are pairs of section and key, `logs` are file names.
+    """
 
     objects: frozenset[str] = frozenset()
     records: frozenset[tuple[str, str]] = frozenset()
@@ -60,17 +63,17 @@ class Reached:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
-    """How many entries were removed (or would be) of each section, and the bytes that are free for it."""
+    """The number of removed entries by section, and the bytes that this frees."""
 
     removed: Mapping[str, int] = field(default_factory=dict)
     freed: int = 0
 
 
 def collect(store: Store, reached: Reached, users: Iterable[User] = (), *, older: float = 0, dry: bool = False) -> Collected:
-    """Remove what `reached` does not hold and nobody touched for `older` seconds; with `dry` only say what.
+    """Remove what is not in `reached` and was not used for `older` seconds; with `dry` only count it.
 
-    Must be called within `use.alone`, which gave `users`, and after which `reached` was found. What was put in place since the
-    first of them entered stays: its record may not be written yet.
+    The caller holds `users.gc_lock`, which gave `users`, and computed `reached` under it. Files that are newer than the first
+    registration stay: their records may not exist yet.
     """
     users = tuple(users)
     now = _now(store)
@@ -86,50 +89,42 @@ def collect(store: Store, reached: Reached, users: Iterable[User] = (), *, older
     return Collected(removed={name: len(entries) for name, entries in by_section.items()}, freed=freed)
 
 
-#: Seconds by which the clock of a file may be behind: file systems keep time in steps.
-_TICK = 0.1
-
-
 def unreached(store: Store, reached: Reached, *, now: float, older: float = 0, idle: bool = True) -> Iterator[Entry]:
-    """What may go, records first. What a record that stays names, stays. `idle`: nobody is inside."""
+    """Yield what may be removed, records first. `idle` says that no process is registered."""
     limit = now - older
-    stays = set(reached.objects)
+    kept = set(reached.objects)
     for section in sections(store):
         for entry in records(store, section):
-            if section in _HELP:
-                goes = idle and entry.used <= now - max(older, _HELP[section])
-            else:
-                goes = section in RECORDS and (section, entry.name) not in reached.records and entry.used <= limit
-            if goes:
+            if _is_unreached(entry, reached, now, older, idle=idle):
                 yield entry
-            elif section not in _ELSEWHERE:
-                stays |= named(entry)
-        if section in TREES:
-            for entry in trees(store, section):
-                if (section, entry.name) not in reached.trees and entry.used <= limit:
-                    yield entry
-    for entry in objects(store):
-        if entry.name not in stays and entry.used <= limit:
-            yield entry
-    for entry in files(store, "partial"):
-        if entry.name not in stays and entry.used <= limit:
-            yield entry
-    for entry in files(store, "logs"):
-        if entry.name not in reached.logs and entry.used <= limit:
-            yield entry
-    for entry in files(store, "quarantine"):
-        if entry.used <= limit:
-            yield entry
+            elif section not in _FOREIGN:
+                kept |= named(entry)
+    for section in sorted(TREES):
+        yield from _unused(trees(store, section), {name for own, name in reached.trees if own == section}, limit)
+    yield from _unused(objects(store), kept, limit)
+    yield from _unused(files(store, "partial"), kept, limit)
+    yield from _unused(files(store, "logs"), reached.logs, limit)
+    yield from _unused(files(store, "quarantine"), (), limit)
+
+
+def _unused(entries: Iterable[Entry], kept: Container[str], limit: float) -> Iterator[Entry]:
+    return (entry for entry in entries if entry.name not in kept and entry.used <= limit)
+
+
+def _is_unreached(record: Entry, reached: Reached, now: float, older: float, *, idle: bool) -> bool:
+    if record.section in _HINTS:
+        return idle and record.used <= now - max(older, _HINTS[record.section])
+    return record.section in RECORDS and (record.section, record.name) not in reached.records and record.used <= now - older
 
 
 def _remove(store: Store, going: list[Entry], began: float) -> list[Entry]:
-    """Remove them, but for what was put there anew. Those that went are returned."""
+    """Remove `going` and return what was removed: entries that were replaced since stay."""
     gone: list[Entry] = []
-    for start in range(0, len(going), _AT_ONCE):
+    for start in range(0, len(going), _BATCH):
         folders: list[Path] = []
         with store.scratch_folder() as aside:
             with store.commit_lock(exclusive=True):
-                for entry in going[start : start + _AT_ONCE]:
+                for entry in going[start : start + _BATCH]:
                     with contextlib.suppress(FileNotFoundError):
                         info = entry.path.lstat()
                         if max(info.st_mtime, info.st_ctime) < began:
@@ -141,7 +136,7 @@ def _remove(store: Store, going: list[Entry], began: float) -> list[Entry]:
 
 
 def _locks(store: Store) -> None:
-    """Remove the files of locks that nobody holds. Those of tasks stay: who waits for one does not look whether it is there."""
+    """Remove lock files that nobody holds. Locks of tasks stay: a process that waits for one does not look for its file again."""
     for path in (store.root / "locks").glob("*"):
         if path.name in ("gc", "commit") or path.name.startswith("task-"):
             continue
@@ -151,7 +146,7 @@ def _locks(store: Store) -> None:
 
 
 def _take(path: Path, aside: Path, folders: list[Path]) -> None:
-    """A file is removed; a tree is moved aside in one step, and removed when others may go on."""
+    """Delete a file, or move a tree to `aside` for deletion after the commit lock is free."""
     try:
         if path.is_dir() and not path.is_symlink():
             folder = aside / str(len(folders))
@@ -169,6 +164,6 @@ def _take(path: Path, aside: Path, folders: list[Path]) -> None:
 
 
 def _now(store: Store) -> float:
-    """The time, by the clock of the store's file system."""
+    """Return the time by the clock of the store's file system."""
     with store.scratch_folder() as folder:
         return folder.stat().st_mtime

@@ -58,18 +58,15 @@ class Roots:
 
 
 def roots(store: Store, users: Iterable[User] = (), named: Iterable[Path] = (), *, keep_built: bool = False) -> Roots:
-    """The roots of `store`. With `keep_built` what was last built stays one when its lock file is gone.
+    """Return the roots of `store`. With `keep_built`, the last build of a deleted lock file stays a root.
 
-    Raises nothing: what cannot be read is in `unreadable`.
+    Raises nothing: `unreadable` lists what could not be read.
     """
     reader = _Reader(store)
     gone: list[Path] = []
     keep: list[Known] = []
     found = known(store)
-    sections = {record_of(one.lock) for one in found}
-    for entry in records(store, "projects"):
-        if (entry.section, entry.name) not in sections:
-            reader.unreadable.append(f"`{entry.path}` should name a lock file, and does not: `cregraph cache verify` removes it")
+    reader.unreadable += _foreign_projects(store, found)
     for one in found:
         is_gone = reader.file(one.lock, must=False)
         if is_gone:
@@ -83,12 +80,16 @@ def roots(store: Store, users: Iterable[User] = (), named: Iterable[Path] = (), 
     for user in users:
         for text in user.locks or ():
             reader.object(text, f"the lock of `cregraph {user.command}` (process {user.pid})", None)
-    return Roots(
-        roots=tuple(reader.found.values()),
-        gone=tuple(gone),
-        unreadable=tuple(reader.unreadable),
-        keep=tuple(keep),
-    )
+    return Roots(roots=tuple(reader.found.values()), gone=tuple(gone), unreadable=tuple(reader.unreadable), keep=tuple(keep))
+
+
+def _foreign_projects(store: Store, found: Iterable[Known]) -> list[str]:
+    keys = {record_of(one.lock) for one in found}
+    return [
+        f"`{entry.path}` should name a lock file, and does not: `cregraph cache verify` removes it"
+        for entry in records(store, "projects")
+        if (entry.section, entry.name) not in keys
+    ]
 
 
 def given(path: Path) -> Path:
