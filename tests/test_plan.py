@@ -21,7 +21,7 @@ from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.explain import LACKING, NEVER, History, explain, grouped
 from cregraph.plan.explain.causes import Causes
 from cregraph.plan.explain.forecast import Piece, forecast
-from cregraph.plan.explain.root_cause import CARRIED, told, words
+from cregraph.plan.explain.root_cause import CARRIED, cause_text, root_text
 from cregraph.plan.missing_work import MissingWork
 from cregraph.plan.planner import EMBEDDED, Plan, make_plan
 from cregraph.store import Store
@@ -188,7 +188,7 @@ def causes_of(new: Plan, old: Plan = OLD) -> dict[str, str]:
     causes = Causes(old, new)
     found = {f"task {t.name}": c for t in new.tasks if (c := causes.of_task(t))}
     found |= {f"segment {s.name}": c for s in (*new.segments.values(), *new.hidden.values()) if (c := causes.of_segment(s))}
-    return {name: told(cause) for name, cause in found.items()}
+    return {name: cause_text(cause) for name, cause in found.items()}
 
 
 # -- causes
@@ -274,7 +274,7 @@ def test_a_new_base_is_the_cause_of_every_layer_and_of_what_is_compiled_over_it(
     causes = Causes(OLD, new)
 
     # these locks have no build root of their own, so tasks run over the base
-    assert {told(c) for t in new.tasks if (c := causes.of_task(t))} == {
+    assert {cause_text(c) for t in new.tasks if (c := causes.of_task(t))} == {
         "the build root: snowbooks 2.5.a -> 2.5.b (cre.snowbooks_tag of p.yaml)"
     }
     found = [causes.of_layer(layer) for layer in new.layers]
@@ -293,7 +293,7 @@ def test_a_variable_makes_no_layer_but_that_of_the_lock_and_is_said() -> None:
     causes = Causes(OLD, new)
 
     assert set(causes_of(new)) == {f"segment {EMBEDDED}"}
-    assert [words(root) for root in causes.of_image()] == ["variable TZ UTC -> Europe/Berlin"]
+    assert [root_text(root) for root in causes.of_image()] == ["variable TZ UTC -> Europe/Berlin"]
 
 
 CHANGES = st.fixed_dictionaries(
@@ -363,7 +363,7 @@ def test_what_the_store_has_is_reused_and_has_no_cause() -> None:
     assert [(row.subject, row.name) for row in view.rows if row.what != "reuse"] == [("task", "zoo"), ("segment", "zoo")]
     assert all(row.cause is None for row in view.rows if row.what == "reuse")
     (group,) = grouped(view.rows)
-    assert (words(group.root) if group.root else "", len(group.rows)) == ("zoo 1.8-12 -> 1.9 (extras.cran of team.yaml)", 2)
+    assert (root_text(group.root) if group.root else "", len(group.rows)) == ("zoo 1.8-12 -> 1.9 (extras.cran of team.yaml)", 2)
     everything = explain(new, MissingWork(), causes=Causes(OLD, new), past=History(tasks={}, rates={}), jobs=2, everything=True)
     assert {row.name for row in everything.rows if row.cause and row.subject == "task"} == {"zoo"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cregraph.image.media.registry_state import Remote
 from cregraph.plan.explain import Explanation, Row, grouped
-from cregraph.plan.explain.root_cause import Root, told, words
+from cregraph.plan.explain.root_cause import Root, cause_text, root_text
 from cregraph.plan.planner import Plan
 from cregraph.session.earlier_plan import EarlierPlan
 from cregraph.session.transfers import Transfers
@@ -68,7 +68,7 @@ def as_object(answer: PlanAnswer) -> dict[str, Any]:
         "because": [
             {
                 "root": _root(group.root) if group.root else None,
-                "why": words(group.root) if group.root else group.why,
+                "why": root_text(group.root) if group.root else group.why,
                 "keys": [row.key for row in group.rows],
             }
             for group in grouped(view.rows)
@@ -107,7 +107,7 @@ def _cache(share: CacheOffer | None) -> dict[str, Any] | None:
 def _row(row: Row) -> dict[str, Any]:
     cause = None
     if row.cause is not None:
-        cause = {"near": row.cause.near, "roots": [_root(root) for root in row.cause.roots], "words": told(row.cause)}
+        cause = {"near": row.cause.near, "roots": [_root(root) for root in row.cause.roots], "words": cause_text(row.cause)}
     return {
         "subject": row.subject,
         "what": row.what,
@@ -126,4 +126,4 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _root(root: Root) -> dict[str, Any]:
-    return {**asdict(root), "asked": list(root.asked), "words": words(root)}
+    return {**asdict(root), "asked": list(root.asked), "words": root_text(root)}

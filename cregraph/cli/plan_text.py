@@ -8,7 +8,7 @@ from cregraph.cli.plan_answer import SUBJECTS, CacheOffer, PlanAnswer
 from cregraph.cli.say import counted, megabytes, seconds
 from cregraph.image.media.registry_state import Remote
 from cregraph.plan.explain import Group, Row, TimeEstimate, grouped
-from cregraph.plan.explain.root_cause import told, words
+from cregraph.plan.explain.root_cause import cause_text, root_text
 from cregraph.plan.planner import Plan
 from cregraph.session.transfers import Transfers
 from cregraph.text import printable
@@ -94,12 +94,12 @@ def _because(answer: PlanAnswer) -> Iterator[str]:
     shown = {group.root for group in groups}
     for root in (*view.image, *view.gone):
         if root not in shown:
-            yield printable(f"    {words(root)}" + (": the image's config" if root.what in ("variable", "label") else ""))
+            yield printable(f"    {root_text(root)}" + (": the image's config" if root.what in ("variable", "label") else ""))
 
 
 def _causes(groups: Sequence[Group]) -> Iterator[str]:
     for group in groups[:_GROUPS]:
-        yield printable(f"    {words(group.root) if group.root else group.why}: {_things(group)}")
+        yield printable(f"    {root_text(group.root) if group.root else group.why}: {_things(group)}")
     if len(groups) > _GROUPS:
         yield f"    and {len(groups) - _GROUPS} more causes, which --full shows"
 
@@ -118,7 +118,7 @@ def _things(group: Group) -> str:
 
 def _row(row: Row) -> str:
     name = " ".join(filter(None, (row.kind if row.subject != "layer" else "", row.name, row.version)))
-    why = told(row.cause) if row.cause else row.why
+    why = cause_text(row.cause) if row.cause else row.why
     took = f"  {seconds(row.seconds)}" if row.seconds is not None and row.seconds >= 0.05 else ""
     return printable(f"{row.what:<5}  {row.subject:<7}  {name:<32}  {why}{took}".rstrip())
 

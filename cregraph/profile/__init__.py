@@ -1,0 +1,1 @@
+"""YAML to stages and steps. Pure."""

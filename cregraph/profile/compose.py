@@ -1,9 +1,9 @@
-"""From a profile and its recipes to stages in order, with steps whose references are substituted.
+"""Compose a profile and its recipes to stages in order, with steps whose references are substituted.
 
     composition = compose("examples/geo.yaml", read=read, find=find, names=names, kinds=kinds)
 
-Pure: `read(path)` returns a profile's text, `find(name)` a recipe's, or None when there is none. Everything that is wrong is
-said at once where it can be: first recipes one by one, then the graph, then fields, values and references together.
+Pure: `read(path)` returns a profile's text, `find(name)` a recipe's, or None if there is none. Problems are reported together
+where possible: first those of each recipe, then of the graph, then of fields, values and references.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Check", "Composition", "Stage", "compose"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """What `cregraph test` runs in the image: code for `r` or `python`, or cells for a `kernel`, in order."""
+    """Code that `cregraph test` runs in the image: for `r` or `python`, or cells for a `kernel`, in order."""
 
     kind: str
     code: tuple[str, ...]
@@ -55,7 +55,7 @@ class Composition:
     recipes: tuple[Recipe, ...]
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name. Raises KeyError."""
+        """Return the stage of that name. Raises KeyError if there is none."""
         return {stage.name: stage for stage in self.stages}[name]
 
 
@@ -67,10 +67,14 @@ def compose(
     kinds: Kinds,
     names: Iterable[str] = STANDARD,
 ) -> Composition:
-    """The composition of the profile at `path`, which is relative to the project.
+    """Return the composition of the profile at `path`, which is relative to the project.
 
-    `kinds` maps each kind to its fields; `names` are the recipes that there are, for messages. Raises CregraphError with a
-    line for each thing that is wrong (see `cregraph.profile.stated.refuse`), and nothing else.
+    Args:
+        kinds: The fields of each kind.
+        names: The names of all recipes, for messages.
+
+    Raises:
+        CregraphError: With a line for each problem (`cregraph.profile.stated.refuse`).
     """
     profile, problems = load_profile(path, read=read)
     library = Library(find=find, kinds=kinds, names=frozenset((*names, *STANDARD)))
@@ -226,7 +230,7 @@ def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None
 
 
 def _typed(value: Stated, kind: str, node: Stated, problems: list[Problem]) -> Stated:
-    """`value` as a field of type `kind`; a single text becomes a list where the field takes several."""
+    """`value` as a field of type `kind`; a single text becomes a list if the field takes several."""
     if value.bad or value.value is None:
         return value
     if kind in ("texts", "paths") and isinstance(value.value, str):

@@ -22,7 +22,7 @@ _MAX_NAMES = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Param:
-    """What a profile may say to a recipe. `fields` are the profile's fields it is read from, the first stated wins."""
+    """A value that a profile passes to a recipe. It is read from the first of the profile's `fields` that is stated."""
 
     name: str
     type: str
@@ -34,7 +34,7 @@ class Param:
 
 
 class Fields:
-    """Reads fields of mappings by their type. What is wrong is added to `problems`."""
+    """Reads fields of mappings by their type and adds what is wrong to `problems`."""
 
     def __init__(self, problems: list[Problem] | None = None) -> None:
         self.problems: list[Problem] = [] if problems is None else problems

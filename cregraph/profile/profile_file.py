@@ -1,7 +1,7 @@
-"""A profile: a team's YAML file, one image. What it says, with its parents' files merged in.
+"""Read a profile, a team's YAML file for one image, and merge the files that it extends.
 
     extends: my_team.yaml             another profile; its path is beside this file
-    with: [duckdb]                    stages besides the standard ones
+    with: [duckdb]                    stages in addition to the standard ones
     without: [tarballs]               stages to leave out
     cre: {name: …, image: …, tag: …}  read here and by the recipes
     extras: {conda_r: [r-sf]}         read by the recipes
@@ -58,12 +58,15 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """One image, as its profile and the profile's parents say it.
+    """One image, as its profile and the profile's parents describe it.
 
-    `file` is the path as given, `name` its stem, `files` the whole chain, farthest parent first. `label` is
-    `cre.version_label` or else `cre.tag`. `sections` holds everything stated, merged; `levels` for each field
-    (`extras.cran`, and `tarballs` for a section) the place in `files` of the file that stated it last.
-    `stages` maps the stages of the image, `off` those that a profile left out, to what switched them.
+    Attributes:
+        file: The path as given. `name` is its stem.
+        files: The whole chain, farthest parent first.
+        label: `cre.version_label`, else `cre.tag`.
+        sections: Everything stated, merged.
+        levels: For each field (`extras.cran`) and section the index in `files` of the file that stated it last.
+        stages: What switched on each stage of the image; None for a standard stage. `off` are the stages left out.
     """
 
     name: str
@@ -82,7 +85,7 @@ class Profile:
     off: Mapping[str, Switch]
 
     def field(self, name: str) -> Stated | None:
-        """What is stated for `section.field` or for a whole `section`, null too; None when nothing is."""
+        """Return what is stated for `section.field` or a whole `section`, also null; None if it is not stated."""
         section, dot, key = name.partition(".")
         node = self.sections.get(section)
         if node is not None and dot:
@@ -90,7 +93,7 @@ class Profile:
         return node
 
     def fields(self) -> Iterator[tuple[str, str | None, Stated]]:
-        """Every field stated: section, name in it (None for a section that is no mapping), value."""
+        """Return every stated field: section, name in it (None if the section is not a mapping), value."""
         for section, node in self.sections.items():
             if node.is_mapping:
                 yield from ((section, key, item) for key, item in node.fields.items())

@@ -1,9 +1,9 @@
-"""A recipe: a YAML file saying what a stage asks for and what it gives.
+"""Read a recipe: a YAML file that says what a stage asks for and what it gives.
 
     recipe: cran                      its name: that of the file
     about: R packages from a dated snapshot of CRAN
-    needs: [r]                        the stages that it stands on and may refer to
-    params:                           what a profile may say
+    needs: [r]                        the stages that come before it and that it may refer to
+    params:                           what a profile may set
       packages: {type: r-packages, from: extras.cran, default: []}
     steps:                            what it asks for; each step is of one kind
       - r: {library: $(r.library), from: cran, packages: $(packages)}
@@ -11,9 +11,8 @@
     env: {}                           variables of the image
     checks: []                        what `cregraph test` runs in the finished image
 
-A parameter is read from the profile's field `<recipe>.<param>`, or from the field or fields that `from` names (the first
-that is stated). It has either a `default` or `required: true`. `values` lists the types, `references` what
-`$(…)` means. Pure: takes text.
+A parameter is read from the profile's field `<recipe>.<param>`, or from the first stated field that `from` names. It has
+either a `default` or `required: true`. The module `values` lists the types; `references` explains `$(…)`. Pure: takes text.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepText:
-    """A step as written: its kind, and its fields with references in them."""
+    """A step as written: its kind and its fields, with references."""
 
     kind: str
     body: Stated
@@ -76,7 +75,7 @@ class Recipe:
 
     @property
     def has_image(self) -> bool:
-        """Whether a step brings the base, so that `$(name.python)` may be referred to."""
+        """Return whether a step brings the base, so that others may refer to `$(name.python)`."""
         return any(step.kind == "image" for step in self.steps)
 
 

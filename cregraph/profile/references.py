@@ -1,13 +1,13 @@
-"""References in recipes: `$(…)`. Nothing computes: a value goes in as it is, or not at all.
+"""References in recipes: `$(…)`. A value is inserted as it is; nothing is computed.
 
     $(param)         a parameter of this recipe; for a choice, the name chosen
     $(choice.field)  a field of the record that the chosen name carries
     $(give)          what this recipe gives
     $(stage.give)    what a stage in `needs` gives
 
-A reference that is the whole value keeps its type; a list inside a list is spliced; inside text only text may stand.
-`null` inside a list is left out. There is one fact that is known only after locking, `$(stage.python)` for a stage with an
-`image` step: it stays as written, must be a whole value, and its stage must be in `needs` like any other.
+A reference that is the whole value keeps its type. A list inside a list is spliced, and null inside a list is left out. Only
+text can be inserted into text. One fact is known only after locking: `$(stage.python)` of a stage with an `image` step. It
+stays as written and must be a whole value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[A-Za-z][A-Za-z0-9_-]*)?")
 
 
 def references_in(node: Stated) -> Iterator[str]:
-    """What stands between the brackets of every reference below `node`."""
+    """Return the text between the brackets of each reference below `node`."""
     todo = [node]
     while todo:
         here = todo.pop()
@@ -45,11 +45,14 @@ def references_in(node: Stated) -> Iterator[str]:
 
 @dataclass(kw_only=True, slots=True)
 class Scope:
-    """What the references of one stage lead to, and what was found wrong with them.
+    """The values that references of one stage can name. Problems are added to `problems`.
 
-    `needs` maps each stage in `needs` to what it gives, `bases` names those of them that have an image, `others` the stages
-    of the image that are not in `needs`. While `paths` is true, a text that begins with `./` leads beside the recipe, which
-    lies in `folder`.
+    Attributes:
+        records: For each choice the record of the chosen value.
+        gives: What this stage gives, as written.
+        needs: For each needed stage what it gives. `bases` are those with an image.
+        others: The stages of the image that this one does not need.
+        paths: While true, a text that begins with `./` is a path next to the recipe, which lies in `folder`.
     """
 
     stage: str
@@ -67,7 +70,7 @@ class Scope:
     _size: int = 0
 
     def give(self, name: str) -> Stated:
-        """What this stage gives under `name`."""
+        """Return what this stage gives under `name`."""
         if name not in self._given:
             self._open.append(name)
             self._given[name] = self._simple(self.gives[name], self.resolve(self.gives[name]))
@@ -81,7 +84,7 @@ class Scope:
         return self._wrong(node, "what a recipe gives is a text, a boolean or a list of texts")
 
     def resolve(self, node: Stated) -> Stated:
-        """The value of `node` with its references substituted; `bad` when one of them leads nowhere."""
+        """Return the value of `node` with its references substituted; it is `bad` if one of them cannot be."""
         if node.is_number:
             self.problems.append(node.no_number())
             return BAD

@@ -1,4 +1,4 @@
-"""The graph of stages: names and what each needs. Knows nothing of images or files; pure."""
+"""The graph of stages: names and what each needs. Pure."""
 
 from __future__ import annotations
 

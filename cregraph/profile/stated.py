@@ -1,4 +1,4 @@
-"""Values that know which line states them, and what to say of a value that is wrong."""
+"""Values with the place that states them, and the problems of values that are wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Place:
 
     @property
     def field(self) -> str:
-        """The way from the top of the file: `extras.conda_r[0]`; empty for the whole file."""
+        """Return the path from the top of the file, such as `extras.conda_r[0]`; empty for the whole file."""
         parts: list[str | int] = []
         place: Place | None = self
         while place is not None:
@@ -38,7 +38,7 @@ class Place:
         return text
 
     def __str__(self) -> str:
-        """`recipes/r.yaml:12: params.packages`, as locks and messages write it."""
+        """Return the place as locks and messages write it: `recipes/r.yaml:12: params.packages`."""
         return f"{self.file}:{self.line}: {self.field}"
 
 
@@ -62,42 +62,42 @@ class Stated:
 
     @property
     def where(self) -> str:
-        """The place as locks and messages write it."""
+        """Return the place as locks and messages write it."""
         return str(self.place)
 
     @property
     def is_list(self) -> bool:
-        """Whether this is a list. A text is not one."""
+        """Return whether this is a list. A text is not one."""
         return isinstance(self.value, list | tuple)
 
     @property
     def is_mapping(self) -> bool:
-        """Whether this is a mapping."""
+        """Return whether this is a mapping."""
         return isinstance(self.value, Mapping)
 
     @property
     def is_number(self) -> bool:
-        """Whether YAML takes this for a number. No field of cregraph takes one."""
+        """Return whether YAML reads this as a number. No field of cregraph takes one."""
         return isinstance(self.value, int | float) and not isinstance(self.value, bool)
 
     @property
     def items(self) -> Sequence[Stated]:
-        """The items of a list; empty for anything else."""
+        """Return the items of a list; nothing for any other value."""
         return self.value if isinstance(self.value, list | tuple) else ()
 
     @property
     def fields(self) -> Mapping[str, Stated]:
-        """The fields of a mapping; empty for anything else."""
+        """Return the fields of a mapping; nothing for any other value."""
         return self.value if isinstance(self.value, Mapping) else {}
 
     @property
     def text(self) -> str:
-        """The text; of anything else how it was written."""
+        """Return the text; of any other value how it was written."""
         return self.value if isinstance(self.value, str) else self.raw
 
     @property
     def what(self) -> str:
-        """What this is, for messages: `a list`, `the number 4.50`, `nothing`."""
+        """Return what this is, for messages: `a list`, `the number 4.50`, `nothing`."""
         if self.value is None:
             return "nothing"
         if isinstance(self.value, bool):

@@ -4,7 +4,7 @@
 |---|---|
 | text | a text of one line, not empty |
 | texts | a list of such texts |
-| path | `./x` or `x`: beside the file that states it; `/x`: a place in the image |
+| path | `./x` or `x`: next to the file that states it; `/x`: a place in the image |
 | boolean | true or false |
 | choice | one of the names that the parameter lists; each carries a record |
 | date | `2025-06-01` (ISO 8601, a calendar date) |
@@ -13,8 +13,8 @@
 | r-tarballs | a mapping from R package to https address or path |
 | requirements | a list of requirements (PEP 508): `rpy2>=3.5,<4` |
 
-`null` says: none; of a list or mapping: as if not stated, so that commenting out all items changes nothing. Paths become
-such as all can find: `./examples/runtime.yaml` lies in the project, `standard:hook/x` beside the standard recipes.
+`null` means none. For a list or mapping it means not stated, so that commenting out all items changes nothing. Paths are
+resolved: `./examples/runtime.yaml` lies in the project, `standard:hook/x` next to the standard recipes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cregraph.profile.stated import BAD, Place, Problem, Stated, shown
 __all__ = ["SINGLE", "TYPES", "beside", "read_value"]
 
 TYPES = ("text", "texts", "path", "boolean", "choice", "date", "conda-specs", "r-packages", "r-tarballs", "requirements")
-#: Types of which null says: none. Of the others it says: as if not stated.
+#: Types for which null means none. For the others it means not stated.
 SINGLE = frozenset(("text", "path", "boolean", "choice", "date"))
 _LISTS = frozenset(("texts", "conda-specs", "r-packages", "requirements"))
 

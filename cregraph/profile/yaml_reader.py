@@ -1,14 +1,14 @@
-"""YAML as profiles and recipes use it: a small, bounded part of YAML 1.2, each value with the line that states it.
+"""Read the small, bounded part of YAML 1.2 that profiles and recipes use, each value with the place that states it.
 
-What is different from YAML at large, and why:
+Differences from YAML, and why:
 
 - Only `true` and `false` are booleans; `yes`, `no`, `on`, `off` are text, and so are dates (`2025-06-01`) and `1_000`
   (YAML 1.2.2, 10.3.2, the core schema; octal and hexadecimal numbers stay text).
-- Numbers are told from text, and keep how they were written, so that `r_version: 4.50` can be refused and not read as 4.5.
-- A key is text, and stated once. Anchors, aliases, merge keys and tags are refused: a small file could ask for gigabytes.
+- Numbers keep how they were written, so that `r_version: 4.50` can be refused instead of being read as 4.5.
+- A key is text and stated once. Anchors, aliases, merge keys and tags are refused: with them a small file can ask for gigabytes.
 - At most 1,048,576 characters, 50 levels, 100,000 nodes, 256 characters a key.
 
-Everything refused is a `CregraphError` that names file and line. Pure: takes text, opens nothing.
+A refusal is a `CregraphError` that names file and line. Pure: takes text.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def read_yaml(text: str, *, file: str) -> Stated:
 
 
 def _tree(text: str, file: str, problems: list[Problem]) -> Stated:
-    """The tree, by the C parser where there is one: it is ten times as fast. What that does not take the other refuses, in its
-    words; where it may take what the other does not, it is not asked.
+    """The tree, from the C parser if there is one: it is ten times as fast. Text that it refuses is left to the other parser,
+    whose messages are shown. It does not get text that it may accept and the other refuses.
     """
     if not _UNSURE.search(text):
         with contextlib.suppress(AttributeError, yaml.YAMLError, ValueError):

@@ -1,7 +1,7 @@
-"""What a build would do, thing by thing: reused, fetched or made, why, how many bytes, how many seconds. Pure.
+"""Explain a plan: for each task, segment and layer whether it is reused, fetched or made, why, its bytes and seconds. Pure.
 
-Seconds are what was recorded: of a task itself, else of the same package at another version, else by the weight of its source;
-segments, layers and downloads by what this machine was measured to do. What nothing is known of is said to be unknown.
+Seconds of a task come from a record of the task, else of another version of the package, else from the size of its source.
+Those of segments, layers and downloads come from rates that were measured on this machine. Without a record they are unknown.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cregraph.store.throughput import Rate
 
 __all__ = ["LACKING", "NEVER", "Explanation", "Group", "History", "Row", "TimeEstimate", "explain", "grouped"]
 
-#: Why something is made that has the key it had.
+#: Why something with an unchanged key is made.
 LACKING = "as before, and not in the store"
-#: Why, where there is nothing to compare with.
+#: Why something is made if there is no earlier plan.
 NEVER = "nothing was built here before"
 
 _FETCHES = 6  # downloads at once, as in cregraph.build.build_run
@@ -32,7 +32,7 @@ _FETCHES = 6  # downloads at once, as in cregraph.build.build_run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """What is recorded. `tasks` maps keys to seconds and what they are of: `task`, `package` (another version) or `size`."""
+    """Recorded times. `tasks` maps task keys to seconds and their basis: `task`, `package` (another version) or `size`."""
 
     tasks: Mapping[str, tuple[float, str]]
     rates: Mapping[str, Rate]
@@ -42,10 +42,11 @@ class History:
 class Row:
     """One layer, segment or task.
 
-    `what`: `reuse`; `cache`: a remote cache has it; `fetch`: made of an artifact that must be fetched first; `make`. `size` is in
-    bytes: of the artifact, for a layer of what it is made of, for a task of its sources. `seconds` is None where nothing is
-    known, and for what is reused; `basis` says what they are taken from (`task`, `package`, `size`, `rate`). `cause` is None
-    where the key is what it was, and where there is nothing to compare with; `why` says which.
+    Attributes:
+        what: "reuse"; "cache" if a remote cache has it; "fetch" if it is made of an artifact to download; "make".
+        size: Bytes of a segment's artifact, a layer's segments or a task's sources.
+        seconds: None if unknown or reused. `basis` names the record: "task", "package", "size" or "rate".
+        cause: None if the key is unchanged or there is no earlier plan; then `why` says which.
     """
 
     subject: Literal["task", "segment", "layer"]
@@ -65,9 +66,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeEstimate:
-    """`seconds` expected with so many `jobs`, `alone` with any number. `chain` names the tasks of the longest way.
+    """The time that a build takes.
 
-    `unknown` counts what nothing is known of; where all is unknown, `seconds` is None, else it is the least that it takes.
+    Attributes:
+        seconds: With `jobs` at a time. None if every time is unknown; a lower bound if `unknown` of them are.
+        alone: With any number of jobs.
+        chain: Names of the tasks on the critical path.
     """
 
     seconds: float | None
@@ -79,7 +83,7 @@ class TimeEstimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """All of a plan. `fetch` are the artifacts that the store lacks; `image` what differs in the config alone."""
+    """A whole plan explained. `fetch` are the artifacts to download, `image` what differs in the config only."""
 
     rows: tuple[Row, ...]
     fetch: tuple[Artifact, ...]
@@ -88,13 +92,13 @@ class Explanation:
     gone: tuple[Root, ...] = ()
 
     def count(self, subject: str, *whats: str) -> int:
-        """How many rows of a subject there are, of `whats` if any are named."""
+        """Return the number of rows of a subject; only those with one of `whats` if any are given."""
         return sum(1 for row in self.rows if row.subject == subject and (not whats or row.what in whats))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """What has one root: or, where `root` is None, one reason in words, `why`."""
+    """Rows with one root. If `root` is None, they have the reason `why` instead."""
 
     root: Root | None
     why: str
@@ -111,10 +115,13 @@ def explain(
     everything: bool = False,
     cached: Set[str] = frozenset(),
 ) -> Explanation:
-    """Every task, segment and layer of `plan`, of which the store lacks `work`. Without `causes` nothing was there before.
+    """Return every task, segment and layer of `plan` with what happens to it.
 
-    Causes are given for what must be made; with `everything` also for what differs and is in the store. `cached` are keys that
-    a remote cache has; `work` is what is left then.
+    Args:
+        work: What store and remote cache lack.
+        causes: The comparison with an earlier plan; None if there is none.
+        everything: Give causes also for rows that differ and need not be made.
+        cached: Keys that the remote cache has.
     """
     view = _View(plan, work, causes, past, everything, cached)
     rows = [view.task(task) for task in plan.tasks]
@@ -132,7 +139,7 @@ def explain(
 
 
 class _View:
-    """One plan and what is lacking of it; collects the pieces of its time while rows are made."""
+    """Makes the rows of one plan and collects what its time consists of."""
 
     def __init__(
         self, plan: Plan, work: MissingWork, causes: Causes | None, past: History, everything: bool, cached: Set[str]
@@ -150,7 +157,7 @@ class _View:
             self._timed(artifact.sha256, self._rated("artifact", artifact.size), (), "fetch")
 
     def task(self, task: Task) -> Row:
-        """A task's row."""
+        """Return a task's row."""
         made = task.key in self.tasks
         size = sum(a.size for a in task.artifacts)
         row = Row(
@@ -171,7 +178,7 @@ class _View:
         return self._made(row, seconds, cause)
 
     def segment(self, segment: Segment) -> Row:
-        """A segment's row."""
+        """Return a segment's row."""
         made = segment.key in self.segments
         lacking = segment.artifact is not None and segment.artifact.sha256 in self._lacking
         row = Row(
@@ -193,7 +200,7 @@ class _View:
         return self._made(row, seconds, cause)
 
     def layer(self, layer: LayerPlan) -> Row:
-        """A layer's row."""
+        """Return a layer's row."""
         made = layer.key in self.layers
         size = sum(s.size for s in layer.segments)
         row = Row(
@@ -231,9 +238,9 @@ class _View:
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """What must be made, and what differs, by what it comes from.
+    """Return the rows that are made or differ, by root. A row with several roots is in each of their groups.
 
-    The roots that most comes from stand first, reasons without a root last. A thing with several roots stands with each of them.
+    The root with the most tasks comes first; reasons without a root come last.
     """
     by_root: dict[Root, list[Row]] = {}
     by_reason: dict[str, list[Row]] = {}

@@ -1,4 +1,4 @@
-"""What somebody changed, so that something must be made anew, in a form for programs and in words. Pure."""
+"""Root causes: what somebody changed so that something must be made again, as data and as text. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CARRIED", "Cause", "How", "Root", "What", "several", "told", "words"]
+__all__ = ["CARRIED", "Cause", "How", "Root", "What", "cause_text", "root_text", "several"]
 
-#: The nearest cause of the segment that holds the lock: it differs whenever anything does, and says nothing by itself.
+#: The nearest cause of the segment that holds the lock. It differs whenever anything does, so it explains nothing.
 CARRIED = "the lock that the image carries"
 
 #: What can be at the root.
@@ -21,10 +21,12 @@ How = Literal["added", "removed", "changed", "rebuilt", "moved"]
 class Root:
     """What somebody changed.
 
-    `how`: `added`, `removed`, `changed` (another version or value), `rebuilt` (the version stays, the bytes differ), `moved` (the
-    bytes stay, what is said of them differs). `old` and `new` are versions or values, None where there is none. `asked` are the
-    lines that ask for it, in the new lock or, for what is gone, in the old; where nobody asks for a pin itself, `via` names the
-    package that is asked for and needs it.
+    Attributes:
+        how: "added", "removed", "changed" (another version or value), "rebuilt" (same version, other bytes), "moved" (same
+            bytes, other data in the lock).
+        old: Version or value before; None if there was none. `new` likewise.
+        asked: The places that ask for it, in the old lock if it is gone.
+        via: The package that is asked for and needs this one, if no place asks for this one itself.
     """
 
     what: What
@@ -39,14 +41,14 @@ class Root:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """Why one thing is not what it was. `near` is the input of its own that differs, in words; `roots` what that comes from."""
+    """Why one thing has another key. `near` is its own input that differs, as text; `roots` are what somebody changed."""
 
     near: str
     roots: tuple[Root, ...] = ()
 
 
-def words(root: Root) -> str:
-    """`rlang 1.1.5 -> 1.1.6 (extras.cran of team.yaml)`."""
+def root_text(root: Root) -> str:
+    """Return text such as `rlang 1.1.5 -> 1.1.6 (extras.cran of team.yaml)`."""
     if root.what == "split":
         text = "layers are split in another way"
     elif root.what == "owners":
@@ -81,19 +83,19 @@ def _line(where: str) -> str:
 
 
 def several(names: Sequence[str], *, most: int = 3) -> str:
-    """`a, b, c and 4 more`."""
+    """Return text such as `a, b, c and 4 more`."""
     names = list(dict.fromkeys(names))
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def told(cause: Cause) -> str:
-    """The nearest input and what it comes from: `its needed task rlang 1.1.5 -> 1.1.6 (extras.cran of team.yaml)`."""
+def cause_text(cause: Cause) -> str:
+    """Return text such as `its needed task rlang 1.1.5 -> 1.1.6 (extras.cran of team.yaml)`."""
     if not cause.roots:
         return cause.near
     first, more = cause.roots[0], len(cause.roots) - 1
     also = f" and {more} more" if more else ""
     if cause.near in ("new", "its source", first.name):
-        return words(first) + also
+        return root_text(first) + also
     if cause.near.endswith(f" {first.name}") and first.how in ("changed", "rebuilt"):
-        return cause.near.removesuffix(first.name) + words(first) + also
-    return f"{cause.near}: {words(first)}{also}"
+        return cause.near.removesuffix(first.name) + root_text(first) + also
+    return f"{cause.near}: {root_text(first)}{also}"
