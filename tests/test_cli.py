@@ -18,7 +18,7 @@ import typer
 
 from cregraph.build.build_run import Event
 from cregraph.cli.app import app_for
-from cregraph.cli.progress import Display
+from cregraph.cli.build_progress import Display
 from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact

@@ -14,7 +14,7 @@ import pytest
 
 from cregraph.build.image_build import Built, build
 from cregraph.cli.image_output import send
-from cregraph.cli.say import megabytes
+from cregraph.cli.terminal_output import megabytes
 from cregraph.errors import CregraphError, Refused
 from cregraph.image.bases.base_image import BaseImage, ask
 from cregraph.image.bases.facts_from_layers import facts_of

@@ -12,7 +12,7 @@ import typer
 
 from cregraph.cli.build_report import answer, summary
 from cregraph.cli.options import All, AsJson, Builder, Cache, Context, Engine, Jobs, Profiles, Sources, sessions
-from cregraph.cli.say import as_json, result, talk
+from cregraph.cli.terminal_output import as_json, result, talk
 from cregraph.session.session import BuildOptions, Session
 from cregraph.session.session_build import is_last_build, unchanged_image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cregraph.build.image_build import Built
-from cregraph.cli.say import counted, megabytes, seconds
+from cregraph.cli.terminal_output import counted, megabytes, seconds
 from cregraph.session.session import Session
 
 __all__ = ["answer", "summary"]

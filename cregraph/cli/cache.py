@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cregraph.cli.options import AsJson
-from cregraph.cli.say import as_json, counted, megabytes, result, talk, working
+from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError
 from cregraph.session.project import Project

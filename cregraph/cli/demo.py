@@ -15,7 +15,7 @@ import typer
 from cregraph.build.image_build import Built
 from cregraph.cli.image_output import send
 from cregraph.cli.make_image import make_image
-from cregraph.cli.say import megabytes, result, seconds, talk, working
+from cregraph.cli.terminal_output import megabytes, result, seconds, talk, working
 from cregraph.demo import demo_project
 from cregraph.lock.lock_file import Lock
 from cregraph.session.project import Project

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cregraph.cli.say import result, talk
+from cregraph.cli.terminal_output import result, talk
 from cregraph.errors import CregraphError
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan, make_plan

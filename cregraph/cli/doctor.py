@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 
 from cregraph.cli.options import AsJson, Builder, Context, Profile, Sources
-from cregraph.cli.say import as_json, megabytes, result
+from cregraph.cli.terminal_output import as_json, megabytes, result
 from cregraph.engines import choice
 from cregraph.errors import CregraphError
 from cregraph.image.media.registry_credentials import docker_credentials

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cregraph.build.image_build import Built
 from cregraph.cli.push_progress import Transfer
-from cregraph.cli.say import megabytes, talk
+from cregraph.cli.terminal_output import megabytes, talk
 from cregraph.errors import CregraphError
 from cregraph.image.media.push import Pushed
 from cregraph.session.publication import Destination, publish, push_place

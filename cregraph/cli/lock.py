@@ -10,7 +10,7 @@ import typer
 
 from cregraph.cli.notes import tell_link_scripts, tell_sources
 from cregraph.cli.options import All, AsJson, Profiles, Sources, sessions
-from cregraph.cli.say import as_json, result, talk, working
+from cregraph.cli.terminal_output import as_json, result, talk, working
 from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
 from cregraph.lock.lock_file import Lock

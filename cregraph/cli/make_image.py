@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from cregraph.build.image_build import Built, missing_work
+from cregraph.cli.build_progress import Display
 from cregraph.cli.build_report import summary
 from cregraph.cli.notes import tell_link_scripts
-from cregraph.cli.progress import Display
 from cregraph.cli.remote_cache_use import RemoteCacheUse
-from cregraph.cli.say import counted, megabytes, talk
+from cregraph.cli.terminal_output import counted, megabytes, talk
 from cregraph.cli.using import hold
 from cregraph.session.session import Session
 from cregraph.session.session_build import build_image

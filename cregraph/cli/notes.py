@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from cregraph.cli.say import talk
+from cregraph.cli.terminal_output import talk
 from cregraph.errors import CregraphError
 from cregraph.kinds.conda import conda_kind as conda
 from cregraph.lock.lock_file import Lock

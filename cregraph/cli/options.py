@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cregraph.cli.say import talk
+from cregraph.cli.terminal_output import talk
 from cregraph.errors import CregraphError
 from cregraph.session.project import Project
 from cregraph.session.session import BuildOptions, Session

@@ -10,7 +10,7 @@ from cregraph.build.image_build import missing_work
 from cregraph.cli.options import AsJson, Cache, Jobs, Profile, Sources
 from cregraph.cli.plan_answer import CacheOffer, PlanAnswer, as_object
 from cregraph.cli.plan_text import as_text
-from cregraph.cli.say import as_json, result, talk, working
+from cregraph.cli.terminal_output import as_json, result, talk, working
 from cregraph.plan.explain import History, explain
 from cregraph.plan.explain.causes import Causes
 from cregraph.plan.missing_work import MissingWork

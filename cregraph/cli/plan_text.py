@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cregraph.cli.plan_answer import SUBJECTS, CacheOffer, PlanAnswer
-from cregraph.cli.say import counted, megabytes, seconds
+from cregraph.cli.plan_causes_text import causes, listed_names, row_line
+from cregraph.cli.terminal_output import counted, megabytes, seconds
 from cregraph.image.media.registry_state import Remote
-from cregraph.plan.explain import Group, Row, TimeEstimate, grouped
-from cregraph.plan.explain.root_cause import cause_text, root_text
+from cregraph.plan.explain import TimeEstimate
 from cregraph.plan.planner import Plan
 from cregraph.session.transfers import Transfers
-from cregraph.text import printable
 
 __all__ = ["as_text"]
 
-_GROUPS = 12  # causes that the short answer shows
-_NAMES = 4  # names of tasks that a cause shows
 _DISTRUSTED = "; it is not trusted: only results that the lock's outputs name"
 
 
@@ -36,15 +33,15 @@ def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
         yield f"  base      {size}, fetched only for an image on disk or in an engine"
     if answer.remote is not None:
         yield f"  registry  {_remote(answer.remote, plan)}"
-    yield from _because(answer)
+    yield from causes(answer)
     if full:
         yield ""
-        yield from (_row(row) for row in view.rows)
+        yield from (row_line(row) for row in view.rows)
 
 
 def _work(answer: PlanAnswer) -> Iterator[str]:
     view, cache = answer.view, answer.cache
-    names = _names([row.name for row in view.rows if row.subject == "task" and row.what == "make"], most=8)
+    names = listed_names([row.name for row in view.rows if row.subject == "task" and row.what == "make"], most=8)
     held = f"or in {cache.name}" if cache and _holds(cache) else ""
     rows = (("layer", "to make", "", ""), ("segment", "to make", held, ""), ("task", "to run", held, names))
     for subject, verb, elsewhere, listed in rows:
@@ -78,49 +75,6 @@ def _cache(cache: CacheOffer) -> str:
         return f"nothing that is missing here is in {cache.name}" + ("" if cache.trusted else _DISTRUSTED)
     held = f"{counted(cache.tasks, 'task result')} and {counted(cache.segments, 'segment')}, {megabytes(cache.size)}"
     return f"{held} from {cache.name}" + ("" if cache.trusted else _DISTRUSTED)
-
-
-def _because(answer: PlanAnswer) -> Iterator[str]:
-    view, earlier = answer.view, answer.earlier
-    groups = grouped(view.rows)
-    if not groups and not view.image and not view.gone:
-        return
-    if earlier is None or earlier.plan is None:
-        yield f"  because {'what changed is not known' if earlier else 'nothing was built of this lock file here before'}"
-        return
-    tag = f", {earlier.plan.tag}" if earlier.plan.key != answer.plan.key else ""
-    yield f"  because of what differs from {earlier.name}{tag}:"
-    yield from _causes(groups)
-    shown = {group.root for group in groups}
-    for root in (*view.image, *view.gone):
-        if root not in shown:
-            yield printable(f"    {root_text(root)}" + (": the image's config" if root.what in ("variable", "label") else ""))
-
-
-def _causes(groups: Sequence[Group]) -> Iterator[str]:
-    for group in groups[:_GROUPS]:
-        yield printable(f"    {root_text(group.root) if group.root else group.why}: {_things(group)}")
-    if len(groups) > _GROUPS:
-        yield f"    and {len(groups) - _GROUPS} more causes, which --full shows"
-
-
-def _things(group: Group) -> str:
-    """`2 tasks (rlang, dplyr), 2 segments, 1 layer`."""
-    parts = []
-    for subject in SUBJECTS:
-        rows = [row for row in group.rows if row.subject == subject]
-        names = f" ({_names([row.name for row in rows], most=_NAMES)})" if subject == "task" else ""
-        kept = sum(row.what in ("reuse", "cache") for row in rows)
-        if rows:
-            parts.append(counted(len(rows), subject) + names + (f", {kept} of them here already" if kept else ""))
-    return ", ".join(parts)
-
-
-def _row(row: Row) -> str:
-    name = " ".join(filter(None, (row.kind if row.subject != "layer" else "", row.name, row.version)))
-    why = cause_text(row.cause) if row.cause else row.why
-    took = f"  {seconds(row.seconds)}" if row.seconds is not None and row.seconds >= 0.05 else ""
-    return printable(f"{row.what:<5}  {row.subject:<7}  {name:<32}  {why}{took}".rstrip())
 
 
 def _push(transfers: Transfers, remote: Remote | None) -> str:
@@ -166,7 +120,3 @@ def _time(time: TimeEstimate) -> str:
 
 def _ends(chain: Sequence[str]) -> list[str]:
     return list(chain) if len(chain) <= 5 else [*chain[:2], "…", *chain[-2:]]
-
-
-def _names(names: Sequence[str], *, most: int) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

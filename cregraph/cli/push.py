@@ -10,7 +10,7 @@ import typer
 from cregraph.cli.image_output import push_built
 from cregraph.cli.make_image import make_image
 from cregraph.cli.options import AsJson, Builder, Cache, Context, Engine, Jobs, Profile, Sources
-from cregraph.cli.say import as_json, result
+from cregraph.cli.terminal_output import as_json, result
 from cregraph.errors import CregraphError
 from cregraph.session.publication import push_place
 from cregraph.session.session import BuildOptions, Session

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cregraph.cli.say import counted, megabytes, seconds, talk
+from cregraph.cli.terminal_output import counted, megabytes, seconds, talk
 from cregraph.image.media.push import Moved
 
 if TYPE_CHECKING:

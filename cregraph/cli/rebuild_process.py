@@ -35,7 +35,7 @@ def main() -> int:
 
 def _build(asked: dict[str, Any]) -> None:
     from cregraph.build.image_build import build, missing_work
-    from cregraph.cli.progress import Display
+    from cregraph.cli.build_progress import Display
     from cregraph.session.session import BuildOptions, Session
 
     options = BuildOptions(

@@ -7,7 +7,7 @@ from typing import Any
 
 from cregraph.build.rebuild_comparison import Compared, Difference
 from cregraph.cli.remote_cache_use import RemoteCacheUse
-from cregraph.cli.say import counted, result, talk
+from cregraph.cli.terminal_output import counted, result, talk
 from cregraph.session.second_build import build_again
 from cregraph.session.session import Session
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cregraph.cli.say import counted, megabytes, talk, working
+from cregraph.cli.terminal_output import counted, megabytes, talk, working
 from cregraph.errors import Refused
 from cregraph.session.session import Session
 

@@ -9,7 +9,7 @@ import typer
 
 from cregraph.cli.make_image import make_image
 from cregraph.cli.options import AsJson, Builder, Context, Engine, Jobs, Profile, Sources
-from cregraph.cli.say import as_json, result, seconds, talk, working
+from cregraph.cli.terminal_output import as_json, result, seconds, talk, working
 from cregraph.errors import Refused
 from cregraph.image.media.docker_engine import container, inspect, reachable
 from cregraph.image.media.docker_load import load

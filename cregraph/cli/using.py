@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 
-from cregraph.cli.say import talk
+from cregraph.cli.terminal_output import talk
 from cregraph.lock import lock_file as locks
 from cregraph.session.session import Session
 from cregraph.store import Store

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cregraph.cli.options import AsJson, Profile, Sources
-from cregraph.cli.say import as_json, counted, result, talk, working
+from cregraph.cli.terminal_output import as_json, counted, result, talk, working
 from cregraph.errors import Refused
 from cregraph.image.bases.base_image import ask, registry_at
 from cregraph.image.bases.engine_files import of_engine

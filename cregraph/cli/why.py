@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cregraph.cli.options import AsJson, Profile
-from cregraph.cli.say import as_json, result, talk
+from cregraph.cli.terminal_output import as_json, result, talk
 from cregraph.errors import CregraphError, Refused, nearest
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Target

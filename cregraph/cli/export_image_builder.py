@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from cregraph.cli.say import as_json, counted, megabytes, result, talk
+from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk
 from cregraph.errors import CregraphError
 from cregraph.export.builder import SUFFIX, Bases, export
 from cregraph.export.folder import Content, write_folder
@@ -23,7 +23,7 @@ from cregraph.sources.routes import Routes
 _SNOWFLAKE = re.compile(r"([a-z0-9_-]+)\.registry(\.[a-z0-9_-]+)*\.snowflakecomputing\.com")
 
 
-def run(session: Session, folder: Path, *, budget: int, json: bool) -> None:
+def export_image_builder(session: Session, folder: Path, *, budget: int, json: bool) -> None:
     """Write the context into `folder`, unless it is larger than `budget` MB, and say what to type then."""
     lock, facts, plan, here = session.lock, session.facts, session.plan, session.routes
     # Without a file for it the builder is told the public addresses: this machine's mirrors may be nobody else's.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from cregraph.build.build_run import Event
-from cregraph.cli.say import counted, megabytes, seconds, talk
+from cregraph.cli.terminal_output import counted, megabytes, seconds, talk
 from cregraph.plan.missing_work import MissingWork
 
 if TYPE_CHECKING:
