@@ -47,9 +47,13 @@ def plan(
     earlier = named_plan(session, against) if against is not None else last_build(session)
     if earlier is not None and earlier.lost:
         talk(f"what changed since the last build is left out: {earlier.lost}")
-    offer, keys = None, frozenset[str]()
+    cache_offer, keys = None, frozenset[str]()
     if options.cache:
-        offer, keys, work = _cache_offer(session, work)
+        from cregraph.remote_cache.cache_transfer import without
+
+        cache_offer = _cache_offer(session, work)
+        keys = frozenset({*cache_offer[1].tasks, *cache_offer[1].segments})
+        work = without(session.plan, work, cache_offer[1])
     causes = Causes(earlier.plan, session.plan) if earlier is not None and earlier.plan is not None else None
     past = History(
         tasks={t.key: found for t in work.tasks if (found := recorded_seconds(store, t)) is not None}, rates=rates(store)
@@ -59,7 +63,7 @@ def plan(
     where = places(session, to or "", needed=asks_registry)
     state = registry_state(session, where) if asks_registry else None
     transfers = estimate(session, work, where, state)
-    answer = PlanAnswer(plan=session.plan, view=view, transfers=transfers, earlier=earlier, remote=state, cache=offer)
+    answer = PlanAnswer(plan=session.plan, view=view, transfers=transfers, earlier=earlier, remote=state, cache=cache_offer)
     if json:
         as_json(as_object(answer))
     else:
@@ -67,22 +71,14 @@ def plan(
             result(line)
 
 
-def _cache_offer(session: Session, work: MissingWork) -> tuple[CacheOffer, frozenset[str], MissingWork]:
-    """Ask the remote cache. Return what it has, the keys of that, and the work that is left."""
+def _cache_offer(session: Session, work: MissingWork) -> CacheOffer:
+    """Ask the remote cache what it has of `work`."""
     from cregraph.remote_cache.cache_name import cache_named
-    from cregraph.remote_cache.cache_transfer import offered, without
+    from cregraph.remote_cache.cache_transfer import offered
 
     cache = cache_named(session.options.cache, session.routes)
     with working(f"asking the cache {cache.name}"):
         offer = offered(session.plan, work, cache, session.outputs.expected())
     if offer.unreachable:
         talk(f"the cache {cache.name} is left out: {offer.unreachable}")
-    share = CacheOffer(
-        name=cache.name,
-        trusted=cache.trusted,
-        tasks=len(offer.tasks),
-        segments=len(offer.segments),
-        size=sum(offer.tasks.values()) + sum(offer.segments.values()),
-        unreachable=offer.unreachable,
-    )
-    return share, frozenset({*offer.tasks, *offer.segments}), without(session.plan, work, offer)
+    return cache, offer

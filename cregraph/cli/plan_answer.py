@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cregraph.image.media.registry_state import Remote
 from cregraph.plan.explain import Explanation, Row, grouped
@@ -12,21 +12,15 @@ from cregraph.plan.planner import Plan
 from cregraph.session.earlier_plan import EarlierPlan
 from cregraph.session.transfers import Transfers
 
+if TYPE_CHECKING:
+    from cregraph.remote_cache.cache_repository import RemoteCache
+    from cregraph.remote_cache.cache_transfer import Offer
+
 __all__ = ["SUBJECTS", "CacheOffer", "PlanAnswer", "as_object"]
 
+#: A remote cache and what it has of the missing work.
+CacheOffer = tuple["RemoteCache", "Offer"]
 SUBJECTS = ("task", "segment", "layer")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CacheOffer:
-    """What a remote cache has of the missing work: counts and bytes. `unreachable` says why it does not answer."""
-
-    name: str
-    trusted: bool
-    tasks: int
-    segments: int
-    size: int
-    unreachable: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,16 +85,17 @@ def _made(view: Explanation, subject: str) -> list[str]:
     return sorted(found) if subject == "segment" else found
 
 
-def _cache(share: CacheOffer | None) -> dict[str, Any] | None:
-    if share is None:
+def _cache(found: CacheOffer | None) -> dict[str, Any] | None:
+    if found is None:
         return None
+    cache, offer = found
     return {
-        "cache": share.name,
-        "trusted": share.trusted,
-        "tasks": share.tasks,
-        "segments": share.segments,
-        "bytes": share.size,
-        "unreachable": share.unreachable or None,
+        "cache": cache.name,
+        "trusted": cache.trusted,
+        "tasks": len(offer.tasks),
+        "segments": len(offer.segments),
+        "bytes": sum((*offer.tasks.values(), *offer.segments.values())),
+        "unreachable": offer.unreachable or None,
     }
 
 

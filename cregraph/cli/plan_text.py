@@ -42,7 +42,7 @@ def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
 def _work(answer: PlanAnswer) -> Iterator[str]:
     view, cache = answer.view, answer.cache
     names = listed_names([row.name for row in view.rows if row.subject == "task" and row.what == "make"], most=8)
-    held = f"or in {cache.name}" if cache and _holds(cache) else ""
+    held = f"or in {cache[0].name}" if cache and (cache[1].tasks or cache[1].segments) else ""
     rows = (("layer", "to make", "", ""), ("segment", "to make", held, ""), ("task", "to run", held, names))
     for subject, verb, elsewhere, listed in rows:
         text = _of(view.count(subject, "fetch", "make"), view.count(subject), verb, elsewhere)
@@ -55,10 +55,6 @@ def _fetch(answer: PlanAnswer) -> str:
     return files + (f", and {megabytes(root)} of the image that tasks run over" if root else "")
 
 
-def _holds(cache: CacheOffer) -> bool:
-    return bool(cache.tasks or cache.segments)
-
-
 def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
     """`2 of 11 to make`, `all 11 to make`, `none to make: all 11 are here`, `none`."""
     if not every:
@@ -68,13 +64,16 @@ def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
     return f"{some} of {every} {verb}" if some < every else f"all {every} {verb}"
 
 
-def _cache(cache: CacheOffer) -> str:
-    if cache.unreachable:
+def _cache(found: CacheOffer) -> str:
+    cache, offer = found
+    if offer.unreachable:
         return f"{cache.name} does not answer, and is left out"
-    if not _holds(cache):
-        return f"nothing that is missing here is in {cache.name}" + ("" if cache.trusted else _DISTRUSTED)
-    held = f"{counted(cache.tasks, 'task result')} and {counted(cache.segments, 'segment')}, {megabytes(cache.size)}"
-    return f"{held} from {cache.name}" + ("" if cache.trusted else _DISTRUSTED)
+    trust = "" if cache.trusted else _DISTRUSTED
+    if not offer.tasks and not offer.segments:
+        return f"nothing that is missing here is in {cache.name}{trust}"
+    size = megabytes(sum((*offer.tasks.values(), *offer.segments.values())))
+    count = f"{counted(len(offer.tasks), 'task result')} and {counted(len(offer.segments), 'segment')}"
+    return f"{count}, {size} from {cache.name}{trust}"
 
 
 def _push(transfers: Transfers, remote: Remote | None) -> str:
