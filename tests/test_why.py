@@ -280,6 +280,14 @@ def test_the_command_answers_with_lines_of_the_profile(demo: Path) -> None:
     assert "    r demoplots 0.4.2 -> conda r-demoframes 1.2.0 -> r-base 4.5.2 -> demo-zlib 1.3.1\n" in done.out
 
 
+def test_the_example_in_the_docs_is_real(demo: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "commands.md").read_text(encoding="utf-8")
+    shown = page.partition("    $ cregraph why r-demotools with-cran.yaml\n")[2].partition("\n\n")[0]
+    done = run(demo, "why", "r-demotools", "with-cran.yaml")
+
+    assert [line.removeprefix("    ") for line in shown.splitlines()] == done.out.splitlines()
+
+
 def test_the_same_for_a_program(demo: Path) -> None:
     done = run(demo, "why", "r:demostats", "with-cran.yaml", "--json")
 
