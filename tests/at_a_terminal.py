@@ -14,7 +14,7 @@ from termios import TIOCSWINSZ
 
 
 def at_a_terminal(
-    argv: Sequence[str], keys: Sequence[tuple[str, str]], *, folder: Path, env: Mapping[str, str], seconds: float = 60
+    argv: Sequence[str], keys: Sequence[tuple[str, str]], *, folder: Path, env: Mapping[str, str], seconds: float = 300
 ) -> tuple[int, str]:
     """Run `argv`; each of `keys` is what to wait for, after what was waited for before, and what to press then.
 
@@ -37,8 +37,6 @@ def at_a_terminal(
             shown += data.decode(errors="replace")
         while left and (found := shown.find(left[0][0], at)) >= 0:
             at = found + len(left[0][0])
-            if left[0][1] < " ":
-                time.sleep(0.5)  # Ctrl-C is for what was just started, and forgets keys that nobody has read yet
             os.write(terminal, left.pop(0)[1].encode())
     else:
         os.kill(pid, 9)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.engine_names import remove_ours
 from tests.faults import cold, made, own, running, server  # noqa: F401
 from tests.real_project import RealProject
 from tests.world import World
@@ -37,6 +39,13 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     for name in ("CREGRAPH_CACHE", "CREGRAPH_SOURCES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines_are_left_as_they_were() -> Iterator[None]:
+    yield
+    if os.environ.get("DOCKER_HOST"):
+        remove_ours()
 
 
 @pytest.fixture

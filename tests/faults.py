@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,8 @@ from cregraph.store import Store
 from tests.real_project import Done
 from tests.world.serving import Server, serve
 
+#: Seconds that nothing here takes on any machine.
+GENEROUS = 300
 #: Sends itself SIGKILL just before the nth time that it renames a file: the moments between which a reader can look.
 KILLED = """
 import os, runpy, signal, sys
@@ -132,7 +136,7 @@ class Demo:
 
 
 def ended(process: subprocess.Popen[str]) -> Done:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=GENEROUS)
     assert "Traceback" not in err
     assert "a fault of cregraph" not in err
     return Done(process.returncode, out, err)
@@ -168,7 +172,24 @@ def forget(demo: Demo, *sections: str) -> None:
         shutil.rmtree(demo.folder / "cache" / section)
 
 
-def soon(happened: Callable[[], object], seconds: float = 20) -> None:
+@contextlib.contextmanager
+def within(seconds: int = GENEROUS) -> Iterator[None]:
+    """Fail where the block, in the main thread, goes on for longer than any machine needs."""
+
+    def late(*_: object) -> None:
+        raise AssertionError(f"it took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def soon(happened: Callable[[], object], seconds: float = GENEROUS) -> None:
+    """Wait until something happened."""
     until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until, "it did not happen"

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from tests.engine_names import RUN
 from tests.world import World
 
 HERE = Path(__file__).parent
@@ -45,6 +46,7 @@ class RealProject:
         (folder / "world").symlink_to(world.root)
         text = (HERE / "world" / "profile.yaml").read_text(encoding="utf-8")
         text = text.replace("@BASE@", f"world/{world.base.name}").replace("@BUILD_ROOT@", f"world/{world.build_root.name}")
+        text = text.replace("sfnb-world-r", f"{RUN}-r")  # an engine may be others' too
         (folder / "team.yaml").write_text(text, encoding="utf-8")
         project = cls(folder=folder, world=world)
         project.route(address)

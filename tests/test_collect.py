@@ -23,7 +23,7 @@ from cregraph.store import Store
 from cregraph.store.gc.collect import RECORDS, TREES, Reached, collect, unreached
 from cregraph.store.known import known
 from cregraph.store.users import gc_lock, in_use
-from tests.faults import Demo, soon
+from tests.faults import GENEROUS, Demo, soon
 
 
 def cleared(store: Store, reached: Reached, **how: float) -> None:
@@ -144,7 +144,7 @@ def test_files_of_locks_that_nobody_holds_go_and_who_waits_for_one_is_still_alon
         assert sorted(path.name for path in (tmp_path / "locks").iterdir() if path.name != "commit") == ["gc", "held"]
         (tmp_path / "locks" / "held").unlink()  # as one does that got it between two others
     for thread in waiting:
-        thread.join(10)
+        thread.join(GENEROUS)
     assert inside == ["second", "out"] * 3
 
 
@@ -212,7 +212,7 @@ def test_who_enters_waits_until_what_is_being_removed_is_gone(tmp_path: Path) ->
         soon(lambda: waited)
         time.sleep(0.1)
         order.append("removed")
-    thread.join(10)
+    thread.join(GENEROUS)
     assert order == ["removed", "inside"]
     assert store.has(sha256(b"text"))
 
@@ -475,9 +475,9 @@ def test_builds_that_begin_while_things_are_removed_complete(own: Demo) -> None:
     clearing = own.start("cache", "gc", program=("-c", SLOW))
     builds = [own.start("build", "demo.yaml") for _ in range(2)]
     for build in builds:
-        out, err = build.communicate(timeout=60)
+        out, err = build.communicate(timeout=GENEROUS)
         assert (build.returncode, out) == (0, own.reference), err
-    assert clearing.wait(60) == 0
+    assert clearing.wait(GENEROUS) == 0
     clearing.communicate()
 
 

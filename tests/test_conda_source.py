@@ -24,6 +24,7 @@ from cregraph.digest import canonical
 from cregraph.kinds.conda import conda_kind as conda
 from cregraph.lock.pins import Pin, Target
 from cregraph.sources.conda import Channel, Record, Request, Wanted, solve
+from tests.faults import GENEROUS
 from tests.test_conda_kind import PREFIX, FolderWorld, Made, facts, given, refused, step, target_of, write_channel
 
 VIRTUAL = (("__archspec", "1", "x86_64"), ("__glibc", "2.34", "0"), ("__linux", "5.10", "0"), ("__unix", "0", "0"))
@@ -469,7 +470,7 @@ def test_the_worker_does_not_outlive_who_asked(how: signal.Signals, tmp_path: Pa
     try:
         pid = int(_when(lambda: note.read_text() if note.exists() else ""))
         asking.send_signal(how)
-        assert asking.wait(10) != 0
+        assert asking.wait(GENEROUS) != 0
         _when(lambda: "" if _alive(pid) else "gone")
     finally:
         asking.kill()
@@ -477,7 +478,7 @@ def test_the_worker_does_not_outlive_who_asked(how: signal.Signals, tmp_path: Pa
 
 
 def _when(look: Any) -> str:
-    end = time.monotonic() + 10
+    end = time.monotonic() + GENEROUS
     while time.monotonic() < end:
         if found := look():
             return str(found)

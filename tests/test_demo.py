@@ -8,10 +8,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,16 +210,24 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["thesis.txt", "zoo"]
 
 
+#: Ends itself when it goes on after the path (argument) has come to be.
+KILLED = """
+import os, runpy, signal, sys
+path = sys.argv.pop(1)
+def hook(event, args):
+    if event in ("open", "os.rename", "os.mkdir") and os.access(path, os.F_OK):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+sys.argv[0] = "cregraph"
+runpy.run_module("cregraph", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("until", ["world/simple", "locks/demo.lock.json", "bases"])
 def test_a_demo_that_was_killed_is_completed_by_the_next_run(made: tuple[Path, str, str], tmp_path: Path, until: str) -> None:
-    started = subprocess.Popen(
-        [sys.executable, "-m", "cregraph", "demo", "it"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while started.poll() is None and not (tmp_path / "it" / until).exists():
-        time.sleep(0.005)
-    started.kill()
-    started.wait()
-    assert (tmp_path / "it" / ".unfinished").exists(), "it was killed too late to show anything"
+    killed = subprocess.run([sys.executable, "-c", KILLED, f"it/{until}", "demo", "it"], cwd=tmp_path, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (tmp_path / "it" / ".unfinished").exists()
     again = cregraph("demo", "it", cwd=tmp_path)
     assert (again.returncode, again.stdout) == (0, made[1]), again.stderr
     for part in ("world", "locks", "bases", "image"):

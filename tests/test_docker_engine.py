@@ -7,12 +7,12 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
 from tests import sandbox_root
+from tests.faults import GENEROUS, soon
 from tests.real_project import RealProject
 from tests.task_runs import run_tasks
 from tests.test_sandbox import alive, contents
@@ -454,7 +455,7 @@ def test_an_environment_goes_to_the_builder_once(make_box: Callable[..., Box]) -
 @needs_root
 def test_stop_ends_what_runs_at_once_and_leaves_nothing(make_box: Callable[..., Box]) -> None:
     box = make_box()
-    mark = f"30{os.getpid()}.{time.monotonic_ns() % 10**6}"
+    mark = f"30{os.getpid()}.{secrets.randbelow(10**6)}"
     ended: list[BaseException] = []
 
     def perform() -> None:
@@ -465,17 +466,11 @@ def test_stop_ends_what_runs_at_once_and_leaves_nothing(make_box: Callable[..., 
 
     thread = threading.Thread(target=perform)
     thread.start()
-    until = time.monotonic() + 60
-    while not alive(mark) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert alive(mark), "the engine is on another machine, or the task did not begin"
+    soon(lambda: alive(mark))  # else the engine is on another machine, or the task did not begin
     box.engine.stop()
-    thread.join(20)
+    thread.join(GENEROUS)
     assert [type(error) for error in ended] == [Stopped]
-    until = time.monotonic() + 20
-    while alive(mark) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not alive(mark)
+    soon(lambda: not alive(mark))
     assert not list((box.store.root / "tmp").iterdir())
     with pytest.raises(Stopped):
         box.run(a_task())

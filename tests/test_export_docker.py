@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shlex
 import subprocess
 import tarfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine_names import RUN, repository
 from tests.real_project import RealProject
 from tests.world import World
 
@@ -79,12 +79,12 @@ def pushed(world: World, layout: Path, tag: str, name: str) -> str:
 def registered(built: RealProject, world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
     """The project with base and build root in a registry, as in an account; locked, its store that of `built`."""
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
-    pushed(world, world.base, "2.5.0", f"{BASE}:2.5.0")
-    root = pushed(world, world.build_root, "bookworm", f"e{secrets.token_hex(4)}/build-root:bookworm")
+    pushed(world, world.base, "2.5.0", f"{BASE}:{RUN}")
+    root = pushed(world, world.build_root, "bookworm", f"{repository('build-root')}:bookworm")
     project = RealProject.make(tmp_path_factory.mktemp("export") / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
-    project.edit({"snowbooks": {"build_root": root}})
+    project.edit({"snowbooks": {"build_root": root, "tag": RUN}})
     project.ok("lock", "team.yaml")
     return project
 
@@ -200,7 +200,9 @@ def test_a_builder_without_our_artifacts_makes_an_image_with_every_file_of_the_l
 
 def test_stages_that_profiles_share_are_built_once(registered: RealProject) -> None:
     """Both profiles: one file, one run; every layer is added once, and each image is what its lock says."""
-    wide = "extends: team.yaml\ncre: {name: world_w, image: sfnb-world-w, tag: v1, version_label: v1.wide}\n"
+    wide = "extends: team.yaml\ncre: {name: world_w, image: IMAGE, tag: v1, version_label: v1.wide}\n".replace(
+        "IMAGE", f"{RUN}-w"
+    )
     (registered.folder / "wide.yaml").write_text(wide)
     registered.ok("lock", "wide.yaml")
     done = registered.ok("export", "bake", "team.yaml", "wide.yaml", "--output", "bake", "--json")

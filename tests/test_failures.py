@@ -10,6 +10,7 @@ from cregraph.engines.failures import findings, listed, way_out
 from cregraph.engines.providers import HEADERS, LIBRARIES, MODULES, TOOLS
 from cregraph.plan.parts import Task
 from cregraph.store import Store
+from tests.faults import within
 
 #: Lines as compilers, linkers, configure scripts, CMake and R print them, and what follows.
 LOGS = [
@@ -64,11 +65,8 @@ def test_a_cause_is_said_once_and_a_long_log_says_few() -> None:
 
 
 def test_a_hostile_log_takes_no_time() -> None:
-    import time
-
-    started = time.monotonic()
-    findings(("fatal error: " + "a/" * 90_000 + "\n") + ("Package '" * 9000 + "\n") + ("sh: 1: " + "x" * 60_000 + "\n") * 20)
-    assert time.monotonic() - started < 2
+    with within():
+        findings(("fatal error: " + "a/" * 90_000 + "\n") + ("Package '" * 9000 + "\n") + ("sh: 1: " + "x" * 60_000 + "\n") * 20)
 
 
 def a_task(kind: str = "r", name: str = "xml2") -> Task:

@@ -23,6 +23,7 @@ from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
 from tests.faults import (
     FRAMES,
+    GENEROUS,
     INTERRUPTED,
     KILLED,
     Demo,
@@ -94,21 +95,19 @@ def test_a_download_that_is_killed_goes_on_where_it_was(cold: Demo, server: Serv
 
 
 def test_ctrl_c_ends_a_download_at_once_and_says_that_nothing_is_lost(cold: Demo, server: Server) -> None:
-    server.seconds = 30
+    server.seconds = 2 * GENEROUS  # who waits for it comes too late
     server.fault(f"*/{FRAMES}", "slow")
     process = cold.start("build", "demo.yaml", "--jobs", "1")
     soon(lambda: server.paths(f"*/{FRAMES}"))
-    started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     refused(ended(process), INTERRUPTED, code=130)
-    assert time.monotonic() - started < 5
     cold.is_whole()
     cold.completes()
 
 
 @pytest.mark.parametrize("path", ["*/linux-64/repodata.json*", "*/demostats_1.0-3.tar.gz"])
 def test_ctrl_c_ends_a_lock_and_leaves_it_as_it_was(cold: Demo, server: Server, path: str) -> None:
-    server.seconds = 30
+    server.seconds = 2 * GENEROUS
     server.fault(path, "slow", times=9)
     (cold.folder / "sources.yaml").write_text(
         f"conda: {{demo: {server.address}/channel}}\ncran: {server.address}/cran\npypi: ./world/simple\n"
@@ -119,10 +118,8 @@ def test_ctrl_c_ends_a_lock_and_leaves_it_as_it_was(cold: Demo, server: Server, 
     lock.unlink()
     process = cold.start("lock", "with-cran.yaml")
     soon(lambda: server.paths(path))
-    started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     refused(ended(process), INTERRUPTED, code=130)
-    assert time.monotonic() - started < 5
     assert not lock.exists()
     cold.is_whole()
     server.clear()

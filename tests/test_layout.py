@@ -29,6 +29,7 @@ from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact
 from cregraph.plan.layer_split import Planner
 from cregraph.plan.parts import Segment
 from cregraph.store import Store
+from tests.engine_names import image_name
 
 NAME = "registry.example/team/image:v1-0123456789ab"
 CLASSIC = os.environ.get("CREGRAPH_TEST_CLASSIC_HOST")
@@ -436,7 +437,7 @@ def stat_of(member: tarfile.TarInfo) -> str:
 def check_in_engine(host: str, store: Store, base: Base) -> None:
     image = an_image(store, base)
     bare = compose(base.facts, [], env={}, labels={})
-    ours, theirs = "cregraph-test/assembled:one", "cregraph-test/base:one"
+    ours, theirs = image_name("assembled"), image_name("base")
     docker(host, "load", stdin=archive(bare, reference=theirs, store=store, base=base.blob))
     docker(host, "load", stdin=archive(image, reference=ours, store=store, base=base.blob))
     try:

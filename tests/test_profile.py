@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from cregraph.errors import CregraphError
 from cregraph.profile.compose import Composition
 from cregraph.profile.yaml_reader import read_yaml
 from tests.composing import MINIMAL, ROOT, composed
+from tests.faults import within
 
 
 def value(text: str) -> object:
@@ -77,10 +76,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_yaml_is_refused_soon_and_in_one_printable_line(name: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(CregraphError) as caught:
+    with within(), pytest.raises(CregraphError) as caught:
         read_yaml(HOSTILE[name], file="p.yaml")
-    assert time.monotonic() - began < 20
     assert caught.value.message.startswith("`p.yaml`")
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 400
@@ -89,10 +86,8 @@ def test_hostile_yaml_is_refused_soon_and_in_one_printable_line(name: str) -> No
 def test_a_recipe_whose_references_double_is_refused_soon() -> None:
     gives = "".join(f"  g{i}: $(g{i + 1})$(g{i + 1})\n" for i in range(60)) + "  g60: xx\n"
     files = {"p.yaml": MINIMAL + "with: [mine]\n", "recipes/mine.yaml": f"recipe: mine\ngives:\n{gives}"}
-    began = time.monotonic()
-    with pytest.raises(CregraphError, match="bring in more than anyone could mean"):
+    with within(), pytest.raises(CregraphError, match="bring in more than anyone could mean"):
         composed(files)
-    assert time.monotonic() - began < 20
 
 
 WORDS = ["cre", "extras", "with", "without", "extends", "r", "tag", "adbc", "tarballs", "pip", "null", "true", "4.5", "p.yaml"]

@@ -27,6 +27,7 @@ from cregraph.image.model.reference import LayoutName
 from cregraph.store import Store
 from cregraph.store.pushed import elsewhere, pushed_to, remember_pushed
 from cregraph.store.uploads import Uploads
+from tests.engine_names import repository
 from tests.made_images import MANIFEST, Made, digest, entry, layout, tar
 from tests.real_project import Done
 from tests.small_registry import PASSWORD, USER, SmallRegistry
@@ -523,7 +524,7 @@ def test_an_upload_that_another_process_left_ends_well_at_a_real_registry(tmp_pa
     from tests.test_registry import described
 
     data = secrets.token_bytes(12 << 20)
-    repository = f"t/{secrets.token_hex(6)}"
+    path = repository("left")
     registry = Registry.at(os.environ["CREGRAPH_TEST_REGISTRY"])
     begun = Uploads(Store(tmp_path), registry.host)
 
@@ -538,9 +539,9 @@ def test_an_upload_that_another_process_left_ends_well_at_a_real_registry(tmp_pa
         yield data[start:]
 
     with pytest.raises(Killed):
-        registry.upload(repository, described(data), dying, begun=begun)
-    assert begun.place(repository, described(data).digest)
-    Registry.at(registry.host).upload(repository, described(data), whole, begun=begun)
+        registry.upload(path, described(data), dying, begun=begun)
+    assert begun.place(path, described(data).digest)
+    Registry.at(registry.host).upload(path, described(data), whole, begun=begun)
 
-    assert b"".join(registry.blob(repository, described(data))) == data
-    assert begun.place(repository, described(data).digest) is None
+    assert b"".join(registry.blob(path, described(data))) == data
+    assert begun.place(path, described(data).digest) is None

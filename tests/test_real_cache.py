@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine_names import repository
 from tests.real_project import RealProject
 from tests.test_real_world import copy_of, reference
 from tests.world import World
@@ -86,7 +87,7 @@ def test_outputs_that_a_merge_left_open_are_an_error_with_the_line(built: RealPr
 @pytest.fixture(scope="module")
 def cache(built: RealProject) -> str:
     """A repository of the test registry with all that one machine made."""
-    ref = f"{os.environ['CREGRAPH_TEST_REGISTRY']}/cregraph-test/{secrets.token_hex(6)}/cache"
+    ref = f"{os.environ['CREGRAPH_TEST_REGISTRY']}/{repository('cache')}"
     done = built.ok("build", "team.yaml", "--cache-write", ref, "--json").json[0]["cache"]["write"]
     assert (done["tasks"], done["there"], done["unreachable"]) == (13, 0, None)
     assert done["segments"] > 200

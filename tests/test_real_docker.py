@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.engine_names import RUN, repository
 from tests.real_project import RealProject
 from tests.world import World
 
@@ -128,7 +128,7 @@ def test_skopeo_and_umoci_accept_the_image_and_skopeo_keeps_its_digest(built: Re
 def test_push_and_pull_keep_the_digest_and_a_second_push_moves_nothing(built: RealProject) -> None:
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
     name, digest = name_of(built)
-    place = f"{registry}/team/real-{secrets.token_hex(4)}"
+    place = f"{registry}/{repository('real')}"
     output = f"registry:{place}"
     first = built.ok("build", "team.yaml", "--output", output, "--json").json[0]
     where = f"{place}/{name}"
@@ -147,7 +147,7 @@ def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
 ) -> None:
     """The base by its tag from a named registry: only its address is this machine's, and its layers are not sent again."""
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
-    repository = "snowflake/images/snowflake_images/container_runtime/cpu_x86_64"
+    base = "snowflake/images/snowflake_images/container_runtime/cpu_x86_64"
     source = f"oci:{world.base}:2.5.0"
     subprocess.run(
         [
@@ -157,7 +157,7 @@ def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
             "--quiet",
             "--dest-tls-verify=false",
             source,
-            f"docker://{registry}/{repository}:2.5.0",
+            f"docker://{registry}/{base}:{RUN}",
         ],
         check=True,
         capture_output=True,
@@ -165,9 +165,9 @@ def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
     project = RealProject.make(tmp_path / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
-    repository = f"DB/Schema/Repo_{secrets.token_hex(4)}"  # a registry may outlive a run
+    path = f"DB/Schema/{repository('Repo')}"
     root = f"oci:world/{world.build_root.name}"
-    project.edit({"snowbooks": {"build_root": root}, "snowflake": {"image_repo_path": repository}})
+    project.edit({"snowbooks": {"build_root": root, "tag": RUN}, "snowflake": {"image_repo_path": path}})
     project.ok("lock", "team.yaml")
     assert registry not in project.lock.read_text()
     done = project.ok("build", "team.yaml", "--output", "registry")

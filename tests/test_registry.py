@@ -23,6 +23,7 @@ from cregraph.image.model.manifest import Descriptor, read_manifest
 from cregraph.image.model.reference import DOCKER_HUB, LayoutName, parse_reference
 from cregraph.lock.pins import Artifact
 from cregraph.store import Store
+from tests.engine_names import image_name, repository
 from tests.made_images import Made, digest, entry, index, layout, tar
 from tests.small_registry import PASSWORD, TOKEN, USER, SmallRegistry
 
@@ -448,30 +449,30 @@ def real() -> str:
 
 @pytest.mark.docker
 def test_an_image_pushed_to_a_real_registry_is_found_there_by_its_digest(real: str, tmp_path: Path) -> None:
-    mark = secrets.token_hex(6)
+    mark = repository("t")
     base = Made(tar(entry("base", secrets.token_bytes(6 << 20))))
     built = Made(tar(entry("ours", mark.encode())), tar(entry("more", secrets.token_bytes(5 << 20))))
     registry = Registry.at(real)
     registry.ping()
     own = {name: data for name, data in base.blobs.items() if name != base.digest}
-    first = push(read_manifest(base.manifest, what="base"), own, None, target_of(f"{real}/t/{mark}/base:1"), registry=registry)
+    first = push(read_manifest(base.manifest, what="base"), own, None, target_of(f"{real}/{mark}/base:1"), registry=registry)
     assert first.pushed == sum(len(data) for data in own.values())
 
     store = Store(tmp_path / "store")
-    origin = ask(parse_reference(f"{real}/t/{mark}/base:1"), project=tmp_path, store=store)
+    origin = ask(parse_reference(f"{real}/{mark}/base:1"), project=tmp_path, store=store)
     assert origin.manifest.digest == base.digest
     layers = [*base.layers, *built.layers]
     manifest = json.dumps(
         {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": built.config, "layers": layers}
     ).encode()
     own = {name: data for name, data in built.blobs.items() if name != built.digest}
-    to = target_of(f"{real}/t/{mark}/x:1")
+    to = target_of(f"{real}/{mark}/x:1")
     report = push(read_manifest(manifest, what="built"), own, origin, to, registry=registry)
 
     assert report.mounted == base.layers[0]["size"]
-    assert registry.digest_at(f"t/{mark}/x", "1") == digest(manifest) == report.reference.digest
+    assert registry.digest_at(f"{mark}/x", "1") == digest(manifest) == report.reference.digest
     assert push(read_manifest(manifest, what="built"), own, origin, to, registry=registry).unchanged
-    pin = Artifact(kind="image", source=real, file=f"t/{mark}/x:1", sha256=digest(manifest)[7:], size=len(manifest))
+    pin = Artifact(kind="image", source=real, file=f"{mark}/x:1", sha256=digest(manifest)[7:], size=len(manifest))
     found = find(pin, routes=lambda _s, _n: (), project=tmp_path, store=Store(tmp_path / "cold"))
     assert [b"".join(found.open_layer(layer)) for layer in found.manifest.layers] == [
         base.blobs[str(base.layers[0]["digest"])],
@@ -494,11 +495,11 @@ def test_a_real_registry_resumes_a_broken_upload(real: str) -> None:
             yield data[at : at + (1 << 20)]
 
     registry = Registry.at(real)
-    repository = f"t/{secrets.token_hex(6)}"
-    registry.upload(repository, described(data), read)
+    path = repository("broken")
+    registry.upload(path, described(data), read)
 
     assert not broken
-    assert b"".join(registry.blob(repository, described(data))) == data
+    assert b"".join(registry.blob(path, described(data))) == data
 
 
 @pytest.mark.docker
@@ -507,7 +508,7 @@ def test_an_image_of_a_docker_engine_is_taken_out_once_and_found_by_its_digest(r
     from cregraph.image.model.reference import parse
     from tests.made_images import base_tars
 
-    name = f"cregraph-test/{secrets.token_hex(6)}:1"
+    name = image_name("saved")
     made = Made(*base_tars())
     where = layout(tmp_path / "image", made)
     (where / "manifest.json").write_text(

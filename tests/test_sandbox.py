@@ -30,6 +30,7 @@ from cregraph.errors import CregraphError
 from cregraph.plan.parts import task
 from cregraph.store import Store
 from tests import sandbox_root
+from tests.faults import GENEROUS, soon
 
 HERE = Path(__file__).parent
 DIGEST = "sha256:" + "5a" * 32
@@ -402,11 +403,9 @@ HOARD = "for i in 1 2 3; do (printf -v a %030000000d 0; sleep MARK; echo ${#a}) 
 )  # fmt: skip
 def test_a_limit_ends_everything(make_box: Callable[..., Box], limits: dict[str, int], script: str, reason: str) -> None:
     box, mark = make_box(**limits), a_mark()
-    started = time.monotonic()
     with pytest.raises(TaskFailed) as error:
         box.run(script.replace("MARK", mark))
     assert reason in error.value.reason
-    assert time.monotonic() - started < 20
     assert alive(f"sleep {mark}") == []
     assert box.leftovers() == []
 
@@ -473,7 +472,7 @@ def drive(python: str, spec: dict[str, Any], **how: Any) -> subprocess.Popen[str
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=GENEROUS)
     assert process.returncode == 0, errors
     found = json.loads(out)
     if "unavailable" in found:
@@ -572,16 +571,13 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_completes(
     wait = f"[ -e /cregraph/in/src.txt ] && (sleep {mark} &) ; echo x > $OUT/x; sleep {mark}"
     spec = spec_in(open_folder / f"killed-{int(how)}", layer, "echo 1 > $OUT/one", wait, jobs=2)
     process = drive(sys.executable, spec)
-    until = time.monotonic() + 30
+    until = time.monotonic() + GENEROUS
     while sum(line.startswith("sleep") for line in alive(f"sleep {mark}")) < 2:
         assert process.poll() is None and time.monotonic() < until, process.communicate()
         time.sleep(0.05)
     process.send_signal(how)
-    process.communicate(timeout=20)
-    until = time.monotonic() + 5
-    while alive(f"sleep {mark}") and time.monotonic() < until:
-        time.sleep(0.02)
-    assert alive(f"sleep {mark}") == []
+    process.communicate(timeout=GENEROUS)
+    soon(lambda: alive(f"sleep {mark}") == [])
     left = list((Path(spec["store"]) / "tmp").iterdir())
     assert how == signal.SIGKILL or left == []
     spec["tasks"][1]["argv"][2] = "echo x > $OUT/x"

@@ -10,6 +10,7 @@ import pytest
 
 from cregraph.errors import CregraphError
 from cregraph.scheduler import Id, Job, JobContext, run_jobs
+from tests.faults import GENEROUS
 
 
 class Book:
@@ -64,7 +65,7 @@ def test_what_most_waits_for_goes_first() -> None:
 
 def test_a_pool_has_no_more_at_once_than_its_slots_and_pools_do_not_wait_for_each_other() -> None:
     book = Book()
-    reached = threading.Barrier(5, timeout=10)
+    reached = threading.Barrier(5, timeout=GENEROUS)
     jobs = [book.job(f"f{i}", pool="fetch", action=lambda _t: reached.wait()) for i in range(4)]
     jobs += [book.job("w0", action=lambda _t: reached.wait()), *(book.job(f"w{i}") for i in range(1, 6))]
     run_jobs(jobs, pools={"work": 2, "fetch": 4})
@@ -81,7 +82,7 @@ def test_after_a_failure_what_runs_is_let_finish_and_nothing_new_is_begun() -> N
         time.sleep(0.1)
 
     def late(context: JobContext) -> None:
-        begun.wait(10)
+        begun.wait(GENEROUS)
         fail(context)
 
     failures = run_jobs(
@@ -119,13 +120,13 @@ def test_what_nobody_expected_stops_everything(error: type[BaseException]) -> No
     stopped = threading.Event()
 
     def task(context: JobContext) -> None:
-        stopped.wait(10)
+        stopped.wait(GENEROUS)
         assert context.stopped.is_set()
         time.sleep(0.05)
         ended.set()
 
     def waits(_context: JobContext) -> None:
-        server.wait(0.5 if error is ZeroDivisionError else 20)
+        server.wait(0.5 if error is ZeroDivisionError else GENEROUS)
 
     def bad(_context: JobContext) -> None:
         raise error
@@ -136,11 +137,10 @@ def test_what_nobody_expected_stops_everything(error: type[BaseException]) -> No
         book.job("download", action=waits, pool="fetch"),
         book.job("bad", action=bad),
     ]
-    begun = time.monotonic()
     with pytest.raises(error):
         run_jobs(jobs, pools={"work": 2, "fetch": 1}, stop=stopped.set)
     assert ended.is_set()
-    assert time.monotonic() - begun < 10
+    assert error is ZeroDivisionError or "download" not in book.done
     server.set()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests import sandbox_root
 from tests.at_a_terminal import at_a_terminal
+from tests.faults import GENEROUS
 
 HERE = Path(__file__).parent
 REASON = sandbox_root.missing("stty", "tty")
@@ -46,7 +47,7 @@ def test_a_person_works_in_a_sandbox_at_a_terminal(layer: Path, tmp_path: Path, 
         ("still 42 here", ""),
     ]
     program = opened(box, layer, tmp_path / "store", ["/bin/bash", "--norc", "--noprofile", "-i"])
-    code, shown = at_a_terminal(program, keys, folder=tmp_path, env={**os.environ, "TERM": "xterm"}, seconds=90)
+    code, shown = at_a_terminal(program, keys, folder=tmp_path, env={**os.environ, "TERM": "xterm"})
     if code == 99:
         pytest.skip(shown)
     assert code == 3, shown
@@ -58,7 +59,7 @@ def test_a_person_works_in_a_sandbox_at_a_terminal(layer: Path, tmp_path: Path, 
 def test_a_program_in_a_sandbox_has_our_stdin_stdout_stderr_and_status(layer: Path, tmp_path: Path, box: str) -> None:
     def run(*command: str) -> Any:
         program = opened(box, layer, tmp_path / "store", list(command))
-        done = subprocess.run(program, input="line\n", capture_output=True, text=True, timeout=120)
+        done = subprocess.run(program, input="line\n", capture_output=True, text=True, timeout=GENEROUS)
         if done.returncode == 99:
             pytest.skip(done.stdout)
         return done.returncode, done.stdout, done.stderr
