@@ -1,7 +1,7 @@
-"""Build: what a plan names, made. Fetches by digest only, runs tasks without network, chooses nothing.
+"""Build the image of a plan: download by digest only, run tasks without network, choose nothing.
 
-What is made is left in the store by key, so an interrupted build goes on where it stopped. An image whose record is there and
-whose layers are whole is not made again.
+Every result stays in the store by key, so an interrupted build continues where it stopped. An image is not built again if the
+store holds its record and its layers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from cregraph.build.build_run import Event
     from cregraph.engines.contract import Engine
 
-__all__ = ["Built", "build", "finished", "inventory", "missing_work"]
+__all__ = ["Built", "build", "finished", "image_digest", "inventory", "missing_work"]
 
 _COUNTED = ("artifacts", "segments", "tasks", "layers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """An image whose layers are in the store. `made` counts what was not there before."""
+    """An image whose layers are in the store. `made` counts new artifacts, segments, tasks and layers."""
 
     plan: Plan
     image: Image
@@ -72,11 +72,11 @@ def build(
     on_event: Callable[[Event], None] = lambda _event: None,
     recorded: Mapping[str, str] | None = None,
 ) -> Built:
-    """The image of `plan`, its own layers in the store.
+    """Build the image of `plan` and return it. Its own layers are then in `store`; see `BuildRun` for the arguments.
 
-    `fetch` gives an artifact's verified file; `engine` is asked for only when a task must run. Events come from the calling
-    thread. `recorded` is the sha256 that tasks gave elsewhere, by key (`Outputs.expected`): another result is Refused.
-    Raises CregraphError; what is complete is kept.
+    Raises:
+        CregraphError: A job failed, or the image has another digest than before for its key. Complete results are kept.
+        Refused: A task gave another result than `recorded` names.
     """
     from cregraph.build.build_run import BuildRun, Event
 
@@ -90,7 +90,7 @@ def build(
     run.run(jobs=jobs, keep_going=keep_going)
     layers = [(each.name, run.layers[each.key]) for each in run.settled]
     image = _image(plan, facts, layers)
-    known = _digest_before(plan, store)
+    known = image_digest(plan, store)
     if known not in (None, image.digest):
         raise CregraphError(
             f"the image of key {plan.key[:12]} was {known} before and is {image.digest} now; nothing is published",
@@ -104,14 +104,21 @@ def build(
 
 
 def finished(plan: Plan, facts: BaseFacts, store: Store) -> Built | None:
-    """The image of `plan` where it was made before and its layers are in the store: then there is nothing to do."""
+    """Return the image of `plan` if it was built before and its layers are in the store, else None."""
     layers = _finished(plan, store)
     if layers is None:
         return None
     image = _image(plan, facts, layers)
-    if image.digest != _digest_before(plan, store):
+    if image.digest != image_digest(plan, store):
         return None
     return Built(plan=plan, image=image, layers=_records(layers), made=dict.fromkeys(_COUNTED, 0))
+
+
+def image_digest(plan: Plan, store: Store) -> str | None:
+    """Return the digest (`sha256:…`) that `store` records for the image key of `plan`, or None."""
+    record = store.record("images", plan.key)
+    found = record.get("digest") if isinstance(record, dict) else None
+    return found if isinstance(found, str) and is_sha256(found.removeprefix("sha256:")) else None
 
 
 def _image(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]]) -> Image:
@@ -123,7 +130,7 @@ def _records(layers: Sequence[tuple[str, LayerRecord]]) -> tuple[LayerRecord, ..
 
 
 def _finished(plan: Plan, store: Store) -> list[tuple[str, LayerRecord]] | None:
-    """The layers of the image with their names, when it was made before and all of them are here."""
+    """The layers of the image with their names, if it was built before and all of them are in the store."""
     record = store.record("images", plan.key)
     listed = record.get("layers") if isinstance(record, dict) else None
     if not isinstance(listed, list):
@@ -136,10 +143,3 @@ def _finished(plan: Plan, store: Store) -> list[tuple[str, LayerRecord]] | None:
             return None
         found.append((item[0], layer))
     return found
-
-
-def _digest_before(plan: Plan, store: Store) -> str | None:
-    """The digest that the image had; None when it was not made here."""
-    record = store.record("images", plan.key)
-    found = record.get("digest") if isinstance(record, dict) else None
-    return found if isinstance(found, str) and is_sha256(found.removeprefix("sha256:")) else None

@@ -1,12 +1,12 @@
-"""Two stores that should hold the same of one plan: what differs, and why. `cregraph build --rebuild` asks it.
+"""Compare what two stores hold of one plan, for `cregraph build --rebuild`.
 
-Keys name what must be equal: a task's result, a segment's object and index, a layer, the image. Something that differs because an
-input of it differs is named once, with that input.
+Equal keys must give equal bytes: of a task's result, a segment's object and index, a layer, the image. A difference that follows
+from a differing input only names that input.
 """
 
 from __future__ import annotations
 
-import os
+import graphlib
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from cregraph.build.compare.finding import Finding, shown
-from cregraph.build.compare.task_results import differing_tars
+from cregraph.build.compare.task_results import compare_results
+from cregraph.build.image_build import image_digest
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model import segment as segments_of
@@ -23,16 +24,21 @@ from cregraph.image.model.segment import SegmentRecord
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
+from cregraph.store.atomic_file import linked
 from cregraph.store.task_records import task_results
 
 __all__ = ["Compared", "Difference", "compare", "seed"]
 
+_SHOWN = 20  # paths of a segment that are listed
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One thing that came out differently. `one` and `two` are digests: before, and made again.
+    """One result that differs. `one` and `two` are the digests of the first and the second build.
 
-    `because` names what else differs and is an input of it: then there are no `findings`. `kept` is a folder with both results.
+    Attributes:
+        because: Names of the inputs that differ. If there are any, `findings` is empty.
+        kept: Folder that holds both results, if they were compared.
     """
 
     what: Literal["task", "segment", "layer", "image", "recorded"]
@@ -48,152 +54,152 @@ class Difference:
 
 @dataclass(kw_only=True, slots=True)
 class Compared:
-    """How many of each were compared, and what differs. A thing that only one of the stores holds is not compared."""
+    """How many results were compared, and which differ. Only results that both stores hold are compared."""
 
     counts: dict[str, int] = field(default_factory=lambda: {"tasks": 0, "segments": 0, "layers": 0, "images": 0})
     differences: list[Difference] = field(default_factory=list)
 
 
 def compare(plan: Plan, first: Store, second: Store, recorded: Mapping[str, str], *, keep: Path) -> Compared:
-    """What differs between what `first` and `second` hold of `plan`; and between `first` and the `recorded` outputs.
+    """Return the differences between two stores' results of `plan`, and between `first` and the `recorded` outputs.
 
     Both results of a task that differs are copied into a folder below `keep`.
     """
-    found = Compared()
-    before, again = task_results(plan.tasks, first), task_results(plan.tasks, second)
-    differing: dict[str, str] = {}
-    for task in _ordered(plan.tasks):
-        if task.key not in before or task.key not in again:
-            continue
-        found.counts["tasks"] += 1
-        one, two = before[task.key][0], again[task.key][0]
-        wanted = recorded.get(task.key, one)
-        if wanted != one:
-            found.differences.append(_recorded(task, wanted, one, first, keep))
-        if one != two:
-            because = tuple(differing[key] for key in task.needs if key in differing)
-            differing[task.key] = task.name
-            found.differences.append(_task(task, one, two, first, second, because, keep))
-    objects = {differing[key] for key in differing}
-    changed: dict[str, str] = {}
-    for segment in {**plan.segments, **plan.hidden}.values():
-        mine, theirs = segments_of.read(first, segment.key), segments_of.read(second, segment.key)
-        if mine is None or theirs is None:
-            continue
-        found.counts["segments"] += 1
-        if (mine.object, mine.index) != (theirs.object, theirs.index):
-            changed[segment.key] = segment.name
-            if segment.task_key not in differing:
-                found.differences.append(_segment(segment, mine, theirs, first, second))
-    for layer in plan.layers:
-        mine_, theirs_ = layers_of.read(first, layer.key), layers_of.read(second, layer.key)
-        if mine_ is None or theirs_ is None:
-            continue
-        found.counts["layers"] += 1
-        if mine_.digest != theirs_.digest and not any(each.key in changed for each in layer.segments):
-            found.differences.append(
-                Difference(what="layer", name=layer.name, key=layer.key, one=mine_.digest, two=theirs_.digest)
-            )
-    images = [_image(store, plan.key) for store in (first, second)]
-    if images[0] and images[1]:
-        found.counts["images"] += 1
-        if images[0] != images[1]:
-            found.differences.append(
-                Difference(
-                    what="image", name=plan.tag, key=plan.key, one=images[0], two=images[1], because=tuple(sorted(objects))
-                )
-            )
-    return found
+    comparison = _Comparison(plan, first, second, keep)
+    comparison.compare_tasks(recorded)
+    comparison.compare_segments()
+    comparison.compare_layers()
+    comparison.compare_images()
+    return comparison.found
 
 
 def seed(store: Store, into: Store, objects: Iterable[str]) -> None:
-    """Give `into` those of `objects` that `store` has, verified, without copying where the file system allows."""
+    """Give `into` those of `objects` that `store` holds, verified, by hard links where the file system allows."""
     for sha256 in objects:
         if not store.has(sha256) or into.has(sha256):
             continue
         try:
             source, place = store.verified(sha256), into.path_of(sha256)
             place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source, place)
-            except OSError:
+            if not linked(source, place):
                 shutil.copyfile(source, place)
         except CregraphError:
-            continue  # damaged: fetched anew by whoever needs it
+            continue  # damaged: the build that needs it downloads it again
+
+
+class _Comparison:
+    """`differing` and `changed` are the names of tasks and segments that differ, by key."""
+
+    def __init__(self, plan: Plan, first: Store, second: Store, keep: Path) -> None:
+        self.found = Compared()
+        self._plan, self._first, self._second, self._keep = plan, first, second, keep
+        self._differing: dict[str, str] = {}
+        self._changed: dict[str, str] = {}
+
+    def compare_tasks(self, recorded: Mapping[str, str]) -> None:
+        first, second = task_results(self._plan.tasks, self._first), task_results(self._plan.tasks, self._second)
+        for task in _ordered(self._plan.tasks):
+            if task.key not in first or task.key not in second:
+                continue
+            self.found.counts["tasks"] += 1
+            one, two = first[task.key][0], second[task.key][0]
+            wanted = recorded.get(task.key, one)
+            if wanted != one:
+                self._add_recorded(task, wanted, one)
+            if one != two:
+                self._add_task(task, one, two)
+
+    def _add_task(self, task: Task, one: str, two: str) -> None:
+        because = tuple(self._differing[key] for key in task.needs if key in self._differing)
+        self._differing[task.key] = task.name
+        findings: tuple[Finding, ...] = ()
+        kept = None
+        if not because:
+            what = f"the result of task {task.name}"
+            files = {"first.tar": self._first.verified(one, what), "again.tar": self._second.verified(two, what)}
+            findings, kept = self._compare_results(task, files)
+        self.found.differences.append(
+            Difference(
+                what="task", name=task.name, key=task.key, stage=task.stage,
+                one=one, two=two, because=because, findings=findings, kept=kept,
+            )
+        )  # fmt: skip
+
+    def _add_recorded(self, task: Task, wanted: str, one: str) -> None:
+        """Add the difference to the recorded result. It is looked into if the first store holds that result too."""
+        findings: tuple[Finding, ...] = ()
+        kept = None
+        if self._first.has(wanted):
+            recorded = self._first.verified(wanted, "the recorded result")
+            files = {"recorded.tar": recorded, "here.tar": self._first.verified(one, f"the result of task {task.name}")}
+            findings, kept = self._compare_results(task, files)
+        self.found.differences.append(
+            Difference(
+                what="recorded", name=task.name, key=task.key, stage=task.stage,
+                one=wanted, two=one, findings=findings, kept=kept,
+            )
+        )  # fmt: skip
+
+    def _compare_results(self, task: Task, files: Mapping[str, Path]) -> tuple[tuple[Finding, ...], Path]:
+        """The findings, and the folder into which both files were copied by their names in `files`."""
+        folder = self._keep / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', task.name)[:80]}-{task.key[:12]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, path in files.items():
+            (folder / name).unlink(missing_ok=True)
+            shutil.copyfile(path, folder / name)
+        one, two = files.values()
+        return tuple(compare_results(one, two)), folder
+
+    def compare_segments(self) -> None:
+        for segment in {**self._plan.segments, **self._plan.hidden}.values():
+            one, two = segments_of.read(self._first, segment.key), segments_of.read(self._second, segment.key)
+            if one is None or two is None:
+                continue
+            self.found.counts["segments"] += 1
+            if (one.object, one.index) != (two.object, two.index):
+                self._changed[segment.key] = segment.name
+                if segment.task_key not in self._differing:
+                    self.found.differences.append(self._segment(segment, one, two))
+
+    def _segment(self, segment: Segment, one: SegmentRecord, two: SegmentRecord) -> Difference:
+        first = {row.path: row for row in segments_of.index(self._first, one)}
+        second = {row.path: row for row in segments_of.index(self._second, two)}
+        findings = []
+        for path in sorted(first.keys() | second.keys()):
+            mine, theirs = first.get(path), second.get(path)
+            if mine != theirs:
+                a, b = ("is not there" if row is None else shown(repr(row)) for row in (mine, theirs))
+                findings.append(Finding(path=path, cause="unknown", one=a, two=b))
+        return Difference(
+            what="segment", name=segment.name, key=segment.key, stage=segment.stage,
+            one=one.object, two=two.object, findings=tuple(findings[:_SHOWN]),
+        )  # fmt: skip
+
+    def compare_layers(self) -> None:
+        for layer in self._plan.layers:
+            one, two = layers_of.read(self._first, layer.key), layers_of.read(self._second, layer.key)
+            if one is None or two is None:
+                continue
+            self.found.counts["layers"] += 1
+            if one.digest != two.digest and not any(segment.key in self._changed for segment in layer.segments):
+                self.found.differences.append(
+                    Difference(what="layer", name=layer.name, key=layer.key, one=one.digest, two=two.digest)
+                )
+
+    def compare_images(self) -> None:
+        one, two = image_digest(self._plan, self._first), image_digest(self._plan, self._second)
+        if one is None or two is None:
+            return
+        self.found.counts["images"] += 1
+        if one != two:
+            because = tuple(sorted(set(self._differing.values())))
+            self.found.differences.append(
+                Difference(what="image", name=self._plan.tag, key=self._plan.key, one=one, two=two, because=because)
+            )
 
 
 def _ordered(tasks: Iterable[Task]) -> list[Task]:
-    """Each after what it needs."""
-    import graphlib
-
+    """The tasks, each after those that it needs."""
     by_key = {task.key: task for task in tasks}
     order = graphlib.TopologicalSorter({key: [n for n in task.needs if n in by_key] for key, task in by_key.items()})
     return [by_key[key] for key in order.static_order()]
-
-
-def _task(task: Task, one: str, two: str, first: Store, second: Store, because: tuple[str, ...], keep: Path) -> Difference:
-    findings: tuple[Finding, ...] = ()
-    folder = None
-    if not because:
-        paths = first.verified(one, f"the result of task {task.name}"), second.verified(two, f"the result of task {task.name}")
-        findings = tuple(differing_tars(*paths))
-        folder = _both(task, {"first.tar": paths[0], "again.tar": paths[1]}, keep)
-    return Difference(
-        what="task",
-        name=task.name,
-        key=task.key,
-        stage=task.stage,
-        one=one,
-        two=two,
-        because=because,
-        findings=findings,
-        kept=folder,
-    )
-
-
-def _recorded(task: Task, wanted: str, found: str, store: Store, keep: Path) -> Difference:
-    """What is recorded against what this store holds: looked into where the recorded result is at hand."""
-    findings: tuple[Finding, ...] = ()
-    folder = None
-    if store.has(wanted):
-        paths = store.verified(wanted, "the recorded result"), store.verified(found, f"the result of task {task.name}")
-        findings = tuple(differing_tars(*paths))
-        folder = _both(task, {"recorded.tar": paths[0], "here.tar": paths[1]}, keep)
-    return Difference(
-        what="recorded", name=task.name, key=task.key, stage=task.stage, one=wanted, two=found, findings=findings, kept=folder
-    )
-
-
-def _both(task: Task, files: Mapping[str, Path], keep: Path) -> Path:
-    folder = keep / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', task.name)[:80]}-{task.key[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, path in files.items():
-        place = folder / name
-        place.unlink(missing_ok=True)
-        shutil.copyfile(path, place)
-    return folder
-
-
-def _segment(segment: Segment, one: SegmentRecord, two: SegmentRecord, first: Store, second: Store) -> Difference:
-    rows = [{row.path: row for row in segments_of.index(store, record)} for store, record in ((first, one), (second, two))]
-    findings = []
-    for path in sorted(rows[0].keys() | rows[1].keys()):
-        mine, theirs = rows[0].get(path), rows[1].get(path)
-        if mine != theirs:
-            a, b = ("is not there" if row is None else shown(repr(row)) for row in (mine, theirs))
-            findings.append(Finding(path=path, cause="unknown", one=a, two=b))
-    return Difference(
-        what="segment",
-        name=segment.name,
-        key=segment.key,
-        stage=segment.stage,
-        one=one.object,
-        two=two.object,
-        findings=tuple(findings[:20]),
-    )
-
-
-def _image(store: Store, key: str) -> str | None:
-    record = store.record("images", key)
-    found = record.get("digest") if isinstance(record, dict) else None
-    return found if isinstance(found, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cregraph.build.image_build import image_digest
 from cregraph.engines.trees import kept_root
 from cregraph.errors import CregraphError
 from cregraph.image.bases.base_image import home_of
@@ -90,14 +91,12 @@ def registry_state(session: Session, where: Places) -> Remote:
     plan, store = session.plan, session.store
     assert where.to is not None
     assert where.registry is not None
-    record = store.record("images", plan.key)
-    digest = record.get("digest") if isinstance(record, dict) else None
     own = [layers_of.read(store, layer.key) for layer in plan.layers]
     return look(
         where.registry,
         where.to,
         key=plan.key,
-        digest=digest if isinstance(digest, str) else None,
+        digest=image_digest(plan, store),
         own=[Descriptor(media_type=made.media_type, digest=made.digest, size=made.size) for made in own if made is not None],
         base=[Descriptor(media_type=one.media_type, digest=one.digest, size=one.size) for one in session.facts.layers],
         home=where.home,

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from cregraph.build.image_build import image_digest
 from cregraph.image.bases.facts_from_layers import is_listed
 from cregraph.image.bases.file_tree import Directory, Link
 from cregraph.image.bases.image_files import Contents, Held, Known
@@ -62,8 +63,7 @@ def known_layers(facts: BaseFacts) -> Known:
 
 def is_exactly(plan: Plan, store: Store, digest: str | None) -> bool:
     """Return whether `digest` (`sha256:…`) is that of the image which this store has built from `plan`."""
-    record = store.record("images", plan.key)
-    return digest is not None and isinstance(record, dict) and record.get("digest") == digest
+    return digest is not None and image_digest(plan, store) == digest
 
 
 def verify(plan: Plan, facts: BaseFacts, contents: Contents, store: Store, *, recompiled: bool = False) -> Verdict:

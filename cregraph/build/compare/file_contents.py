@@ -6,11 +6,11 @@ import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cregraph.build.compare import rdata
 from cregraph.build.compare.finding import Finding, shown
-from cregraph.build.compare.leaves import compare_bytes, compare_numbers, compare_texts, moment, word_cause
+from cregraph.build.compare.leaves import compare_bytes, compare_texts, moment
 
 __all__ = ["Pair", "compare_file"]
 
@@ -41,31 +41,10 @@ def compare_file(path: str, one: bytes, two: bytes, beside: Pair, *, depth: int 
 
 
 def _opened(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
-    if depth >= _DEEP:
-        return []
-    head = one[:8], two[:8]
-    if path.endswith(".rdb"):
-        return _database(path, one, two, beside)
-    if path.endswith(".rdx"):
-        return _objects(path, "", rdata.unpacked(one), rdata.unpacked(two))
-    if all(each[:2] == b"\x1f\x8b" for each in head):
-        return _gzip(path, one, two, beside, depth)
-    if all(each[:4] == b"\x7fELF" for each in head):
-        return _elf(path, one, two)
-    if all(each[:2] == b"X\n" for each in head):
-        return _objects(path, "", one, two)
-    if all(each[:5] in (b"RDX2\n", b"RDX3\n") for each in head):
-        return _objects(path, "", one[5:], two[5:])
-    if all(each == b"!<arch>\n" for each in head):
-        return _ar(path, one, two, beside, depth)
-    if all(each[:4] == b"PK\x03\x04" for each in head):
-        return _zip(path, one, two, beside, depth)
-    if path.endswith(".pyc") and head[0][:4] == head[1][:4]:
-        return _bytecode(path, one, two)
-    if all(each[257:262] == b"ustar" for each in (one, two)):
-        return _tar(path, one, two, beside, depth)
-    if any(each[:3] == b"BZh" or each[:6] == b"\xfd7zXZ\0" for each in head):
-        return _inner(path, rdata.unpacked(one), rdata.unpacked(two), beside, depth)
+    if depth < _DEEP:
+        for is_form, compare in _FORMS:
+            if is_form(path, one) and is_form(path, two):
+                return compare(path, one, two, beside, depth)
     return []
 
 
@@ -81,7 +60,7 @@ def _plain(path: str, one: bytes, two: bytes) -> list[Finding]:
 # -- R
 
 
-def _database(path: str, one: bytes, two: bytes, beside: Pair) -> list[Finding]:
+def _database(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
     index = beside(path[:-1] + "x")
     if index[0] is None or index[1] is None:
         return []
@@ -92,45 +71,20 @@ def _database(path: str, one: bytes, two: bytes, beside: Pair) -> list[Finding]:
         if mine is None or theirs is None:
             found.append(Finding(path=path, cause="listing", inside=name, one=_there(mine), two=_there(theirs)))
         elif mine != theirs:
-            found += _objects(path, name, mine, theirs)
+            found += rdata.compare_objects(path, name, mine, theirs)
     if not found and list(first) != list(second):
         found.append(Finding(path=path, cause="order", inside="its objects", one=shown(list(first)), two=shown(list(second))))
     return found
 
 
-def _objects(path: str, name: str, one: bytes, two: bytes) -> list[Finding]:
-    try:
-        pairs = list(rdata.differing(rdata.read(one), rdata.read(two)))
-    except ValueError:
-        return compare_bytes(path, one, two, inside=name)
-    found: dict[str, Finding] = {}
-    for at, mine, theirs in pairs:
-        finding = _value(path, f"{name}{at}", mine, theirs)
-        found.setdefault(finding.cause, finding)
-    return list(found.values()) or compare_bytes(path, one, two, inside=name)
-
-
-def _value(path: str, inside: str, one: rdata.Value, two: rdata.Value) -> Finding:
-    a, b = one.content, two.content
-    if one.type == two.type and one.type in (10, 13, 14, 15):
-        cause, mine, theirs = compare_numbers(a, b, dates="Date" in one.classes)
-        return Finding(path=path, cause=cause, inside=inside, one=shown(mine), two=shown(theirs))
-    if one.type == two.type == 16:
-        if sorted(map(str, a)) == sorted(map(str, b)):
-            return Finding(path=path, cause="order", inside=inside, one=shown(a), two=shown(b))
-        mine, theirs = next(((x, y) for x, y in zip(a, b, strict=False) if x != y), (a, b))
-        return Finding(path=path, cause=word_cause(str(mine), str(theirs)), inside=inside, one=shown(mine), two=shown(theirs))
-    if one.type == two.type == 24:
-        return compare_bytes(path, a, b, inside=inside)[0]
-    if isinstance(a, str) and isinstance(b, str):
-        return Finding(path=path, cause=word_cause(a, b), inside=inside, one=shown(a), two=shown(b))
-    return Finding(path=path, cause="unknown", inside=inside, one=f"type {one.type}", two=f"type {two.type}")
+def _object(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    return rdata.compare_objects(path, "", rdata.unpacked(one), rdata.unpacked(two))
 
 
 # -- programs
 
 
-def _elf(path: str, one: bytes, two: bytes) -> list[Finding]:
+def _elf(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
     first, second = _sections(one), _sections(two)
     found: list[Finding] = []
     code = False
@@ -172,8 +126,10 @@ def _sections(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def _bytecode(path: str, one: bytes, two: bytes) -> list[Finding]:
+def _bytecode(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
     """PEP 552: magic, flags, then time and size of the source, or its hash."""
+    if one[:4] != two[:4]:
+        return []
     (flags,) = struct.unpack_from("<I", one, 4)
     if one[16:] == two[16:] and not flags & 1:
         a, b = (struct.unpack_from("<I", each, 8)[0] for each in (one, two))
@@ -184,15 +140,14 @@ def _bytecode(path: str, one: bytes, two: bytes) -> list[Finding]:
 # -- archives
 
 
-def _inner(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
-    return compare_file(path, one, two, beside, depth=depth + 1)
+def _packed(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+    return compare_file(path, rdata.unpacked(one), rdata.unpacked(two), beside, depth=depth + 1)
 
 
 def _gzip(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
     """RFC 1952: bytes 4 to 7 are the time of the content."""
-    plain = rdata.unpacked(one), rdata.unpacked(two)
-    if plain[0] != plain[1]:
-        return _inner(path, *plain, beside, depth)
+    if rdata.unpacked(one) != rdata.unpacked(two):
+        return _packed(path, one, two, beside, depth)
     a, b = (struct.unpack_from("<I", each, 4)[0] for each in (one, two))
     if a != b:
         return [Finding(path=path, cause="archive", inside="gzip's header", one=moment(a), two=moment(b))]
@@ -281,3 +236,26 @@ def _names(path: str, one: list[str], two: list[str]) -> list[Finding]:
 
 def _there(data: bytes | None) -> str:
     return "is not there" if data is None else f"{len(data)} bytes"
+
+
+def _starts(*marks: bytes) -> Callable[[str, bytes], bool]:
+    return lambda _path, data: data.startswith(marks)
+
+
+def _ends(suffix: str) -> Callable[[str, bytes], bool]:
+    return lambda path, _data: path.endswith(suffix)
+
+
+#: Which comparison opens a file, the first whose form both contents have.
+_FORMS: Sequence[tuple[Callable[[str, bytes], bool], Callable[[str, bytes, bytes, Pair, int], list[Finding]]]] = (
+    (_ends(".rdb"), _database),
+    (_ends(".rdx"), _object),
+    (_starts(b"\x1f\x8b"), _gzip),
+    (_starts(b"\x7fELF"), _elf),
+    (_starts(b"X\n", b"RDX2\n", b"RDX3\n"), _object),
+    (_starts(b"!<arch>\n"), _ar),
+    (_starts(b"PK\x03\x04"), _zip),
+    (_ends(".pyc"), _bytecode),
+    (lambda _path, data: data[257:262] == b"ustar", _tar),
+    (_starts(b"BZh", b"\xfd7zXZ\0"), _packed),
+)

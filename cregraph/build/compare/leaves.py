@@ -7,13 +7,14 @@ one is given first (a time before a random number).
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 import struct
 from collections.abc import Iterator
 
 from cregraph.build.compare.finding import Cause, Finding, shown
 
-__all__ = ["compare_bytes", "compare_numbers", "compare_texts", "moment", "word_cause"]
+__all__ = ["compare_bytes", "compare_texts", "moment", "times_in", "word_cause"]
 
 _RUNS = 40  # differing runs of bytes that are looked at
 _LINES = 20
@@ -88,11 +89,8 @@ def compare_bytes(path: str, one: bytes, two: bytes, *, inside: str = "") -> lis
         cause = word_cause(a, b)
         if cause != "unknown":
             found.setdefault(cause, _finding(path, cause, inside, a, b))
-    if len(one) == len(two):
-        for start, end in _runs(one, two):
-            times = next(_times(one, two, start, end), None)
-            if times is not None:
-                found.setdefault("time", _finding(path, "time", f"{inside} byte {start}".strip(), *times))
+    for start, *times in times_in(one, two) if len(one) == len(two) else ():
+        found.setdefault("time", _finding(path, "time", f"{inside} byte {start}".strip(), *times))
     if not found:
         at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
         where = f"{inside} byte {at}".strip()
@@ -100,19 +98,14 @@ def compare_bytes(path: str, one: bytes, two: bytes, *, inside: str = "") -> lis
     return list(found.values())
 
 
-def compare_numbers(one: list[float], two: list[float], *, dates: bool = False) -> tuple[Cause, str, str]:
-    """What two vectors of numbers suggest. `dates`: they are said to be days."""
-    pairs = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
-    if len(one) == len(two) and sorted(map(repr, one)) == sorted(map(repr, two)):
-        return "order", repr(one[:4]), repr(two[:4])
-    if not pairs:
-        return "unknown", f"{len(one)} numbers", f"{len(two)} numbers"
-    a, b = pairs[0]
-    if dates and all(10957 <= x <= 47482 for x in (a, b)):
-        return "time", moment(a * 86400), moment(b * 86400)
-    if _is_time(a) and _is_time(b) and abs(a - b) < _APART:
-        return "time", moment(a), moment(b)
-    return "random", repr(a), repr(b)
+def times_in(one: bytes, two: bytes, *, days: bool = False) -> Iterator[tuple[int, str, str]]:
+    """Yield the offset and both readings of each number that differs and is a time in both.
+
+    `one` and `two` have the same length. With `days`, big-endian doubles may also count days since 1970, as R's class Date does.
+    """
+    for start, end in _runs(one, two):
+        for mine, theirs in itertools.islice(_times(one, two, start, end, days=days), 1):
+            yield start, mine, theirs
 
 
 def moment(seconds: float) -> str:
@@ -169,15 +162,15 @@ def _runs(one: bytes, two: bytes) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _times(one: bytes, two: bytes, start: int, end: int) -> Iterator[tuple[str, str]]:
-    """Numbers that cover a differing range and are times in both: doubles and integers, either byte order."""
+def _times(one: bytes, two: bytes, start: int, end: int, *, days: bool) -> Iterator[tuple[str, str]]:
+    """The readings of numbers that cover a differing range and are times in both: doubles and integers, either byte order."""
     if end - start > 8:
         return
     for form, width in ((">d", 8), ("<d", 8), (">q", 8), ("<q", 8), (">I", 4), ("<I", 4)):
-        for at in range(max(end - width, 0), start + 1):
-            if at + width > len(one):
-                continue
+        for at in range(max(end - width, 0), min(start, len(one) - width) + 1):
             (a,), (b,) = struct.unpack_from(form, one, at), struct.unpack_from(form, two, at)
+            if days and form == ">d" and all(10957 <= x <= 47482 and x == int(x) for x in (a, b)):
+                yield moment(a * 86400), moment(b * 86400)
             if not (_is_time(a) and _is_time(b)):
                 continue
             if abs(a - b) < (_APART if width == 8 else _NEAR) and (width == 8 or end - start <= 3):

@@ -1,8 +1,11 @@
-"""Two results of one task that should be equal, file by file."""
+"""Compare two results of one task, file by file."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -10,20 +13,27 @@ from typing import IO
 from cregraph.build.compare.file_contents import compare_file
 from cregraph.build.compare.finding import Finding, shown
 
-__all__ = ["compare_tars", "differing_tars"]
+__all__ = ["compare_results", "compare_tars"]
 
-_LIMIT = 256 << 20  # bytes of a file that is looked into
-_FOUND = 200
+_LIMIT = 256 << 20  # bytes of a file up to which its content is compared
+_FOUND = 200  # findings after which the comparison ends
+
+
+def compare_results(one: Path, two: Path) -> list[Finding]:
+    """Return `compare_tars` of two files."""
+    with one.open("rb") as first, two.open("rb") as second:
+        return compare_tars(first, second)
 
 
 def compare_tars(one: IO[bytes], two: IO[bytes]) -> list[Finding]:
-    """What differs between two normalised tars (cregraph.engines.capture), by path; empty when their entries are equal.
+    """Return how two normalised tars (`cregraph.engines.capture`) differ, by path. Both files are seekable.
 
-    The files are seekable. At most two contents are in memory, of at most 256 MiB each. One that is no tar, as a cache may hold
-    it, is a finding. What findings say is printable, whatever files are called.
+    At most two contents of 256 MiB are in memory. A file that is not a tar, which a remote cache may hold, is a finding. The
+    texts of findings are printable, whatever the files are called.
     """
     try:
-        found = _compared(one, two)
+        with tarfile.TarFile(fileobj=one) as first, tarfile.TarFile(fileobj=two) as second:
+            found = list(itertools.islice(_differences(_Result(first), _Result(second)), _FOUND))
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         found = [Finding(path="(the whole result)", cause="unknown", inside=f"cannot be read as a tar: {error}")]
     return [
@@ -32,59 +42,57 @@ def compare_tars(one: IO[bytes], two: IO[bytes]) -> list[Finding]:
     ]
 
 
-def _compared(one: IO[bytes], two: IO[bytes]) -> list[Finding]:
-    found: list[Finding] = []
-    with tarfile.open(fileobj=one, mode="r:") as first, tarfile.open(fileobj=two, mode="r:") as second:
-        listed = [{member.name: member for member in each} for each in (first, second)]
-        tars = (first, second)
+class _Result:
+    """An open tar and its entries by path."""
 
-        def content(name: str) -> tuple[bytes | None, bytes | None]:
-            read = []
-            for tar, members in zip(tars, listed, strict=True):
-                member = members.get(name)
-                reader = tar.extractfile(member) if member and member.isfile() and member.size <= _LIMIT else None
-                read.append(reader.read() if reader else None)
-            return read[0], read[1]
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self.entries = {entry.name: entry for entry in tar}
 
-        for name in sorted(listed[0].keys() | listed[1].keys()):
-            mine, theirs = (members.get(name) for members in listed)
-            if mine is None or theirs is None:
-                a, b = ("is not there" if each is None else "is there" for each in (mine, theirs))
-                found.append(Finding(path=name, cause="listing", one=a, two=b))
-            elif mine.type != theirs.type or mine.linkname != theirs.linkname:
-                found.append(Finding(path=name, cause="mode", one=_said(mine), two=_said(theirs)))
-            elif mine.isfile():
-                data = content(name)
-                if data[0] is None or data[1] is None:
-                    if mine.size != theirs.size or _hash(first, mine) != _hash(second, theirs):
-                        found.append(Finding(path=name, cause="unknown", inside="too large to look into"))
-                else:
-                    # An .rdx says where the objects of its .rdb lie, and follows from them.
-                    if not (name.endswith(".rdx") and found and found[-1].path == f"{name[:-1]}b"):
-                        found += compare_file(name, data[0], data[1], content)
-                if mine.mode != theirs.mode:
-                    found.append(Finding(path=name, cause="mode", one=f"mode {mine.mode:04o}", two=f"mode {theirs.mode:04o}"))
-            if len(found) >= _FOUND:
-                break
-    return found
+    def content(self, path: str) -> bytes | None:
+        """The content of a file; None if there is no such file, or it is too large."""
+        entry = self.entries.get(path)
+        reader = self._tar.extractfile(entry) if entry and entry.isfile() and entry.size <= _LIMIT else None
+        return reader.read() if reader else None
+
+    def sha256(self, path: str) -> str:
+        reader = self._tar.extractfile(path)
+        assert reader is not None
+        hasher = hashlib.sha256()
+        while block := reader.read(1 << 20):
+            hasher.update(block)
+        return hasher.hexdigest()
 
 
-def differing_tars(one: Path, two: Path) -> list[Finding]:
-    """The same for two files."""
-    with one.open("rb") as first, two.open("rb") as second:
-        return compare_tars(first, second)
+def _differences(first: _Result, second: _Result) -> Iterator[Finding]:
+    databases: set[str] = set()
+    for path in sorted(first.entries.keys() | second.entries.keys()):
+        if path.endswith(".rdx") and f"{path[:-1]}b" in databases:
+            continue  # it only says where the objects of its .rdb lie
+        mine, theirs = first.entries.get(path), second.entries.get(path)
+        if mine is None or theirs is None:
+            a, b = ("is not there" if each is None else "is there" for each in (mine, theirs))
+            yield Finding(path=path, cause="listing", one=a, two=b)
+        elif mine.type != theirs.type or mine.linkname != theirs.linkname:
+            yield Finding(path=path, cause="mode", one=_form(mine), two=_form(theirs))
+        elif mine.isfile():
+            found = _contents(path, first, second)
+            if found and path.endswith(".rdb"):
+                databases.add(path)
+            yield from found
+            if mine.mode != theirs.mode:
+                yield Finding(path=path, cause="mode", one=f"mode {mine.mode:04o}", two=f"mode {theirs.mode:04o}")
 
 
-def _said(member: tarfile.TarInfo) -> str:
-    return shown(f"a link to {member.linkname}" if member.issym() else "a folder" if member.isdir() else "a file")
+def _contents(path: str, first: _Result, second: _Result) -> list[Finding]:
+    """How the contents of one file differ."""
+    one, two = first.content(path), second.content(path)
+    if one is not None and two is not None:
+        return compare_file(path, one, two, lambda beside: (first.content(beside), second.content(beside)))
+    if first.entries[path].size == second.entries[path].size and first.sha256(path) == second.sha256(path):
+        return []
+    return [Finding(path=path, cause="unknown", inside="too large to look into")]
 
 
-def _hash(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    import hashlib
-
-    reader = tar.extractfile(member)
-    assert reader is not None
-    hasher = hashlib.sha256()
-    while block := reader.read(1 << 20):
-        hasher.update(block)
-    return hasher.hexdigest()
+def _form(entry: tarfile.TarInfo) -> str:
+    return shown(f"a link to {entry.linkname}" if entry.issym() else "a folder" if entry.isdir() else "a file")
