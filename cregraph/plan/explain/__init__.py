@@ -6,7 +6,7 @@ Those of segments, layers and downloads come from rates that were measured on th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -50,10 +50,10 @@ class Row:
     """
 
     subject: Literal["task", "segment", "layer"]
-    what: Literal["reuse", "cache", "fetch", "make"]
     name: str
     kind: str
     key: str
+    what: Literal["reuse", "cache", "fetch", "make"] = "make"
     stage: str = ""
     group: str = ""
     version: str = ""
@@ -158,32 +158,19 @@ class _View:
 
     def task(self, task: Task) -> Row:
         """Return a task's row."""
-        made = task.key in self.tasks
         size = sum(a.size for a in task.artifacts)
-        row = Row(
-            subject="task",
-            what="make" if made else self._kept(task.key),
-            name=task.name,
-            kind=task.kind,
-            key=task.key,
-            stage=task.stage,
-            version=next((self._sources[a.sha256] for a in task.artifacts if a.sha256 in self._sources), ""),
-            size=size,
-        )
-        cause = self._causes.of_task(task) if self._causes and (made or self._everything) else None
-        if not made:
-            return replace(row, cause=cause)
+        version = next((self._sources[a.sha256] for a in task.artifacts if a.sha256 in self._sources), "")
+        row = Row(subject="task", name=task.name, kind=task.kind, key=task.key, stage=task.stage, version=version, size=size)
         known = self._past.tasks.get(task.key) or self._rated("task", size, basis="size")
-        seconds = self._timed(task.key, known, (*task.needs, *task.environment, *(a.sha256 for a in task.artifacts)))
-        return self._made(row, seconds, cause)
+        needs = (*task.needs, *task.environment, *(a.sha256 for a in task.artifacts))
+        return self._row(row, task.key in self.tasks, lambda causes: causes.of_task(task), known, needs)
 
     def segment(self, segment: Segment) -> Row:
         """Return a segment's row."""
-        made = segment.key in self.segments
-        lacking = segment.artifact is not None and segment.artifact.sha256 in self._lacking
+        needs = [segment.artifact.sha256] if segment.artifact else [segment.task_key] if segment.task_key else []
         row = Row(
             subject="segment",
-            what=self._kept(segment.key) if not made else "fetch" if lacking else "make",
+            what="fetch" if self._lacking.intersection(needs) else "make",
             name=segment.name,
             kind=segment.kind,
             key=segment.key,
@@ -192,38 +179,28 @@ class _View:
             version=self._versions.get((segment.group, segment.name), ""),
             size=segment.size,
         )
-        cause = self._causes.of_segment(segment) if self._causes and (made or self._everything) else None
-        if not made:
-            return replace(row, cause=cause)
-        needs = [segment.artifact.sha256] if segment.artifact else [segment.task_key] if segment.task_key else []
-        seconds = self._timed(segment.key, self._rated("segment", segment.size), needs)
-        return self._made(row, seconds, cause)
+        known = self._rated("segment", segment.size)
+        return self._row(row, segment.key in self.segments, lambda causes: causes.of_segment(segment), known, needs)
 
     def layer(self, layer: LayerPlan) -> Row:
         """Return a layer's row."""
-        made = layer.key in self.layers
-        size = sum(s.size for s in layer.segments)
-        row = Row(
-            subject="layer",
-            what="make" if made else "reuse",
-            name=layer.name,
-            kind=layer.segments[0].kind,
-            key=layer.key,
-            size=size,
-        )
-        cause = self._causes.of_layer(layer) if self._causes and (made or self._everything) else None
+        size, needs = sum(s.size for s in layer.segments), [s.key for s in layer.segments]
+        row = Row(subject="layer", name=layer.name, kind=layer.segments[0].kind, key=layer.key, size=size)
+        return self._row(row, layer.key in self.layers, lambda causes: causes.of_layer(layer), self._rated("layer", size), needs)
+
+    def _row(
+        self,
+        row: Row,
+        made: bool,
+        cause_of: Callable[[Causes], Cause | None],
+        known: tuple[float, str] | None,
+        needs: Iterable[str],
+    ) -> Row:
+        cause = cause_of(self._causes) if self._causes and (made or self._everything) else None
         if not made:
-            return replace(row, cause=cause)
-        seconds = self._timed(layer.key, self._rated("layer", size), [s.key for s in layer.segments])
-        return self._made(row, seconds, cause)
-
-    def _kept(self, key: str) -> Literal["reuse", "cache"]:
-        return "cache" if key in self._cached else "reuse"
-
-    def _made(self, row: Row, known: tuple[float, str] | None, cause: Cause | None) -> Row:
-        why = "" if cause else LACKING if self._causes else NEVER
-        seconds, basis = known or (None, None)
-        return replace(row, seconds=seconds, basis=basis, cause=cause, why=why)
+            return replace(row, what="cache" if row.key in self._cached else "reuse", cause=cause)
+        seconds, basis = self._timed(row.key, known, needs) or (None, None)
+        return replace(row, seconds=seconds, basis=basis, cause=cause, why="" if cause else LACKING if self._causes else NEVER)
 
     def _timed(
         self, key: str, known: tuple[float, str] | None, needs: Iterable[str], pool: str = "work"
