@@ -440,7 +440,6 @@ def test_clearing_again_and_again_disturbs_no_running_build(made: Demo, tmp_path
     for attempt in range(2):
         demo = made.copy(tmp_path / str(attempt), cold=True)
         shutil.rmtree(demo.folder / "image")
-        shutil.rmtree(demo.folder / "cache" / "projects")
         lock = demo.lock.read_bytes()
         build = demo.start("build", "demo.yaml", "--jobs", "1", "--output", "oci:image", program=("-c", SLOW))
         soon(lambda d=demo: list((d.folder / "cache" / "users").glob("*")))

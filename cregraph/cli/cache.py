@@ -1,4 +1,4 @@
-"""`cregraph cache`: the store looked at, checked and cleared."""
+"""`cregraph cache`: show, check and clear the store."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cregraph.session.project import Project
 from cregraph.store import Store
 from cregraph.store.gc import fsck as damage
 from cregraph.store.gc.collect import collect
-from cregraph.store.gc.inventory import Kind, inventory
+from cregraph.store.gc.inventory import Usage, inventory
 from cregraph.store.gc.roots import Roots, given, reach, roots
 from cregraph.store.users import User, gc_lock
 
 cache = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-_PATIENCE = 60.0  # seconds that gc waits for a command that does not know yet what it needs
+_PATIENCE = 60.0  # seconds that gc waits for a command whose locks are not known yet
 _DAY = 86400.0
 
 
@@ -149,7 +149,7 @@ def _store() -> Store:
 
 
 def _here() -> list[Path]:
-    """The locks beside which a command is given: a project that was moved, or a store that was, knows them under another path."""
+    """Return the locks in the current folder. After a move, the store knows them under another path."""
     try:
         return sorted(path for path in Path("locks").iterdir() if path.name.endswith(".lock.json"))
     except (FileNotFoundError, NotADirectoryError):
@@ -173,7 +173,7 @@ def _kept(path: Path, found: Roots) -> bool:
     return any(one.lock == path for one in found.keep)
 
 
-def _unused(kind: Kind, store: Store) -> str:
+def _unused(kind: Usage, store: Store) -> str:
     if kind.oldest is None:
         return ""
     import time
@@ -181,7 +181,7 @@ def _unused(kind: Kind, store: Store) -> str:
     return f"{max(0, int((time.time() - kind.oldest) // _DAY))} days"
 
 
-def _json(kind: Kind, found: Roots) -> dict[str, object]:
+def _json(kind: Usage, found: Roots) -> dict[str, object]:
     known = not found.unreadable
     return {
         "name": kind.name,

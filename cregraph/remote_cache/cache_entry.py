@@ -1,11 +1,12 @@
-"""Entries of a remote cache: one OCI artifact manifest for each key, found by a tag that is the key.
+"""Entries of a remote cache: one OCI artifact manifest for each key, at a tag that is the key.
 
     t-<task key>       one layer: the result's tar, as gzip members (cregraph.image.model.gzip_members)
-    s-<segment key>    two layers: the segment's object and its index (cregraph.image.model.segment), as they lie in a store
+    s-<segment key>    two layers: the segment's object and its index, as in a store (cregraph.image.model.segment)
 
-Manifests follow "Guidelines for Artifact Usage" of the OCI image specification 1.1: `artifactType`, the empty config. They are
-pure functions of key and content, so equal contents have equal manifests, whoever wrote them. What a manifest says of its blobs
-beyond their digests stands in annotations, and is a claim until the bytes were checked.
+A manifest is a pure function of key and content, so writers of equal contents write equal manifests. Its annotations state
+sizes and digests, which are claims until the bytes were checked.
+
+Source: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = [
     "task_blob",
 ]
 
-#: The empty config, which every artifact without one has.
+#: The config of an artifact that needs none (OCI Image Specification 1.1, "Guidance for an Empty Descriptor").
 EMPTY = b"{}"
 _EMPTY = Descriptor(media_type="application/vnd.oci.empty.v1+json", digest=digest_of(EMPTY), size=len(EMPTY))
 _TASK = "application/vnd.cregraph.task.v1"
@@ -45,19 +46,19 @@ _TAR_SIZE = "org.cregraph.tar-size"
 _ENTRIES = "org.cregraph.entries"
 _MEMBERS = "org.cregraph.members"
 _ASSEMBLY = "org.cregraph.assembly"
-#: What an entry may claim to hold, in bytes; a claim beyond it is no reason to begin.
+#: The largest size in bytes that an entry may claim.
 _LIMIT = 1 << 40
-#: No byte of gzip holds more than so many (RFC 1951: 258 bytes for two bits), headers and blocks not counted.
+#: The largest number of bytes that one byte of gzip can expand to (RFC 1951: 258 bytes for two bits).
 _RATIO = 1032
 
 
 class BadEntry(CregraphError):
-    """An entry is not what its place says; whoever asked makes the thing itself."""
+    """An entry is damaged or does not fit its key. The caller makes the thing itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskEntry:
-    """A task's result: a normalised tar of `size` bytes with `sha256`, compressed in `blob`."""
+    """The entry of a task's result: a normalised tar of `size` bytes with `sha256`, compressed in `blob`."""
 
     key: str
     sha256: str
@@ -67,7 +68,7 @@ class TaskEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentEntry:
-    """A segment: what its record would be, and the blobs of its object and index."""
+    """The entry of a segment: its record, and the blobs of its object and index."""
 
     record: SegmentRecord
     object: Descriptor
@@ -75,7 +76,7 @@ class SegmentEntry:
 
 
 def tag_of(entry: TaskEntry | SegmentEntry | None = None, *, task: str = "", segment: str = "") -> str:
-    """The tag of an entry, or of the task or segment of that key."""
+    """Return the tag of an entry, or of a task key or segment key."""
     if isinstance(entry, TaskEntry):
         task = entry.key
     elif entry is not None:
@@ -86,13 +87,13 @@ def tag_of(entry: TaskEntry | SegmentEntry | None = None, *, task: str = "", seg
 
 
 def beside(entry: TaskEntry | SegmentEntry) -> str:
-    """The tag that an entry gets when its own is taken by another content: the key and the first digits of this one."""
+    """Return the tag for an entry whose own tag has another content: the key and the first digits of this content."""
     sha256 = entry.sha256 if isinstance(entry, TaskEntry) else entry.record.object
     return f"{tag_of(entry)}.{sha256[:16]}"
 
 
 def manifest_of(entry: TaskEntry | SegmentEntry) -> bytes:
-    """The manifest's bytes."""
+    """Return the bytes of the manifest."""
     if isinstance(entry, TaskEntry):
         kind, key = _TASK, entry.key
         claims = {_SHA256: entry.sha256, _SIZE: str(entry.size)}
@@ -120,12 +121,12 @@ def manifest_of(entry: TaskEntry | SegmentEntry) -> bytes:
 
 
 def task_blob(digest: str, size: int) -> Descriptor:
-    """The blob of a compressed result."""
+    """Return the descriptor of a compressed result."""
     return Descriptor(media_type=f"{_TASK}.tar+gzip", digest=f"sha256:{digest}", size=size)
 
 
 def segment_entry(record: SegmentRecord, *, index_size: int) -> SegmentEntry:
-    """The entry of a segment as it lies in a store."""
+    """Return the entry of a segment in a store."""
     return SegmentEntry(
         record=record,
         object=Descriptor(media_type=f"{_SEGMENT}.tar+gzip", digest=f"sha256:{record.object}", size=record.size),
@@ -134,7 +135,7 @@ def segment_entry(record: SegmentRecord, *, index_size: int) -> SegmentEntry:
 
 
 def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
-    """The entry that a manifest tells of. Raises BadEntry, beginning with `what`, for any other form and for another key."""
+    """Parse a task's manifest. Raises BadEntry, which begins with `what`, for another form or key."""
     layers, claims = _read(data, kind=_TASK, key=key, count=1, what=what)
     sha256 = claims.get(_SHA256)
     if not isinstance(sha256, str) or not is_sha256(sha256):
@@ -146,7 +147,7 @@ def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
 
 
 def read_segment_entry(data: bytes, *, key: str, assembly: int, what: str) -> SegmentEntry:
-    """The entry that a manifest tells of. Raises BadEntry for any other form, key or assembly."""
+    """Parse a segment's manifest. Raises BadEntry, which begins with `what`, for another form, key or assembly."""
     layers, claims = _read(data, kind=_SEGMENT, key=key, count=2, what=what)
     if _number(claims, _ASSEMBLY, what) != assembly:
         raise BadEntry(f"{what}: is of assembly {claims[_ASSEMBLY]}, not {assembly}")

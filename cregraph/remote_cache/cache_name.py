@@ -1,4 +1,4 @@
-"""Which cache `--cache` and `--cache-write` name, and whether it is trusted: only sources.yaml can say so.
+"""Names of remote caches in `--cache` and `--cache-write`. Only sources.yaml can mark a cache as trusted.
 
 NAME                    of `cache:` in sources.yaml
 registry:NAME/PATH      a repository of a registry that sources.yaml names
@@ -16,7 +16,7 @@ __all__ = ["cache_named"]
 
 
 def cache_named(text: str, routes: Routes, *, option: str = "--cache") -> RemoteCache:
-    """The cache that `text` names. Raises CregraphError, naming the option, for what is none."""
+    """Return the cache that `text` names. Raises CregraphError, which names the option, for an unknown or invalid name."""
     where = f"`{option} {text}`"
     named = routes.cache.get(text)
     place = _place(named.ref if named else text, routes, where if not named else f"`{routes.origin}`: cache.{text}.ref", text)

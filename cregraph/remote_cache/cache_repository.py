@@ -1,8 +1,10 @@
-"""A remote cache: entries by key in a repository of an OCI registry, over its standard API (distribution specification 1.1).
+"""A remote cache: entries by key in a repository of an OCI registry.
 
-Reading: every byte is checked against the digests that the entry states, streamed into the store, and only then is a record
-written. Writing: a tag that is there is never written again. Registries know no write-if-absent, so two first writers may meet:
-each reads its tag back after writing it, and whoever finds another content there reports it (docs/adr/0014).
+A reader checks every byte against the digests that the entry states, streams it into the store, and only then writes a record.
+A writer never overwrites a tag. Registries have no conditional write, so two first writers can collide: each reads its tag back
+and reports another content (docs/adr/0014).
+
+Source: OCI Distribution Specification 1.1.
 """
 
 from __future__ import annotations
@@ -43,17 +45,17 @@ __all__ = ["Incident", "RemoteCache", "Unreachable"]
 
 T = TypeVar("T")
 _BLOCK = 1 << 20
-#: A cache is a help, not a need: it is waited for less long than a registry that an image must go to.
+#: Seconds before each retry. A build can go on without a cache, so it waits less than for a registry that gets the image.
 _PAUSES = (0.3, 1.0)
 
 
 class Unreachable(CregraphError):
-    """The cache does not answer, or not as one."""
+    """The cache does not answer, or its answer is not that of a registry."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Incident:
-    """One key, two contents: what we made, and what another writer wrote first. Both are kept: ours at the tag `beside`."""
+    """Two contents for one key: `ours`, and `theirs`, which was written first. The cache keeps both, ours at the tag `beside`."""
 
     what: str
     key: str
@@ -66,9 +68,9 @@ class Incident:
 
 
 class RemoteCache:
-    """The cache in `repository` of a registry. Safe with many threads, and with other writers.
+    """The cache in one repository of a registry. Threads and other writers may use it at the same time.
 
-    With `trusted`, what it holds is used without `outputs` that name it.
+    Entries of a `trusted` cache are used even if no outputs record them.
     """
 
     def __init__(self, host: str, repository: str, *, plain_http: bool | None = None, trusted: bool = False) -> None:
@@ -80,26 +82,29 @@ class RemoteCache:
         self._has_empty = False
 
     def ping(self) -> None:
-        """Raises Unreachable, saying why, unless the registry answers and knows us."""
+        """Raise Unreachable unless the registry answers and accepts the login."""
         self._asked(self._registry.ping)
 
     def task(self, key: str, name: str) -> TaskEntry | None:
-        """The entry of a task, unverified; None when there is none. Raises BadEntry, Unreachable."""
+        """Return the entry of a task, or None. Its blob is not verified. Raises BadEntry, Unreachable."""
         data = self._manifest(tag_of(task=key))
         return None if data is None else read_task_entry(data, key=key, what=self._what(f"task {name}"))
 
     def segment(self, key: str, name: str, assembly: int) -> SegmentEntry | None:
-        """The entry of a segment, unverified; None when there is none. Raises BadEntry, Unreachable."""
+        """Return the entry of a segment, or None. Its blobs are not verified. Raises BadEntry, Unreachable."""
         data = self._manifest(tag_of(segment=key))
         what = self._what(f"segment {name}")
         return None if data is None else read_segment_entry(data, key=key, assembly=assembly, what=what)
 
     def fetch_task(self, task: Task, store: Store, expected: str | None, size: int | None = None) -> int | None:
-        """Bring the result of `task` into `store`; the bytes that moved, or None when the cache does not have it.
+        """Download the result of `task` into `store`. Return the bytes downloaded, or None if the cache does not have it.
 
-        `expected` and `size` are what `outputs` record; without it the cache must be trusted, else it is not asked. Nothing is
-        fetched that says beforehand that it is another, or larger. Without `expected`, what `store` had for the key counts.
-        Raises BadEntry for a result that is another than expected or not what its entry says, Unreachable.
+        `expected` and `size` are the sha256 and bytes that the outputs record. Without `expected`, an untrusted cache is not
+        asked, and a result that `store` recorded before must be equal. An entry that states another result is not downloaded.
+
+        Raises:
+            BadEntry: The result is not the expected one, or not what its entry states.
+            Unreachable: The cache does not answer.
         """
         if expected is None and not self.trusted:
             return None
@@ -119,7 +124,7 @@ class RemoteCache:
         return entry.blob.size
 
     def fetch_result(self, entry: TaskEntry, store: Store, *, what: str) -> None:
-        """Bring the tar of `entry` into `store`, as an object and no more. Raises BadEntry, Unreachable."""
+        """Download the tar of `entry` into `store` as an object, without a record. Raises BadEntry, Unreachable."""
         with store.writer() as out:
             try:
                 for piece in inflated(self._blob(entry.blob, what), what=what):
@@ -134,9 +139,11 @@ class RemoteCache:
                 raise BadEntry(f"{what}: its bytes have sha256:{out.digest()}, but its entry says sha256:{entry.sha256}")
 
     def fetch_segment(self, segment: Segment, store: Store, assembly: int) -> int | None:
-        """Bring a segment into `store`; the bytes that moved, or None when the cache does not have it or is not trusted.
+        """Download a segment into `store`. Return the bytes downloaded, or None if the cache is untrusted or does not have it.
 
-        Raises BadEntry for one that this cregraph would not have made for that place, Unreachable.
+        Raises:
+            BadEntry: This cregraph would not have made that segment for that place: see `segment_check`.
+            Unreachable: The cache does not answer.
         """
         if not self.trusted:
             return None
@@ -154,7 +161,7 @@ class RemoteCache:
         return entry.object.size + entry.index.size
 
     def give_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Incident:
-        """Write the result of `task`, which is in `store`, unless the cache has one; the bytes that moved. Raises Unreachable."""
+        """Write the result of `task` unless the cache has one. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"task {task.name}"
         there = self._there(lambda: self.task(task.key, task.name))
         if isinstance(there, TaskEntry) and there.sha256 == sha256:
@@ -172,7 +179,7 @@ class RemoteCache:
             return self._give(entry, {blob: packed}, what, sha256, there)
 
     def give_segment(self, segment: Segment, store: Store, record: SegmentRecord) -> int | Incident:
-        """Write a segment that is in `store`, unless the cache has one; the bytes that moved. Raises Unreachable."""
+        """Write a segment unless the cache has it. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"segment {segment.name}"
         there = self._there(lambda: self.segment(segment.key, segment.name, record.assembly))
         if isinstance(there, SegmentEntry) and _facts(there) == (record.object, record.index):
@@ -196,7 +203,7 @@ class RemoteCache:
             self._asked(lambda: self._registry.put_manifest(self._repository, tag_of(entry), manifest, OCI_MANIFEST))
             if self._manifest(tag_of(entry)) == manifest:
                 return moved
-            # Another writer came between: whose entry stands is the registry's choice, and the other is told.
+            # Another writer wrote the tag meanwhile: the writer whose entry is not there reports it.
             if isinstance(entry, TaskEntry):
                 there = self._there(lambda: self.task(entry.key, what))
             else:
@@ -235,7 +242,7 @@ class RemoteCache:
             return None
 
     def _blob(self, blob: Descriptor, what: str) -> Iterator[bytes]:
-        """The blob's bytes; all of them were checked when the iterator is exhausted."""
+        """Yield the bytes of a blob, which are verified when the iterator is exhausted."""
         size = 0
         try:
             for block in self._registry.blob(self._repository, blob):
@@ -244,7 +251,7 @@ class RemoteCache:
         except NotInRegistry:
             raise BadEntry(f"{what}: its entry names {blob.digest}, which the cache does not hold") from None
         except CregraphError as error:
-            if size >= blob.size:  # all came, and it was not what its digest says
+            if size >= blob.size:  # all bytes arrived, and they do not have the digest
                 raise BadEntry(f"{what}: {error.message}") from None
             raise Unreachable(error.message, error.hint) from None
 

@@ -1,8 +1,8 @@
-"""Is a segment from elsewhere one that this cregraph could have made for that place in the plan?
+"""Check a downloaded segment without its artifact: could this cregraph have made it for that place in the plan?
 
-A segment's bytes follow from its index but for the files' contents, and these are hashed in it. So the whole of it can be
-checked without the artifact: the index is in the one form, its paths lie where the plan puts them, and the tar holds what the
-index says and nothing else. Whether the contents are the artifact's no check can say: for that a cache must be trusted.
+All bytes of a segment but the contents of its files follow from its index, and the index holds the sha256 of these contents.
+So the check covers the form of the index, the paths, and every byte of the tar. Whether the contents are those of the artifact
+cannot be checked: therefore segments come from trusted caches only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cregraph.store import Store
 
 __all__ = ["check"]
 
-#: The fields of a segment's place that name where its files go.
+#: The fields of a segment's place that name folders for its files.
 _PLACES = ("at", "prefix", "site_packages", "scripts", "data", "headers")
 _LIMIT = 512 << 20
 
 
 def check(store: Store, record: SegmentRecord, segment: Segment, *, what: str) -> None:
-    """Raise BadEntry, beginning with `what`, unless the objects of `record`, which `store` has, are a segment for `segment`."""
+    """Raise BadEntry, which begins with `what`, unless the objects of `record` in `store` are a segment for `segment`."""
     path = store.verified(record.index, what)
     if path.stat().st_size > _LIMIT:
         raise BadEntry(f"{what}: its index is larger than {_LIMIT >> 20} MiB")
@@ -98,7 +98,7 @@ def _is_below(path: str, roots: tuple[str, ...]) -> bool:
 
 
 def _check_bytes(rows: list[Row], contents: Iterator[bytes], what: str) -> None:
-    """The tar must be what the rows say: each header equal, each file of the hash in its row, zeros after it, and no more."""
+    """Check that the tar has the header and content of every row, zeros as padding, and nothing else."""
     reader = _Reader(contents)
     for row in rows:
         header = row.header()
@@ -121,7 +121,7 @@ class _Reader:
         self._left = memoryview(b"")
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """`size` bytes, or as many as there are."""
+        """Yield `size` bytes, or fewer at the end."""
         while size:
             if not self._left:
                 more = next(self._contents, None)

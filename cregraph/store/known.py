@@ -1,7 +1,6 @@
-"""Which locks a store was used with, and what was last built of each: one record a lock file, in the section `projects`.
+"""The lock files that a store was used with, and the last build of each: records in the section `projects`.
 
-A lock file's path is this machine's business, so it stands in the store and nowhere else. `lock` holds the path, `built` what the
-last finished build of that file was made from.
+The path of a lock file is known to this machine only, so it is recorded in the store and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _SECTION = "projects"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """A finished build: the sha256 of its lock's text (an object of the store), the image's key and its digest."""
+    """A finished build: the sha256 of its lock's text (an object of the store), the key and the digest of its image."""
 
     text: str
     key: str
@@ -36,7 +35,7 @@ class Known:
 
 
 def remember(store: Store, lock: Path, *, built: Built | None = None) -> None:
-    """Note that `lock` is used with `store`, and what was built of it; without `built` an older note stays."""
+    """Record that `lock` is used with `store`, and its last build. Without `built`, an existing record stays."""
     path = lock.absolute()
     if built is None:
         before = known_of(store, path)
@@ -49,19 +48,19 @@ def remember(store: Store, lock: Path, *, built: Built | None = None) -> None:
 
 
 def known_of(store: Store, lock: Path) -> Known | None:
-    """What is known of one lock file, or None."""
+    """Return the record of one lock file, or None."""
     return _read(store.record(_SECTION, _key(lock.absolute())))
 
 
 def known(store: Store) -> tuple[Known, ...]:
-    """All lock files that this store was used with, by path; those that are gone from disk too."""
+    """Return all recorded lock files, sorted by path, also deleted ones."""
     keys = (path.stem for path in (store.root / _SECTION).glob("*/*.json"))
     found = (_read(store.record(_SECTION, key)) for key in keys if is_key(_SECTION, key))
     return tuple(sorted((one for one in found if one is not None), key=lambda one: one.lock))
 
 
 def record_of(lock: Path) -> tuple[str, str]:
-    """Section and key of the record of one lock file."""
+    """Return section and key of the record of one lock file."""
     return _SECTION, _key(lock.absolute())
 
 

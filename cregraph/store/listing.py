@@ -1,9 +1,8 @@
-"""What lies in a store, by section, whoever put it there.
+"""The content of a store, by section.
 
-A record names objects by their sha256, somewhere in its text: `named` finds them, so that no record that stays ever names an
-object that was removed, also one of a section that this version of cregraph does not know.
-
-What has no name that a store gives is not the store's: it is neither listed nor ever removed.
+A record names objects by their sha256 anywhere in its text, and `named` finds them there. So no record that stays names a
+removed object, also in a section that this version of cregraph does not know. Files with names that no store gives do not
+belong to it: they are neither listed nor removed.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ _FILES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One thing in a store: an object, a record, a tree or a file. `name` is its sha256, its key or its file's name.
+    """An object, a record, a tree or a file of a store. `name` is its sha256, its key or its file name.
 
-    `put` is when it was put there or last linked to, `used` when it was last touched at all; seconds, by the file system's clock.
+    `put` is when it was written or last linked to, `used` when it was last touched, in seconds by the file system's clock.
     """
 
     section: str
@@ -52,26 +51,26 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """How much some entries are: their number, and the bytes that go with them, a file with several names counted once."""
+    """The number of some entries and their bytes. A file with several names counts once."""
 
     count: int
     size: int
 
 
 def objects(store: Store) -> Iterator[Entry]:
-    """The objects, by name."""
+    """Yield the objects, sorted."""
     for path in _below(store.root / "sha256"):
         if is_sha256(path.name) and (entry := _entry("sha256", path.name, path)) is not None:
             yield entry
 
 
 def sections(store: Store) -> tuple[str, ...]:
-    """The names of all sections of records or trees."""
+    """Return the names of all sections of records or trees."""
     return tuple(path.name for path in _sorted(store.root) if path.name not in _OTHER and path.is_dir() and path.name[0] != ".")
 
 
 def records(store: Store, section: str) -> Iterator[Entry]:
-    """The records of a section, by key."""
+    """Yield the records of a section, sorted."""
     for path in _below(store.root / section):
         key = path.name.removesuffix(".json")
         if path.name != key and is_key(section, key) and path.is_file() and (entry := _entry(section, key, path)) is not None:
@@ -79,7 +78,7 @@ def records(store: Store, section: str) -> Iterator[Entry]:
 
 
 def trees(store: Store, section: str) -> Iterator[Entry]:
-    """The unpacked folders of a section, by key."""
+    """Yield the trees of a section, sorted."""
     for path in _below(store.root / section):
         if (
             is_sha256(path.name)
@@ -91,14 +90,14 @@ def trees(store: Store, section: str) -> Iterator[Entry]:
 
 
 def files(store: Store, folder: str) -> Iterator[Entry]:
-    """The files of a plain folder of the store (`logs`, `partial`, `quarantine`), by name."""
+    """Yield the files of `logs`, `partial` or `quarantine`, sorted."""
     for path in _sorted(store.root / folder):
         if _FILES[folder].fullmatch(path.name) and path.is_file() and (entry := _entry(folder, path.name, path)) is not None:
             yield entry
 
 
 def folders(store: Store, *names: str) -> Iterator[Entry]:
-    """Whole folders of the store that belong to other programs, where they are there."""
+    """Yield folders of the store that other programs manage, if they exist."""
     for name in names:
         path = store.root / name
         if path.is_dir() and (entry := _entry(name, name, path)) is not None:
@@ -106,7 +105,7 @@ def folders(store: Store, *names: str) -> Iterator[Entry]:
 
 
 def named(entry: Entry) -> frozenset[str]:
-    """The sha256 that the text of a record holds, keys among them."""
+    """Return every sha256 in the text of a record, including keys."""
     try:
         return frozenset(found.decode() for found in _HEX.findall(entry.path.read_bytes()))
     except OSError:
@@ -114,7 +113,7 @@ def named(entry: Entry) -> frozenset[str]:
 
 
 def measure(entries: Iterable[Entry], *, freed: bool = False) -> Measure:
-    """Number and bytes of `entries`; with `freed` only the bytes of files that have no name elsewhere."""
+    """Return number and bytes of `entries`; with `freed`, only bytes of files without names elsewhere."""
     count = 0
     seen: dict[tuple[int, int], list[int]] = {}
     for entry in entries:
@@ -126,7 +125,7 @@ def measure(entries: Iterable[Entry], *, freed: bool = False) -> Measure:
 
 
 def _infos(path: Path) -> Iterator[os.stat_result]:
-    """Of a file itself, of a folder all files in it."""
+    """Yield the status of a file, or of all files in a folder."""
     with contextlib.suppress(OSError):
         info = path.lstat()
         if not stat.S_ISDIR(info.st_mode):
@@ -143,15 +142,17 @@ def _infos(path: Path) -> Iterator[os.stat_result]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """What lies in the folders of `folder` that are named for how it begins."""
+    """Yield the content of the two-digit folders in `folder`."""
     for part in _sorted(folder):
         if len(part.name) == 2:
             yield from (path for path in _sorted(part) if path.name.startswith(part.name))
 
 
 def _sorted(folder: Path) -> list[Path]:
-    """What is in a folder; nothing when it is not there. One that cannot be read is not an empty one: what it holds may be all
-    that keeps other things."""
+    """Return the sorted content of a folder, empty if it is absent.
+
+    An unreadable folder is an error, because its content may be what keeps other entries.
+    """
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

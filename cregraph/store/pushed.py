@@ -1,7 +1,7 @@
-"""What this store's layers are known to be pushed to: hints, one record a repository, in the section `pushed`.
+"""Repositories that layers of this store were pushed to: hints, one record a repository, in the section `pushed`.
 
-A registry may have forgotten since: whoever pushes asks it. `plan` estimates from these, and a push tries to have blobs mounted
-from other repositories of the same registry that had them.
+A registry may have deleted the blobs since, so a push asks it. `plan` estimates from these hints, and a push asks the registry to
+mount blobs from its other repositories.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from cregraph.store import Store
 __all__ = ["elsewhere", "pushed_to", "remember_pushed"]
 
 _SECTION = "pushed"
-#: Layers that are remembered for a repository; the latest stay.
+#: The number of blobs that are recorded for a repository; the latest stay.
 _MOST = 4000
 
 
 def remember_pushed(store: Store, host: str, repository: str, digests: Iterable[str]) -> None:
-    """The repository has the blobs `digests` (`sha256:…`) now."""
+    """Record that the repository has the blobs `digests` (`sha256:…`)."""
     fresh = dict.fromkeys(digests)
     kept = [digest for digest in _read(store.record(_SECTION, _key(host, repository)))[2] if digest not in fresh]
     value = {"host": host, "repository": repository, "blobs": [*kept, *fresh][-_MOST:]}
@@ -27,12 +27,12 @@ def remember_pushed(store: Store, host: str, repository: str, digests: Iterable[
 
 
 def pushed_to(store: Store, host: str, repository: str) -> frozenset[str]:
-    """The blobs that the repository is known to have had."""
+    """Return the digests of blobs that were pushed to the repository."""
     return frozenset(_read(store.record(_SECTION, _key(host, repository)))[2])
 
 
 def elsewhere(store: Store, host: str, repository: str) -> dict[str, str]:
-    """Blobs that other repositories of the registry are known to have had: digest to repository."""
+    """Return blobs that were pushed to other repositories of the registry: digest to repository."""
     found: dict[str, str] = {}
     for path in sorted((store.root / _SECTION).glob("*/*.json")):
         there, name, blobs = _read(store.record(_SECTION, path.stem))

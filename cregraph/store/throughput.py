@@ -1,7 +1,7 @@
-"""How long things of a size took here: hints for `plan`, never part of a key or a result.
+"""Seconds that jobs took by size: hints for `plan`, never part of a key or a result.
 
-The record `throughput/<subject>` is five sums over all that was done: how many, their bytes, their seconds, the squares of the
-bytes, bytes times seconds. A line is fitted to them. A record that is none is as good as none.
+The record `throughput/<subject>` holds five sums over all jobs: count, bytes, seconds, squares of bytes, bytes times seconds. A
+line is fitted to them. An invalid record counts as absent.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ __all__ = ["Rate", "Throughput", "rates"]
 
 _SECTION = "throughput"
 _SUBJECTS = ("artifact", "segment", "layer", "push", "task")
-#: Sums are halved beyond so many entries, so that a machine that became faster is believed.
+#: From so many jobs on, old sums are halved, so that estimates follow a machine that became faster.
 _ENTRIES = 400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rate:
-    """Seconds for one more of something, and for one more byte of it, in one thread."""
+    """Seconds for each job and for each of its bytes, in one thread."""
 
     each: float
     byte: float
 
     def seconds(self, size: int) -> float:
-        """What one of `size` bytes would take."""
+        """Return the expected seconds of a job of `size` bytes."""
         return self.each + self.byte * size
 
 
 def rates(store: Store) -> dict[str, Rate]:
-    """What is known, by subject: `artifact`, `segment`, `layer`, `push`, `task`."""
+    """Return the recorded rates by subject: `artifact`, `segment`, `layer`, `push`, `task`."""
     return {name: rate for name in _SUBJECTS if (rate := _rate(store.record(_SECTION, name))) is not None}
 
 
 class Throughput:
-    """Collects how long things took in one run, from any thread; `save` adds it to what is known."""
+    """Measurements of one run, from any thread. `save` adds them to the records."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._sums: dict[str, list[float]] = {}
 
     def note(self, subject: str, seconds: float, size: int) -> None:
-        """One thing of `size` bytes took `seconds`."""
+        """Add a job of `size` bytes that took `seconds`."""
         with self._guard:
             sums = self._sums.setdefault(subject, [0.0] * 5)
             for i, value in enumerate((1.0, size, seconds, float(size) * size, size * seconds)):
                 sums[i] += value
 
     def save(self, store: Store) -> None:
-        """Add to the records; where nothing was noted, nothing is written."""
+        """Add the measurements to the records."""
         with self._guard:
             for subject, sums in self._sums.items():
                 before = _sums(store.record(_SECTION, subject)) or [0.0] * 5
@@ -67,7 +67,7 @@ def _sums(record: object) -> list[float] | None:
 
 
 def _rate(record: object) -> Rate | None:
-    """The line of least squares through what was seen, kept to what can be: neither part of it below zero."""
+    """Fit a line by least squares. Neither coefficient is below zero."""
     sums = _sums(record)
     if sums is None or sums[0] < 1:
         return None

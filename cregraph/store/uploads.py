@@ -1,6 +1,6 @@
-"""Uploads to a registry that were begun: where each goes on, so that the next push does not start it anew. Hints only.
+"""Unfinished uploads to a registry, which the next push resumes: hints only, in the section `uploads`.
 
-A record of the section `uploads` holds a path on the registry, which the registry gave and forgets by itself; no login.
+A record holds a path that the registry gave and expires by itself. It holds no login.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ _SECTION = "uploads"
 
 
 class Uploads:
-    """Those to the registry at `host`. Safe with many threads: each blob has a record of its own."""
+    """Unfinished uploads to the registry at `host`. Threads may use it at the same time: each blob has its own record."""
 
     def __init__(self, store: Store, host: str) -> None:
         self._store = store
         self._host = host
 
     def place(self, repository: str, digest: str) -> str | None:
-        """The path at which an upload was begun, if one is known."""
+        """Return the path of an unfinished upload, or None."""
         found = self._store.record(_SECTION, self._key(repository, digest))
         place = found.get("place") if isinstance(found, dict) else None
         return place if isinstance(place, str) and place.startswith("/") and not place.startswith("//") else None
 
     def note(self, repository: str, digest: str, place: str | None) -> None:
-        """It goes on at `place`; None: it is over."""
+        """Record that the upload continues at `place`, or with None that it is over."""
         key = self._key(repository, digest)
         if place is None:
             self._store.drop_record(_SECTION, key)

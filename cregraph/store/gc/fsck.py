@@ -1,10 +1,8 @@
-"""Finding what is damaged in a store: `cache verify`.
+"""Find damage in a store: `cache verify`.
 
-Every object is hashed, every record compared with the objects that it names, every segment with its index, every layer with the
-digest of its plain bytes, and the unpacked trees of packages with the indexes of what they were unpacked from. What is found is
-set aside or forgotten, so that the next build fetches or makes it anew.
-
-Not looked at: unpacked build roots and task results, and what rattler and uv keep of indexes.
+It hashes every object, and compares records with the objects that they name, segments with their indexes, layers with their
+diff ids, and trees of segments with the indexes. Damaged objects move to quarantine/; damaged records and trees are deleted.
+The next build downloads or rebuilds them. Build roots, trees of task results, and the caches of rattler and uv are not checked.
 """
 
 from __future__ import annotations
@@ -42,8 +40,14 @@ _GONE = "it names an object that is not there"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """Something that is not as it should be. `what` is `object`, `record` or `tree`, `name` where it is in the store; `of` is
-    what it belongs to, in words; `done` what became of it."""
+    """One damaged thing.
+
+    Attributes:
+        what: `object`, `record` or `tree`.
+        name: Its place in the store.
+        done: What cregraph did with it.
+        of: What it belongs to, in words.
+    """
 
     what: str
     name: str
@@ -53,7 +57,7 @@ class Damage:
 
 
 def inspect(store: Store, known: Mapping[str, str], *, jobs: int = 2) -> list[Damage]:
-    """Look at everything. `known` says in words what keys and objects are (`names`)."""
+    """Check everything. `known` describes keys and objects in words: see `names`."""
     found = list(_objects(store, known, jobs))
     checks = {"segments": _segment, "layers": _layer, "tasks": _task, "images": _image, "settled": _settled, "projects": _project}
     for section in sections(store):
@@ -69,7 +73,7 @@ def inspect(store: Store, known: Mapping[str, str], *, jobs: int = 2) -> list[Da
 
 
 def names(roots: Iterable[Root]) -> dict[str, str]:
-    """What the locks' keys and artifacts are, in words."""
+    """Return descriptions of the keys and artifacts of locks."""
     found: dict[str, str] = {}
     for root in roots:
         plan = root.plan
@@ -109,14 +113,14 @@ def _objects(store: Store, known: Mapping[str, str], jobs: int) -> Iterator[Dama
 
 
 def _quietly(path: str, flags: int) -> int:
-    """Open without counting as a use: else nothing would be old to `gc --older` after a look at everything."""
+    """Open without changing the access time, which `gc --older` compares."""
     with contextlib.suppress(OSError, AttributeError):
         return os.open(path, flags | os.O_NOATIME)
     return os.open(path, flags)
 
 
 def _aside(store: Store, entry: Entry, digest: str, inode: int) -> str:
-    """Move a damaged object to quarantine/, unless it was put there anew since."""
+    """Move a damaged object to quarantine/, unless it was replaced meanwhile."""
     aside = store.root / "quarantine" / f"{entry.name}.{digest[:12] if is_sha256(digest) else 'unread'}"
     aside.parent.mkdir(exist_ok=True)
     with store.commit_lock(exclusive=True), contextlib.suppress(FileNotFoundError):
@@ -127,7 +131,7 @@ def _aside(store: Store, entry: Entry, digest: str, inode: int) -> str:
 
 
 def _needed(store: Store, known: Mapping[str, str]) -> dict[str, list[str]]:
-    """Which records name an object, in words."""
+    """Return descriptions of the records that name each object."""
     found: dict[str, list[str]] = {}
     for section in sections(store):
         for entry in records(store, section):
@@ -144,11 +148,11 @@ def _read(entry: Entry) -> tuple[object, str | None]:
 
 
 def _bytes(entry: Entry) -> bytes:
-    """Raises CregraphError for what this user or this disk does not let read: that is not the record's fault, and it stays."""
+    """Read a record. Raises CregraphError if the user or the disk does not permit it: the record may be whole and stays."""
     try:
         return entry.path.read_bytes()
     except FileNotFoundError:
-        return b"null"  # removed meanwhile
+        return b"null"  # it was removed meanwhile
     except OSError as error:
         raise _unreadable(entry, error) from None
 
@@ -171,7 +175,7 @@ def _segment(store: Store, key: str, record: object) -> str | None:
 
 
 def _fits(store: Store, record: SegmentRecord) -> str | None:
-    """How a segment's bytes differ from its index."""
+    """Return how a segment differs from its index, or None."""
     rows = segments.index(store, record)
     if len(rows) != record.entries:
         return f"its index lists {len(rows)} entries, and {record.entries} are said"
@@ -229,7 +233,7 @@ def _project(store: Store, key: str, record: object) -> str | None:
 
 
 def _trees(store: Store, known: Mapping[str, str]) -> Iterator[Damage]:
-    """The trees of segments, each compared with its index. Environments are made of the same files."""
+    """Compare the trees of segments with their indexes. Environments are hard links to the same files."""
     of = {trees.of_segment(entry.name): entry.name for entry in records(store, "segments")}
     for entry in trees_of(store, "segment-trees"):
         key = of.get(("segment-trees", entry.name))
@@ -243,7 +247,7 @@ def _trees(store: Store, known: Mapping[str, str]) -> Iterator[Damage]:
 
 
 def _without(store: Store, damaged: str) -> str:
-    """Remove a segment's tree, and the environments, which share its files; not from below a task that runs over them."""
+    """Remove a segment's tree and all environments, which share its files, unless another process uses the store."""
     with only_user(store) as free:
         if not free:
             return "left, for another command uses the store: run this again when it is done"

@@ -1,4 +1,4 @@
-"""What is in a store, by kind, for people: how many, how large, how much of it is reached, and how long it lay unused."""
+"""The content of a store in groups for people: number, size, how much of it locks reach, and how long it was unused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cregraph.store import Store
 from cregraph.store.gc.collect import Reached, unreached
 from cregraph.store.listing import Entry, files, folders, measure, objects, records, sections, trees
 
-__all__ = ["Kind", "inventory"]
+__all__ = ["Usage", "inventory"]
 
-#: The kinds, and of objects the section and the fields of the records that name them.
+#: Groups of objects: the section and fields of the records that name them.
 _MADE = {
     "segments": ("segments", ("object", "index")),
     "layers": ("layers", ("digest",)),
@@ -24,9 +24,11 @@ _FOLDERS = {"logs": "logs", "partial": "downloads cut off", "quarantine": "quara
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
-    """Things of one kind: their number and bytes, and of those that known locks reach. `oldest` is when the one that lay longest
-    was last touched (seconds since 1970), None where there are none."""
+class Usage:
+    """One group: number and bytes, in total and of what known locks reach.
+
+    `oldest` is the earliest last use in seconds since 1970, or None for an empty group.
+    """
 
     name: str
     count: int
@@ -36,8 +38,8 @@ class Kind:
     oldest: float | None
 
 
-def inventory(store: Store, reached: Reached | None) -> tuple[Kind, ...]:
-    """Every kind, also those of which there is none. Without `reached`, nothing counts as reached."""
+def inventory(store: Store, reached: Reached | None) -> tuple[Usage, ...]:
+    """Return every group, also empty ones. Without `reached`, nothing counts as reached."""
     idle = {entry.path for entry in unreached(store, reached, now=math.inf)} if reached is not None else None
     made = {object: kind for kind, (section, fields) in _MADE.items() for object in _named(store, section, fields)}
     by_kind: dict[str, list[Entry]] = {kind: [] for kind in ("artifacts", *_MADE, "trees", *_FOLDERS.values(), "records")}
@@ -49,13 +51,13 @@ def inventory(store: Store, reached: Reached | None) -> tuple[Kind, ...]:
     for folder, kind in _FOLDERS.items():
         by_kind[kind] += files(store, folder)
     by_kind["indexes"] = list(folders(store, "repodata", "uv-cache"))
-    return tuple(_kind(name, entries, idle) for name, entries in by_kind.items())
+    return tuple(_usage(name, entries, idle) for name, entries in by_kind.items())
 
 
-def _kind(name: str, entries: list[Entry], idle: set[Path] | None) -> Kind:
+def _usage(name: str, entries: list[Entry], idle: set[Path] | None) -> Usage:
     used = [entry for entry in entries if idle is not None and entry.path not in idle]
     all_of_it, of_those = measure(entries), measure(used)
-    return Kind(
+    return Usage(
         name=name,
         count=all_of_it.count,
         size=all_of_it.size,

@@ -1,8 +1,8 @@
-"""What a lock needs of a store: the roots of `cache gc`, and everything that they reach.
+"""The roots of `cache gc`, and what they reach.
 
-Roots are the locks that the store was used with, as they are now and as they were last built; those that running builds work
-from; and those that are given by name. All that is reached follows from a lock and its base facts; so where one of them cannot
-be read, nobody knows what it needs, and nothing may be removed.
+Roots are the locks that the store was used with, as they are now and as they were last built, the locks of running builds, and
+locks that the user names. What a root reaches follows from the lock and its base facts. If one of them cannot be read, its needs
+are unknown, and nothing may be removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["Root", "Roots", "given", "reach", "roots"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Root:
-    """A lock that keeps what it reaches. `name` says in messages where it is from; `text` is the sha256 of its text."""
+    """A lock that keeps what it reaches. `name` names it in messages; `text` is the sha256 of its text."""
 
     name: str
     text: str
@@ -46,9 +46,12 @@ class Root:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Roots:
-    """All roots. `gone` are lock files that are no longer there; `unreadable` says of what nobody knows what it needs, and why.
+    """All roots.
 
-    `keep` are the lock files that the store goes on knowing.
+    Attributes:
+        gone: Recorded lock files that do not exist any more.
+        unreadable: Messages that name what could not be read, and why.
+        keep: The lock files whose records stay.
     """
 
     roots: tuple[Root, ...] = ()
@@ -93,14 +96,14 @@ def _foreign_projects(store: Store, found: Iterable[Known]) -> list[str]:
 
 
 def given(path: Path) -> Path:
-    """The lock file that a user names: itself, or that of a profile."""
+    """Return the lock file that a user names, directly or by its profile."""
     if path.name.endswith(".lock.json"):
         return path
     return path.parent / "locks" / f"{path.stem}.lock.json"
 
 
 def reach(found: Roots, store: Store) -> Reached:
-    """Everything that the roots reach, as far as it is there."""
+    """Return what the roots reach of the content of `store`."""
     whole = Reached(records=frozenset(record_of(one.lock) for one in found.keep))
     for root in found.roots:
         whole |= _reach(root, store)
@@ -126,24 +129,24 @@ def _reach(root: Root, store: Store) -> Reached:
 
 
 def artifacts(lock: Lock) -> Iterator[Artifact]:
-    """Every artifact that a lock pins."""
+    """Yield every artifact that a lock pins."""
     for target in lock.targets:
         for pin in target.pins:
             yield pin.artifact
 
 
 def _layers(plan: Plan, store: Store) -> Iterator[LayerPlan]:
-    """The layers as they are planned, and as they were settled."""
+    """Yield the layers as planned, and as settled by an earlier build."""
     yield from plan.layers
     if store.record("settled", layers_of.settled_key(plan.layers)) is not None:
         try:
             yield from layers_of.settle(plan.layers, {}, plan.planner, store)
         except (CregraphError, KeyError):
-            return  # a record that is none; it is made anew when it is needed
+            return  # an invalid record, which the next build replaces
 
 
 def _of_image(plan: Plan, store: Store) -> Iterator[str]:
-    """The keys of the layers that the image was last put together from."""
+    """Yield the keys of the layers of the last build."""
     record = store.record("images", plan.key)
     listed = record.get("layers") if isinstance(record, dict) else None
     yield from (str(one[1]) for one in (listed if isinstance(listed, list) else ()) if isinstance(one, list) and len(one) == 2)
@@ -154,7 +157,7 @@ def _images(lock: Lock) -> Iterator[Pin]:
 
 
 def _image(pin: Pin, store: Store) -> set[str]:
-    """What the store may hold of an image: its manifest, config and layers, and its facts."""
+    """Return the objects of an image: its manifest, config, layers and facts."""
     found = {pin.artifact.sha256}
     facts = pin.data.get("facts")
     if isinstance(facts, str) and is_sha256(facts):
@@ -162,12 +165,12 @@ def _image(pin: Pin, store: Store) -> set[str]:
     try:
         manifest = read_manifest(store.path_of(pin.artifact.sha256).read_bytes(), what=pin.name)
     except (OSError, CregraphError):
-        return found  # not here, or damaged: it is asked for anew
+        return found  # absent or damaged: the next use downloads it
     return found | {manifest.config.hex, *(layer.hex for layer in manifest.layers)}
 
 
 class _Reader:
-    """Reads locks, each text once."""
+    """A reader of locks, which reads equal texts once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -175,7 +178,7 @@ class _Reader:
         self.unreadable: list[str] = []
 
     def file(self, path: Path, *, must: bool) -> bool:
-        """Take the lock file at `path`; whether it is gone, which is no error unless it `must` be there."""
+        """Read the lock file at `path`. Return whether it is absent, which is an error only if it `must` exist."""
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -188,8 +191,8 @@ class _Reader:
         self._take(data, f"`{path}`", path)
         return False
 
-    def object(self, text: str, name: str, beside: Path | None) -> None:
-        """Take the lock whose text is an object of the store. `beside` is the file that it was the text of."""
+    def object(self, text: str, name: str, path: Path | None) -> None:
+        """Read a lock whose text is an object of the store. `path` is the lock file that had this text."""
         if text in self.found:
             return
         try:
@@ -197,7 +200,7 @@ class _Reader:
         except (OSError, CregraphError) as error:
             self.unreadable.append(f"{name} cannot be read: {error.message if isinstance(error, CregraphError) else error}")
             return
-        self._take(data, name, beside)
+        self._take(data, name, path)
 
     def _take(self, data: bytes, name: str, path: Path | None) -> None:
         text = sha256(data)
@@ -213,7 +216,7 @@ class _Reader:
             self.unreadable.append(error.message if name.strip("`") in error.message else f"{name}: {error.message}")
 
     def _facts(self, pin: Pin, path: Path | None) -> BaseFacts:
-        """The base facts that a lock was made with: beside it, else as a build left them in the store."""
+        """Return the base facts that a lock pins: from bases/ next to locks/, else from the store."""
         wanted = pin.data.get("facts")
         places: Sequence[Path] = [path.parent.parent / "bases" / f"{pin.artifact.sha256}.json"] if path else []
         if isinstance(wanted, str) and is_sha256(wanted):
