@@ -1,7 +1,7 @@
-"""The command line: the only code that prints or exits. One module a command; each imports what it needs when it runs.
+"""The command line: the only code that prints or exits.
 
-stdout carries the result, stderr the talk. Exit 0: done, yes, the same. 1: the answer is no. 2: no answer. 3: our fault.
-130: interrupted.
+stdout carries the result, stderr everything else. Exit codes: 0 done, yes, equal; 1 the answer is no; 2 no answer; 3 a bug in
+cregraph; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
+#: Errors of the machine, which are not faults of cregraph.
+_OF_THE_MACHINE = {"EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENAMETOOLONG"}
 _GRACE = 3.0  # seconds for what runs to end in order after Ctrl-C
 
 
@@ -53,7 +55,7 @@ def _error(message: str, hint: str | None = None) -> None:
 
 
 def _on_interrupt(_number: int, _frame: object) -> None:
-    """Ctrl-C: an orderly end, but soon. A second one ends now."""
+    """End in order but soon after Ctrl-C, and at once after a second one."""
     import signal
     import threading
 
@@ -65,7 +67,7 @@ def _on_interrupt(_number: int, _frame: object) -> None:
 
 
 def _interrupted() -> NoReturn:
-    """End now. A thread that waits for a server is not waited for: what it holds is under a temporary name, as after a kill."""
+    """End now, without waiting for threads: unfinished files have temporary names, as after a kill."""
     import os
 
     _error("interrupted", "nothing is half-written; the same command goes on where it stopped")
@@ -75,6 +77,8 @@ def _interrupted() -> NoReturn:
 
 
 def _otherwise(error: Exception) -> int:
+    import errno
+
     import typer
 
     if isinstance(error, typer.Exit):
@@ -84,7 +88,7 @@ def _otherwise(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())  # type: ignore[attr-defined]
         return 2
-    if isinstance(error, OSError) and error.errno in _machine() and error.filename:
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _OF_THE_MACHINE and error.filename:
         _error(f"`{error.filename}`: {error.strerror}", "give it room and rights, or name another place")
         return 2
     if isinstance(error, _usage_errors(typer.BadParameter)):
@@ -93,25 +97,8 @@ def _otherwise(error: Exception) -> int:
     return _fault(error)
 
 
-def _machine() -> set[int]:
-    """What a machine refuses, to whatever program."""
-    import errno
-
-    return {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENAMETOOLONG,
-    }
-
-
 def _usage_errors(bad: type[Exception]) -> type[Exception]:
-    """What typer raises for a wrong command line. It carries click inside, or beside it, depending on its version."""
+    """Return the class of typer's usage errors. Some versions of typer contain click, others depend on it."""
     return next((kind for kind in bad.__mro__ if kind.__name__ == "ClickException"), bad)
 
 
@@ -123,7 +110,7 @@ def _usage(error: object) -> str:
 
 
 def _fault(error: Exception) -> int:
-    """An error that nobody foresaw: a short report for a person, the whole of it in a file for us."""
+    """Report a bug: one line for the user, the traceback in a file."""
     import platform
     import tempfile
     import traceback

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from cregraph.cli.options import AsJson
+from cregraph.cli.store_use import unsettled
 from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
-from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError
 from cregraph.session.project import Project
 from cregraph.store import Store

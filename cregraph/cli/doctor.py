@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import typer
 from cregraph.cli.options import AsJson, Builder, Context, Profile, Sources
 from cregraph.cli.terminal_output import as_json, megabytes, result
 from cregraph.engines import choice
+from cregraph.engines.engine_advice import engine_states
 from cregraph.errors import CregraphError
 from cregraph.image.media.registry_credentials import docker_credentials
 from cregraph.session.project import Project
@@ -25,13 +24,11 @@ from cregraph.store import Store
 __all__ = ["Finding", "doctor"]
 
 _ROOM = 5 << 30  # bytes below which a store is said to have little room; a build of R's packages takes about 2 GiB
-_NO_PLUGIN = "the program `docker` has no plugin buildx"
-_ENGINES = ("native", "docker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What was looked at, whether it is well, in words, and the way out. `needed`: without it no build runs here."""
+    """One result. `hint` is the way out; `needed` says that no build runs here while this is not well."""
 
     what: str
     ok: bool
@@ -47,7 +44,7 @@ def doctor(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Whether a build can run here: engines, store, sources, credentials; with a way out for what is not well."""
+    """Print whether a build can run here, with a way out for what is not well. Exit with 1 if none can."""
     choice.check("auto", builder=builder, context=context)
     # Unlike elsewhere there need be no profile: the machine is asked about, not the project.
     project = Project.of(profile) if profile else Project(profile=Path("cregraph.yaml"))
@@ -104,7 +101,7 @@ def _store(project: Project) -> Iterator[Finding]:
 
 
 def _routes(project: Project, sources: str | None, found: list[Finding]) -> Routes:
-    """Where sources lead; adds what there is to say of it to `found`."""
+    """Return where sources lead, and add a finding on it to `found`."""
     try:
         routes = project.routes(sources, registry_url=None)
     except CregraphError as error:
@@ -116,7 +113,7 @@ def _routes(project: Project, sources: str | None, found: list[Finding]) -> Rout
 
 
 def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
-    """Whether credentials are there for each registry that is named here. They are never shown, nor tried."""
+    """Yield whether there are credentials for each registry that is named here. They are neither shown nor tried."""
     hosts = {registry.host: name for name, registry in sorted(routes.registry.items(), reverse=True)}
     try:
         url = project.asked().composition.profile.registry_url if project.profile.is_file() else None
@@ -140,69 +137,13 @@ def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
 
 
 def _engines(store: Store, builder: str | None, context: str | None) -> tuple[list[Finding], str | None]:
-    """Each engine, and which one `auto` takes."""
-    refused: dict[str, str | None] = {}
-    elsewhere: set[str] = set()  # refused for an option, which says itself what it wants
-    for name in _ENGINES:
-        try:
-            choice.check(name, builder=builder, context=context)
-        except CregraphError as error:
-            refused[name] = error.message
-            elsewhere.add(name)
-            continue
-        try:
-            refused[name] = _NO_PLUGIN if name == "docker" and _lacks_buildx() else None
-            refused[name] = refused[name] or choice.reasons(name, store=store, builder=builder, context=context)[name]
-        except CregraphError as error:
-            refused[name] = error.message
+    """Return a finding for each engine and one for all, and the name of the engine that `auto` takes."""
+    states = engine_states(store, builder=builder, context=context)
     found = [
-        Finding(
-            what=f"engine {name}",
-            ok=reason is None,
-            text="works" if reason is None else reason,
-            hint=None if reason is None or name in elsewhere or str(store.root) in reason else _CURES[name](reason),
-            needed=False,
-        )
-        for name, reason in refused.items()
+        Finding(what=f"engine {one.name}", ok=one.reason is None, text=one.reason or "works", hint=one.hint, needed=False)
+        for one in states
     ]
-    auto = next((name for name, reason in refused.items() if reason is None), None)
+    auto = next((one.name for one in states if one.reason is None), None)
     text = f"auto takes {auto}" if auto else "none works here: what must be compiled cannot be"
     hint = "one of the two is enough; a Docker engine elsewhere will do: `--context NAME`, or DOCKER_HOST=ssh://USER@HOST"
     return [*found, Finding(what="engine", ok=auto is not None, text=text, hint=hint)], auto
-
-
-def _lacks_buildx() -> bool:
-    """Whether there is a `docker` without its plugin buildx; asked apart, as docker's own words then are of an unknown flag."""
-    try:
-        return subprocess.run(["docker", "buildx", "version"], capture_output=True, timeout=30, check=False).returncode != 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-def _native_cure(_reason: str) -> str:
-    if not sys.platform.startswith("linux"):
-        return "it needs Linux; here the docker engine does the same (Docker Desktop, or an engine elsewhere)"
-    from cregraph.engines.namespaces import forbidding
-
-    found = forbidding()
-    if found is not None and os.geteuid() != 0:
-        return f"{found[1]}\n(for good: a line in /etc/sysctl.d/), or run cregraph as root, or take another engine"
-    return (
-        "run cregraph as root, in a container with --cap-add SYS_ADMIN, seccomp and AppArmor unconfined; or take another engine"
-    )
-
-
-def _docker_cure(reason: str) -> str:
-    low = reason.lower()
-    if not shutil.which("docker"):
-        return "install Docker's command line (the package docker-cli or docker-ce-cli)"
-    if reason == _NO_PLUGIN:
-        return "install the plugin buildx (the package docker-buildx or docker-buildx-plugin)"
-    if "permission denied" in low:
-        return "this user may not use the engine's socket: join the group `docker`, or set DOCKER_HOST to another engine"
-    if any(words in low for words in ("does not answer", "cannot connect", "connect", "dial", "no such host")):
-        return "start the engine, or say where it is: DOCKER_HOST, `docker context use NAME`, or `--context NAME`"
-    return "`docker info` and `docker buildx ls` say more"
-
-
-_CURES: dict[str, Callable[[str], str]] = {"native": _native_cure, "docker": _docker_cure}

@@ -10,8 +10,8 @@ import typer
 
 from cregraph.cli.notes import tell_link_scripts, tell_sources
 from cregraph.cli.options import All, AsJson, Profiles, Sources, sessions
+from cregraph.cli.store_use import unsettled
 from cregraph.cli.terminal_output import as_json, result, talk, working
-from cregraph.cli.using import unsettled
 from cregraph.errors import CregraphError, Refused
 from cregraph.lock.lock_file import Lock
 from cregraph.session.session import BuildOptions, Session

@@ -9,8 +9,8 @@ from cregraph.cli.build_progress import Display
 from cregraph.cli.build_report import summary
 from cregraph.cli.notes import tell_link_scripts
 from cregraph.cli.remote_cache_use import RemoteCacheUse
+from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import counted, megabytes, talk
-from cregraph.cli.using import hold
 from cregraph.session.session import Session
 from cregraph.session.session_build import build_image
 

@@ -15,8 +15,8 @@ from cregraph.build.build_run import BuildRun
 from cregraph.build.image_build import inventory
 from cregraph.cli.build_progress import Display
 from cregraph.cli.options import Context, Jobs, Sources
+from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import talk
-from cregraph.cli.using import hold
 from cregraph.errors import CregraphError, nearest
 from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task

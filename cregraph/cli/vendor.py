@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cregraph.cli.options import All, AsJson, Profiles, Sources, sessions
+from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
-from cregraph.cli.using import hold
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.lock.pins import Artifact
 from cregraph.session.session import BuildOptions, Session
