@@ -1,7 +1,7 @@
-"""Resolve: what profile and recipes ask, to a lock. The one phase that chooses, and the one that asks the world.
+"""Resolve what profile and recipes ask to a lock. This is the only phase that chooses, and the only one that asks sources.
 
 A pin that nobody asked to move stays. A target whose asks are those of the old lock is not resolved again, unless something
-that it stands on moved or an upgrade frees some of its pins; then its old pins are given to its kind as what to keep.
+that it stands on moved or an upgrade frees some of its pins. Then its kind gets the old pins as those to keep.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cregraph.errors import CregraphError, nearest
-from cregraph.kinds import KINDS, kind
+from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.consistency import agrees, find_problems
@@ -22,8 +22,6 @@ from cregraph.sources.protocol import Sources
 
 __all__ = ["Upgrade", "order", "resolve"]
 
-#: What a kind's pins depend on besides its own asks.
-_STANDS_ON = {"conda": {"image"}, "r": {"image", "conda"}, "python": {"image"}}
 _LATE = re.compile(r"\$\([A-Za-z0-9_-]+\.python\.minor\)")
 
 
@@ -35,7 +33,7 @@ class Upgrade:
     packages: frozenset[str] = frozenset()
 
     def frees(self, pin: Pin) -> bool:
-        """Whether `pin` may move."""
+        """Return whether `pin` may move."""
         return self.all or pin.name.lower() in self.packages
 
 
@@ -51,65 +49,102 @@ def resolve(
     upgrade: Upgrade | None = None,
     on_target: Callable[[str], None] = lambda _id: None,
 ) -> Lock:
-    """A lock that answers `targets`, keeping what `old` pins and `upgrade` does not free.
+    """Return a lock that answers `targets`, keeping what `old` pins and `upgrade` does not free.
 
-    `context` carries the folders and dates; `facts_for` the facts of an image that was pinned. Raises CregraphError from
-    the kinds, naming asks that cannot be answered.
+    `context` carries the folders and dates. `facts_for` returns the facts of an image that was pinned. `on_target` is told
+    the id of each target before its kind resolves it.
+
+    Raises:
+        CregraphError: An ask cannot be answered; the message names it.
     """
-    upgrade = upgrade or Upgrade()
-    before = {t.id: t for t in old.targets} if old else {}
-    broken = find_problems(old) if old else {}
-    _check_names(upgrade, before)
-    done: list[Target] = []
-    moved: set[str] = set()
-    facts: BaseFacts | None = None
-    build_root: BaseFacts | None = None
+    resolver = _Resolver(sources, context, facts_for, old, upgrade or Upgrade(), on_target)
     for target in order(targets):
-        locked = before.get(target.id)
-        on_demand = target.scope == "sandbox" and target.place != BUILD_ROOT
-        if on_demand and not _compiles(done):
-            done.append(target)
-            continue
-        kept = tuple(p for p in locked.pins if not upgrade.frees(p) and agrees(p, target.kind)) if locked else ()
-        freed = locked is not None and len(kept) < len(locked.pins)
-        stands = target.id not in broken and not (_STANDS_ON.get(target.kind, set()) & moved)
-        unpinned = on_demand and locked is not None and not locked.pins
-        if (
-            locked is not None
-            and not freed
-            and stands
-            and not unpinned
-            and target.kind not in ("file", "image")  # they look at files of the project, and ask nobody
-            and _fresh(locked, target, sources)
-        ):
+        resolver.add(target)
+    if resolver.facts is None:
+        raise CregraphError("no stage asks for a base image", hint="use the recipe `snowbooks`, or one with an `image` step")
+    return sorted_lock(Lock(identity=identity, stages=tuple(stages), targets=tuple(resolver.done)))
+
+
+class _Resolver:
+    """The targets that were resolved so far, and what the next ones stand on."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        context: PinContext,
+        facts_for: Callable[[Pin], BaseFacts],
+        old: Lock | None,
+        upgrade: Upgrade,
+        on_target: Callable[[str], None],
+    ) -> None:
+        self.sources, self.context, self.facts_for = sources, context, facts_for
+        self.old, self.upgrade, self.on_target = old, upgrade, on_target
+        self.before = {t.id: t for t in old.targets} if old else {}
+        self.broken = find_problems(old, KINDS) if old else {}
+        self.done: list[Target] = []
+        self.moved: set[str] = set()
+        self.facts: BaseFacts | None = None
+        self.build_root: BaseFacts | None = None
+        _check_names(upgrade, self.before)
+
+    def add(self, target: Target) -> None:
+        """Resolve `target` if its locked pins do not stand."""
+        if target.on_demand and not any(target.place in KINDS[t.kind].tools(p) for t in self.done for p in t.pins):
+            self.done.append(target)
+            return
+        locked = self.before.get(target.id)
+        if locked is not None and self._stands(target, locked):
             resolved = replace(target, pins=locked.pins)
         else:
-            on_target(target.id)
-            early = replace(target, asks=tuple(replace(a, what=_early(a.what, facts)) for a in target.asks))
-            # A dated snapshot has nothing newer: what an upgrade frees is looked for in today's.
-            upgraded = locked is not None and any(upgrade.frees(p) for p in locked.pins)
-            as_of = context.as_of or (context.today if upgraded and target.kind == "r" else None)
-            own = replace(context, facts=facts, build_root=build_root, targets=tuple(done), locked=kept, as_of=as_of)
-            pinned = kind(target.kind).pin(early, sources, own)
-            resolved = replace(target, pins=pinned.pins)
+            self.on_target(target.id)
+            resolved = self._pinned(target, locked)
             if locked is None or _identities(locked) != _identities(resolved):
-                moved.add(target.kind)
-        done.append(resolved)
+                self.moved.add(target.kind)
+        self.done.append(resolved)
         if target.place == BASE:
-            facts = facts_for(resolved.pins[0])
-            broken = find_problems(old, base=facts.python.distributions if facts.python else ()) if old else {}
+            self.facts = self.facts_for(resolved.pins[0])
+            if self.old:
+                self.broken = find_problems(self.old, KINDS, base=self.facts.python.distributions if self.facts.python else ())
         elif target.place == BUILD_ROOT:
-            build_root = facts_for(resolved.pins[0])
-    if facts is None:
-        raise CregraphError("no stage asks for a base image", hint="use the recipe `snowbooks`, or one with an `image` step")
-    return sorted_lock(Lock(identity=identity, stages=tuple(stages), targets=tuple(done)))
+            self.build_root = self.facts_for(resolved.pins[0])
+
+    def _stands(self, target: Target, locked: Target) -> bool:
+        """Whether the locked pins answer `target` as they are, so that no source is asked."""
+        rules = KINDS[target.kind]
+        return (
+            not rules.READS_PROJECT
+            and target.id not in self.broken
+            and not rules.STANDS_ON & self.moved
+            and len(self._kept(locked)) == len(locked.pins)
+            and (bool(locked.pins) or not target.on_demand)
+            and _fresh(locked, target, self.sources)
+        )
+
+    def _kept(self, locked: Target) -> tuple[Pin, ...]:
+        """The locked pins that should stay if they can."""
+        return tuple(p for p in locked.pins if not self.upgrade.frees(p) and agrees(p, KINDS[locked.kind]))
+
+    def _pinned(self, target: Target, locked: Target | None) -> Target:
+        """`target` with the pins that its kind chooses."""
+        rules = KINDS[target.kind]
+        early = replace(target, asks=tuple(replace(a, what=_early(a.what, self.facts)) for a in target.asks))
+        upgraded = locked is not None and any(self.upgrade.frees(p) for p in locked.pins)
+        context = replace(
+            self.context,
+            facts=self.facts,
+            build_root=self.build_root,
+            targets=tuple(self.done),
+            locked=self._kept(locked) if locked else (),
+            as_of=self.context.as_of or (self.context.today if upgraded and rules.SNAPSHOTS else None),
+        )
+        return replace(target, pins=rules.pin(early, self.sources, context).pins)
 
 
 def order(targets: Sequence[Target]) -> list[Target]:
     """Return targets in the order in which they are pinned: the base, the build root, then by scope (sandbox last) and kind."""
-    rank = {name: number for number, name in enumerate(KINDS)}
+    rank = list(KINDS)
     first = (BASE, BUILD_ROOT)
-    return sorted(targets, key=lambda t: (t.place not in first, t.scope == "sandbox", rank[t.kind], t.id))
+    return sorted(targets, key=lambda t: (t.place not in first, t.scope == "sandbox", rank.index(t.kind), t.id))
 
 
 def _fresh(locked: Target, target: Target, sources: Sources) -> bool:
@@ -129,12 +164,6 @@ def _early(what: object, facts: BaseFacts | None) -> object:
     if facts is None or facts.python is None:
         raise CregraphError(f"`{what}` needs the Python of the base, and none was found in it")
     return _LATE.sub(".".join(facts.python.version.split(".")[:2]), what)
-
-
-def _compiles(done: Sequence[Target]) -> bool:
-    return any(
-        pin.data.get("role") == "build" or pin.data.get("form") == "sdist" for t in done if t.kind == "python" for pin in t.pins
-    )
 
 
 def _identities(target: Target) -> set[tuple[str, str, str]]:

@@ -9,41 +9,11 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError
+from cregraph.kinds import KINDS
 from cregraph.profile.compose import Composition, compose
 from cregraph.profile.recipe import Found
 
 ROOT = Path(__file__).parent.parent
-
-#: The kinds' fields as the recipes use them; test_recipes holds that the kinds themselves agree.
-KINDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
-    "image": {
-        "reference": ("text", False),
-        "registry": ("text", False),
-        "folder": ("text", False),
-        "repositories": ("texts", False),
-        "tag": ("text", False),
-        "cuda": ("text", False),
-        "build_root": ("text", False),
-    },
-    "conda": {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)},
-    "r": {
-        "library": ("path", True),
-        "from": ("text", True),
-        "packages": ("json", True),
-        "snapshot": ("text", False),
-        "binaries": ("text", False),
-    },
-    "python": {"into": ("text", True), "requirements": ("texts", True), "build": ("mapping", False)},
-    "archive": {"url": ("text", True), "at": ("paths", True), "mode": ("text", False), "owner": ("text", False)},
-    "file": {
-        "at": ("paths", True),
-        "from": ("path", False),
-        "text": ("text", False),
-        "link": ("text", False),
-        "mode": ("text", False),
-        "owner": ("text", False),
-    },
-}
 
 #: The least that the standard recipes want to know.
 MINIMAL = 'cre: {tag: v1, r_version: "4.5.2", snowbooks_tag: "2.5.0"}\n'

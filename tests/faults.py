@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from cregraph.image.media.oci_layout import Layout
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
@@ -124,7 +124,7 @@ class Demo:
                 assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
         for path in (self.folder / "locks").glob("*"):
             if not path.name.startswith("."):
-                locks.loads(path.read_text(), name=path.name, kinds=kind)
+                locks.loads(path.read_text(), name=path.name, kinds=KINDS)
         for path in (self.folder / "bases").glob("*"):
             if not path.name.startswith("."):
                 assert json.loads(path.read_text())["digest"] == f"sha256:{path.stem}"

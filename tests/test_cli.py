@@ -21,6 +21,7 @@ from cregraph.cli.app import app_for
 from cregraph.cli.build_progress import Display
 from cregraph.demo.demo_project import claim, write_project
 from cregraph.errors import CregraphError
+from cregraph.kinds import KINDS
 from cregraph.lock.pins import Artifact
 from cregraph.plan.missing_work import MissingWork
 from cregraph.sources.configured import ConfiguredSources
@@ -248,6 +249,7 @@ def test_what_cannot_be_reached_is_named_without_a_password(
     address = f"http://user:{SECRET}@127.0.0.1:9/simple"  # nobody listens there
     source, file = (text.replace("@ADDRESS@", address).replace("@SECRET@", SECRET) for text in (source, file))
     world = ConfiguredSources(
+        kinds=KINDS,
         store=Store(tmp_path / "store"),
         routes=Routes(conda={"c": (address,)}, cran=(address,), pypi=(address,)),
         local=Local(project=tmp_path, shipped=tmp_path),
@@ -362,7 +364,7 @@ def test_sources_beside_the_caller_and_not_beside_the_profile_are_mentioned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     world = ConfiguredSources(
-        store=Store(tmp_path / "s"), routes=Routes(), local=Local(project=tmp_path / "sub", shipped=tmp_path)
+        kinds=KINDS, store=Store(tmp_path / "s"), routes=Routes(), local=Local(project=tmp_path / "sub", shipped=tmp_path)
     )
     with pytest.raises(CregraphError) as caught:
         world.routes("registry", "snowflake")

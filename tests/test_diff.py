@@ -12,7 +12,7 @@ import pytest
 
 from cregraph.cli.diff import diff as run
 from cregraph.errors import CregraphError
-from cregraph.kinds import kind as kind_of
+from cregraph.kinds import KINDS
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact
@@ -44,7 +44,7 @@ def base(letter: str = "a", tag: str = "2.5.0") -> Target:
 
 def target(kind: str, place: str, stage: str, asks: dict[str, str], *pins: Pin, **options: object) -> Target:
     made = tuple(Ask(kind=kind, place=place, stage=stage, what=what, where=where) for what, where in asks.items())
-    scope = kind_of(kind).scope(place)
+    scope = KINDS[kind].scope(place)
     return Target(kind=kind, place=place, scope=scope, options=options, asks=made, pins=pins)  # type: ignore[arg-type]
 
 

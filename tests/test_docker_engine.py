@@ -32,7 +32,7 @@ from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
 from cregraph.image.model import segment as segments
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.plan.parts import Task, task
 from cregraph.plan.planner import Plan, make_plan
@@ -499,7 +499,7 @@ def forgotten(built: RealProject, folder: Path, names: set[str]) -> RealProject:
 
 
 def planned(project: RealProject) -> Plan:
-    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=kind)
+    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=KINDS)
     return make_plan(lock, Project.of(str(project.folder / "team.yaml")).facts(lock.base))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError
+from cregraph.kinds import KINDS
 from cregraph.lock.pins import Artifact
 from cregraph.sources import downloads as fetching
 from cregraph.sources.configured import ConfiguredSources
@@ -546,7 +547,7 @@ def one(store: Store, local: Local, server: Server, tmp_path: Path) -> Configure
     (tmp_path / "served" / "forge" / "noarch" / "x-1-0.conda").write_bytes(DATA)
     at = server.address
     text = f"conda: {{forge: [{at}/none, {at}/forge]}}\nurl: {{'https://files.invalid/': {at}/a/}}"
-    return ConfiguredSources(store=store, routes=routes(text), local=local)
+    return ConfiguredSources(kinds=KINDS, store=store, routes=routes(text), local=local)
 
 
 def test_an_artifact_is_fetched_where_its_source_leads(one: ConfiguredSources, server: Server) -> None:
@@ -566,7 +567,7 @@ def test_a_damaged_object_is_fetched_or_read_anew(one: ConfiguredSources, store:
         path = store.path_of(artifact.sha256)
         path.chmod(0o644)
         path.write_bytes(b"damaged")
-        fresh = ConfiguredSources(store=Store(store.root), routes=one.table, local=one.local)
+        fresh = ConfiguredSources(kinds=KINDS, store=Store(store.root), routes=one.table, local=one.local)
         assert fresh.fetch(artifact).read_bytes() == good
 
 

@@ -21,7 +21,7 @@ from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import PACKAGE
 from cregraph.image.model import segment as segments_of
-from cregraph.kinds import archive, file, kind
+from cregraph.kinds import KINDS, archive, file
 from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -70,6 +70,7 @@ def world(tmp_path: Path) -> ConfiguredSources:
     (tmp_path / "project" / "own").mkdir(parents=True)
     (tmp_path / "files").mkdir()
     return ConfiguredSources(
+        kinds=KINDS,
         store=Store(tmp_path / "store"),
         routes=read_routes("url: {'https://files.invalid/': ./files/}", name="sources.yaml", folder=tmp_path),
         local=Local(project=tmp_path / "project", shipped=tmp_path / "shipped"),
@@ -81,7 +82,7 @@ def given(tmp_path: Path, **more: Any) -> PinContext:
 
 
 def pinned(module: Any, world: ConfiguredSources, tmp_path: Path, *asked: Ask, **more: Any) -> Target:
-    (target,) = group(asked, kind)
+    (target,) = group(asked, KINDS)
     return cast(Target, module.pin(target, cast(Sources, world), given(tmp_path, **more)))
 
 
@@ -205,7 +206,7 @@ def test_an_owner_whom_the_base_does_not_know_and_links_that_lead_nowhere_are_re
 @pytest.mark.parametrize("module", [file, archive])
 def test_a_lock_without_the_pin_is_refused_with_the_command_to_run(module: Any) -> None:
     more = {"from": "./own/x.py"} if module is file else {"url": URL}
-    (target,) = group(asks(module, at="/opt/x", **more), kind)
+    (target,) = group(asks(module, at="/opt/x", **more), KINDS)
     error = refusal(lambda: module.place(target, ground(target)))
     what = "`./own/x.py`" if module is file else URL
     where = "own.yaml:2: steps[0]." + ("from" if module is file else "url")
@@ -329,7 +330,7 @@ def test_what_is_pinned_is_not_asked_for_again(world: ConfiguredSources, tmp_pat
 def test_a_key_does_not_know_the_url(world: ConfiguredSources) -> None:
     keys = set()
     for url in (URL, "https://elsewhere.invalid/b.tgz"):
-        (target,) = group(asks(archive, url=url, at="/opt/x"), kind)
+        (target,) = group(asks(archive, url=url, at="/opt/x"), KINDS)
         artifact = Artifact(kind="url", source=url, file="", sha256="1" * 64, size=9)
         pin = Pin(name=url, version="", artifact=artifact, data={"form": "tar"})
         whole = replace(target, pins=(pin,))

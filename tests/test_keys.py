@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cregraph.errors import CregraphError
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import loads
@@ -105,7 +105,7 @@ def facts() -> BaseFacts:
 
 
 def plan(data: dict[str, Any], facts: BaseFacts) -> Plan:
-    lock = loads(json.dumps(data), name="lock", kinds=kind)
+    lock = loads(json.dumps(data), name="lock", kinds=KINDS)
     return make_plan(lock, replace(facts, digest="sha256:" + lock.base.artifact.sha256))
 
 

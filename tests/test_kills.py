@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
@@ -126,8 +126,8 @@ def test_ctrl_c_ends_a_lock_and_leaves_it_as_it_was(cold: Demo, server: Server, 
     cold.ok("lock", "with-cran.yaml")
     assert b"demostats" in lock.read_bytes()
     assert (
-        len(locks.loads(lock.read_text(), name="", kinds=kind).targets)
-        == len(locks.loads(new.decode(), name="", kinds=kind).targets) + 1
+        len(locks.loads(lock.read_text(), name="", kinds=KINDS).targets)
+        == len(locks.loads(new.decode(), name="", kinds=KINDS).targets) + 1
     )
 
 

@@ -21,6 +21,7 @@ from cregraph.image.model.layer import LayerRecord, assemble, read, settle
 from cregraph.image.model.preamble import check, preamble
 from cregraph.image.model.segment import SegmentRecord, directories, index, members_of, write
 from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts, DirFact
 from cregraph.plan.layer_split import LIMIT, LayerPlan, Planner, split
 from cregraph.plan.parts import Segment
@@ -60,7 +61,8 @@ def a_planner(**changes: object) -> Planner:
 
 
 def a_segment(name: str, *, group: str = "conda:/home/jupyter/micromamba", size: int = 1000, of: object = None) -> Segment:
-    return Segment(key=key_of([name, group, size, of]), kind="conda", stage="r", name=name, group=group, place={}, size=size)
+    kind = group.partition(":")[0]
+    return Segment(key=key_of([name, group, size, of]), kind=kind, stage="r", name=name, group=group, place={}, size=size)
 
 
 @pytest.fixture
@@ -153,9 +155,9 @@ packages = st.dictionaries(
 @given(segments=packages, seed=st.integers(0, 99))
 @quick
 def test_every_segment_is_in_one_layer_whatever_the_order(segments, seed):
-    layers = split(segments, a_planner())
+    layers = split(segments, a_planner(), KINDS)
 
-    assert split(random.Random(seed).sample(segments, k=len(segments)), a_planner()) == layers
+    assert split(random.Random(seed).sample(segments, k=len(segments)), a_planner(), KINDS) == layers
     assert sorted(s.key for plan in layers for s in plan.segments) == sorted(s.key for s in segments)
     assert len({plan.name for plan in layers}) == len(layers)
     for plan in layers:
@@ -167,8 +169,8 @@ def test_every_segment_is_in_one_layer_whatever_the_order(segments, seed):
 @given(segments=packages, more=st.integers(0, 40 << 20))
 @quick
 def test_a_package_that_comes_or_goes_changes_no_layer_but_its_own(segments, more):
-    before = {plan.key: plan for plan in split(segments, a_planner())}
-    after = {plan.key: plan for plan in split([*segments, a_segment("zz-new", size=more)], a_planner())}
+    before = {plan.key: plan for plan in split(segments, a_planner(), KINDS)}
+    after = {plan.key: plan for plan in split([*segments, a_segment("zz-new", size=more)], a_planner(), KINDS)}
 
     gone = [before[key] for key in before.keys() - after.keys()]
     new = [after[key] for key in after.keys() - before.keys()]
@@ -194,10 +196,10 @@ def test_the_limit_of_layers_is_kept_by_letting_fewer_packages_stand_alone_then_
     big = [a_segment(f"big{i}", size=9 << (20 + i % 6)) for i in range(120)]
     small = [a_segment(f"small{i}", group=f"r:/{i % 4}") for i in range(200)]
 
-    roomy = split([*big, *small], a_planner(base_layers=0, limit=1000))
-    tight = split([*big, *small], a_planner(base_layers=10))
-    tighter = split([*big, *small], a_planner(base_layers=110))
-    tightest = split([*big, *small], a_planner(base_layers=122))
+    roomy = split([*big, *small], a_planner(base_layers=0, limit=1000), KINDS)
+    tight = split([*big, *small], a_planner(base_layers=10), KINDS)
+    tighter = split([*big, *small], a_planner(base_layers=110), KINDS)
+    tightest = split([*big, *small], a_planner(base_layers=122), KINDS)
 
     assert 120 + 4 * 14 <= len(roomy) <= 120 + 4 * 16
     assert 10 + len(tight) <= LIMIT
@@ -206,13 +208,13 @@ def test_the_limit_of_layers_is_kept_by_letting_fewer_packages_stand_alone_then_
     assert 110 + len(tighter) <= LIMIT
     assert [plan.name for plan in tightest] == ["conda:/home/jupyter/micromamba", "r:/0", "r:/1", "r:/2", "r:/3"]
     with pytest.raises(CregraphError, match="the image would have 128 layers, 123 of them the base's; image stores accept 127"):
-        split([*big, *small], a_planner(base_layers=123))
+        split([*big, *small], a_planner(base_layers=123), KINDS)
 
 
 def test_what_changes_often_comes_last():
     groups = ["file:", "python:/q", "r:/l", "conda:/p", "archive:"]
 
-    layers = split([a_segment("x", group=group) for group in groups], a_planner())
+    layers = split([a_segment("x", group=group) for group in groups], a_planner(), KINDS)
 
     assert [plan.segments[0].group for plan in layers] == ["conda:/p", "r:/l", "python:/q", "archive:", "file:"]
 
@@ -221,9 +223,9 @@ def test_segments_of_one_key_are_one():
     one = a_segment("a")
     again = Segment(key=one.key, kind="conda", stage="other", name="a", group=one.group, place={}, size=1000)
 
-    (plan,) = split([one, again], a_planner())
+    (plan,) = split([one, again], a_planner(), KINDS)
 
-    assert plan == split([again, one], a_planner())[0]
+    assert plan == split([again, one], a_planner(), KINDS)[0]
     assert len(plan.segments) == 1
 
 

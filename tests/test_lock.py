@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cregraph.errors import CregraphError
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, dumps, loads
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 
@@ -64,7 +64,7 @@ def test_the_order_in_which_pins_arrive_never_reaches_the_file(found: set[str], 
 @given(st.sets(names, min_size=1, max_size=12))
 def test_what_is_written_reads_back_as_itself(found: set[str]) -> None:
     text = dumps(a_lock(*[a_pin(name) for name in found]))
-    assert dumps(loads(text, name="locks/x.lock.json", kinds=kind)) == text
+    assert dumps(loads(text, name="locks/x.lock.json", kinds=KINDS)) == text
 
 
 def test_one_bump_is_one_line_of_difference_with_empty_lines_around_it() -> None:
@@ -116,7 +116,7 @@ def edited(path: str, value: object) -> str:
 )
 def test_a_hand_edit_that_breaks_the_lock_is_refused_with_its_place(path: str, value: object, message: str) -> None:
     with pytest.raises(CregraphError) as caught:
-        loads(edited(path, value), name="locks/x.lock.json", kinds=kind)
+        loads(edited(path, value), name="locks/x.lock.json", kinds=KINDS)
     assert str(caught.value) == f"`locks/x.lock.json`: {message}"
     assert caught.value.hint is not None
     assert "or remove the file and run `cregraph lock`" in caught.value.hint
@@ -126,19 +126,19 @@ def test_a_package_pinned_twice_is_refused() -> None:
     data = json.loads(dumps(a_lock()))
     data["targets"][0]["pins"].append(data["targets"][0]["pins"][0])
     with pytest.raises(CregraphError, match=r"`libz` is pinned twice in `conda:/home/jupyter/micromamba/envs/workspace_env`"):
-        loads(json.dumps(data), name="x", kinds=kind)
+        loads(json.dumps(data), name="x", kinds=KINDS)
 
 
 def test_a_newer_lock_is_refused_with_both_numbers() -> None:
     with pytest.raises(CregraphError) as caught:
-        loads('{"version": 9, "unknown": 1}', name="locks/geo.lock.json", kinds=kind)
+        loads('{"version": 9, "unknown": 1}', name="locks/geo.lock.json", kinds=KINDS)
     assert str(caught.value) == "`locks/geo.lock.json` has lock version 9; this cregraph reads up to 1"
     assert caught.value.hint == "upgrade cregraph"
 
 
 def test_another_assembly_is_refused_with_the_way_out() -> None:
     with pytest.raises(CregraphError) as caught:
-        loads(dumps(replace(a_lock(), assembly=7)), name="locks/geo.lock.json", kinds=kind)
+        loads(dumps(replace(a_lock(), assembly=7)), name="locks/geo.lock.json", kinds=KINDS)
     assert str(caught.value) == "`locks/geo.lock.json` is written for assembly 7; this cregraph writes images by assembly 1"
 
 
@@ -146,24 +146,24 @@ def test_a_merge_that_was_not_finished_is_recognised_with_its_line() -> None:
     lines = dumps(a_lock()).splitlines()
     lines[9:9] = ["<<<<<<< HEAD", "=======", ">>>>>>> other"]
     with pytest.raises(CregraphError) as caught:
-        loads("\n".join(lines), name="locks/geo.lock.json", kinds=kind)
+        loads("\n".join(lines), name="locks/geo.lock.json", kinds=KINDS)
     assert str(caught.value).startswith("`locks/geo.lock.json`:10: git's conflict markers stand in the lock")
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_a_lock_or_is_refused_in_words(text: str) -> None:
     with pytest.raises(CregraphError):
-        loads(text, name="x", kinds=kind)
+        loads(text, name="x", kinds=KINDS)
 
 
 def test_a_field_that_stands_twice_is_refused() -> None:
     with pytest.raises(CregraphError, match="the field `version` stands twice in one object"):
-        loads('{"version": 1, "version": 1}', name="x", kinds=kind)
+        loads('{"version": 1, "version": 1}', name="x", kinds=KINDS)
 
 
 def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
     with pytest.raises(CregraphError):
-        loads("[" * 100_000, name="x", kinds=kind)
+        loads("[" * 100_000, name="x", kinds=KINDS)
 
 
 @pytest.mark.parametrize(
@@ -175,5 +175,5 @@ def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
 )
 def test_values_that_no_key_could_cover_are_refused(value: object, message: str) -> None:
     with pytest.raises(CregraphError) as caught:
-        loads(edited("targets/0/pins/0/data", {"x": value}), name="x", kinds=kind)
+        loads(edited("targets/0/pins/0/data", {"x": value}), name="x", kinds=KINDS)
     assert str(caught.value) == f"`x`: {message}"

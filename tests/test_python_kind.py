@@ -22,6 +22,7 @@ import pytest
 
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
+from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.python import python_kind as python
 from cregraph.kinds.python.python_build import build_system
@@ -107,6 +108,7 @@ class Index:
             uv_cache = self.root / "uv"
 
         return Cached(
+            kinds=KINDS,
             store=Store(self.root / "store"),
             routes=Routes(pypi=(address or (self.root / "simple").as_uri(),)),
             local=Local(project=self.root, shipped=self.root),

@@ -16,6 +16,7 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.formats.elf import library
 from cregraph.formats.r_built import read_built, unfit
+from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.r import r_kind as r
 from cregraph.lock.consistency import find_problems
@@ -336,8 +337,8 @@ def test_a_merge_that_moved_r_away_from_a_built_package_leaves_a_hole(cran: Cran
             targets=(dataclasses.replace(env, pins=(moved, *env.pins[1:])), found),
         )
 
-    assert find_problems(lock("4.4.3")) == {}
-    assert find_problems(lock("4.5.1")) == {found.id: ["`BB` 1.0 is built for R 4.4.1, and the lock has R 4.5.1"]}
+    assert find_problems(lock("4.4.3"), KINDS) == {}
+    assert find_problems(lock("4.5.1"), KINDS) == {found.id: ["`BB` 1.0 is built for R 4.4.1, and the lock has R 4.5.1"]}
 
 
 # --- placing ---------------------------------------------------------------------------------------------------------

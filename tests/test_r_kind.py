@@ -22,6 +22,7 @@ from cregraph.engines import contract
 from cregraph.errors import CregraphError
 from cregraph.formats.r_source import pack_folder, read_tarball
 from cregraph.formats.untrusted_tar import PACKAGE
+from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.r import r_kind as r
 from cregraph.lock.base_facts import BaseFacts
@@ -92,6 +93,7 @@ class Cran:
                 return super().read(kind=kind, source=source, file=file, limit=limit)
 
         return Watched(
+            kinds=KINDS,
             store=Store(self.root / "store"),
             routes=Routes(
                 cran=((self.root / "cran").as_uri() + "/{date}",), url={"https://web.example/": (self.root.as_uri() + "/",)}

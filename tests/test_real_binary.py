@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
@@ -120,7 +120,7 @@ def test_packages_taken_built_load_in_the_image(shelved: RealProject) -> None:
 
 
 def library(project: RealProject) -> tuple[locks.Pin, ...]:
-    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=kind)
+    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=KINDS)
     (found,) = (t for t in lock.targets if t.kind == "r")
     return found.pins
 
@@ -144,7 +144,7 @@ def packed(project: RealProject, name: str) -> bytes:
 
 
 def planned(project: RealProject) -> Plan:
-    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=kind)
+    lock = locks.loads(project.lock.read_text(), name="team.lock.json", kinds=KINDS)
     return make_plan(lock, Project.of(str(project.folder / "team.yaml")).facts(lock.base))
 
 

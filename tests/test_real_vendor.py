@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.lock.lock_file import Lock
 from tests.real_project import RealProject
@@ -32,7 +32,7 @@ def vendored(built: RealProject, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def locked(built: RealProject) -> Lock:
-    return locks.loads(built.lock.read_text(), name="team.lock.json", kinds=kind)
+    return locks.loads(built.lock.read_text(), name="team.lock.json", kinds=KINDS)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
@@ -203,4 +203,4 @@ def _manifest(project: RealProject) -> dict[str, list[dict[str, str]]]:
 
 
 def _lock(project: RealProject) -> locks.Lock:
-    return locks.loads(project.lock.read_text(), name="team.lock.json", kinds=kind)
+    return locks.loads(project.lock.read_text(), name="team.lock.json", kinds=KINDS)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 
-from cregraph.kinds import KINDS as KIND_NAMES
-from cregraph.kinds import MODULES
+from cregraph.kinds import KINDS
 from cregraph.profile.compose import Composition
 from cregraph.profile.recipe import read_recipe
 from cregraph.profile.switches import STANDARD
-from tests.composing import KINDS, MINIMAL, ROOT, composed, example, standard
+from tests.composing import MINIMAL, ROOT, composed, example, standard
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 LIBRARY = f"{PREFIX}/lib/R/library"
@@ -267,11 +264,3 @@ def test_a_standard_recipe_says_what_it_is_for(name: str) -> None:
     recipe = read_recipe(found.text, file=found.file, folder=found.folder, name=name, kinds=KINDS)
     assert recipe.about
     assert all(param.about for param in recipe.params)
-
-
-@pytest.mark.parametrize("name", KIND_NAMES)
-def test_the_kinds_have_the_fields_that_recipes_use(name: str) -> None:
-    real = import_module(MODULES[name]).FIELDS
-    for field, (kind, required) in KINDS[name].items():
-        assert field in real, f"kind {name} has no field {field}"
-        assert real[field] == (kind, required), field

@@ -22,6 +22,7 @@ from cregraph.image.bases.facts_from_layers import facts_of
 from cregraph.image.model import segment as segments_of
 from cregraph.image.model.manifest import digest_of
 from cregraph.image.model.tar_entry import from_bytes
+from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.outputs import Output, Outputs
 from cregraph.plan.layer_split import split
@@ -82,7 +83,7 @@ def ground(tmp_path: Path) -> tuple[Plan, BaseFacts]:
         assembly=1, kind="r", stage="hook", name="zoo", group="r:/opt/r", place={"at": "/opt/r/zoo"}, task_key=zoo.key, size=9
     )
     segments = {**made.plan.segments, of_zoo.key: of_zoo}
-    layers = split(tuple(segments.values()), made.plan.planner)
+    layers = split(tuple(segments.values()), made.plan.planner, KINDS)
     return replace(made.plan, tasks=(lattice, zoo), segments=segments, layers=layers), facts_of(base)
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from cregraph.build.image_build import build
 from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
@@ -59,7 +59,7 @@ def own(made: tuple[Path, str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def old(made: tuple[Path, str]) -> Lock:
-    return loads(made[1], name="old", kinds=kind)
+    return loads(made[1], name="old", kinds=KINDS)
 
 
 def locked(
@@ -68,7 +68,7 @@ def locked(
     project = Project(profile=folder / profile)
     store = Store(folder / "cache")
     asked = project.asked()
-    world = ConfiguredSources(store=store, routes=project.routes(), local=project.local(), offline=offline)
+    world = ConfiguredSources(kinds=KINDS, store=store, routes=project.routes(), local=project.local(), offline=offline)
     today = datetime.date(2026, 1, 2).isoformat()
     return resolve(
         identity=asked.identity,
@@ -229,7 +229,9 @@ def test_what_only_a_sandbox_sees_is_pinned_only_when_something_is_compiled(old:
 def test_a_lock_needs_a_base(own: Path) -> None:
     project = Project(profile=own / "demo.yaml")
     asked = project.asked()
-    world = ConfiguredSources(store=Store(own / "cache"), routes=project.routes(), local=project.local(), offline=True)
+    world = ConfiguredSources(
+        kinds=KINDS, store=Store(own / "cache"), routes=project.routes(), local=project.local(), offline=True
+    )
     with pytest.raises(CregraphError) as caught:
         resolve(
             identity=asked.identity,
@@ -246,7 +248,7 @@ def test_a_lock_needs_a_base(own: Path) -> None:
 def test_targets_are_resolved_base_first_and_the_sandbox_s_last() -> None:
     named = [("conda", "/cregraph/x"), ("python", "x"), ("file", ""), ("r", "/lib"), ("conda", "/env")]
     named += [("image", "build-root"), ("image", "base")]
-    targets = [Target(kind=name, place=place, scope=kind(name).scope(place)) for name, place in named]
+    targets = [Target(kind=name, place=place, scope=KINDS[name].scope(place)) for name, place in named]
     found = [t.id for t in order(targets)]
     assert found[:2] == ["image:base", "image:build-root"]
     assert found[-1] == "conda:/cregraph/x"
@@ -259,7 +261,7 @@ def test_targets_are_resolved_base_first_and_the_sandbox_s_last() -> None:
 
 @pytest.fixture(scope="module")
 def planned(made: tuple[Path, str]) -> tuple[Lock, BaseFacts]:
-    lock = loads(made[1], name="old", kinds=kind)
+    lock = loads(made[1], name="old", kinds=KINDS)
     return lock, Project(profile=made[0] / "demo.yaml").facts(lock.base)
 
 
@@ -307,7 +309,7 @@ NEUTRAL: dict[str, Callable[[Lock], Lock]] = {
     ),
     "names of the project's files": renamed,
     "checks": lambda lock: replace(lock, stages=tuple(replace(s, checks=()) for s in lock.stages)),
-    "repeated reading": lambda lock: loads(dumps(lock), name="again", kinds=kind),
+    "repeated reading": lambda lock: loads(dumps(lock), name="again", kinds=KINDS),
 }
 
 
@@ -461,14 +463,14 @@ def test_what_leaves_the_tag_alone_leaves_the_digest_alone(
             EDITS[name][1](folder)
         except AssertionError:  # another edit took its line
             chosen = [n for n in chosen if n != name]
-    lock = locked(folder, loads(made[1], name="old", kinds=kind))
+    lock = locked(folder, loads(made[1], name="old", kinds=KINDS))
     project = Project(profile=folder / "demo.yaml")
     facts = project.facts(lock.base)
     plan = make_plan(lock, facts)
-    world = ConfiguredSources(store=Store(folder / "cache"), routes=project.routes(), local=project.local())
+    world = ConfiguredSources(kinds=KINDS, store=Store(folder / "cache"), routes=project.routes(), local=project.local())
     digest = build(plan, facts, store=world.store, fetch=world.fetch, engine=_no_engine).image.digest
     assert SEEN.setdefault(plan.tag, digest) == digest
-    neutral = make_plan(loads(made[1], name="old", kinds=kind), facts).tag
+    neutral = make_plan(loads(made[1], name="old", kinds=KINDS), facts).tag
     assert (plan.tag == neutral) == all(EDITS[name][0] for name in chosen)
 
 

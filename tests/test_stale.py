@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.staleness import group, reasons, same_asks
@@ -65,7 +65,7 @@ def why(
             raise CregraphError(f"`{source}` is not there")
         return found
 
-    return reasons(LOCK, identity=identity, stages=stages, targets=targets, read=read, files=files)
+    return reasons(LOCK, KINDS, identity=identity, stages=stages, targets=targets, read=read, files=files)
 
 
 def test_a_lock_that_holds_what_is_asked_is_fresh() -> None:
@@ -180,11 +180,11 @@ def _id(target: Target) -> str:
 
 def test_asks_of_one_target_are_one_target_in_the_order_in_which_they_came() -> None:
     asks = [ask("a", channels=["x"]), ask("b", target="r:/lib"), ask("c", channels=["x"], line=3)]
-    assert group(asks, kind) == (
+    assert group(asks, KINDS) == (
         Target(kind="conda", place="/env", options={"channels": ["x"]}, asks=(asks[0], asks[2])),
         Target(kind="r", place="/lib", asks=(asks[1],)),
     )
-    assert group([], kind) == ()
+    assert group([], KINDS) == ()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_two_values_of_one_option_are_refused_with_both_lines(
     first: Mapping[str, Any], second: Mapping[str, Any], said: tuple[str, str]
 ) -> None:
     with pytest.raises(CregraphError) as caught:
-        group([ask("a", line=3, **first), ask("b", line=5, **second)], kind)
+        group([ask("a", line=3, **first), ask("b", line=5, **second)], KINDS)
     assert caught.value.message == (
         "`conda:/env` is asked for with two values of `channels`:\n"
         f"  team.yaml:3: extras[3]: {said[0]}\n  team.yaml:5: extras[5]: {said[1]}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.kinds import kind as kind_of
+from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -34,7 +34,7 @@ def pin(kind: str, name: str, version: str, *provides: str, asked: bool = True, 
 
 def target(kind: str, place: str, asks: list[object], *pins: Pin) -> Target:
     made = tuple(Ask(kind=kind, place=place, stage="r", what=what, where="p.yaml:1: x") for what in asks)
-    return Target(kind=kind, place=place, scope=kind_of(kind).scope(place), asks=made, pins=pins)
+    return Target(kind=kind, place=place, scope=KINDS[kind].scope(place), asks=made, pins=pins)
 
 
 BASE = Target(kind="image", place="base", pins=(pin("image", "base", "1"),))

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cregraph.demo.demo_project import claim, write_project
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.lock.lock_file import Lock, StageRecord
 from cregraph.lock.pins import Pin
@@ -123,7 +123,7 @@ def test_what_only_tasks_see_is_marked() -> None:
 
 def test_an_ask_is_shown_with_the_line_that_has_it_now_and_as_the_lock_has_it_if_none_has() -> None:
     lock = a_cross_lock()
-    moved = locks.loads(locks.dumps(lock).replace("p.yaml: extras.cran", "p.yaml:7: extras.cran"), name="x", kinds=kind).targets
+    moved = locks.loads(locks.dumps(lock).replace("p.yaml: extras.cran", "p.yaml:7: extras.cran"), name="x", kinds=KINDS).targets
 
     (answer,) = why(lock, "abind", current=moved)
     assert [path.ask.where for path in answer.paths] == ["p.yaml:7: extras.cran"]
@@ -254,7 +254,7 @@ def test_the_paths_are_the_shortest_of_all_simple_paths(needs: dict[str, list[st
 
 def test_the_order_of_a_lock_never_shows() -> None:
     lock = a_cross_lock()
-    read = locks.loads(locks.dumps(lock), name="x", kinds=kind)
+    read = locks.loads(locks.dumps(lock), name="x", kinds=KINDS)
 
     assert as_text(why(read, "libzlib")) == as_text(why(locks.sorted_lock(lock), "libzlib"))
 

@@ -12,7 +12,7 @@ from typing import IO
 from cregraph.errors import CregraphError
 from cregraph.image.model import segment as segments_of
 from cregraph.image.model.segment import SegmentRecord
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.plan.parts import Segment
 from cregraph.store import Store
 
@@ -28,7 +28,7 @@ def write_segment(segment: Segment, file: Path | None, store: Store, assembly: i
     with contextlib.ExitStack() as scratch_files:
         source = _Input(file=file, store=store, scratch_files=scratch_files)
         try:
-            return segments_of.write(kind(segment.kind).entries(segment, source), store, segment.key, assembly)
+            return segments_of.write(KINDS[segment.kind].entries(segment, source), store, segment.key, assembly)
         except CregraphError as error:
             with store.explained():  # a disk that is full while an archive is read is not the archive's fault
                 for cause in _causes(error):

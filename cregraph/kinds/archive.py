@@ -29,8 +29,9 @@ from cregraph.formats.untrusted_tar import PACKAGE, Reader, is_tar, leads_out
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
-from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
+from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
@@ -47,8 +48,12 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "owner": ("text", False),
 }
 
-scope = defaults.scope
-shown_name = defaults.shown_name
+READS_PROJECT = defaults.READS_PROJECT
+GIVES_BASE, STANDS_ON, SNAPSHOTS = defaults.GIVES_BASE, defaults.STANDS_ON, defaults.SNAPSHOTS
+BUCKETS, scope, shown_name, hidden = defaults.BUCKETS, defaults.scope, defaults.shown_name, defaults.hidden
+own_tokens, base_has, tools, addresses = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.addresses
+projection = defaults.places
+folder = defaults.folder
 
 TARGET = "archive:"
 _BLOCK = 1 << 20
@@ -80,6 +85,16 @@ def ask(step: Step) -> Sequence[Ask]:
 def ask_text(what: Json) -> str:
     """Return the `url` of an ask, as pins repeat it."""
     return defaults.ask_text(what.get("url") if isinstance(what, Mapping) else what)
+
+
+def shown(what: Json) -> str:
+    """Return what is put where; with several places, the first."""
+    return shown_at(ask_text(what), defaults.fields(what))
+
+
+def problems(target: Target, offers: Offers) -> list[str]:
+    """Return a sentence for each URL that has no pin."""
+    return defaults.unanswered(target, lambda what: ask_text(what) or None)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
@@ -237,24 +252,21 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
 
 def inside(name: str, what: str) -> str:
     """A member's normal path. Raises CregraphError naming archive and member for one that climbs or is absolute."""
+    named = printable(name, 300)
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-        raise CregraphError(f"{what}: `{shown(name)}` leads out of its folder")
+        raise CregraphError(f"{what}: `{named}` leads out of its folder")
     if not name.isprintable() or len(name) > 300:
-        raise CregraphError(f"{what}: `{shown(name)}` is a name with bytes that are not UTF-8, or with control characters")
+        raise CregraphError(f"{what}: `{named}` is a name with bytes that are not UTF-8, or with control characters")
     path = posixpath.normpath(name.rstrip("/") or ".")
     return "" if path == "." else path
 
 
 def link_inside(name: str, link: str, what: str) -> str:
     """A symbolic link's text when it stays inside the archive's folder."""
+    named = printable(name, 300)
     if not link or leads_out(name, link) or not link.isprintable() or len(link) > 300:
-        raise CregraphError(f"{what}: `{shown(name)}` is a link to `{shown(link)}`, out of its folder")
+        raise CregraphError(f"{what}: `{named}` is a link to `{printable(link, 300)}`, out of its folder")
     return link
-
-
-def shown(name: str) -> str:
-    """A member's name as a message prints it."""
-    return printable(name, 300)
 
 
 def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:

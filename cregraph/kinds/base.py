@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from cregraph.digest import Json
 from cregraph.image.model.tar_entry import Entry
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import LockRules
-from cregraph.plan.parts import Placement, Segment
-from cregraph.profile.step import Step
-from cregraph.sources.protocol import Sources
+from cregraph.plan.parts import LayerRules, Placement, Segment
+from cregraph.profile.step import Step, StepRules
+from cregraph.sources.protocol import AddressRules, Sources
 
 __all__ = ["Input", "Kind", "PinContext", "PlaceContext"]
 
@@ -109,20 +110,40 @@ class Input(Protocol):
         ...
 
 
-class Kind(LockRules, Protocol):
-    """A module in cregraph/kinds that has these names and those of `LockRules`. Many can be taken from kinds/defaults.py."""
+class Kind(StepRules, LockRules, LayerRules, AddressRules, Protocol):
+    """A module in cregraph/kinds that has these names. Most can be taken from kinds/defaults.py.
+
+    The protocols that it extends lie below: what profile/, lock/, plan/ and sources/ ask of a kind.
+    """
 
     NAME: str
     #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules, "verify" a VerifyRules.
     #: "entries" has the `entries` of segments with an artifact, and needs the standard library only: exports take it along.
     PARTS: Mapping[str, str]
-    #: field -> (type, required); types: text, texts, path, paths, json, mapping. The schema and the reader use it.
-    FIELDS: Mapping[str, tuple[str, bool]]
+
+    # -- asking and pinning
+
+    #: Kinds whose pins decide the pins of this one: if one of theirs moves, this kind resolves again.
+    STANDS_ON: frozenset[str]
+    #: Whether pins are taken from files of the project, which can change at any time, so that no lock answers for them.
+    READS_PROJECT: bool
+    #: Whether the sources are dated snapshots, in which nothing is newer: what an upgrade frees is looked for in today's.
+    SNAPSHOTS: bool
 
     def ask(self, step: Step) -> Sequence[Ask]: ...
 
     def pin(self, target: Target, sources: Sources, context: PinContext) -> Target: ...
 
+    def tools(self, pin: Pin) -> tuple[str, ...]:
+        """Return the places of the targets in the sandbox that the pin's task needs, such as an interpreter that builds."""
+        ...
+
+    # -- placing
+
     def place(self, target: Target, context: PlaceContext) -> Placement: ...
 
     def entries(self, segment: Segment, source: Input) -> Iterator[Entry]: ...
+
+    def projection(self, target: Target, placement: Placement) -> Mapping[str, Json]:
+        """Return the part of a locked target that decides bytes, for the lock that the image carries."""
+        ...

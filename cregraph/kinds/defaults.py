@@ -1,14 +1,32 @@
-"""Functions that most kinds share. A kind takes one by assignment (`scope = defaults.scope`) and states only what is special."""
+"""What most kinds share. A kind takes it by assignment (`scope = defaults.scope`) and states only what is special."""
 
 from __future__ import annotations
 
-from cregraph.digest import Json
-from cregraph.lock.pins import Pin, Scope
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
-__all__ = ["SANDBOX", "ask_text", "scope", "shown_name"]
+from cregraph.digest import Json, canonical
+from cregraph.lock.pins import Artifact, Ask, Pin, Scope, Target
+from cregraph.lock.rules import Offers
+from cregraph.plan.parts import Placement
+from cregraph.sources.protocol import Sources
 
 #: What lies below this folder exists in the sandbox only.
 SANDBOX = "/cregraph/"
+
+GIVES_BASE = False
+STANDS_ON: frozenset[str] = frozenset()
+READS_PROJECT = False
+SNAPSHOTS = False
+BUCKETS = 1
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def tools(pin: Pin) -> tuple[str, ...]:
+    """Return nothing: no pin needs a target of the sandbox."""
+    return ()
 
 
 def scope(place: str) -> Scope:
@@ -17,10 +35,84 @@ def scope(place: str) -> Scope:
 
 
 def ask_text(what: Json) -> str:
-    """Return `what` if it is a text."""
+    """Return a text as it is, and nothing for what is not a text."""
     return what if isinstance(what, str) else ""
+
+
+def fields(what: Json) -> Mapping[str, Json]:
+    """Return an ask that is an object; nothing for what a hand edit left in its place."""
+    return what if isinstance(what, Mapping) else {}
+
+
+def shown(what: Json) -> str:
+    """Return a text as it is, and the beginning of other JSON."""
+    return what if isinstance(what, str) else canonical(what).decode()[:120]
 
 
 def shown_name(pin: Pin) -> str:
     """Return the pin's own name."""
     return pin.name
+
+
+def hidden(pin: Pin) -> bool:
+    """Return False: pins are as visible as their target."""
+    return False
+
+
+def own_tokens(pin: Pin) -> tuple[str, ...]:
+    """Return nothing: pins need not provide a token."""
+    return ()
+
+
+def base_has(token: str, offers: Offers) -> bool:
+    """Return False: a base has no packages of the kind."""
+    return False
+
+
+def asked_name(what: Json) -> str | None:
+    """Return the name that a text begins with, such as `r-base` of `r-base =4.5.2`."""
+    match = _NAME.match(what) if isinstance(what, str) else None
+    return match.group() if match else None
+
+
+def unanswered(
+    target: Target, name_of: Callable[[Any], str | None], answered: Callable[[str], bool] = lambda name: False
+) -> list[str]:
+    """Return a sentence for each ask whose name (`name_of`) no pin has and that is not `answered` elsewhere."""
+    names = {p.name for p in target.pins}
+    asked = [(ask, name_of(ask.what)) for ask in target.asks]
+    return [
+        f"{ask.where}: `{name}` is asked for, and the lock has no pin of it"
+        for ask, name in asked
+        if name is not None and name not in names and not answered(name)
+    ]
+
+
+def problems(target: Target, offers: Offers) -> list[str]:
+    """Return a sentence for each ask that begins with a name that no pin has."""
+    return unanswered(target, asked_name)
+
+
+def folder(ask: Ask) -> str | None:
+    """Return None: asks take no folder of the project."""
+    return None
+
+
+def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+    """Return where the URL leads that an artifact's source is."""
+    return sources.routes("url", artifact.source)
+
+
+def projection(target: Target, placement: Placement) -> Mapping[str, Json]:
+    """Return the name, version, sha256 and size of each pin."""
+    pins = [{"name": p.name, "version": p.version, "sha256": p.artifact.sha256, "size": p.artifact.size} for p in target.pins]
+    return {"pins": pins}
+
+
+def places(target: Target, placement: Placement) -> Mapping[str, Json]:
+    """Return the place, sha256 and size of each segment. A file of the project or of a URL has no name but its place."""
+    made = [
+        {**s.place, "sha256": s.artifact.sha256, "size": s.artifact.size} if s.artifact else dict(s.place)
+        for s in placement.segments
+    ]
+    return {"places": sorted(made, key=canonical)}

@@ -19,8 +19,9 @@ from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
-from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved
+from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
@@ -37,8 +38,11 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "owner": ("text", False),
 }
 
-scope = defaults.scope
-shown_name = defaults.shown_name
+READS_PROJECT = True
+GIVES_BASE, STANDS_ON, SNAPSHOTS = defaults.GIVES_BASE, defaults.STANDS_ON, defaults.SNAPSHOTS
+BUCKETS, scope, shown_name, hidden = defaults.BUCKETS, defaults.scope, defaults.shown_name, defaults.hidden
+own_tokens, base_has, tools, addresses = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.addresses
+projection = defaults.places
 
 TARGET = "file:"
 
@@ -70,6 +74,32 @@ def ask(step: Step) -> Sequence[Ask]:
 def ask_text(what: Json) -> str:
     """Return the `from` of an ask, as pins repeat it."""
     return defaults.ask_text(what.get("from") if isinstance(what, Mapping) else what)
+
+
+def shown(what: Json) -> str:
+    """Return what is put where; with several places, the first."""
+    what = defaults.fields(what)
+    return shown_at(str(what.get("from") or what.get("link") or "text"), what)
+
+
+def folder(ask: Ask) -> str | None:
+    """Return the file or folder of the project that is asked for, if there is one."""
+    return ask_text(ask.what) or None
+
+
+def problems(target: Target, offers: Offers) -> list[str]:
+    """Return a sentence for each file or folder that no pin is of."""
+
+    def name_of(what: Json) -> str | None:
+        return ask_text(what) or None
+
+    return defaults.unanswered(target, name_of, lambda name: any(p.name.startswith(f"{name}/") for p in target.pins))
+
+
+def written(*, assembly: int, stage: str, at: str, text: str) -> Segment:
+    """Return the segment of a file that cregraph itself writes into the image."""
+    place = {"at": at, "text": text, "uid": 0, "gid": 0}
+    return segment(assembly=assembly, kind=NAME, stage=stage, name=at, group=TARGET, place=place, size=1)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.base_facts import BaseFacts
 
-__all__ = ["absolute", "mode_of", "owner_of", "resolved"]
+__all__ = ["absolute", "mode_of", "owner_of", "resolved", "shown_at"]
 
 
 def absolute(path: str, where: str) -> str:
@@ -23,6 +25,12 @@ def resolved(path: str, facts: BaseFacts, where: str) -> str:
         return facts.resolve(path)
     except ValueError as error:
         raise CregraphError(f"{where}: {error} in the base image", hint="choose another place") from None
+
+
+def shown_at(text: str, what: Mapping[str, Json]) -> str:
+    """Return `text at <first place>` for what an ask puts at `what["at"]`."""
+    at = what.get("at")
+    return f"{text} at {at[0]}" if isinstance(at, list) and at else text
 
 
 def mode_of(text: str, where: str) -> int:

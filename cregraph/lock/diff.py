@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from cregraph.digest import Json
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
 from cregraph.lock.pins import Ask, Pin, Target
-from cregraph.lock.rules import Kinds, LockRules, answered_asks
+from cregraph.lock.rules import Kinds, LockRules, answered_asks, in_sandbox
 
-__all__ = ["AskChange", "LockDiff", "PinChange", "Setting", "compare", "in_sandbox"]
+__all__ = ["AskChange", "LockDiff", "PinChange", "Setting", "compare"]
 
 _IDENTITY = ("name", "image", "label", "tag", "base_type")
 
@@ -80,7 +80,7 @@ def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
         first, second = before.get(target_id), after.get(target_id)
         target = second or first
         assert target is not None
-        rules = kinds(target.kind)
+        rules = kinds[target.kind]
         empty = Target(kind=target.kind, place=target.place, scope=target.scope, options=target.options)
         asks += _asks(first or empty, second or empty, rules)
         pins += _pins(first or empty, second or empty, rules)
@@ -89,11 +89,6 @@ def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
             settings += _settings(rules.ECOSYSTEM, options, first.options, second.options)
     settings += [*_stages(old.stages, new.stages), *_env(old.stages, new.stages)]
     return LockDiff(same=_decisive(old) == _decisive(new), pins=tuple(pins), asks=tuple(asks), settings=tuple(settings))
-
-
-def in_sandbox(pin: Pin, target: Target) -> bool:
-    """Return whether only tasks see the pin, so that it is not part of the image."""
-    return target.scope == "sandbox" or pin.data.get("role") == "build"
 
 
 def _pins(old: Target, new: Target, rules: LockRules) -> Iterator[PinChange]:
@@ -112,7 +107,7 @@ def _pins(old: Target, new: Target, rules: LockRules) -> Iterator[PinChange]:
             how=how,
             old=first,
             new=second,
-            build=in_sandbox(pin, new),
+            build=in_sandbox(pin, new, rules),
             asked_by=tuple(sorted({a.where for a in answered if (a.stage, _json(a.what)) not in there})),
         )
 

@@ -209,7 +209,7 @@ def _read_check(item: Field) -> Json:
 def _read_target(parts: Mapping[str, Field], stages: set[str], kinds: Kinds) -> Target:
     kind, target_id = parts["kind"].text(), parts["id"].text()
     try:
-        rules = kinds(kind)
+        rules = kinds[kind]
     except KeyError:
         raise parts["kind"].wrong(f"unknown kind `{kind}`") from None
     named, colon, place = target_id.partition(":")

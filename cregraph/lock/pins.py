@@ -103,3 +103,8 @@ class Target:
     def id(self) -> str:
         """The text that names the target in locks, such as `conda:/home/jupyter/micromamba`, `image:base` or `file:`."""
         return f"{self.kind}:{self.place}"
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether the target is pinned only if a pin's task needs it: all of the sandbox but the build root."""
+        return self.scope == "sandbox" and self.place != BUILD_ROOT

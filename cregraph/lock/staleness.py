@@ -1,6 +1,6 @@
-"""Whether a lock holds what profile and recipes ask now: always a list of reasons; empty means fresh.
+"""Staleness: the reasons why a lock does not answer profile and recipes. No reason means that the lock is fresh.
 
-Nothing is asked of the network. The project's own files (and those that recipes ship) are hashed.
+No source is asked. The project's own files, and those that recipes ship, are hashed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from cregraph.digest import Json, canonical, sha256
 from cregraph.errors import CregraphError
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Ask, Target
-from cregraph.lock.rules import Kinds
+from cregraph.lock.rules import Kinds, LockRules
 
 __all__ = ["group", "reasons", "same_asks"]
 
@@ -32,13 +32,14 @@ def group(asks: Sequence[Ask], kinds: Kinds) -> tuple[Target, ...]:
                     f"  {first.where}: {first.options.get(option)!r}\n  {other.where}: {other.options.get(option)!r}",
                     hint="all steps that fill one target are resolved together, so they must agree",
                 )
-        scope = kinds(first.kind).scope(first.place)
+        scope = kinds[first.kind].scope(first.place)
         made.append(Target(kind=first.kind, place=first.place, scope=scope, options=first.options, asks=tuple(listed)))
     return tuple(made)
 
 
 def reasons(
     lock: Lock,
+    kinds: Kinds,
     *,
     identity: Identity,
     stages: Sequence[StageRecord],
@@ -46,9 +47,9 @@ def reasons(
     read: Callable[[str], bytes],
     files: Callable[[str], Sequence[str]],
 ) -> list[str]:
-    """Why `lock` is stale, each as `file:line: what`.
+    """Return why `lock` is stale, each as `file:line: what`.
 
-    `read` gives the bytes of a source of the project (`./x`, `standard:x`), `files` the files below one.
+    `read` returns the bytes of a file of the project (`./x`) or of a recipe (`standard:x`), `files` the files below a folder.
     """
     found: list[str] = []
     for name in ("name", "image", "label", "tag", "base_type"):
@@ -61,19 +62,19 @@ def reasons(
     for target in targets:
         locked = old_targets.get(target.id)
         if locked is None:
-            found += [f"{ask.where}: `{_text(ask.what)}` was added" for ask in target.asks]
+            found += [f"{ask.where}: `{kinds[ask.kind].shown(ask.what)}` was added" for ask in target.asks]
             continue
-        found += _asks(locked, target)
+        found += _asks(locked, target, kinds[target.kind])
     for target in lock.targets:
         if target.id not in new_targets:
-            found += [f"{ask.where}: `{_text(ask.what)}` is asked for no longer" for ask in target.asks]
+            found += [f"{ask.where}: `{kinds[ask.kind].shown(ask.what)}` is asked for no longer" for ask in target.asks]
         else:
-            found += _files(target, read, files)
+            found += _files(target, kinds[target.kind], read, files)
     return found
 
 
 def same_asks(locked: Target, target: Target) -> bool:
-    """Whether everything asked of `target` is what was asked of `locked`, whichever lines say so."""
+    """Return whether `locked` answers the same asks as `target` has, whichever lines state them."""
     same_options = canonical(dict(locked.options)) == canonical(dict(target.options))
     return same_options and _bag(locked.asks).keys() == _bag(target.asks).keys()
 
@@ -97,20 +98,20 @@ def _stages(lock: Lock, stages: Sequence[StageRecord]) -> list[str]:
     return sorted(found)
 
 
-def _asks(locked: Target, target: Target) -> list[str]:
+def _asks(locked: Target, target: Target, rules: LockRules) -> list[str]:
     found = []
     for option in sorted({*locked.options, *target.options}):
         before, after = locked.options.get(option), target.options.get(option)
         if before != after:
             where = target.asks[0].where if target.asks else target.id
-            found.append(f"{where}: {option}: `{_text(before)}` became `{_text(after)}`")
+            found.append(f"{where}: {option}: `{_value(before)}` became `{_value(after)}`")
     then, now = _bag(locked.asks), _bag(target.asks)
-    found += [f"{now[key].where}: `{_text(now[key].what)}` was added" for key in now if key not in then]
-    found += [f"{then[key].where}: `{_text(then[key].what)}` is asked for no longer" for key in then if key not in now]
+    found += [f"{now[key].where}: `{rules.shown(now[key].what)}` was added" for key in now if key not in then]
+    found += [f"{then[key].where}: `{rules.shown(then[key].what)}` is asked for no longer" for key in then if key not in now]
     return found
 
 
-def _files(target: Target, read: Callable[[str], bytes], files: Callable[[str], Sequence[str]]) -> list[str]:
+def _files(target: Target, rules: LockRules, read: Callable[[str], bytes], files: Callable[[str], Sequence[str]]) -> list[str]:
     found = []
     pinned = {p.artifact.source: p.artifact.sha256 for p in target.pins if p.artifact.kind == "path"}
     for source, digest in sorted(pinned.items()):
@@ -120,8 +121,8 @@ def _files(target: Target, read: Callable[[str], bytes], files: Callable[[str], 
         except CregraphError as error:
             found.append(error.message)
     for ask in target.asks:
-        folder = ask.what.get("from") if isinstance(ask.what, dict) else None
-        if folder and target.kind == "file":
+        folder = rules.folder(ask)
+        if folder:
             try:
                 found += [f"{ask.where}: `{name}` is new in `{folder}`" for name in files(folder) if name not in pinned]
             except CregraphError as error:
@@ -133,14 +134,5 @@ def _bag(asks: Sequence[Ask]) -> dict[tuple[str, bytes], Ask]:
     return {(ask.stage, canonical(ask.what)): ask for ask in asks}
 
 
-def _text(what: Json) -> str:
-    if isinstance(what, str):
-        return what
-    if isinstance(what, dict):
-        for key in ("from", "url", "tarball", "link", "reference", "tag"):
-            if what.get(key):
-                at = what.get("at")
-                return f"{what.get('name', '')} {what[key]}".strip() + (f" at {at[0]}" if isinstance(at, list) and at else "")
-        if isinstance(what.get("at"), list):
-            return f"text at {what['at'][0]}"
-    return canonical(what).decode()[:120]
+def _value(option: Json) -> str:
+    return option if isinstance(option, str) else canonical(option).decode()[:120]

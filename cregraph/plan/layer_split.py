@@ -1,8 +1,7 @@
-"""Which segments share a layer: big packages alone, the rest in buckets by the hash of their name.
+"""Which segments share a layer: a large package has its own, the others share buckets by the hash of their name.
 
-A pure function of the plan. What a bump moves is the layer of its package, so layers are kept small; what may not change is
-the layer of any other package, so nothing here depends on the order of packages or on how many there are, until the limit
-of 127 layers is reached.
+A pure function of the plan. A version bump changes the layer of its package only. So nothing here depends on the order of
+packages, or on how many there are until the limit of 127 layers is reached.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 from cregraph.digest import Json, key_of
 from cregraph.errors import CregraphError
-from cregraph.plan.parts import Segment
+from cregraph.plan.parts import LayerRules, Segment
 
 __all__ = ["ALONE", "LIMIT", "LayerPlan", "Owners", "Planner", "split"]
 
@@ -26,16 +25,10 @@ LIMIT = 127
 #: Segments of at least this many bytes (compressed, by their artifact) have a layer of their own.
 ALONE = 4 << 20
 
-#: Buckets of a group, by the text before its colon. A group of another kind is one bucket.
-BUCKETS = {"conda": 32, "r": 16, "python": 16}
-
-#: What changes often comes last: an engine unpacks anew every layer above one that changed.
-_ORDER = {"conda": 0, "r": 1, "python": 2, "archive": 3}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerPlan:
-    """A layer before it is made: a readable name, its segments by name and key, and its key."""
+    """A layer that is not made yet: a readable name, its segments by name and key, and its key."""
 
     name: str
     segments: tuple[Segment, ...]
@@ -44,7 +37,7 @@ class LayerPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planner:
-    """What decides a layer's bytes besides its segments: the assembly, and through the preamble the base and the owners.
+    """What decides a layer's bytes together with its segments: the assembly and, through the preamble, the base and owners.
 
     `base` is the digest of the base's manifest; `base_layers` and `limit` count layers.
     """
@@ -56,7 +49,7 @@ class Planner:
     limit: int = LIMIT
 
     def layer(self, name: str, segments: Iterable[Segment]) -> LayerPlan:
-        """The layer of these segments, sorted by name and key. The layer's own name does not reach its key."""
+        """Return the layer of these segments, sorted by name and key. The layer's own name is not part of its key."""
         ordered = tuple(sorted(segments, key=lambda s: (s.name, s.key)))
         key = key_of(
             {
@@ -69,9 +62,9 @@ class Planner:
         return LayerPlan(name=name, segments=ordered, key=key)
 
     def owners_of(self, segments: Iterable[Segment]) -> Owners:
-        """The owners that can matter to a layer of these segments: at, above or below a path that one of them is placed at.
+        """Return the owners of paths at, above or below a path where one of these segments is placed.
 
-        A segment that names no path could be anywhere.
+        All of them if a segment names no path, because it could be anywhere.
         """
         if not self.owners:
             return {}
@@ -94,9 +87,12 @@ class Planner:
             )
 
 
-def split(segments: Sequence[Segment], planner: Planner, *, alone: int = ALONE) -> tuple[LayerPlan, ...]:
-    """The layers of an image, in order. Each segment is in exactly one; the order of `segments` does not matter.
+def split(
+    segments: Sequence[Segment], planner: Planner, kinds: Mapping[str, LayerRules], *, alone: int = ALONE
+) -> tuple[LayerPlan, ...]:
+    """Return the layers of an image, in the order of `kinds`. Each segment is in exactly one; the order of `segments` is free.
 
+    What changes often comes last in `kinds`: an engine unpacks every layer above one that changed again.
     Segments of one key are one segment: the first by group and name stands. When there would be too many layers, the size from
     which a segment stands alone is doubled until they fit, then the numbers of buckets are halved. Raises CregraphError when
     one layer a group does not fit either.
@@ -106,14 +102,15 @@ def split(segments: Sequence[Segment], planner: Planner, *, alone: int = ALONE) 
     by_key = {s.key: s for s in sorted(segments, key=lambda s: (s.group, s.name, s.stage), reverse=True)}
     segments = tuple(by_key.values())
     biggest = max((s.size for s in segments), default=0)
+    most = max((kinds[s.kind].BUCKETS for s in segments), default=1)
     fewer = 0
     while True:
-        layers = _layers(segments, planner, alone, fewer)
+        layers = _layers(segments, planner, kinds, alone, fewer)
         if planner.base_layers + len(layers) <= planner.limit:
             return layers
         if alone <= biggest:
             alone *= 2
-        elif max(BUCKETS.values()) >> fewer > 1:
+        elif most >> fewer > 1:
             fewer += 1
         else:
             planner.check_room(layers)
@@ -137,11 +134,14 @@ def _related(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def _layers(segments: Sequence[Segment], planner: Planner, alone: int, fewer: int) -> tuple[LayerPlan, ...]:
+def _layers(
+    segments: Sequence[Segment], planner: Planner, kinds: Mapping[str, LayerRules], alone: int, fewer: int
+) -> tuple[LayerPlan, ...]:
     layers: list[LayerPlan] = []
-    for group in sorted({s.group for s in segments}, key=_rank):
+    order = list(kinds)
+    for kind, group in sorted({(s.kind, s.group) for s in segments}, key=lambda pair: (order.index(pair[0]), pair[1])):
         members = sorted((s for s in segments if s.group == group), key=lambda s: (s.name, s.key))
-        count = max(1, BUCKETS.get(_kind(group), 1) >> fewer)
+        count = max(1, kinds[kind].BUCKETS >> fewer)
         big = [s for s in members if s.size >= alone]
         buckets: dict[int, list[Segment]] = {}
         for one in members:
@@ -156,11 +156,3 @@ def _layers(segments: Sequence[Segment], planner: Planner, alone: int, fewer: in
 
 def _bucket(name: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count
-
-
-def _kind(group: str) -> str:
-    return group.partition(":")[0]
-
-
-def _rank(group: str) -> tuple[int, str]:
-    return _ORDER.get(_kind(group), len(_ORDER)), group

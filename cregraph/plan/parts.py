@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cregraph.digest import Json, key_of
 from cregraph.lock.pins import Artifact
 
-__all__ = ["Placement", "Segment", "Task", "segment", "task"]
+__all__ = ["LayerRules", "Placement", "Segment", "Task", "segment", "task"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,13 @@ class Placement:
     segments: tuple[Segment, ...] = ()
     tasks: tuple[Task, ...] = ()
     of: Mapping[str, str] = field(default_factory=dict)
+
+
+class LayerRules(Protocol):
+    """What splitting asks of a kind."""
+
+    #: The number of layers over which the small segments of a group are distributed.
+    BUCKETS: int
 
 
 def segment(

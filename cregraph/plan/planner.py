@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cregraph.digest import Json, canonical, key_of
+from cregraph.digest import key_of
 from cregraph.errors import CregraphError
-from cregraph.kinds import KINDS, kind
+from cregraph.kinds import KINDS, file
 from cregraph.kinds.base import PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock, sorted_lock
-from cregraph.lock.pins import Target
+from cregraph.lock.pins import BASE, BUILD_ROOT
 from cregraph.plan.layer_split import LayerPlan, Planner, split
-from cregraph.plan.parts import Placement, Segment, Task, segment
+from cregraph.plan.parts import Placement, Segment, Task
 from cregraph.profile.profile_file import LABEL
 
 __all__ = ["EMBEDDED", "Plan", "make_plan", "projection"]
@@ -52,7 +52,8 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
         raise CregraphError(f"the base facts are of {facts.digest}, but the lock pins sha256:{lock.base.artifact.sha256}")
     # What is known of the base decides bytes as much as the base does: directories, config, owners.
     base = key_of({"base": facts.digest, "facts": lock.base.data.get("facts")})
-    ranked = sorted(lock.targets, key=lambda t: KINDS.index(t.kind))
+    rank = list(KINDS)
+    ranked = sorted(lock.targets, key=lambda t: rank.index(t.kind))
     placed: dict[str, Placement] = {}
     for target in ranked:
         context = PlaceContext(
@@ -63,7 +64,7 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
             order=tuple(stage.name for stage in lock.stages),
             placed=dict(placed),
         )
-        placed[target.id] = _place(target, context)
+        placed[target.id] = KINDS[target.kind].place(target, context)
     tasks = [t for placement in placed.values() for t in placement.tasks]
     hidden: dict[str, Segment] = {}
     shown: dict[str, Segment] = {}
@@ -72,18 +73,11 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
         into.update({s.key: s for s in placed[target.id].segments})
     env = _env(lock)
     labels = _labels(lock)
-    embedded = segment(
-        assembly=lock.assembly,
-        kind="file",
-        stage=lock.stages[-1].name if lock.stages else "",
-        name=EMBEDDED,
-        group="file:",
-        place={"at": EMBEDDED, "text": projection(lock, placed, env), "uid": 0, "gid": 0},
-        size=1,
-    )
+    stage = lock.stages[-1].name if lock.stages else ""
+    embedded = file.written(assembly=lock.assembly, stage=stage, at=EMBEDDED, text=projection(lock, placed, env))
     shown[embedded.key] = embedded
     planner = Planner(assembly=lock.assembly, base=base, owners=_owners(shown, facts), base_layers=len(facts.layers))
-    layers = split(tuple(shown.values()), planner)
+    layers = split(tuple(shown.values()), planner, KINDS)
     key = key_of(
         {
             "image": lock.assembly,
@@ -93,15 +87,14 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
             "labels": dict(labels),
         }
     )
+    brought = {a.stage for t in lock.targets if t.place in (BASE, BUILD_ROOT) for a in t.asks}
     stages = {
         stage.name: key_of(
             {
                 "stage": stage.name,
                 "env": dict(stage.env),
                 "segments": sorted(s.key for s in shown.values() if s.stage == stage.name and s.key != embedded.key),
-                "base": facts.digest
-                if any(a.stage == stage.name for t in lock.targets if t.kind == "image" for a in t.asks)
-                else "",
+                "base": facts.digest if stage.name in brought else "",
             }
         )
         for stage in lock.stages
@@ -122,33 +115,10 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
 
 
 def projection(lock: Lock, placed: Mapping[str, Placement], env: Mapping[str, str]) -> str:
-    """The part of a lock that decides bytes: pins and places, no asks, no sources, no addresses.
-
-    A file of the project or of a URL has no name but its place in the image.
-    """
-
-    def pins(target: Target) -> list[Json]:
-        if target.kind == "image":  # from a registry or a folder, by a tag or none: the same image is the same base
-            return [{"sha256": p.artifact.sha256} for p in target.pins]
-        return [{"name": p.name, "version": p.version, "sha256": p.artifact.sha256, "size": p.artifact.size} for p in target.pins]
-
-    def places(target: Target) -> list[Json]:
-        made = [
-            {**s.place, "sha256": s.artifact.sha256, "size": s.artifact.size} if s.artifact else dict(s.place)
-            for s in placed[target.id].segments
-        ]
-        return sorted(made, key=canonical)
-
-    targets = {
-        t.id: {"kind": t.kind, "places": places(t)} if t.kind in ("file", "archive") else {"kind": t.kind, "pins": pins(t)}
-        for t in lock.targets
-    }
+    """Return the part of a lock that decides bytes: pins and places, no asks, sources or addresses."""
+    targets = {t.id: {"kind": t.kind, **KINDS[t.kind].projection(t, placed[t.id])} for t in lock.targets}
     whole = {"assembly": lock.assembly, "platform": lock.platform, "env": dict(env), "targets": targets}
     return json.dumps(whole, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-
-
-def _place(target: Target, context: PlaceContext) -> Placement:
-    return kind(target.kind).place(target, context)
 
 
 def _owners(segments: Mapping[str, Segment], facts: BaseFacts) -> dict[str, tuple[int, int]]:

@@ -211,7 +211,7 @@ def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None
     place = written.body.place
     where = {"": f"{place.file}:{place.line}: steps[{index}]"}
     good = True
-    for name, (kind, required) in kinds[written.kind].items():
+    for name, (kind, required) in kinds[written.kind].FIELDS.items():
         node = written.body.fields.get(name)
         if node is None:
             continue

@@ -25,12 +25,12 @@ from cregraph.errors import nearest
 from cregraph.profile.params import FIELD_NAME, RESERVED, Fields, Param, ParamReader
 from cregraph.profile.references import references_in
 from cregraph.profile.stated import Problem, Stated, refuse, shown
+from cregraph.profile.step import StepRules
 from cregraph.profile.yaml_reader import read_yaml
 
 __all__ = ["CHECKS", "Found", "Kinds", "Library", "Recipe", "StepText", "read_recipe"]
 
-#: For each kind its fields: name to (type, required), as in `cregraph.kinds.base.Kind.FIELDS`.
-Kinds = Mapping[str, Mapping[str, tuple[str, bool]]]
+Kinds = Mapping[str, StepRules]
 
 KEYS = ("recipe", "about", "needs", "params", "steps", "gives", "env", "checks")
 #: What a check is written in: R, the notebook's Python, or cells of a kernel.
@@ -60,7 +60,10 @@ class StepText:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A recipe as written, checked as far as it can be without a profile. `folder` is where `./x` in it leads."""
+    """A recipe as written, checked as far as it can be without a profile. `folder` is where `./x` in it leads.
+
+    `has_image`: a step brings the base, so other stages may refer to its facts (`$(name.python)`).
+    """
 
     name: str
     about: str
@@ -72,11 +75,7 @@ class Recipe:
     gives: Mapping[str, Stated]
     env: Mapping[str, Stated]
     checks: tuple[tuple[str, Stated], ...]
-
-    @property
-    def has_image(self) -> bool:
-        """Return whether a step brings the base, so that others may refer to `$(name.python)`."""
-        return any(step.kind == "image" for step in self.steps)
+    has_image: bool
 
 
 def read_recipe(text: str, *, file: str, folder: str, name: str, kinds: Kinds) -> Recipe:
@@ -148,6 +147,7 @@ class _RecipeReader(Fields):
         gives = self.mapping(top, "gives")
         for key, node in gives.items():
             self.give(key, node, {p.name for p in params})
+        steps = tuple(step for node in self.list(top, "steps") for step in self.step(node))
         recipe = Recipe(
             name=name,
             about=self.text(top, "about") or "",
@@ -155,10 +155,11 @@ class _RecipeReader(Fields):
             folder=self.folder,
             needs=self.needs(top, name),
             params=params,
-            steps=tuple(step for node in self.list(top, "steps") for step in self.step(node)),
+            steps=steps,
             gives=gives,
             env=self.env(top),
             checks=tuple(check for node in self.list(top, "checks") for check in self.check(node)),
+            has_image=any(self.kinds[step.kind].GIVES_BASE for step in steps),
         )
         if recipe.has_image and "python" in gives:
             self.wrong(gives["python"], "`python` is a fact of the base, which its image gives")
@@ -202,7 +203,7 @@ class _RecipeReader(Fields):
         elif not body.is_mapping:
             self.wrong(body, f"the fields of kind `{kind}` are needed here, and this is {body.what}")
         else:
-            known = self.kinds[kind]
+            known = self.kinds[kind].FIELDS
             self.known(body, known, f"kind `{kind}` has no field `{{}}`")
             for name, (_, required) in known.items():
                 if required and name not in body.fields:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from cregraph.digest import Json
 
-__all__ = ["Step"]
+__all__ = ["Step", "StepRules"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,3 +32,12 @@ class Step:
         while path and path not in self.where:
             path = path.rpartition(".")[0] if path.rfind(".") > path.rfind("[") else path.rpartition("[")[0]
         return self.where.get(path, self.where.get("", f"stage {self.stage}"))
+
+
+class StepRules(Protocol):
+    """What profile/ asks of a kind."""
+
+    #: The fields of a step: name to (type, required). Types: text, texts, path, paths, json, mapping.
+    FIELDS: Mapping[str, tuple[str, bool]]
+    #: Whether a step of this kind brings the base image, so that stages may refer to the base's facts.
+    GIVES_BASE: bool

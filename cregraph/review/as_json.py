@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cregraph.digest import Json
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.pins import Pin
 from cregraph.review.change import LockChange
 
@@ -16,7 +16,7 @@ def as_json(change: LockChange) -> dict[str, Json]:
         "same": change.same,
         "packages": [
             {
-                "ecosystem": kind(c.kind).ECOSYSTEM,
+                "ecosystem": KINDS[c.kind].ECOSYSTEM,
                 "target": c.target,
                 "name": c.name,
                 "how": c.how,
@@ -29,7 +29,7 @@ def as_json(change: LockChange) -> dict[str, Json]:
         ],
         "asks": [
             {
-                "ecosystem": kind(a.kind).ECOSYSTEM,
+                "ecosystem": KINDS[a.kind].ECOSYSTEM,
                 "stage": a.stage,
                 "text": a.text,
                 "where": a.where,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.diff import PinChange
 from cregraph.review.change import LockChange
 from cregraph.text import printable
@@ -44,7 +44,7 @@ def _rows(change: LockChange) -> list[tuple[str, str]]:
     targets: dict[tuple[str, str], set[str]] = {}
     for c in change.pins:
         targets.setdefault((c.kind, c.name), set()).add(c.target)
-    rows = [(kind(c.kind).ECOSYSTEM, _pin(c, several=len(targets[c.kind, c.name]) > 1)) for c in change.pins]
+    rows = [(KINDS[c.kind].ECOSYSTEM, _pin(c, several=len(targets[c.kind, c.name]) > 1)) for c in change.pins]
     rows += [("asks", f"{_pad(('+ ' if a.added else '- ') + a.text)} {a.where}") for a in change.asks]
     rows += [(s.section, f"{_pad(s.name)} {_value(s.old)} -> {_value(s.new)}") for s in change.settings]
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cregraph.kinds import KINDS, kind
+from cregraph.kinds import KINDS
 from cregraph.lock.diff import AskChange, PinChange, Setting, compare
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan
@@ -34,14 +34,14 @@ class LockChange:
 
 def change_of(old: Lock, new: Lock, *, old_plan: Plan | None = None, new_plan: Plan | None = None) -> LockChange:
     """Return what `new` changes. Stages that rebuild need both plans."""
-    diff = compare(old, new, kind)
+    diff = compare(old, new, KINDS)
     rebuilds = None
     if old_plan is not None and new_plan is not None:
         rebuilds = tuple(name for name, key in new_plan.stages.items() if old_plan.stages.get(name) != key)
     return LockChange(
         same=diff.same and (old_plan is None or new_plan is None or old_plan.key == new_plan.key),
         pins=tuple(sorted(diff.pins, key=_rank)),
-        asks=tuple(sorted(diff.asks, key=lambda a: (KINDS.index(a.kind), not a.added, a.text, a.stage))),
+        asks=tuple(sorted(diff.asks, key=lambda a: (list(KINDS).index(a.kind), not a.added, a.text, a.stage))),
         settings=diff.settings,
         rebuilds=rebuilds,
         stages=None if rebuilds is None else len(new.stages),
@@ -55,4 +55,4 @@ def change_of(old: Lock, new: Lock, *, old_plan: Plan | None = None, new_plan: P
 def _rank(change: PinChange) -> tuple[int, bool, int, str, str]:
     """Pins that both have, then added, then removed ones; those that only the sandbox sees come last."""
     order = {"added": 1, "removed": 2}
-    return KINDS.index(change.kind), change.build, order.get(change.how, 0), change.name, change.target
+    return list(KINDS).index(change.kind), change.build, order.get(change.how, 0), change.name, change.target

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cregraph.digest import Json, canonical
-from cregraph.kinds import kind
-from cregraph.lock.diff import in_sandbox
+from cregraph.kinds import KINDS
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.rules import in_sandbox
 from cregraph.sources.python_names import normal
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _graph(
             graph.add_edge(_PROFILE, len(nodes))
             graph.add_edges_from((len(nodes), pins[place]) for place in _answers(ask, target, lock))
             nodes.append(
-                AskNode(where=lines.get(_ask_id(ask), ask.where), stage=ask.stage, text=kind(ask.kind).ask_text(ask.what))
+                AskNode(where=lines.get(_ask_id(ask), ask.where), stage=ask.stage, text=KINDS[ask.kind].ask_text(ask.what))
             )
     return graph, nodes, pins
 
@@ -188,7 +188,7 @@ def _answers(ask: Ask, target: Target, lock: Lock) -> Iterable[tuple[str, str]]:
 
     An R package that is asked for may come from the conda environment that the library lies in.
     """
-    text = kind(target.kind).ask_text(ask.what)
+    text = KINDS[target.kind].ask_text(ask.what)
     own = [(target.id, pin.name) for pin in target.pins if f"{ask.stage}: {text}" in pin.asked]
     if own:
         return own
@@ -244,7 +244,7 @@ def _more(graph: DiGraph[int], goal: int, listed: int) -> tuple[int, bool]:
 def _named(lock: Lock, package: str) -> list[tuple[Target, Pin]]:
     """The pins of that name: as written if there are any, else in other letters or with other separators."""
     pins = [(target, pin) for target in lock.targets for pin in target.pins]
-    pins.sort(key=lambda both: (in_sandbox(both[1], both[0]), both[0].id, both[1].name))
+    pins.sort(key=lambda both: (in_sandbox(both[1], both[0], KINDS[both[0].kind]), both[0].id, both[1].name))
     for form in (str, str.lower, normal):
         found = [(t, p) for t, p in pins if form(package) in map(form, _names(t, p))]
         if found:
@@ -255,7 +255,7 @@ def _named(lock: Lock, package: str) -> list[tuple[Target, Pin]]:
 def _names(target: Target, pin: Pin) -> set[str]:
     """What a pin can be called: its name and the names that it provides, alone and after their ecosystem."""
     tokens = {token.partition(" ")[0] for token in pin.provides}
-    rules = kind(target.kind)
+    rules = KINDS[target.kind]
     shown = rules.shown_name(pin)
     qualified = {f"{target.kind}:{pin.name}", f"{rules.ECOSYSTEM}:{shown}"}
     return {pin.name, shown, *qualified, *tokens, *(token.rpartition(":")[2] for token in tokens)}
@@ -267,11 +267,11 @@ def _ask_id(ask: Ask) -> tuple[str, str, bytes]:
 
 def _pin_node(target: Target, pin: Pin) -> PinNode:
     return PinNode(
-        ecosystem=kind(target.kind).ECOSYSTEM,
-        name=kind(target.kind).shown_name(pin),
+        ecosystem=KINDS[target.kind].ECOSYSTEM,
+        name=KINDS[target.kind].shown_name(pin),
         version=pin.version,
         target=target.id,
-        sandbox=in_sandbox(pin, target),
+        sandbox=in_sandbox(pin, target, KINDS[target.kind]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cregraph.errors import CregraphError
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.revision import END, Files, Revision, Side, facts_at, lock_at, lock_named, project_of
@@ -51,7 +51,7 @@ def last_build(session: Session) -> EarlierPlan | None:
         return EarlierPlan(name="the last build", plan=session.plan)
     try:
         text = session.store.verified(known.built.text, "the lock of the last build").read_text(encoding="utf-8")
-        lock = locks.loads(text, name="the lock of the last build", kinds=kind)
+        lock = locks.loads(text, name="the lock of the last build", kinds=KINDS)
         where, facts = facts_at(Files(folder=session.project.folder, file=session.project.lock_file), lock)
         if facts is None:
             return EarlierPlan(name="the last build", plan=None, lost=f"`{where}`, the facts of its base, is not there")

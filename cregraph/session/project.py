@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError, nearest
-from cregraph.kinds import fields_of, kind
+from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.lock import outputs as outputs_of
 from cregraph.lock.base_facts import BaseFacts
@@ -106,12 +106,12 @@ class Project:
                 f"`{self.shown_lock}` cannot be read: {_reason(error)}",
                 hint="bring it back (`git checkout -- FILE`), or remove it and run `cregraph lock`, which pins all anew",
             ) from None
-        return locks.loads(text, name=self.shown_lock, kinds=kind)
+        return locks.loads(text, name=self.shown_lock, kinds=KINDS)
 
     def write_lock(self, lock: Lock) -> bool:
         """Write the lock in one step; False when it was already those bytes. What is written is read back and compared."""
         text = locks.dumps(lock)
-        if locks.dumps(locks.loads(text, name=self.shown_lock, kinds=kind)) != text:
+        if locks.dumps(locks.loads(text, name=self.shown_lock, kinds=KINDS)) != text:
             raise AssertionError("a lock that was written does not read back as itself")
         try:
             if self.lock_file.read_text(encoding="utf-8") == text:
@@ -252,7 +252,7 @@ def asked(project: Project) -> Asked:
         return None
 
     own = {p.stem for p in (project.folder / "recipes").glob("*.yaml")}
-    composition = compose(project.profile.name, read=read, find=find, kinds=fields_of(), names={*STANDARD, *own})
+    composition = compose(project.profile.name, read=read, find=find, kinds=KINDS, names={*STANDARD, *own})
     profile = composition.profile
     stages = tuple(
         StageRecord(
@@ -260,14 +260,14 @@ def asked(project: Project) -> Asked:
         )
         for stage in composition.stages
     )
-    asks = [ask for stage in composition.stages for step in stage.steps for ask in kind(step.kind).ask(step)]
+    asks = [ask for stage in composition.stages for step in stage.steps for ask in KINDS[step.kind].ask(step)]
     return Asked(
         composition=composition,
         identity=Identity(
             name=profile.cre_name, image=profile.image, label=profile.label, tag=profile.tag, base_type=profile.base_type
         ),
         stages=stages,
-        targets=group(asks, kind),
+        targets=group(asks, KINDS),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.errors import CregraphError, nearest
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
@@ -133,7 +133,7 @@ def project_of(lock: Path) -> Path:
 def lock_at(side: Side, path: str) -> Lock | None:
     """The lock at `path` below the project's folder; None when there is none. Raises CregraphError for one that is broken."""
     text = side.read(path, _LOCK_LIMIT)
-    return None if text is None else locks.loads(text, name=printable(side.shown(path)), kinds=kind)
+    return None if text is None else locks.loads(text, name=printable(side.shown(path)), kinds=KINDS)
 
 
 def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cregraph.errors import Refused
+from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import Lock
@@ -118,11 +119,17 @@ class Session:
             return [f"`{project.shown_lock}` is not there"]
         local = project.local()
         found = reasons(
-            lock, identity=asked.identity, stages=asked.stages, targets=asked.targets, read=local.read, files=local.files
+            lock,
+            KINDS,
+            identity=asked.identity,
+            stages=asked.stages,
+            targets=asked.targets,
+            read=local.read,
+            files=local.files,
         )
         lost = [why for pin in (lock.base, lock.build_root) if (why := project.facts_missing(pin))]
         python = None if lost else project.facts(lock.base).python
-        gaps = find_problems(lock, base=None if lost else python.distributions if python else ())
+        gaps = find_problems(lock, KINDS, base=None if lost else python.distributions if python else ())
         return list(dict.fromkeys([*found, *lost, *(why for listed in gaps.values() for why in listed)]))
 
     def resolve(self, *, old: Lock | None = None, upgrade: Upgrade | None = None, as_of: str | None = None) -> Lock:
@@ -187,6 +194,7 @@ class Session:
         from cregraph.sources.configured import ConfiguredSources
 
         return ConfiguredSources(
+            kinds=KINDS,
             store=self.store,
             routes=self.routes,
             local=self.project.local(),

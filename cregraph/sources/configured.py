@@ -1,8 +1,8 @@
-"""The places that can be asked, put together: what kinds see of the world while locking, and what the build fetches from."""
+"""The sources of this machine: what kinds ask while locking, and what a build downloads from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cregraph.digest import sha256
@@ -10,7 +10,8 @@ from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
-from cregraph.sources.routes import Routes, join
+from cregraph.sources.protocol import AddressRules
+from cregraph.sources.routes import Routes
 from cregraph.store import Store
 from cregraph.text import redacted
 
@@ -23,12 +24,14 @@ class ConfiguredSources:
     def __init__(
         self,
         *,
+        kinds: Mapping[str, AddressRules],
         store: Store,
         routes: Routes,
         local: Local,
         offline: bool = False,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
+        self._kinds = kinds
         self.store = store
         self.table = routes
         self.local = local
@@ -38,33 +41,40 @@ class ConfiguredSources:
         self._fetcher = Fetcher(store, offline=offline, on_bytes=on_bytes)
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:
-        """The addresses of source `name`; for a registry its host, with `http://` before it when it speaks plain http; for images
-        the folders of the layouts that are asked first."""
-        if section == "conda":
-            return self.table.channel(name)
-        if section == "cran":
-            return self.table.cran or self.table.snapshot("{date}")
-        if section == "cran_binary":
-            return self.table.binaries()
-        if section == "pypi":
-            return self.table.pypi
-        if section == "url":
-            return self.table.of_url(name)
-        if section == "image":
-            return self.table.image
-        if section == "registry":
-            registry = self.table.registry.get(name)
-            if registry is None:
-                raise CregraphError(
-                    f"no registry named `{name}` is known on this machine",
-                    hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url"
-                    + _unread(self.table.origin),
-                )
-            return (("http://" if registry.plain_http else "") + registry.host,)
+        """Return the addresses of source `name` in a section of sources.yaml.
+
+        For a registry that is its host, with `http://` before it if it speaks plain http; for images the folders of the
+        layouts that are asked first.
+        """
+        match section:
+            case "conda":
+                return self.table.channel(name)
+            case "cran":
+                return self.table.cran or self.table.snapshot("{date}")
+            case "cran_binary":
+                return self.table.binaries()
+            case "pypi":
+                return self.table.pypi
+            case "url":
+                return self.table.of_url(name)
+            case "image":
+                return self.table.image
+            case "registry":
+                return (self._registry(name),)
         raise ValueError(section)
 
+    def _registry(self, name: str) -> str:
+        registry = self.table.registry.get(name)
+        if registry is None:
+            raise CregraphError(
+                f"no registry named `{name}` is known on this machine",
+                hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url"
+                + _unread(self.table.origin),
+            )
+        return ("http://" if registry.plain_http else "") + registry.host
+
     def fetch(self, artifact: Artifact) -> Path:
-        """The verified bytes of `artifact`, from the store or where its source leads."""
+        """Return the path of the verified bytes of `artifact`, from the store or from its source."""
         what = _shown(artifact.file, artifact.source)
         if artifact.kind == "path":
             return self._local_object(artifact)
@@ -72,11 +82,11 @@ class ConfiguredSources:
             try:
                 return self.store.verified(artifact.sha256, what)
             except CregraphError:
-                pass  # set aside; fetched anew below
+                pass  # quarantined; downloaded again below
         return self._fetcher.fetch(self.addresses(artifact), sha256=artifact.sha256, size=artifact.size, what=what)
 
     def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
-        """Bytes not known by sha256 yet. Kind `path` reads the project's own files; a folder is packed as an R package."""
+        """Download a file whose sha256 is not known yet. Kind `path` reads the project: a folder is packed as an R package."""
         if kind == "path":
             data = self.local.read(source)
             digest = self.store.add(data)
@@ -87,31 +97,22 @@ class ConfiguredSources:
         return Artifact(kind=kind, source=source, file=file, sha256=digest, size=size), path
 
     def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
-        """A small file of an index, always asked anew."""
+        """Return a small file of an index without keeping it."""
         artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
         return self._fetcher.read(self.addresses(artifact), what=redacted(file or source), limit=limit)
 
     def addresses(self, artifact: Artifact) -> tuple[str, ...]:
-        """Where `artifact` may be fetched from on this machine, best first."""
-        if artifact.kind == "conda":
-            return tuple(join(address, artifact.file) for address in self.table.channel(artifact.source))
-        if artifact.kind == "r":
-            from cregraph.sources import cran
-
-            section = "cran_binary" if cran.is_built(artifact.file) else "cran"
-            return cran.locations(self.routes(section, "cran"), artifact.file)
-        if artifact.kind == "python":
-            from cregraph.sources import python_index
-
-            return python_index.locations(self, artifact.file)
-        return self.table.of_url(artifact.source)
+        """Return where `artifact` may be fetched from on this machine, best first. Its kind knows; a URL is its own place."""
+        if artifact.kind == "url":
+            return self.table.of_url(artifact.source)
+        return self._kinds[artifact.kind].addresses(artifact, self)
 
     def _local_object(self, artifact: Artifact) -> Path:
         if self.store.has(artifact.sha256):
             try:
                 return self.store.verified(artifact.sha256, artifact.source)
             except CregraphError:
-                pass  # set aside; read anew below
+                pass  # quarantined; read again below
         data = self.local.read(artifact.source)
         digest = sha256(data)
         if digest != artifact.sha256:

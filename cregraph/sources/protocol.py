@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cregraph.lock.pins import Artifact
 
-__all__ = ["Sources"]
+__all__ = ["AddressRules", "Sources"]
 
 
 class Sources(Protocol):
@@ -39,5 +39,17 @@ class Sources(Protocol):
 
         Raises:
             NotThere: The source does not have the file.
+        """
+        ...
+
+
+class AddressRules(Protocol):
+    """What sources/ asks of a kind."""
+
+    def addresses(self, artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+        """Return where an artifact of this kind may be fetched from on this machine, best first.
+
+        Raises:
+            NotThere: No source has it.
         """
         ...

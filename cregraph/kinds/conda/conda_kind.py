@@ -32,6 +32,7 @@ from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
+from cregraph.sources.routes import join
 from cregraph.text import printable, redacted_text
 
 if TYPE_CHECKING:
@@ -48,9 +49,12 @@ PARTS = {
 }
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
-scope = defaults.scope
-shown_name = defaults.shown_name
-ask_text = defaults.ask_text
+STANDS_ON = frozenset({"image"})
+BUCKETS = 32
+GIVES_BASE, READS_PROJECT, SNAPSHOTS = defaults.GIVES_BASE, defaults.READS_PROJECT, defaults.SNAPSHOTS
+scope, ask_text, shown, shown_name = defaults.scope, defaults.ask_text, defaults.shown, defaults.shown_name
+hidden, base_has, problems, folder = defaults.hidden, defaults.base_has, defaults.problems, defaults.folder
+tools, projection = defaults.tools, defaults.projection
 
 _DEFAULT_CHANNELS = ["conda-forge"]
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+")
@@ -189,7 +193,7 @@ def _pin_of(record: Record, sources: Sources, asked: tuple[str, ...]) -> Pin:
             )
     else:
         artifact = Artifact(kind=NAME, source=record.channel, file=record.file, sha256=record.sha256, size=record.size)
-    provides = [f"conda:{record.name} {record.version}"]
+    provides = [f"{NAME}:{record.name} {record.version}"]
     if record.name.startswith("r-") and record.name not in _NOT_R:
         provides.append(f"r:{record.name[2:]} {record.version.replace('_', '-')}")
     needs = {f"conda:{name}" for name in map(_depends_name, record.data.get("depends", ())) if not name.startswith("__")}
@@ -206,6 +210,16 @@ def _pin_of(record: Record, sources: Sources, asked: tuple[str, ...]) -> Pin:
 
 def _depends_name(text: str) -> str:
     return re.split(r"[\s=<>!~;\[]", text.strip().rpartition("::")[2].lower(), maxsplit=1)[0]
+
+
+def own_tokens(pin: Pin) -> tuple[str, ...]:
+    """Return `conda:<name> <version>`."""
+    return (f"{NAME}:{pin.name} {pin.version}",)
+
+
+def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+    """Return the file's address in each mirror of its channel."""
+    return tuple(join(address, artifact.file) for address in sources.routes("conda", artifact.source))
 
 
 def place(target: Target, context: PlaceContext) -> Placement:

@@ -23,9 +23,11 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DockerName, LayoutName, check_repository, check_tag, parse
 from cregraph.image.model.tar_entry import Entry
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Pin, Scope, Target
+from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
@@ -44,6 +46,13 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "cuda": ("text", False),
     "build_root": ("text", False),
 }
+
+
+GIVES_BASE = True
+READS_PROJECT = True
+STANDS_ON, SNAPSHOTS, BUCKETS, tools = defaults.STANDS_ON, defaults.SNAPSHOTS, defaults.BUCKETS, defaults.tools
+hidden, own_tokens, base_has, folder = defaults.hidden, defaults.own_tokens, defaults.base_has, defaults.folder
+addresses = defaults.addresses
 
 
 def scope(place: str) -> Scope:
@@ -86,10 +95,27 @@ def ask_text(what: Json) -> str:
     return f"{what.get('registry')}:{what.get('folder')}/{{{places}}}:{what.get('tag')}{cuda}"
 
 
+def shown(what: Json) -> str:
+    """Return the reference, or the tag that is looked for."""
+    what = defaults.fields(what)
+    return str(what.get("reference") or what.get("tag"))
+
+
 def shown_name(pin: Pin) -> str:
     """Return the last part of the repository that the image was taken from."""
     place = pin.artifact.file or pin.artifact.source
     return place.rpartition("/")[2].partition(":")[0].partition("@")[0] or pin.name
+
+
+def problems(target: Target, offers: Offers) -> list[str]:
+    """Return a sentence if the target has no pin."""
+    missing = target.asks if not target.pins else ()
+    return [f"{ask.where}: the lock has no pin of `{target.id}`" for ask in missing[:1]]
+
+
+def projection(target: Target, placement: Placement) -> Mapping[str, Json]:
+    """Return the digests: an image by a tag, or from a folder, is the same base."""
+    return {"pins": [{"sha256": p.artifact.sha256} for p in target.pins]}
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:

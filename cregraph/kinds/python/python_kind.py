@@ -27,7 +27,8 @@ from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
-from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, Task, segment
 from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.step import Step
@@ -49,9 +50,11 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "build": ("mapping", False),
 }
 
-scope = defaults.scope
-shown_name = defaults.shown_name
-ask_text = defaults.ask_text
+STANDS_ON = frozenset({"image"})
+BUCKETS = 16
+GIVES_BASE, READS_PROJECT, SNAPSHOTS = defaults.GIVES_BASE, defaults.READS_PROJECT, defaults.SNAPSHOTS
+scope, ask_text, shown, shown_name = defaults.scope, defaults.ask_text, defaults.shown, defaults.shown_name
+folder, projection = defaults.folder, defaults.projection
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")
@@ -89,6 +92,44 @@ def ask(step: Step) -> Sequence[Ask]:
     return asks
 
 
+def hidden(pin: Pin) -> bool:
+    """Return whether the pin is a wheel that only the build of an sdist sees."""
+    return pin.data.get("role") == "build"
+
+
+def tools(pin: Pin) -> tuple[str, ...]:
+    """Return the interpreter in the sandbox if a wheel is built of, or for, the pin."""
+    return (PYTHON,) if hidden(pin) or pin.data.get("form") == "sdist" else ()
+
+
+def own_tokens(pin: Pin) -> tuple[str, ...]:
+    """Return `py:<name> <version>`; what only a build sees provides `build:<sdist>:<name>`."""
+    return (f"{pin.name if hidden(pin) else f'py:{pin.name}'} {pin.version}",)
+
+
+def base_has(token: str, offers: Offers) -> bool:
+    """Return whether the base has the distribution, or could have it because the base is not known."""
+    ecosystem, _, name = token.partition(":")
+    return ecosystem == "py" and (offers.base is None or name in offers.base)
+
+
+def problems(target: Target, offers: Offers) -> list[str]:
+    """Return a sentence for each ask that neither a pin nor the base answers."""
+
+    def name_of(what: Json) -> str | None:
+        name = defaults.asked_name(what)
+        return name and normal(name)
+
+    return defaults.unanswered(target, name_of, lambda name: base_has(f"py:{name}", offers))
+
+
+def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+    """Return where the package index lists the file."""
+    from cregraph.sources import python_index
+
+    return python_index.locations(sources, artifact.file)
+
+
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Everything asked of one interpreter; see `cregraph.kinds.python.python_pin`."""
     from cregraph.kinds.python import python_pin
@@ -111,11 +152,11 @@ def place(target: Target, context: PlaceContext) -> Placement:
     tasks: list[Task] = []
     segments: dict[str, Segment] = {}
     for p in sorted(target.pins, key=lambda p: p.name):
-        if p.data.get("role") == "build":
+        if hidden(p):
             continue
         made: Task | None = None
         if p.data.get("form") == "sdist":
-            wheels = [w for w in target.pins if w.data.get("role") == "build" and w.data.get("for") == p.name]
+            wheels = [w for w in target.pins if hidden(w) and w.data.get("for") == p.name]
             made = build_task(p, wheels, build, context, stage=stages[p.name], python=str(places["python"]))
             tasks.append(made)
         segments[p.name] = segment(

@@ -25,12 +25,13 @@ from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
+from cregraph.kinds.r import r_pinned
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
-from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, Task, segment, task
 from cregraph.profile.package_texts import is_r_name, r_package, r_tarball
 from cregraph.profile.step import Step
-from cregraph.sources.cran import is_distribution
+from cregraph.sources import cran
 from cregraph.sources.protocol import Sources
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
@@ -50,8 +51,13 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "binaries": ("text", False),
 }
 
-scope = defaults.scope
-shown_name = defaults.shown_name
+STANDS_ON = frozenset({"image", "conda"})
+SNAPSHOTS = True
+BUCKETS = 16
+GIVES_BASE, READS_PROJECT = defaults.GIVES_BASE, defaults.READS_PROJECT
+scope, shown_name, hidden, base_has = defaults.scope, defaults.shown_name, defaults.hidden, defaults.base_has
+folder, tools, projection = defaults.folder, defaults.tools, defaults.projection
+ask_text, shown, own_tokens, problems = r_pinned.ask_text, r_pinned.shown, r_pinned.own_tokens, r_pinned.problems
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -86,7 +92,7 @@ def ask(step: Step) -> Sequence[Ask]:
     if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
         raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is no date", hint="write it as 2025-06-01")
     binaries = step.fields.get("binaries")
-    if binaries is not None and not (isinstance(binaries, str) and is_distribution(binaries)):
+    if binaries is not None and not (isinstance(binaries, str) and cran.is_distribution(binaries)):
         raise CregraphError(
             f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
             hint="write it as the repository does: jammy, noble, bookworm, rhel9",
@@ -111,18 +117,16 @@ def ask(step: Step) -> Sequence[Ask]:
     return [Ask(kind=NAME, place=library, stage=step.stage, what=what, where=where, options=options) for what, where in asked]
 
 
-def ask_text(what: Json) -> str:
-    """Return the ask as pins repeat it: `dplyr >=1.1`, or `name @ tarball`."""
-    if isinstance(what, Mapping) and "tarball" in what:
-        return f"{what.get('name')} @ {what['tarball']}"
-    return defaults.ask_text(what)
-
-
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Everything asked of one library; see `cregraph.kinds.r.r_pin`."""
     from cregraph.kinds.r import r_pin
 
     return r_pin.pin(target, sources, context)
+
+
+def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+    """Return where a snapshot of CRAN, or a repository of built packages, has the file."""
+    return cran.locations(sources.routes("cran_binary" if cran.is_built(artifact.file) else "cran", "cran"), artifact.file)
 
 
 def place(target: Target, context: PlaceContext) -> Placement:

@@ -12,7 +12,7 @@ from cregraph.formats.r_source import Description, read_tarball
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.r.r_binary import Shelf
 from cregraph.kinds.r.r_closure import Choice, Installed, Wish, close
-from cregraph.kinds.r.r_pinned import conda_around
+from cregraph.kinds.r.r_pinned import ask_text, conda_around, own_tokens
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.sources import cran
 from cregraph.sources.protocol import Sources
@@ -167,47 +167,28 @@ def _listed(sources: Sources, choice: Choice, date: str, path: str) -> tuple[Art
 
 
 def _pin(choice: Choice, got: _Got | None, target: Target) -> Pin:
-    asked = tuple(sorted({_text(a) for a in target.asks if _asks(a, choice.name)}))
+    """The locked pin with the asks and needs of now if nothing new was taken for it, else one of what was taken."""
+    asked = tuple(sorted({f"{a.stage}: {ask_text(a.what)}" for a in target.asks if _asks(a, choice.name)}))
     needs = tuple(sorted({f"r:{d.name.lower()}" for d in choice.wanted() if d.name != "R"}))
     if got is None:
         assert choice.pin is not None
-        old = choice.pin
-        return Pin(
-            name=old.name,
-            version=old.version,
-            artifact=old.artifact,
-            needs=needs,
-            provides=(f"r:{old.name.lower()} {old.version}",),
-            asked=asked,
-            data=old.data,
-        )
-    data: dict[str, Json] = {
-        "depends": [str(d) for d in got.description.depends],
-        "linking_to": [str(d) for d in got.description.linking],
-        "compiles": got.description.compiles,
-        **got.said,
-    }
-    if got.artifact.source == "cran":
-        data["snapshot"] = got.date
-    return Pin(
-        name=choice.name,
-        version=choice.version,
-        artifact=got.artifact,
-        needs=needs,
-        provides=(f"r:{choice.name.lower()} {choice.version}",),
-        asked=asked,
-        data=data,
-    )
+        pin = choice.pin
+    else:
+        data: dict[str, Json] = {
+            "depends": [str(d) for d in got.description.depends],
+            "linking_to": [str(d) for d in got.description.linking],
+            "compiles": got.description.compiles,
+            **got.said,
+        }
+        if got.artifact.source == "cran":
+            data["snapshot"] = got.date
+        pin = Pin(name=choice.name, version=choice.version, artifact=got.artifact, data=data)
+    return replace(pin, needs=needs, provides=own_tokens(pin), asked=asked)
 
 
 def _asks(asked: Ask, name: str) -> bool:
     what = asked.what
     return (str(what["name"]) if isinstance(what, Mapping) else str(what).partition(" ")[0]) == name
-
-
-def _text(asked: Ask) -> str:
-    what = asked.what
-    return f"{asked.stage}: {what['name']} @ {what['tarball']}" if isinstance(what, Mapping) else f"{asked.stage}: {what}"
 
 
 def _choice(found: Description) -> Choice:

@@ -5,18 +5,60 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.kinds.defaults import asked_name, unanswered
 from cregraph.lock.pins import Pin, Target
+from cregraph.lock.rules import Offers
 from cregraph.profile.package_texts import is_r_name, is_r_version
 from cregraph.sources import cran
 
-__all__ = ["check_pin", "conda_around", "in_order", "is_built"]
+__all__ = ["ask_text", "check_pin", "conda_around", "in_order", "is_built", "own_tokens", "problems", "shown"]
 
 
 def conda_around(library: str, targets: Iterable[Target]) -> Target | None:
     """The conda environment that the library lies in."""
     around = [t for t in targets if t.kind == "conda" and library.startswith(t.place.rstrip("/") + "/")]
     return max(around, key=lambda t: len(t.place), default=None)
+
+
+def ask_text(what: Json) -> str:
+    """Return `name ==1.0`, or `name @ tarball`."""
+    return f"{what.get('name')} @ {what.get('tarball')}" if isinstance(what, Mapping) else str(what)
+
+
+def shown(what: Json) -> str:
+    """Return `name ==1.0`, or `name tarball`."""
+    return f"{what.get('name')} {what.get('tarball')}" if isinstance(what, Mapping) else str(what)
+
+
+def own_tokens(pin: Pin) -> tuple[str, ...]:
+    """Return `r:<name in lower case> <version>`."""
+    return (f"r:{pin.name.lower()} {pin.version}",)
+
+
+def problems(target: Target, offers: Offers) -> list[str]:
+    """Return a sentence for each ask that neither a pin nor conda answers, and for packages that are built for another R.
+
+    R is the one that the lock has around the library; its first two numbers count.
+    """
+
+    def name_of(what: Json) -> str | None:
+        return str(what.get("name")) if isinstance(what, Mapping) else asked_name(what)
+
+    around = conda_around(target.place, offers.targets)
+    provided = [token.partition(" ") for p in (around.pins if around else ()) for token in p.provides]
+    versions = sorted({version for token, _, version in provided if token in ("r:base", "r:r")})
+    return [
+        *unanswered(target, name_of, lambda name: f"r:{name.lower()}" in offers.tokens),
+        *(
+            f"`{p.name}` {p.version} is built for R {p.data.get('built')}, and the lock has R {version}"
+            for p in target.pins
+            if is_built(p)
+            for version in versions
+            if str(p.data.get("built")).split(".")[:2] != version.split(".")[:2]
+        ),
+    ]
 
 
 def check_pin(pin: Pin) -> None:

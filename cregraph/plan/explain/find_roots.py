@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import Literal
 
 from cregraph.digest import Json
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.pins import BASE, BUILD_ROOT, Pin
 from cregraph.plan.explain.plan_index import PinPlace, PlanIndex
 from cregraph.plan.explain.root_cause import How, Root
@@ -29,7 +29,7 @@ class RootFinder:
         pin, how = second or first, _how(first, second, moved=new != old)
         if pin is None or place is None or how is None:
             return None
-        rules = kind(known.targets[place[0]].kind)
+        rules = KINDS[known.targets[place[0]].kind]
         asked, via = known.asked(place)
         return Root(
             what="pin",

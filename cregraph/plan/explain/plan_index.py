@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.pins import Artifact
 from cregraph.lock.rules import answered_asks
 from cregraph.plan.parts import Segment, Task
@@ -77,7 +77,7 @@ class PlanIndex:
 
     def _lines(self, place: PinPlace) -> tuple[str, ...]:
         target = self.targets[place[0]]
-        return tuple(sorted({ask.where for ask in answered_asks(self.pins[place], target, kind(target.kind))}))
+        return tuple(sorted({ask.where for ask in answered_asks(self.pins[place], target, KINDS[target.kind])}))
 
     def asked_at(self, segment: Segment) -> tuple[str, ...]:
         """Return the places that ask for something where a segment without a pin lies."""

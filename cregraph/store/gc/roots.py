@@ -16,12 +16,12 @@ from cregraph.engines import trees
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model.manifest import read_manifest
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
-from cregraph.lock.pins import Artifact, Pin
+from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Pin
 from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.store import Store
@@ -153,7 +153,7 @@ def _of_image(plan: Plan, store: Store) -> Iterator[str]:
 
 
 def _images(lock: Lock) -> Iterator[Pin]:
-    yield from (pin for target in lock.targets if target.kind == "image" for pin in target.pins)
+    yield from (pin for target in lock.targets if target.place in (BASE, BUILD_ROOT) for pin in target.pins)
 
 
 def _image(pin: Pin, store: Store) -> set[str]:
@@ -207,7 +207,7 @@ class _Reader:
         if text in self.found:
             return
         try:
-            lock = locks.loads(data.decode("utf-8"), name=name.strip("`"), kinds=kind)
+            lock = locks.loads(data.decode("utf-8"), name=name.strip("`"), kinds=KINDS)
             facts = self._facts(lock.base, path)
             self.found[text] = Root(name=name, text=text, plan=make_plan(lock, facts), facts=facts)
         except UnicodeDecodeError:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cregraph.demo.demo_project import write_project
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import loads
 
@@ -60,11 +60,11 @@ def test_a_lost_pin_makes_the_lock_stale_by_name_and_locking_brings_it_back(proj
 
 
 def test_a_lost_dependency_is_named_by_who_needs_it(project: Path) -> None:
-    lock = loads(lock_of(project).read_text(), name="x", kinds=kind)
+    lock = loads(lock_of(project).read_text(), name="x", kinds=KINDS)
     needed = next(need for t in lock.targets for p in t.pins for need in p.needs)
     name = needed.partition(":")[2]
-    broken = loads(without(lock_of(project).read_text(), name), name="x", kinds=kind)
-    assert any(f"needs `{name}`" in why for listed in find_problems(broken).values() for why in listed)
+    broken = loads(without(lock_of(project).read_text(), name), name="x", kinds=KINDS)
+    assert any(f"needs `{name}`" in why for listed in find_problems(broken, KINDS).values() for why in listed)
 
 
 def test_a_version_that_was_edited_does_not_agree_with_what_the_pin_provides(project: Path) -> None:
@@ -73,13 +73,13 @@ def test_a_version_that_was_edited_does_not_agree_with_what_the_pin_provides(pro
     pin["version"] = "9.9"
     assert any(
         "`r-demoframes` 9.9 in the lock" in why
-        for listed in find_problems(loads(json.dumps(data), name="x", kinds=kind)).values()
+        for listed in find_problems(loads(json.dumps(data), name="x", kinds=KINDS), KINDS).values()
         for why in listed
     )
 
 
 def test_a_sound_lock_has_no_holes(project: Path) -> None:
-    assert find_problems(loads(lock_of(project).read_text(), name="x", kinds=kind)) == {}
+    assert find_problems(loads(lock_of(project).read_text(), name="x", kinds=KINDS), KINDS) == {}
 
 
 def test_facts_that_were_edited_are_refused_and_made_anew_by_locking(project: Path) -> None:
