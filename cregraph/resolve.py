@@ -7,8 +7,8 @@ that it stands on moved or an upgrade frees some of its pins. Then its kind gets
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.kinds import KINDS
@@ -57,42 +57,38 @@ def resolve(
     Raises:
         CregraphError: An ask cannot be answered; the message names it.
     """
-    resolver = _Resolver(sources, context, facts_for, old, upgrade or Upgrade(), on_target)
+    upgrade = upgrade or Upgrade()
+    before = {t.id: t for t in old.targets} if old else {}
+    _check_names(upgrade, before)
+    resolver = _Resolver(sources, context, facts_for, old, upgrade, on_target, find_problems(old, KINDS) if old else ())
     for target in order(targets):
-        resolver.add(target)
+        resolver.add(target, before.get(target.id))
     if resolver.facts is None:
         raise CregraphError("no stage asks for a base image", hint="use the recipe `snowbooks`, or one with an `image` step")
     return sorted_lock(Lock(identity=identity, stages=tuple(stages), targets=tuple(resolver.done)))
 
 
+@dataclass(slots=True)
 class _Resolver:
     """The targets that were resolved so far, and what the next ones stand on."""
 
-    def __init__(
-        self,
-        sources: Sources,
-        context: PinContext,
-        facts_for: Callable[[Pin], BaseFacts],
-        old: Lock | None,
-        upgrade: Upgrade,
-        on_target: Callable[[str], None],
-    ) -> None:
-        self.sources, self.context, self.facts_for = sources, context, facts_for
-        self.old, self.upgrade, self.on_target = old, upgrade, on_target
-        self.before = {t.id: t for t in old.targets} if old else {}
-        self.broken = find_problems(old, KINDS) if old else {}
-        self.done: list[Target] = []
-        self.moved: set[str] = set()
-        self.facts: BaseFacts | None = None
-        self.build_root: BaseFacts | None = None
-        _check_names(upgrade, self.before)
+    sources: Sources
+    context: PinContext
+    facts_for: Callable[[Pin], BaseFacts]
+    old: Lock | None
+    upgrade: Upgrade
+    on_target: Callable[[str], None]
+    broken: Collection[str]
+    done: list[Target] = field(default_factory=list)
+    moved: set[str] = field(default_factory=set)
+    facts: BaseFacts | None = None
+    build_root: BaseFacts | None = None
 
-    def add(self, target: Target) -> None:
+    def add(self, target: Target, locked: Target | None) -> None:
         """Resolve `target` if its locked pins do not stand."""
         if target.on_demand and not any(target.place in KINDS[t.kind].tools(p) for t in self.done for p in t.pins):
             self.done.append(target)
             return
-        locked = self.before.get(target.id)
         if locked is not None and self._stands(target, locked):
             resolved = replace(target, pins=locked.pins)
         else:

@@ -2,12 +2,11 @@
 
     - archive:
         url: https://extensions.example/v1.4.1/linux_amd64/httpfs.duckdb_extension.gz
-        at: [/root/.duckdb/httpfs.duckdb_extension]      # one file: its path;  a tar or zip: the folder
+        at: [/root/.duckdb/httpfs.duckdb_extension]      # of one file: its path;  of a tar or zip: the folder
         mode: "0755"                                     # of a single file
         owner: jupyter
 
-Pinned by the sha256 of what the URL gave. An archive is never unpacked to disk; names that climb, links that lead out,
-devices, duplicates and bombs are refused by name.
+The sha256 of the bytes is pinned. Nothing is unpacked to disk; hostile names, links, devices and bombs are refused.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from cregraph.formats.untrusted_tar import PACKAGE, Reader, is_tar, leads_out
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
-from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved, shown_at
+from cregraph.kinds.image_paths import owner_of, places_asked, resolved, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Offers
-from cregraph.plan.parts import Placement, Segment, segment
+from cregraph.plan.parts import Placement, Segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.sources.routes import is_web_address
@@ -55,7 +54,6 @@ own_tokens, base_has, tools, addresses = defaults.own_tokens, defaults.base_has,
 projection = defaults.places
 folder = defaults.folder
 
-TARGET = "archive:"
 _BLOCK = 1 << 20
 #: Bytes of a symbolic link in a zip.
 _LINK = 4096
@@ -63,7 +61,6 @@ _LINK = 4096
 
 def ask(step: Step) -> Sequence[Ask]:
     """One ask per step."""
-    at = step.fields["at"]
     url = step.fields["url"]
     if not is_web_address(url):
         raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is no http(s) address")
@@ -72,13 +69,7 @@ def ask(step: Step) -> Sequence[Ask]:
             f"{step.place_of('url')}: url: `{redacted(url)}` carries a user or password, and the lock is for all to read",
             hint="leave them out: they are read from ~/.netrc, or from an address under `url` in sources.yaml",
         )
-    what: dict[str, Json] = {"url": url, "at": sorted([at] if isinstance(at, str) else list(at))}
-    for place in what["at"]:
-        absolute(place, step.place_of("at"))
-    if step.fields.get("mode") is not None:
-        what["mode"] = mode_of(step.fields["mode"], step.place_of("mode"))
-    if step.fields.get("owner") is not None:
-        what["owner"] = step.fields["owner"]
+    what = {"url": url, **places_asked(step)}
     return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=step.place_of("url")),)
 
 
@@ -127,25 +118,9 @@ def place(target: Target, context: PlaceContext) -> Placement:
             )
         uid, gid = owner_of(ask.what.get("owner"), context.facts, ask.where)
         for at in ask.what["at"]:
-            place_: dict[str, Json] = {
-                "at": resolved(at, context.facts, ask.where),
-                "form": found.data.get("form"),
-                "uid": uid,
-                "gid": gid,
-            }
-            if "mode" in ask.what:
-                place_["mode"] = ask.what["mode"]
-            segments.append(
-                segment(
-                    assembly=context.assembly,
-                    kind=NAME,
-                    stage=ask.stage,
-                    name=at,
-                    group=TARGET,
-                    place=place_,
-                    artifact=found.artifact,
-                )
-            )
+            place_ = {"at": resolved(at, context.facts, ask.where), "form": found.data.get("form"), "uid": uid, "gid": gid}
+            place_ |= {"mode": ask.what["mode"]} if "mode" in ask.what else {}
+            segments.append(context.segment(target, stage=ask.stage, name=at, place=place_, artifact=found.artifact))
     return Placement(segments=tuple(segments))
 
 

@@ -1,12 +1,11 @@
-"""What a kind is: one module, four verbs.
+"""The protocol of a kind: one module with four main functions, and what these are given.
 
-    ask      a step of a recipe, references substituted, to asks            pure
-    pin      everything asked of one target to pins                        asks the world, through `Sources`
-    place    a target's pins to segments and tasks                         pure
-    entries  a segment's input to tar entries                              streams bytes, writes nothing
+    ask      a step of a recipe, references substituted, to asks       pure
+    pin      all asks of one target to pins                            asks sources, through `Sources`
+    place    a target's pins to segments and tasks                     pure
+    entries  a segment's input to tar entries                          streams bytes, writes nothing
 
-Kinds never import each other. What one needs of another is a token in `provides` and `needs` (`r:rlang`),
-looked up through `PinContext` while pinning and through `PlaceContext` while placing.
+Kinds never import each other. What one needs of another is a token in `provides` and `needs` (`r:rlang`).
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from typing import IO, Protocol
 from cregraph.digest import Json
 from cregraph.image.model.tar_entry import Entry
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.pins import Ask, Pin, Target
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.rules import LockRules
-from cregraph.plan.parts import LayerRules, Placement, Segment
+from cregraph.plan.parts import LayerRules, Placement, Segment, Task, segment
 from cregraph.profile.step import Step, StepRules
 from cregraph.sources.protocol import AddressRules, Sources
 
@@ -65,6 +64,30 @@ class PlaceContext:
         """Return the target of that kind at that place."""
         return next((t for t in self.targets if (t.kind, t.place) == (kind, place)), None)
 
+    def segment(
+        self,
+        target: Target,
+        *,
+        stage: str,
+        name: str,
+        place: Mapping[str, Json],
+        artifact: Artifact | None = None,
+        task: Task | None = None,
+        size: int = 0,
+    ) -> Segment:
+        """Return a segment of `target`, made from `artifact`, from the result of `task`, or from `place` alone."""
+        return segment(
+            assembly=self.assembly,
+            kind=target.kind,
+            stage=stage,
+            name=name,
+            group=target.id,
+            place=place,
+            artifact=artifact,
+            task_key=task.key if task else None,
+            size=size,
+        )
+
     def segments_of(self, target: Target, roots: Iterable[str]) -> tuple[str, ...]:
         """Return the keys of the segments of the pins named `roots` and of all that they need in `target`, sorted by name.
 
@@ -103,11 +126,9 @@ class Input(Protocol):
 
     def path(self) -> Path:
         """The artifact's file in the store, or the tar that the segment's task resulted in."""
-        ...
 
     def scratch(self) -> IO[bytes]:
         """An unnamed temporary file that lives as long as the segment is being written."""
-        ...
 
 
 class Kind(StepRules, LockRules, LayerRules, AddressRules, Protocol):
@@ -136,7 +157,6 @@ class Kind(StepRules, LockRules, LayerRules, AddressRules, Protocol):
 
     def tools(self, pin: Pin) -> tuple[str, ...]:
         """Return the places of the targets in the sandbox that the pin's task needs, such as an interpreter that builds."""
-        ...
 
     # -- placing
 
@@ -146,4 +166,3 @@ class Kind(StepRules, LockRules, LayerRules, AddressRules, Protocol):
 
     def projection(self, target: Target, placement: Placement) -> Mapping[str, Json]:
         """Return the part of a locked target that decides bytes, for the lock that the image carries."""
-        ...

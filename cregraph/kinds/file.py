@@ -1,11 +1,11 @@
-"""Files and links of one's own: shipped with a recipe, beside the profile, or written in the recipe.
+"""Files and links of one's own: shipped with a recipe, next to the profile, or written in the recipe.
 
     - file: {at: /opt/sfnb/CRE_VERSION, text: "v1\\n"}
     - file: {at: [/home/jupyter/x.py, /root/x.py], from: ./x.py, mode: "0755", owner: jupyter}
     - file: {at: /opt/sfnb/helpers, from: ./helpers}            # a folder: all that is in it
     - file: {at: /root/micromamba, link: /home/jupyter/micromamba}
 
-Pinned by the sha256 of each file. `owner` is a user of the base, 0:0 if not said.
+The sha256 of each file is pinned. `owner` is a user of the base; the default is 0:0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
-from cregraph.kinds.image_paths import absolute, mode_of, owner_of, resolved, shown_at
+from cregraph.kinds.image_paths import absolute, owner_of, places_asked, resolved, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, segment
@@ -44,8 +44,6 @@ BUCKETS, scope, shown_name, hidden = defaults.BUCKETS, defaults.scope, defaults.
 own_tokens, base_has, tools, addresses = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.addresses
 projection = defaults.places
 
-TARGET = "file:"
-
 
 def ask(step: Step) -> Sequence[Ask]:
     """One ask per step. Raises CregraphError when not exactly one of `from`, `text` and `link` is given."""
@@ -55,18 +53,7 @@ def ask(step: Step) -> Sequence[Ask]:
         raise CregraphError(
             f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(stated) or 'none'}"
         )
-    at = fields["at"]
-    what: dict[str, Json] = {"at": sorted([at] if isinstance(at, str) else list(at))}
-    for place in what["at"]:
-        absolute(place, step.place_of("at"))
-    if stated == ["from"]:
-        what["from"] = fields["from"]
-    else:
-        what[stated[0]] = fields[stated[0]]
-    if fields.get("mode") is not None:
-        what["mode"] = mode_of(fields["mode"], step.place_of("mode"))
-    if fields.get("owner") is not None:
-        what["owner"] = fields["owner"]
+    what = {**places_asked(step), stated[0]: fields[stated[0]]}
     where = step.place_of("from" if "from" in what else "at")  # which file it is may be the profile's to say
     return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=where),)
 
@@ -99,7 +86,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
 def written(*, assembly: int, stage: str, at: str, text: str) -> Segment:
     """Return the segment of a file that cregraph itself writes into the image."""
     place = {"at": at, "text": text, "uid": 0, "gid": 0}
-    return segment(assembly=assembly, kind=NAME, stage=stage, name=at, group=TARGET, place=place, size=1)
+    return segment(assembly=assembly, kind=NAME, stage=stage, name=at, group=f"{NAME}:", place=place, size=1)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
@@ -136,7 +123,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
             there = resolved(at, context.facts, ask.where)
             if "from" not in what:
                 kept = {key: what[key] for key in ("text", "link") if key in what}
-                segments.append(_segment(context, ask, at, {"at": there, "uid": uid, "gid": gid, **kept, **_mode(what)}))
+                segments.append(_segment(context, target, ask, at, {"at": there, "uid": uid, "gid": gid, **kept, **_mode(what)}))
                 continue
             below = what["from"].rstrip("/") + "/"
             chosen = {name: p for name, p in pins.items() if name == what["from"] or name.startswith(below)}
@@ -147,7 +134,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
             for name, found in sorted(chosen.items()):
                 end = "" if name == what["from"] else "/" + name.removeprefix(below)
                 place_ = {"at": there + end, "uid": uid, "gid": gid, **_mode(what)}
-                segments.append(_segment(context, ask, at + end, place_, found))
+                segments.append(_segment(context, target, ask, at + end, place_, found))
     return Placement(segments=tuple(segments))
 
 
@@ -197,14 +184,8 @@ def _mode(what: Mapping[str, Json]) -> dict[str, Json]:
     return {"mode": what["mode"]} if "mode" in what else {}
 
 
-def _segment(context: PlaceContext, ask: Ask, name: str, place: Mapping[str, Json], pin: Pin | None = None) -> Segment:
-    return segment(
-        assembly=context.assembly,
-        kind=NAME,
-        stage=ask.stage,
-        name=name,
-        group=TARGET,
-        place=place,
-        artifact=pin.artifact if pin else None,
-        size=pin.artifact.size if pin else len(str(place.get("text", ""))),
-    )
+def _segment(
+    context: PlaceContext, target: Target, ask: Ask, name: str, place: Mapping[str, Json], pin: Pin | None = None
+) -> Segment:
+    size = pin.artifact.size if pin else len(str(place.get("text", "")))
+    return context.segment(target, stage=ask.stage, name=name, place=place, artifact=pin.artifact if pin else None, size=size)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.base_facts import BaseFacts
+from cregraph.profile.step import Step
 
-__all__ = ["absolute", "mode_of", "owner_of", "resolved", "shown_at"]
+__all__ = ["absolute", "owner_of", "places_asked", "resolved", "shown_at"]
 
 
 def absolute(path: str, where: str) -> str:
@@ -25,6 +26,19 @@ def resolved(path: str, facts: BaseFacts, where: str) -> str:
         return facts.resolve(path)
     except ValueError as error:
         raise CregraphError(f"{where}: {error} in the base image", hint="choose another place") from None
+
+
+def places_asked(step: Step) -> dict[str, Json]:
+    """Return the fields `at`, `mode` and `owner` of a step in one form. Raises CregraphError with the line of a wrong one."""
+    at = step.fields["at"]
+    what: dict[str, Json] = {"at": sorted([at] if isinstance(at, str) else list(at))}
+    for place in what["at"]:
+        absolute(place, step.place_of("at"))
+    if step.fields.get("mode") is not None:
+        what["mode"] = mode_of(step.fields["mode"], step.place_of("mode"))
+    if step.fields.get("owner") is not None:
+        what["owner"] = step.fields["owner"]
+    return what
 
 
 def shown_at(text: str, what: Mapping[str, Json]) -> str:

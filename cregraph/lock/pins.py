@@ -1,9 +1,4 @@
-"""The nouns of a lock: asks, pins and the targets that they share.
-
-ask      one line of a profile or recipe that asks one thing of a target
-pin      one artifact fixed: the answer to one or several asks, or a dependency of one
-target   a place that steps fill; cregraph resolves all asks of one target together
-"""
+"""The nouns of a lock: an ask states one request, a pin fixes one artifact, a target is a place that steps fill."""
 
 from __future__ import annotations
 

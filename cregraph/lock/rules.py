@@ -32,39 +32,30 @@ class LockRules(Protocol):
 
     def scope(self, place: str) -> Scope:
         """Return the scope of the target at `place`."""
-        ...
 
     def ask_text(self, what: Json) -> str:
         """Return the ask as the pins that answer it repeat it in `asked`; empty if no pin answers it. Takes any JSON."""
-        ...
 
     def shown(self, what: Json) -> str:
         """Return the ask as the reasons of a stale lock show it. Takes any JSON."""
-        ...
 
     def shown_name(self, pin: Pin) -> str:
         """Return the name by which people know what is pinned."""
-        ...
 
     def hidden(self, pin: Pin) -> bool:
         """Return whether only tasks see the pin, though its target is part of the image."""
-        ...
 
     def own_tokens(self, pin: Pin) -> tuple[str, ...]:
         """Return the tokens, with versions, that a pin of this name and version must provide."""
-        ...
 
     def base_has(self, token: str, offers: Offers) -> bool:
         """Return whether the base provides `token`, or could."""
-        ...
 
     def problems(self, target: Target, offers: Offers) -> Iterable[str]:
         """Return a sentence for each ask that no pin answers, and for each pin that contradicts another target."""
-        ...
 
     def folder(self, ask: Ask) -> str | None:
         """Return the path in the project, or of a recipe, of which an ask takes every file."""
-        ...
 
 
 #: Kinds by name, in the order of sections in a review.

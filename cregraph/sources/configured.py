@@ -76,13 +76,13 @@ class ConfiguredSources:
     def fetch(self, artifact: Artifact) -> Path:
         """Return the path of the verified bytes of `artifact`, from the store or from its source."""
         what = _shown(artifact.file, artifact.source)
-        if artifact.kind == "path":
-            return self._local_object(artifact)
         if self.store.has(artifact.sha256):
             try:
                 return self.store.verified(artifact.sha256, what)
             except CregraphError:
                 pass  # quarantined; downloaded again below
+        if artifact.kind == "path":
+            return self._read_again(artifact)
         return self._fetcher.fetch(self.addresses(artifact), sha256=artifact.sha256, size=artifact.size, what=what)
 
     def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
@@ -107,12 +107,7 @@ class ConfiguredSources:
             return self.table.of_url(artifact.source)
         return self._kinds[artifact.kind].addresses(artifact, self)
 
-    def _local_object(self, artifact: Artifact) -> Path:
-        if self.store.has(artifact.sha256):
-            try:
-                return self.store.verified(artifact.sha256, artifact.source)
-            except CregraphError:
-                pass  # quarantined; read again below
+    def _read_again(self, artifact: Artifact) -> Path:
         data = self.local.read(artifact.source)
         digest = sha256(data)
         if digest != artifact.sha256:

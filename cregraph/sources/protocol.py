@@ -24,15 +24,12 @@ class Sources(Protocol):
 
     def routes(self, section: str, name: str) -> tuple[str, ...]:
         """Return the addresses of source `name` in a section of sources.yaml (`conda`, `cran`, `pypi`, ...), best first."""
-        ...
 
     def fetch(self, artifact: Artifact) -> Path:
         """Return the path of the verified bytes of `artifact` in the store."""
-        ...
 
     def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
         """Download a file whose sha256 is not known yet into the store, and return what it is."""
-        ...
 
     def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
         """Return a small file of an index without keeping it.
@@ -40,7 +37,6 @@ class Sources(Protocol):
         Raises:
             NotThere: The source does not have the file.
         """
-        ...
 
 
 class AddressRules(Protocol):
@@ -52,4 +48,3 @@ class AddressRules(Protocol):
         Raises:
             NotThere: No source has it.
         """
-        ...

@@ -1,15 +1,14 @@
-"""Kind `conda`: packages of conda channels, in environments at fixed prefixes.
+"""Packages of conda channels, in environments at fixed prefixes.
 
     conda: {prefix: /home/jupyter/micromamba/envs/x, specs: ["r-base =4.5.2", r-dplyr], channels: [conda-forge]}
 
-All steps with one prefix are one environment, solved once, whichever stage asks; they must agree on `channels`. The solve is
-for linux-64 with the base image's virtual packages, never the host's, and with strict channel priority.
+All steps with one prefix are one environment, solved once; they must agree on `channels`. The solve is for linux-64 with the
+base image's virtual packages, never the host's, and with strict channel priority.
 
-Tokens: each pin provides `conda:<name> <version>`, and `r-<x>` also `r:<x> <version>` with the version as CRAN writes it.
-A Python package of an environment is no `py:` token: it is importable in that environment's Python only.
+Each pin provides `conda:<name> <version>`, and `r-<x>` also `r:<x> <version>` with the version as CRAN writes it. A Python
+package of an environment provides no `py:` token, because only that environment's Python can import it.
 
-Not done at build: link scripts are not run (`link_scripts` says which a package has), no bytecode is compiled, and folders
-without files are left out. Everything belongs to uid and gid 0.
+Link scripts are not run (`link_scripts` lists them) and no bytecode is compiled. Everything belongs to uid and gid 0.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
-from cregraph.plan.parts import Placement, Segment, segment
+from cregraph.plan.parts import Placement, Segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.sources.routes import join
@@ -247,32 +246,19 @@ def place(target: Target, context: PlaceContext) -> Placement:
                 f"conda environment {prefix}: {item.name} is a Python package, and the environment has no python",
                 hint="the lock was edited, or the package's dependencies are wrong; add `python` to the specs",
             )
-        made = segment(
-            assembly=context.assembly,
-            kind=NAME,
-            stage=stages[item.name],
-            name=item.name,
-            group=target.id,
-            place={
-                "prefix": resolved,
-                "baked": prefix,
-                "noarch": noarch,
-                "python": python if noarch == "python" else None,
-                "record": _installed(item),
-            },
-            artifact=item.artifact,
-        )
+        place_ = {
+            "prefix": resolved,
+            "baked": prefix,
+            "noarch": noarch,
+            "python": python if noarch == "python" else None,
+            "record": _installed(item),
+        }
+        made = context.segment(target, stage=stages[item.name], name=item.name, place=place_, artifact=item.artifact)
         segments.append(made)
         of[item.name] = made.key
     rank = {stage: i for i, stage in enumerate(context.order)}
-    environment = segment(
-        assembly=context.assembly,
-        kind=NAME,
-        stage=min({a.stage for a in target.asks} or {""}, key=lambda s: (rank.get(s, len(rank)), s)),
-        name="environment",
-        group=target.id,
-        place={"prefix": resolved, "environment": True},
-    )
+    stage = min({a.stage for a in target.asks} or {""}, key=lambda s: (rank.get(s, len(rank)), s))
+    environment = context.segment(target, stage=stage, name="environment", place={"prefix": resolved, "environment": True})
     return Placement(segments=(*segments, environment), of=of)
 
 

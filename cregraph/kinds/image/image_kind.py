@@ -1,14 +1,11 @@
-"""Kind `image`: the base that an image stands on, and the build root that its tasks run over.
+"""The image that a profile extends (the base), and the build root that tasks run over.
 
     - image: {reference: $(image), registry: snowflake, folder: a/b, repositories: [c/cpu, d/old], tag: "2.7.2", cuda: "12.8",
               build_root: registry.example/debian:12}
 
-`reference` (a registry's reference, `oci:DIR[:tag]` relative to the project, `docker:NAME`) goes before the list: with it null,
-the first of `repositories` below `folder` in the named `registry` that has `tag` is pinned. `build_root` is such a reference,
-or null or `base` for the base itself. Pinned is the manifest's digest for linux/amd64; the base is asked again only when what is
-asked of it changes. An image becomes no segment: its layers are referenced.
-
-What is known of a base only after locking is one record, `late`: `$(snowbooks.python)` is its field `python`.
+`reference` (a registry's reference, `oci:DIR[:tag]` relative to the project, `docker:NAME`) goes before the list. If it is null,
+the first of `repositories` below `folder` in the named `registry` that has `tag` is pinned. `build_root` is such a reference;
+null or `base` means the base itself. The manifest's digest for linux/amd64 is pinned. An image becomes no segment.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ from cregraph.plan.parts import Placement, Segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 
-__all__ = ["FIELDS", "NAME", "ask", "check_build_root", "entries", "facts_for", "late", "pin", "place"]
+__all__ = ["FIELDS", "NAME", "ask", "check_glibc", "entries", "facts_for", "pin", "place"]
 
 NAME = "image"
 ECOSYSTEM = "base"
@@ -140,7 +137,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     for locked in context.locked:
         if _answers(locked, what):
             if target.place == BUILD_ROOT and context.facts is not None:
-                _check_glibc(context.facts.glibc, locked.data.get("glibc"))
+                check_glibc(context.facts.glibc, locked.data.get("glibc"))
             known = images.facts_for(locked.artifact, asking, context.project, pinned=locked.data.get("facts"))
             kept = replace(locked, asked=asked, data={**locked.data, "facts": images.facts_digest(known)})
             return replace(target, pins=(kept,))
@@ -157,7 +154,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     if target.place == BASE:
         data["cuda"] = what.get("cuda")
     elif context.facts is not None:
-        check_build_root(context.facts, facts)
+        check_glibc(context.facts.glibc, facts.glibc)
     made = Pin(name=target.place, version=version, artifact=artifact, asked=asked, data=data)
     return replace(target, pins=(made,))
 
@@ -179,37 +176,11 @@ def facts_for(pin: Pin, sources: Sources, project: Path, *, progress: Callable[[
     return images.facts_for(pin.artifact, cast(images.ImageSources, sources), project, progress=progress)
 
 
-def late(facts: BaseFacts) -> Mapping[str, Json]:
-    """What recipes may refer to once the base is locked, with `snowbooks` as the stage of the base.
-
-    $(snowbooks.python)   {version, executable, prefix, site_packages, scripts}, as in PythonFact; null without a Python
-    $(snowbooks.glibc)    the version of its C library, such as "2.36"; null without glibc
-    $(snowbooks.users)    name -> {uid, gid, home}
-    """
-    python = facts.python
-    return {
-        "python": python
-        and {
-            "version": python.version,
-            "executable": python.executable,
-            "prefix": python.prefix,
-            "site_packages": python.site_packages,
-            "scripts": python.scripts,
-        },
-        "glibc": facts.glibc,
-        "users": {name: {"uid": uid, "gid": gid, "home": home} for name, (uid, gid, home) in sorted(facts.users.items())},
-    }
-
-
-def check_build_root(base: BaseFacts, root: BaseFacts) -> None:
-    """Raise CregraphError when what is compiled over `root` could not start on `base`.
+def check_glibc(base: str | None, root: str | None) -> None:
+    """Raise CregraphError if programs that are compiled over `root` could not start on `base`; both are versions of glibc.
 
     A program linked against a glibc asks for its symbol versions, which an older glibc does not have.
     """
-    _check_glibc(base.glibc, root.glibc)
-
-
-def _check_glibc(base: str | None, root: str | None) -> None:
     if base is None or root is None:
         lacking = "base" if base is None else "build root"
         raise CregraphError(

@@ -1,8 +1,7 @@
-"""Wheels out of sdists: what a build needs, and the task that runs it (PEP 517 and 518).
+"""Wheels from sdists: what a build needs, and the task that runs it (PEP 517 and 518).
 
-The build runs in the sandbox on an interpreter of its own (conda's, of the base's minor version, at /cregraph/python) with its
-requirements, pinned wheels, on the path. It sees the conda environment that the recipe names under `build:` and no more.
-What a backend asks for by get_requires_for_build_wheel() is not asked: it must stand in pyproject.toml.
+The task uses an interpreter of its own (conda's, of the base's minor version, at /cregraph/python), sees its requirements as
+pinned wheels, and the conda environment that the recipe names under `build:`. get_requires_for_build_wheel() is not asked.
 """
 
 from __future__ import annotations

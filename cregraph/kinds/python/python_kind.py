@@ -1,16 +1,13 @@
-"""Python packages beside those of the base, none of which may move.
+"""Python packages in addition to those of the base, which never move.
 
     - python:
-        into: $(snowbooks.python)
-        requirements: ["rpy2 >=3.5,<4", tabulate]
-        build: {conda: {prefix: $(r.prefix), specs: [r-base]}, env: {R_HOME: $(r.home)}}
+        into: $(snowbooks.python)                     an interpreter of the base, known after locking
+        requirements: ["rpy2 >=3.5,<4", tabulate]     as pip writes them, by name
+        build: {conda: {prefix: $(r.prefix), specs: [r-base]}, env: {R_HOME: $(r.home)}}    what builds of sdists see
 
-Fields: `into`, the interpreter of a base image (a fact that is known once it is locked); `requirements` as pip writes them,
-by name; `build`, what an sdist sees while it is made into a wheel: packages of a conda prefix, and variables.
-
-Pinned are the wheels that fit the base's Python and glibc. What the base has is not pinned: an ask that it satisfies is
-answered. Where there is no wheel the sdist is pinned, with the wheels that its build needs (`build:<sdist>:<name>`); those
-and the interpreter at /cregraph/python exist in the sandbox only.
+The wheels that fit the base's Python and glibc are pinned, and no distribution that the base has. Without a fitting wheel the
+sdist is pinned, with the wheels that its build needs (`build:<sdist>:<name>`); only the sandbox sees those, and the
+interpreter at /cregraph/python.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.rules import Offers
-from cregraph.plan.parts import Placement, Segment, Task, segment
+from cregraph.plan.parts import Placement, Segment, Task
 from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
@@ -159,16 +156,9 @@ def place(target: Target, context: PlaceContext) -> Placement:
             wheels = [w for w in target.pins if hidden(w) and w.data.get("for") == p.name]
             made = build_task(p, wheels, build, context, stage=stages[p.name], python=str(places["python"]))
             tasks.append(made)
-        segments[p.name] = segment(
-            assembly=context.assembly,
-            kind=NAME,
-            stage=stages[p.name],
-            name=p.name,
-            group=target.id,
-            place=places,
-            artifact=None if made else p.artifact,
-            task_key=made.key if made else None,
-            size=p.artifact.size,
+        artifact = None if made else p.artifact
+        segments[p.name] = context.segment(
+            target, stage=stages[p.name], name=p.name, place=places, artifact=artifact, task=made, size=p.artifact.size
         )
     return Placement(
         segments=tuple(segments.values()), tasks=tuple(tasks), of={name: made_.key for name, made_ in segments.items()}

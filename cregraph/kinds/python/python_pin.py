@@ -34,42 +34,34 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     asked = [(a, str(a.what)) for a in target.asks if isinstance(a.what, str)]
     wanted = [(a, text) for a, text in asked if not _answered_by_base(a, text, facts.python)]
     locked = {p.name: p for p in context.locked}
-    found: tuple[Found, ...] = ()
-    if wanted:
-        question = Question(
-            requirements=tuple(dict.fromkeys(text for _, text in wanted)),
-            python=facts.python.version,
-            glibc=facts.glibc,
-            base=facts.python.distributions,
-            keep={name: p.version for name, p in locked.items() if p.data.get("role") != "build"},
-            as_of=context.as_of,
-        )
-        try:
-            found = resolve(sources, question)
-        except Unanswered as error:
-            lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
-            raise CregraphError(
-                f"what is asked of Python {facts.python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
-                hint="the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)",
-            ) from None
-    texts = _texts(asked, found)
+    question = Question(
+        requirements=tuple(dict.fromkeys(text for _, text in wanted)),
+        python=facts.python.version,
+        glibc=facts.glibc,
+        base=facts.python.distributions,
+        keep={name: p.version for name, p in locked.items() if p.data.get("role") != "build"},
+        as_of=context.as_of,
+    )
+    try:
+        chosen = _choose(question, sources, locked)
+    except Unanswered as error:
+        lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
+        raise CregraphError(
+            f"what is asked of Python {facts.python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
+            hint="the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)",
+        ) from None
+    texts = _texts(asked, [one for one, _, _ in chosen])
     pins: list[Pin] = []
-    chosen = [(one, wheel_of(one, facts.python.version, facts.glibc)) for one in found]
-    artifacts = _artifacts(sources, chosen, locked)
-    needs = {one.name: sorted(f"py:{f.name}" for f in found if one.name in f.via) for one in found}
-    for one, wheel in chosen:
-        data: dict[str, Json] = {"form": "wheel"}
-        artifact = artifacts[one.name]
-        build: list[Pin] = []
-        if wheel is None:
-            build, data = _building(one, artifact, target, sources, context, locked)
+    for one, wheel, artifact in chosen:
+        build, data = ([], {"form": "wheel"}) if wheel else _building(one, artifact, target, sources, context, locked)
+        needs = [*(f"py:{other.name}" for other, _, _ in chosen if one.name in other.via), *(p.name for p in build)]
         pins += build
         pins.append(
             Pin(
                 name=one.name,
                 version=one.version,
                 artifact=artifact,
-                needs=tuple(sorted([*needs[one.name], *(p.name for p in build)])),
+                needs=tuple(sorted(needs)),
                 provides=(f"py:{one.name} {one.version}",),
                 asked=texts.get(one.name, ()),
                 data=data,
@@ -166,10 +158,11 @@ def _texts(asked: Sequence[tuple[Ask, str]], found: Sequence[Found]) -> dict[str
     return {name: tuple(sorted(listed)) for name, listed in texts.items()}
 
 
-def _artifacts(
-    sources: Sources, chosen: Sequence[tuple[Found, File | None]], locked: Mapping[str, Pin], prefix: str = ""
-) -> dict[str, Artifact]:
-    """The artifact of each: the locked one while it is of the chosen version and form, else the file that was chosen."""
+def _choose(
+    question: Question, sources: Sources, locked: Mapping[str, Pin], *, prefix: str = "", building: str = ""
+) -> list[tuple[Found, File | None, Artifact]]:
+    """What uv chooses, the best wheel of each (None where the sdist must be built), and its artifact: the locked one while
+    it is of the chosen version and form. Raises Unanswered, and CregraphError for a package without a file that fits."""
 
     def artifact(one: Found, wheel: File | None) -> Artifact:
         old = locked.get(prefix + one.name)
@@ -193,8 +186,17 @@ def _artifacts(
             raise CregraphError(f"{file.name} has sha256:{taken.sha256}, but its index says sha256:{file.sha256}")
         return Artifact(kind="python", source="pypi", file=place, sha256=taken.sha256, size=taken.size)
 
+    found = resolve(sources, question) if question.requirements else ()
+    chosen = [(one, wheel_of(one, question.python, question.glibc)) for one in found]
+    for one, wheel in chosen:
+        if wheel is None and building:
+            raise CregraphError(
+                f"building {building} needs {one.name} {one.version}, which has no wheel that fits",
+                hint="ask for another version",
+            )
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return dict(zip([one.name for one, _ in chosen], pool.map(lambda c: artifact(*c), chosen), strict=True))
+        artifacts = pool.map(lambda each: artifact(*each), chosen)
+        return [(one, wheel, each) for (one, wheel), each in zip(chosen, artifacts, strict=True)]
 
 
 def _building(
@@ -213,40 +215,30 @@ def _building(
     system = build_system(sources.fetch(artifact), what=artifact.file.rsplit("/", 1)[-1])
     prefix = f"build:{one.name}:"
     root = context.build_root
-    glibc = root.glibc if root is not None and root.glibc else facts.glibc
-    found: tuple[Found, ...] = ()
-    if system.requires:
-        question = Question(
-            requirements=system.requires,
-            python=facts.python.version,
-            glibc=glibc,
-            base={},
-            keep={name.removeprefix(prefix): p.version for name, p in locked.items() if name.startswith(prefix)},
-            as_of=context.as_of,
-            wheels_only=True,
-        )
-        try:
-            found = resolve(sources, question)
-        except Unanswered as error:
-            raise CregraphError(
-                f"what building {what} needs cannot be had as wheels:\n{error.message}", hint="ask for a version that has a wheel"
-            ) from None
-    chosen = [(f, wheel_of(f, facts.python.version, glibc)) for f in found]
-    for f, wheel in chosen:
-        if wheel is None:
-            raise CregraphError(
-                f"building {what} needs {f.name} {f.version}, which has no wheel that fits", hint="ask for another version"
-            )
-    artifacts = _artifacts(sources, chosen, locked, prefix)
+    question = Question(
+        requirements=system.requires,
+        python=facts.python.version,
+        glibc=root.glibc if root is not None and root.glibc else facts.glibc,
+        base={},
+        keep={name.removeprefix(prefix): p.version for name, p in locked.items() if name.startswith(prefix)},
+        as_of=context.as_of,
+        wheels_only=True,
+    )
+    try:
+        chosen = _choose(question, sources, locked, prefix=prefix, building=what)
+    except Unanswered as error:
+        raise CregraphError(
+            f"what building {what} needs cannot be had as wheels:\n{error.message}", hint="ask for a version that has a wheel"
+        ) from None
     pins = [
         Pin(
-            name=prefix + f.name,
-            version=f.version,
-            artifact=artifacts[f.name],
-            provides=(f"{prefix}{f.name} {f.version}",),
+            name=prefix + one_.name,
+            version=one_.version,
+            artifact=wheel,
+            provides=(f"{prefix}{one_.name} {one_.version}",),
             data={"form": "wheel", "role": "build", "for": one.name},
         )
-        for f in found
+        for one_, _, wheel in chosen
     ]
     data: dict[str, Json] = {"form": "sdist", "backend": system.backend}
     if system.path:

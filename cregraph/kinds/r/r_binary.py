@@ -1,7 +1,7 @@
 """Built R packages: which pins are taken built, and from which repository.
 
-A profile names a distribution; a pin remembers what it was asked of (`binaries: jammy/4.2`) and, where it stayed a source,
-why (`no_binary`). So a lock that fell back asks again only when distribution or R changed, and a review sees the reason.
+A pin records the repository (`binaries: jammy/4.2`) and, if it stayed a source, why (`no_binary`). So a lock asks again only
+if the distribution or R changed, and a review sees the reason.
 """
 
 from __future__ import annotations

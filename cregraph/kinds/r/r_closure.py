@@ -1,8 +1,7 @@
 """Which R packages a library needs, and in which version: the closure over Depends, Imports and LinkingTo.
 
-A snapshot of CRAN has one version of a package, so nothing is searched for: a package is what the project gives as a
-tarball, else what conda has, else the version that an `==` names, else what the lock holds while it satisfies, else what the
-snapshot lists. What does not satisfy is said, with the way out. Pure, but for what `Repository` is asked.
+A snapshot of CRAN has one version of a package, so there is nothing to search. The first of these decides: the project's
+tarball, conda, the version that an `==` names, the lock while it satisfies, the snapshot. Pure.
 """
 
 from __future__ import annotations

@@ -3,15 +3,13 @@
     - r: {library: $(r.library), from: cran, packages: [survival==3.5-8, dplyr]}
     - r: {library: $(r.library), from: cran, packages: {snowflakeR: https://…/snowflakeR_0.1.0.tar.gz, mine: ./mine}}
 
-Fields: `library`, the R library; `from`, the source of what is not given (`cran`); `packages`, a list of `name`,
-`name==version`, `name>=version`, or a mapping of names to a URL, a `./path` to a tarball or a folder; `snapshot`, a date that
-every lock takes CRAN of (else the lock decides it once, and keeps it); `binaries`, a Linux distribution whose built packages
-are taken where the snapshot has one that fits.
+`packages` is a list of `name`, `name==version`, `name>=version`, or a mapping of names to a URL, or to a `./path` to a tarball
+or folder. `snapshot` is the date of CRAN for every lock (else the first lock decides it). `binaries` names a Linux distribution
+whose built packages are taken if they fit.
 
-Pinned is the sha256 of each source tarball (of a folder: of its packed form). What the conda environment around the
-library has is not installed a second time: an ask that it satisfies is answered without a pin. A source becomes a task,
-`R CMD INSTALL` of an unpacked tree straight to its final place, and a segment that holds the installed package; a built
-package is a segment as it is.
+The sha256 of each source tarball (of a folder: of its packed form) is pinned. An ask that the conda environment around the
+library satisfies gets no pin. A source becomes a task, `R CMD INSTALL` straight to the final place, and a segment of its
+result; a built package becomes a segment.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.r import r_pinned
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
-from cregraph.plan.parts import Placement, Segment, Task, segment, task
+from cregraph.plan.parts import Placement, Segment, Task, task
 from cregraph.profile.package_texts import is_r_name, r_package, r_tarball
 from cregraph.profile.step import Step
 from cregraph.sources import cran
@@ -165,16 +163,9 @@ def place(target: Target, context: PlaceContext) -> Placement:
                 ),
             )
         made = tasks.get(key)
-        segments[key] = segment(
-            assembly=context.assembly,
-            kind=NAME,
-            stage=stages[p.name],
-            name=p.name,
-            group=target.id,
-            place={"at": at} if made else {"at": at, "form": "binary"},
-            artifact=None if made else p.artifact,
-            task_key=made.key if made else None,
-            size=p.artifact.size,
+        place_, artifact = ({"at": at}, None) if made else ({"at": at, "form": "binary"}, p.artifact)
+        segments[key] = context.segment(
+            target, stage=stages[p.name], name=p.name, place=place_, artifact=artifact, task=made, size=p.artifact.size
         )
     return Placement(
         segments=tuple(segments.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -37,12 +38,6 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     locked = {p.name.lower(): p for p in context.locked}
     date = _date(target, context)
     tarballs, taken = _tarballs(target, sources, locked)
-    index: list[cran.Index] = []
-
-    def once() -> cran.Index:
-        if not index:
-            index.append(cran.read_index(sources, date))
-        return index[0]
 
     def archived(name: str, version: str) -> Choice:
         artifact, path = cran.take(sources, name, version, date=date)
@@ -60,7 +55,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
         _wishes(target),
         r_version=r.version,
         installed=has.get,
-        index=once,
+        index=functools.cache(lambda: cran.read_index(sources, date)),
         archived=archived,
         tarballs=tarballs,
         locked={key: choice for key, p in locked.items() if (choice := _kept(p)) is not None},
@@ -77,13 +72,9 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def _wishes(target: Target) -> list[Wish]:
-    wishes = []
-    for asked in target.asks:
-        if isinstance(asked.what, str):
-            name, _, rest = asked.what.partition(" ")
-            dependency = Dependency(name=name, op=rest[:2], version=rest[2:])
-            wishes.append(Wish(dependency=dependency, who=asked.where, asked=True))
-    return wishes
+    texts = [(asked.where, asked.what.partition(" ")) for asked in target.asks if isinstance(asked.what, str)]
+    asked = ((where, Dependency(name=name, op=rest[:2], version=rest[2:])) for where, (name, _, rest) in texts)
+    return [Wish(dependency=dependency, who=where, asked=True) for where, dependency in asked]
 
 
 def _tarballs(
@@ -105,9 +96,7 @@ def _tarballs(
         is_url = "://" in source
         kept = locked.get(name.lower())
         if is_url and kept is not None and kept.artifact.source == source and (choice := _kept(kept)) is not None:
-            choices[name.lower()] = Choice(
-                name=choice.name, version=choice.version, depends=choice.depends, linking=choice.linking, pin=kept, given=True
-            )
+            choices[name.lower()] = replace(choice, given=True)
             continue
         try:
             artifact, path = sources.take(kind="url" if is_url else "path", source=source, file="")
@@ -120,9 +109,7 @@ def _tarballs(
                 f"{what} is R package {found.name}, not {name}", hint=f"write `{found.name}:` before it, or give {name}'s tarball"
             )
         taken[found.name] = (artifact, found)
-        choices[name.lower()] = Choice(
-            name=found.name, version=found.version, depends=found.depends, linking=found.linking, given=True
-        )
+        choices[name.lower()] = replace(_choice(found), given=True)
     return choices, taken
 
 
