@@ -15,7 +15,7 @@ An address is http(s)://, file://, or a path that starts with `./` or `/`, besid
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -122,45 +122,44 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
             raise CregraphError(f"`{name}`: {section}: a mapping is wanted")
         return value
 
-    def on_disk(address: str) -> str:
-        if not address.startswith("file:"):
-            raise CregraphError(
-                f"`{name}`: image: `{redacted(address)}` is no folder of this machine",
-                hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`",
-            )
-        from urllib.request import url2pathname  # it brings http and ssl
+    def listed(section: str) -> tuple[str, ...]:
+        return tuple(a.rstrip("/") for a in addresses(data[section], section)) if data.get(section) else ()
 
-        return url2pathname(urlsplit(address).path)
+    def pairs(section: str, text: str, flag: str, example: str) -> Iterator[tuple[str, str, bool]]:
+        """The entries of a section that maps names to a text, or to a text and a flag."""
+        for key, value in mapping(section).items():
+            fields = {text: value} if isinstance(value, str) else value
+            if not isinstance(fields, dict) or not isinstance(fields.get(text), str) or set(fields) - {text, flag}:
+                raise CregraphError(f"`{name}`: {section}.{key}: {{{text}: {example}, {flag}: false}} is wanted")
+            if not isinstance(fields.get(flag, False), bool):
+                raise CregraphError(f"`{name}`: {section}.{key}.{flag}: true or false is wanted")
+            yield key, fields[text], fields.get(flag, False)
 
-    registries = {}
-    for key, value in mapping("registry").items():
-        value = {"host": value} if isinstance(value, str) else value
-        if not isinstance(value, dict) or not isinstance(value.get("host"), str) or set(value) - {"host", "plain_http"}:
-            raise CregraphError(f"`{name}`: registry.{key}: {{host: NAME, plain_http: false}} is wanted")
-        if not isinstance(value.get("plain_http", False), bool):
-            raise CregraphError(f"`{name}`: registry.{key}.plain_http: true or false is wanted")
-        registries[key] = Registry(host=value["host"].lower().rstrip("/"), plain_http=value.get("plain_http", False))
-    caches = {}
-    for key, value in mapping("cache").items():
-        value = {"ref": value} if isinstance(value, str) else value
-        if not isinstance(value, dict) or not isinstance(value.get("ref"), str) or set(value) - {"ref", "trusted"}:
-            raise CregraphError(f"`{name}`: cache.{key}: {{ref: HOST/PATH, trusted: false}} is wanted")
-        if not isinstance(value.get("trusted", False), bool):
-            raise CregraphError(f"`{name}`: cache.{key}.trusted: true or false is wanted")
-        caches[key] = Cache(ref=value["ref"], trusted=value.get("trusted", False))
     return Routes(
         origin=name,
         conda={key: tuple(a.rstrip("/") for a in addresses(v, f"conda.{key}")) for key, v in mapping("conda").items()},
-        cran=tuple(a.rstrip("/") for a in addresses(data["cran"], "cran")) if data.get("cran") else (),
-        cran_binary=tuple(a.rstrip("/") for a in addresses(data["cran_binary"], "cran_binary"))
-        if data.get("cran_binary")
-        else (),
-        pypi=tuple(a.rstrip("/") for a in addresses(data["pypi"], "pypi")) if data.get("pypi") else (),
-        image=tuple(on_disk(a) for a in addresses(data["image"], "image")) if data.get("image") else (),
-        registry=registries,
+        cran=listed("cran"),
+        cran_binary=listed("cran_binary"),
+        pypi=listed("pypi"),
+        image=tuple(_on_disk(a, name) for a in addresses(data["image"], "image")) if data.get("image") else (),
+        registry={
+            key: Registry(host=host.lower().rstrip("/"), plain_http=plain)
+            for key, host, plain in pairs("registry", "host", "plain_http", "NAME")
+        },
         url={key: addresses(v, f"url.{key}") for key, v in mapping("url").items()},
-        cache=caches,
+        cache={key: Cache(ref=ref, trusted=trusted) for key, ref, trusted in pairs("cache", "ref", "trusted", "HOST/PATH")},
     )
+
+
+def _on_disk(address: str, name: str) -> str:
+    if not address.startswith("file:"):
+        raise CregraphError(
+            f"`{name}`: image: `{redacted(address)}` is no folder of this machine",
+            hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`",
+        )
+    from urllib.request import url2pathname  # it brings http and ssl
+
+    return url2pathname(urlsplit(address).path)
 
 
 def is_web_address(text: str) -> bool:

@@ -12,7 +12,7 @@ from cregraph.image.model import segment as segments_of
 from cregraph.image.model.preamble import preamble
 from cregraph.image.model.segment import Row, ancestors
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds import kind
+from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts, DirFact
 from cregraph.plan.parts import Segment
 from cregraph.plan.planner import Plan
@@ -84,7 +84,7 @@ class _NoBytes:
 def _rows(segment: Segment, store: Store) -> tuple[Row, ...] | None:
     """Return the rows of a segment from the plan alone if its kind can tell them, else from the store; None if unknown."""
     try:
-        return tuple(_row(entry) for entry in kind(segment.kind).entries(segment, _NoBytes()))
+        return tuple(_row(entry) for entry in KINDS[segment.kind].entries(segment, _NoBytes()))
     except _BytesNeeded:
         record = segments_of.read(store, segment.key)
         return None if record is None else segments_of.index(store, record)
