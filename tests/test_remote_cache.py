@@ -25,6 +25,7 @@ from cregraph.image.model.tar_entry import from_bytes
 from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.outputs import Output, Outputs
+from cregraph.lock.pins import Target
 from cregraph.plan.layer_split import split
 from cregraph.plan.parts import Segment, Task, segment, task
 from cregraph.plan.planner import EMBEDDED, Plan
@@ -79,9 +80,8 @@ def ground(tmp_path: Path) -> tuple[Plan, BaseFacts]:
     how: dict[str, Any] = {"assembly": 1, "kind": "r", "stage": "hook", "root": "sha256:" + "0" * 64, "env": {}}
     lattice = task(name="lattice", argv=("make", "lattice"), output="/opt/r/lattice", **how)
     zoo = task(name="zoo", argv=("make", "zoo"), output="/opt/r/zoo", results={lattice.key: "/opt/r/lattice"}, **how)
-    of_zoo = segment(
-        assembly=1, kind="r", stage="hook", name="zoo", group="r:/opt/r", place={"at": "/opt/r/zoo"}, task_key=zoo.key, size=9
-    )
+    target = Target(kind="r", place="/opt/r")
+    of_zoo = segment(1, target, stage="hook", name="zoo", place={"at": "/opt/r/zoo"}, source=zoo, size=9)
     segments = {**made.plan.segments, of_zoo.key: of_zoo}
     layers = split(tuple(segments.values()), made.plan.planner, KINDS)
     return replace(made.plan, tasks=(lattice, zoo), segments=segments, layers=layers), facts_of(base)

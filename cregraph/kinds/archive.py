@@ -31,7 +31,7 @@ from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.image_paths import owner_of, places_asked, resolved, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Offers
-from cregraph.plan.parts import Placement, Segment
+from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.sources.routes import is_web_address
@@ -120,7 +120,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
         for at in ask.what["at"]:
             place_ = {"at": resolved(at, context.facts, ask.where), "form": found.data.get("form"), "uid": uid, "gid": gid}
             place_ |= {"mode": ask.what["mode"]} if "mode" in ask.what else {}
-            segments.append(context.segment(target, stage=ask.stage, name=at, place=place_, artifact=found.artifact))
+            segments.append(segment(context.assembly, target, stage=ask.stage, name=at, place=place_, source=found.artifact))
     return Placement(segments=tuple(segments))
 
 

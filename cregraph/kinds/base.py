@@ -18,9 +18,9 @@ from typing import IO, Protocol
 from cregraph.digest import Json
 from cregraph.image.model.tar_entry import Entry
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import LockRules
-from cregraph.plan.parts import LayerRules, Placement, Segment, Task, segment
+from cregraph.plan.parts import LayerRules, Placement, Segment
 from cregraph.profile.step import Step, StepRules
 from cregraph.sources.protocol import AddressRules, Sources
 
@@ -63,30 +63,6 @@ class PlaceContext:
     def target(self, kind: str, place: str) -> Target | None:
         """Return the target of that kind at that place."""
         return next((t for t in self.targets if (t.kind, t.place) == (kind, place)), None)
-
-    def segment(
-        self,
-        target: Target,
-        *,
-        stage: str,
-        name: str,
-        place: Mapping[str, Json],
-        artifact: Artifact | None = None,
-        task: Task | None = None,
-        size: int = 0,
-    ) -> Segment:
-        """Return a segment of `target`, made from `artifact`, from the result of `task`, or from `place` alone."""
-        return segment(
-            assembly=self.assembly,
-            kind=target.kind,
-            stage=stage,
-            name=name,
-            group=target.id,
-            place=place,
-            artifact=artifact,
-            task_key=task.key if task else None,
-            size=size,
-        )
 
     def segments_of(self, target: Target, roots: Iterable[str]) -> tuple[str, ...]:
         """Return the keys of the segments of the pins named `roots` and of all that they need in `target`, sorted by name.

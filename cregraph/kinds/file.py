@@ -86,7 +86,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
 def written(*, assembly: int, stage: str, at: str, text: str) -> Segment:
     """Return the segment of a file that cregraph itself writes into the image."""
     place = {"at": at, "text": text, "uid": 0, "gid": 0}
-    return segment(assembly=assembly, kind=NAME, stage=stage, name=at, group=f"{NAME}:", place=place, size=1)
+    return segment(assembly, Target(kind=NAME, place=""), stage=stage, name=at, place=place, size=1)
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
@@ -187,5 +187,6 @@ def _mode(what: Mapping[str, Json]) -> dict[str, Json]:
 def _segment(
     context: PlaceContext, target: Target, ask: Ask, name: str, place: Mapping[str, Json], pin: Pin | None = None
 ) -> Segment:
-    size = pin.artifact.size if pin else len(str(place.get("text", "")))
-    return context.segment(target, stage=ask.stage, name=name, place=place, artifact=pin.artifact if pin else None, size=size)
+    source = pin.artifact if pin else None
+    size = source.size if source else len(str(place.get("text", "")))
+    return segment(context.assembly, target, stage=ask.stage, name=name, place=place, source=source, size=size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cregraph.digest import Json, key_of
-from cregraph.lock.pins import Artifact
+from cregraph.lock.pins import Artifact, Target
 
 __all__ = ["LayerRules", "Placement", "Segment", "Task", "segment", "task"]
 
@@ -81,36 +81,31 @@ class LayerRules(Protocol):
 
 
 def segment(
-    *,
     assembly: int,
-    kind: str,
+    target: Target,
+    *,
     stage: str,
     name: str,
-    group: str,
     place: Mapping[str, Json],
-    artifact: Artifact | None = None,
-    task_key: str | None = None,
+    source: Artifact | Task | None = None,
     size: int = 0,
 ) -> Segment:
-    """A segment with its key: over the input's sha256 (or its task's key), the place and the assembly; nothing else."""
-    key = key_of(
-        {
-            "segment": kind,
-            "assembly": assembly,
-            "sha256": artifact.sha256 if artifact else None,
-            "task": task_key,
-            "place": dict(place),
-        }
-    )
+    """Return a segment of `target`, made from an artifact, from the result of a task, or from `place` alone.
+
+    Its key covers the artifact's sha256 or the task's key, the place and the assembly, and nothing else.
+    """
+    artifact = source if isinstance(source, Artifact) else None
+    made = source.key if isinstance(source, Task) else None
+    sha256 = artifact.sha256 if artifact else None
     return Segment(
-        key=key,
-        kind=kind,
+        key=key_of({"segment": target.kind, "assembly": assembly, "sha256": sha256, "task": made, "place": dict(place)}),
+        kind=target.kind,
         stage=stage,
         name=name,
-        group=group,
+        group=target.id,
         place=place,
         artifact=artifact,
-        task_key=task_key,
+        task_key=made,
         size=size or (artifact.size if artifact else 0),
     )
 
@@ -130,11 +125,10 @@ def task(
     environment: tuple[str, ...] = (),
     cwd: str = "/cregraph/build",
 ) -> Task:
-    """A task with its key: over all that it sees, by digest and key, and the command; not over where anything came from.
+    """Return a task with its key: over all that it sees, by digest and key, and the command; not over where anything came from.
 
-    `inputs` maps the name that the command finds an artifact by, below /cregraph/in, to the artifact. The task says it, for
-    what an artifact is called where it comes from is no business of a key. `results` maps the key of each task that it needs
-    to the folder where that task's result stands.
+    `inputs` maps names below /cregraph/in to artifacts; an artifact's name at its source is in no key. `results` maps the key
+    of each task that this one needs to the folder where that task's result lies.
     """
     inputs = dict(sorted((inputs or {}).items()))
     results = dict(sorted((results or {}).items()))

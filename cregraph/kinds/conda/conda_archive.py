@@ -18,7 +18,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -234,15 +234,7 @@ def _hard_link(package: Package, path: str, link: str) -> Member:
     target = package.members.get(link)
     if target is None or target.type != "file":
         raise refusal(package.name, f"the hard link `{path}` leads to `{link}`, which is no file of the package before it")
-    return Member(
-        path=path,
-        type="hardlink",
-        executable=target.executable,
-        offset=target.offset,
-        size=target.size,
-        sha256=target.sha256,
-        link=link,
-    )
+    return replace(target, path=path, type="hardlink", link=link)
 
 
 def _check_parents(package: Package, directories: set[str]) -> None:

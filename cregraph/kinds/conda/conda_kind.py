@@ -28,7 +28,7 @@ from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
-from cregraph.plan.parts import Placement, Segment
+from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.sources.routes import join
@@ -253,12 +253,14 @@ def place(target: Target, context: PlaceContext) -> Placement:
             "python": python if noarch == "python" else None,
             "record": _installed(item),
         }
-        made = context.segment(target, stage=stages[item.name], name=item.name, place=place_, artifact=item.artifact)
+        made = segment(context.assembly, target, stage=stages[item.name], name=item.name, place=place_, source=item.artifact)
         segments.append(made)
         of[item.name] = made.key
     rank = {stage: i for i, stage in enumerate(context.order)}
     stage = min({a.stage for a in target.asks} or {""}, key=lambda s: (rank.get(s, len(rank)), s))
-    environment = context.segment(target, stage=stage, name="environment", place={"prefix": resolved, "environment": True})
+    environment = segment(
+        context.assembly, target, stage=stage, name="environment", place={"prefix": resolved, "environment": True}
+    )
     return Placement(segments=(*segments, environment), of=of)
 
 

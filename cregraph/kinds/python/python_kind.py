@@ -26,7 +26,7 @@ from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.lock.rules import Offers
-from cregraph.plan.parts import Placement, Segment, Task
+from cregraph.plan.parts import Placement, Segment, Task, segment
 from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
@@ -156,9 +156,9 @@ def place(target: Target, context: PlaceContext) -> Placement:
             wheels = [w for w in target.pins if hidden(w) and w.data.get("for") == p.name]
             made = build_task(p, wheels, build, context, stage=stages[p.name], python=str(places["python"]))
             tasks.append(made)
-        artifact = None if made else p.artifact
-        segments[p.name] = context.segment(
-            target, stage=stages[p.name], name=p.name, place=places, artifact=artifact, task=made, size=p.artifact.size
+        input_, size = made or p.artifact, p.artifact.size
+        segments[p.name] = segment(
+            context.assembly, target, stage=stages[p.name], name=p.name, place=places, source=input_, size=size
         )
     return Placement(
         segments=tuple(segments.values()), tasks=tuple(tasks), of={name: made_.key for name, made_ in segments.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import contextlib
 import csv
 import hashlib
 import io
@@ -151,32 +152,20 @@ class _Wheel:
         yield from_bytes(record, self._record(rows))
 
     def _checked(self) -> dict[str, zipfile.ZipInfo]:
-        members: dict[str, zipfile.ZipInfo] = {}
-        total = packed = 0
+        """The files of the wheel by their names. Raises CregraphError for what must not be installed."""
         listed = self._zip.infolist()
         if len(listed) > _FILES:
             raise CregraphError(f"{self._name} holds {len(listed)} files; {_FILES} are the most that is expected")
+        members: dict[str, zipfile.ZipInfo] = {}
         for info in listed:
-            member = info.filename
-            parts = member.rstrip("/").split("/")
-            if member.startswith("/") or "\\" in member or any(p in ("", ".", "..") for p in parts):
-                raise self._bad(member, "leads out of the wheel, or is no plain path")
-            if any(ord(c) < 32 or ord(c) == 127 for c in member):
-                raise self._bad(member, "has a control character in its name")
-            if info.is_dir():
-                continue
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG):
-                raise self._bad(member, "is a link or a special file, which no wheel may hold")
-            if info.flag_bits & 0x1:
-                raise self._bad(member, "is encrypted")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise self._bad(member, "is neither stored nor deflated")
-            if member in members:
-                raise self._bad(member, "stands in it twice")
-            members[member] = info
-            total += info.file_size
-            packed += info.compress_size
+            if info.filename in members:
+                raise self._bad(info.filename, "stands in it twice")
+            if why := _refused(info):
+                raise self._bad(info.filename, why)
+            if not info.is_dir():
+                members[info.filename] = info
+        total = sum(info.file_size for info in members.values())
+        packed = sum(info.compress_size for info in members.values())
         if total > _UNPACKED or total > _RATIO * self._size() + _BLOCK or packed > self._size():
             raise CregraphError(f"{self._name} says that it unpacks to {total} bytes, which its {self._size()} bytes cannot hold")
         for member in members:
@@ -266,15 +255,12 @@ class _Wheel:
         recorded = self._recorded[member]
         running = hashlib.new(recorded.algorithm, usedforsecurity=True)
         held = b""
-        try:
-            with self._zip.open(self._members[member]) as file:
-                while block := file.read(_BLOCK):
-                    running.update(block)
-                    if held:
-                        yield held
-                    held = block
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-            raise self._bad(member, f"cannot be read: {error}") from None
+        with self._reading(member), self._zip.open(self._members[member]) as file:
+            while block := file.read(_BLOCK):
+                running.update(block)
+                if held:
+                    yield held
+                held = block
         found = base64.urlsafe_b64encode(running.digest()).decode().rstrip("=")
         if found != recorded.digest:
             raise self._bad(
@@ -290,21 +276,16 @@ class _Wheel:
         if info.file_size > _WHOLE:
             raise self._bad(member, f"is {info.file_size} bytes; {_WHOLE} are the most that is expected")
         if not checked:
-            try:
+            with self._reading(member):
                 return self._zip.read(info)
-            except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-                raise self._bad(member, f"cannot be read: {error}") from None
         if member not in self._recorded:
             raise self._bad(member, "is not listed in its RECORD")
         return b"".join(self._stream(member))
 
     def _is_python(self, member: str) -> bool:
         """Whether a script begins with `#!python`; a program (some wheels carry large ones) is left as it is."""
-        try:
-            with self._zip.open(self._members[member]) as file:
-                return file.read(len(b"#!python")) == b"#!python"
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-            raise self._bad(member, f"cannot be read: {error}") from None
+        with self._reading(member), self._zip.open(self._members[member]) as file:
+            return file.read(len(b"#!python")) == b"#!python"
 
     def _with_interpreter(self, data: bytes) -> bytes:
         """The script with its first line naming the interpreter that the packages are for."""
@@ -344,8 +325,33 @@ class _Wheel:
             writer.writerow([path, digest, size])
         return out.getvalue().encode()
 
+    @contextlib.contextmanager
+    def _reading(self, member: str) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+            raise self._bad(member, f"cannot be read: {error}") from None
+
     def _bad(self, member: str, why: str) -> CregraphError:
         return CregraphError(f"{self._name}: `{member[:200]}` {why}")
+
+
+def _refused(info: zipfile.ZipInfo) -> str | None:
+    """Why a member must not be installed; None if it may."""
+    name = info.filename
+    if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.rstrip("/").split("/")):
+        return "leads out of the wheel, or is no plain path"
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        return "has a control character in its name"
+    if info.is_dir():
+        return None
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+        return "is a link or a special file, which no wheel may hold"
+    if info.flag_bits & 0x1:
+        return "is encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is neither stored nor deflated"
+    return None
 
 
 def _folded(text: str) -> str:

@@ -26,7 +26,7 @@ from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.r import r_pinned
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
-from cregraph.plan.parts import Placement, Segment, Task, task
+from cregraph.plan.parts import Placement, Segment, Task, segment, task
 from cregraph.profile.package_texts import is_r_name, r_package, r_tarball
 from cregraph.profile.step import Step
 from cregraph.sources import cran
@@ -163,9 +163,10 @@ def place(target: Target, context: PlaceContext) -> Placement:
                 ),
             )
         made = tasks.get(key)
-        place_, artifact = ({"at": at}, None) if made else ({"at": at, "form": "binary"}, p.artifact)
-        segments[key] = context.segment(
-            target, stage=stages[p.name], name=p.name, place=place_, artifact=artifact, task=made, size=p.artifact.size
+        place_ = {"at": at} if made else {"at": at, "form": "binary"}
+        input_, size = made or p.artifact, p.artifact.size
+        segments[key] = segment(
+            context.assembly, target, stage=stages[p.name], name=p.name, place=place_, source=input_, size=size
         )
     return Placement(
         segments=tuple(segments.values()),
