@@ -156,10 +156,8 @@ def place(target: Target, context: PlaceContext) -> Placement:
             wheels = [w for w in target.pins if hidden(w) and w.data.get("for") == p.name]
             made = build_task(p, wheels, build, context, stage=stages[p.name], python=str(places["python"]))
             tasks.append(made)
-        input_, size = made or p.artifact, p.artifact.size
-        segments[p.name] = segment(
-            context.assembly, target, stage=stages[p.name], name=p.name, place=places, source=input_, size=size
-        )
+        source, stage, size = made or p.artifact, stages[p.name], p.artifact.size
+        segments[p.name] = segment(context.assembly, target, stage=stage, name=p.name, place=places, source=source, size=size)
     return Placement(
         segments=tuple(segments.values()), tasks=tuple(tasks), of={name: made_.key for name, made_ in segments.items()}
     )
