@@ -50,7 +50,7 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 READS_PROJECT = defaults.READS_PROJECT
 GIVES_BASE, STANDS_ON, SNAPSHOTS = defaults.GIVES_BASE, defaults.STANDS_ON, defaults.SNAPSHOTS
 BUCKETS, scope, shown_name, hidden = defaults.BUCKETS, defaults.scope, defaults.shown_name, defaults.hidden
-own_tokens, base_has, tools, addresses = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.addresses
+own_tokens, base_has, tools, locations = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.locations
 projection = defaults.places
 folder = defaults.folder
 

@@ -22,7 +22,7 @@ from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import LockRules
 from cregraph.plan.parts import LayerRules, Placement, Segment
 from cregraph.profile.step import Step, StepRules
-from cregraph.sources.protocol import AddressRules, Sources
+from cregraph.sources.protocol import LocationRules, Sources
 
 __all__ = ["Input", "Kind", "PinContext", "PlaceContext"]
 
@@ -107,7 +107,7 @@ class Input(Protocol):
         """An unnamed temporary file that lives as long as the segment is being written."""
 
 
-class Kind(StepRules, LockRules, LayerRules, AddressRules, Protocol):
+class Kind(StepRules, LockRules, LayerRules, LocationRules, Protocol):
     """A module in cregraph/kinds that has these names. Most can be taken from kinds/defaults.py.
 
     The protocols that it extends lie below: what profile/, lock/, plan/ and sources/ ask of a kind.

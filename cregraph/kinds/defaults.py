@@ -98,7 +98,7 @@ def folder(ask: Ask) -> str | None:
     return None
 
 
-def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
     """Return where the URL leads that an artifact's source is."""
     return sources.routes("url", artifact.source)
 

@@ -10,7 +10,7 @@ from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
-from cregraph.sources.protocol import AddressRules
+from cregraph.sources.protocol import LocationRules
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
 from cregraph.text import redacted
@@ -24,7 +24,7 @@ class ConfiguredSources:
     def __init__(
         self,
         *,
-        kinds: Mapping[str, AddressRules],
+        kinds: Mapping[str, LocationRules],
         store: Store,
         routes: Routes,
         local: Local,
@@ -105,7 +105,7 @@ class ConfiguredSources:
         """Return where `artifact` may be fetched from on this machine, best first. Its kind knows; a URL is its own place."""
         if artifact.kind == "url":
             return self.table.of_url(artifact.source)
-        return self._kinds[artifact.kind].addresses(artifact, self)
+        return self._kinds[artifact.kind].locations(artifact, self)
 
     def _read_again(self, artifact: Artifact) -> Path:
         data = self.local.read(artifact.source)

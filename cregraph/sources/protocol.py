@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cregraph.lock.pins import Artifact
 
-__all__ = ["AddressRules", "Sources"]
+__all__ = ["LocationRules", "Sources"]
 
 
 class Sources(Protocol):
@@ -39,10 +39,10 @@ class Sources(Protocol):
         """
 
 
-class AddressRules(Protocol):
+class LocationRules(Protocol):
     """What sources/ asks of a kind."""
 
-    def addresses(self, artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+    def locations(self, artifact: Artifact, sources: Sources) -> tuple[str, ...]:
         """Return where an artifact of this kind may be fetched from on this machine, best first.
 
         Raises:

@@ -216,7 +216,7 @@ def own_tokens(pin: Pin) -> tuple[str, ...]:
     return (f"{NAME}:{pin.name} {pin.version}",)
 
 
-def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
     """Return the file's address in each mirror of its channel."""
     return tuple(join(address, artifact.file) for address in sources.routes("conda", artifact.source))
 

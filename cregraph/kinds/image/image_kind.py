@@ -49,7 +49,7 @@ GIVES_BASE = True
 READS_PROJECT = True
 STANDS_ON, SNAPSHOTS, BUCKETS, tools = defaults.STANDS_ON, defaults.SNAPSHOTS, defaults.BUCKETS, defaults.tools
 hidden, own_tokens, base_has, folder = defaults.hidden, defaults.own_tokens, defaults.base_has, defaults.folder
-addresses = defaults.addresses
+locations = defaults.locations
 
 
 def scope(place: str) -> Scope:

@@ -120,7 +120,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
     return defaults.unanswered(target, name_of, lambda name: base_has(f"py:{name}", offers))
 
 
-def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
     """Return where the package index lists the file."""
     from cregraph.sources import python_index
 

@@ -122,7 +122,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     return r_pin.pin(target, sources, context)
 
 
-def addresses(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
     """Return where a snapshot of CRAN, or a repository of built packages, has the file."""
     return cran.locations(sources.routes("cran_binary" if cran.is_built(artifact.file) else "cran", "cran"), artifact.file)
 
