@@ -154,7 +154,7 @@ def a_lock(
     )
 
 
-def a_plan(lock: Lock) -> Plan:
+def a_plan(lock: Lock, users: Mapping[str, tuple[int, int, str]] | None = None) -> Plan:
     digest = f"sha256:{lock.base.artifact.sha256}"
     minor = "3.11" if lock.base.artifact.sha256[0] != "c" else "3.12"
     python = PythonFact(
@@ -173,7 +173,7 @@ def a_plan(lock: Lock) -> Plan:
             config={"architecture": "amd64", "os": "linux"},
             layers=(layer,),
             glibc="2.36",
-            users={},
+            users=users or {},
             python=python,
             directories={"/opt": DirFact(mode=0o755, uid=0, gid=0, mtime=0)},
         ),
@@ -489,3 +489,39 @@ def test_a_last_build_that_cannot_be_read_any_more_leaves_the_rest_of_the_answer
         "what changed since the last build is left out: `the lock of the last build`:1:1: not readable as JSON" in unread.stderr
     )
     assert "  because what changed is not known" in unread.stdout
+
+
+# -- who owns new directories
+
+
+@pytest.mark.parametrize(
+    ("files", "owners"),
+    [
+        ({"/home/ann/.config/team/deep/x": "ann"}, {"/home/ann/.config": (1000, 100)}),
+        ({"/home/ann/x": "ann"}, {}),  # right in the home: no directory is made
+        ({"/home/ann/.config/x": None, "/home/ann/.local/x": "bob"}, {}),  # root's and another user's file
+        ({"/opt/team/x": "ann", "/root/.config/x": None, "/var/x/y": "service", "/home/anna/b/x": "ann"}, {}),
+        (
+            {"/home/bob/b/x": "bob", "/home/ann/a/x": "ann", "/home/ann/a/y/z": "ann"},
+            {"/home/ann/a": (1000, 100), "/home/bob/b": (1001, 100)},
+        ),
+    ],
+)
+def test_a_directory_that_a_users_file_needs_in_the_users_home_is_the_users(
+    files: Mapping[str, str | None], owners: Mapping[str, tuple[int, int]]
+) -> None:
+    users = {"root": (0, 0, "/root"), "ann": (1000, 100, "/home/ann/"), "bob": (1001, 100, "/home/bob"), "service": (7, 7, "")}
+    asks = tuple(
+        Ask(
+            kind="file",
+            place="",
+            stage="hook",
+            what={"at": [at], "text": "", **({"owner": o} if o else {})},
+            where="hook.yaml: at",
+        )
+        for at, o in files.items()
+    )
+    lock = a_lock()
+    plan = a_plan(replace(lock, targets=tuple(replace(t, asks=asks) if t.kind == "file" else t for t in lock.targets)), users)
+
+    assert plan.planner.owners == owners

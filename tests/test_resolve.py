@@ -5,7 +5,7 @@ On the demo's world: a real channel, a CRAN, an index, a base, all on file://.
 
 from __future__ import annotations
 
-import datetime
+import gzip
 import shutil
 import subprocess
 import sys
@@ -32,6 +32,7 @@ from cregraph.resolve import Upgrade, order, resolve
 from cregraph.session.project import Project, shipped_recipes
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
+from tests.test_r_kind import description, tarball
 
 TOOL = "recipe: tool\nabout: files\nsteps:\n  - file: {at: /opt/tool, from: ./tool}\n  - file: {at: /opt/link, link: /opt/tool}\n"
 
@@ -63,13 +64,18 @@ def old(made: tuple[Path, str]) -> Lock:
 
 
 def locked(
-    folder: Path, old: Lock | None = None, *packages: str, all: bool = False, profile: str = "demo.yaml", offline: bool = True
+    folder: Path,
+    old: Lock | None = None,
+    *packages: str,
+    all: bool = False,
+    profile: str = "demo.yaml",
+    offline: bool = True,
+    today: str = "2026-01-02",
 ) -> Lock:
     project = Project(profile=folder / profile)
     store = Store(folder / "cache")
     asked = project.asked()
     world = ConfiguredSources(kinds=KINDS, store=store, routes=project.routes(), local=project.local(), offline=offline)
-    today = datetime.date(2026, 1, 2).isoformat()
     return resolve(
         identity=asked.identity,
         stages=asked.stages,
@@ -159,6 +165,31 @@ def test_a_package_that_the_lock_does_not_pin_cannot_be_upgraded(own: Path, old:
     assert caught.value.message == f"`--upgrade-package {name}`: the lock pins no package of that name"
     assert caught.value.hint == hint
     assert resolved() == []
+
+
+@pytest.mark.parametrize(("packages", "everything"), [((), True), (("demoplots",), False)])
+def test_an_upgrade_of_r_looks_into_todays_snapshot_and_nothing_else_does(
+    own: Path, packages: tuple[str, ...], everything: bool
+) -> None:
+    edit(own, "cran: ./world/cran", "cran: ./world/dated/{date}", "sources.yaml")
+    edit(own, "  cran_snapshot: 2025-06-01\n", "", "with-cran.yaml")
+    for date in ("2025-06-01", "2026-01-02"):
+        shutil.copytree(own / "world/cran", own / "world/dated" / date)
+    contrib = own / "world/dated/2026-01-02/src/contrib"
+    newer = description("demoplots", "0.5", Imports="demoframes, demostats")
+    (contrib / "demoplots_0.5.tar.gz").write_bytes(tarball(newer))
+    listed = (contrib / "PACKAGES").read_text() + "\n" + newer
+    (contrib / "PACKAGES.gz").write_bytes(gzip.compress(listed.encode()))
+
+    first = locked(own, profile="with-cran.yaml", today="2025-06-01")
+    edit(own, "[demoplots]", "[demoplots, demostats]", "with-cran.yaml")
+    kept = locked(own, first, profile="with-cran.yaml")
+    assert changed(first, kept) == {}, "the lock's own snapshot is asked until an upgrade"
+
+    moved = locked(own, kept, *packages, all=everything, profile="with-cran.yaml")
+    assert changed(kept, moved) == {"demoplots": ("0.4.2", "0.5")}
+    (dates,) = ({p.data["snapshot"] for p in t.pins if p.name == "demoplots"} for t in moved.targets if t.kind == "r")
+    assert dates == {"2026-01-02"}
 
 
 def test_names_of_packages_that_are_upgraded_are_in_any_case(own: Path, made: tuple[Path, str]) -> None:
