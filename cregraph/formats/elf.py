@@ -1,7 +1,7 @@
-"""What a shared library asks of the system that loads it: processor, other libraries, glibc. ELF64, little-endian.
+"""Read ELF64 files, little-endian: what a shared library needs of the system that loads it, and sections to compare.
 
-System V ABI, "Object Files" and "Dynamic Linking"; symbol versions as in the Linux Standard Base, 10.7. Read is what the
-dynamic loader reads: the program headers and the dynamic section, never the section headers, which may be stripped.
+`library` reads what the dynamic loader reads: program headers and the dynamic section. Section headers may be stripped.
+Source: System V ABI, "Object Files" and "Dynamic Linking"; for symbol versions Linux Standard Base, 10.7.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import re
 import struct
 from dataclasses import dataclass
 
-__all__ = ["MAGIC", "Library", "library"]
+__all__ = ["MAGIC", "Library", "library", "sections"]
 
 MAGIC = b"\x7fELF"
 _X86_64 = 62
 _LOAD, _DYNAMIC = 1, 2
+_NO_BYTES = 8  # type of a section that has no bytes in the file (.bss)
 _NEEDED, _STRTAB, _STRSZ, _VERNEED, _VERNEEDNUM = 1, 5, 10, 0x6FFFFFFE, 0x6FFFFFFF
 _MOST = 4096  # entries of all tables of a sort, bytes of a name
 _GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)*)")
@@ -30,7 +31,7 @@ class Library:
 
 
 def library(data: bytes) -> Library:
-    """What the ELF file `data` asks for; one without a dynamic section asks for nothing. Raises ValueError for what is none."""
+    """Return what the ELF file `data` needs; nothing if it has no dynamic section. Raises ValueError if it is not ELF."""
     if data[:4] != MAGIC or len(data) < 64:
         raise ValueError("no ELF file")
     if data[4] != 2 or data[5] != 1:
@@ -39,6 +40,25 @@ def library(data: bytes) -> Library:
         return _read(data)
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"a damaged ELF file: {error}") from None
+
+
+def sections(data: bytes) -> dict[str, bytes]:
+    """Return the content of each section by name; a name that stands twice gets an apostrophe. Raises ValueError."""
+    if data[4:6] != b"\2\1":
+        raise ValueError("not ELF64, little-endian")
+    (at,) = struct.unpack_from("<Q", data, 40)
+    size, count, names = struct.unpack_from("<HHH", data, 58)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", data, at + size * number) for number in range(min(count, _MOST))]
+    if names >= len(headers):
+        raise ValueError("no names of sections")
+    table = data[headers[names][4] : headers[names][4] + headers[names][5]]
+    found: dict[str, bytes] = {}
+    for header in headers:
+        name = table[header[0] : table.find(b"\0", header[0])].decode("ascii", "replace")
+        while name in found:
+            name += "'"
+        found[name] = b"" if header[1] == _NO_BYTES else data[header[4] : header[4] + header[5]]
+    return found
 
 
 def _read(data: bytes) -> Library:

@@ -1,4 +1,4 @@
-"""Two contents of one file that should be equal, opened as what the file is: R's objects, programs, archives, bytecode, text."""
+"""Compare two contents of one file by its format: R's objects, programs, archives, bytecode, text."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from collections.abc import Callable, Sequence
 from cregraph.build.compare import rdata
 from cregraph.build.compare.finding import Finding, shown
 from cregraph.build.compare.leaves import compare_bytes, compare_texts, moment
+from cregraph.formats.elf import sections
 
-__all__ = ["Pair", "compare_file"]
+__all__ = ["Sibling", "compare_file"]
 
-#: Both contents of another file of the two results, None where it is not.
-Pair = Callable[[str], tuple[bytes | None, bytes | None]]
+#: Returns both contents of another file of the two results, None where there is no such file.
+Sibling = Callable[[str], tuple[bytes | None, bytes | None]]
 
 _DEEP = 4  # archives in archives
 _MEMBERS = 10_000
 _SHOWN = 6  # findings of one file
 
 
-def compare_file(path: str, one: bytes, two: bytes, beside: Pair, *, depth: int = 0) -> list[Finding]:
-    """What differs in the file `path`, at most a few findings, the most telling first; never none for differing bytes.
+def compare_file(path: str, one: bytes, two: bytes, sibling: Sibling, *, depth: int = 0) -> list[Finding]:
+    """Return how two contents of the file `path` differ: a few findings, specific causes first. Equal contents have none.
 
-    `beside` gives other files of the same two results. Whatever cannot be read as what it seems to be is compared as bytes.
+    `sibling` returns other files of the same two results. Contents that only look like a format are compared as bytes.
     """
     if one == two:
         return []
     found: list[Finding] = []
     try:
-        found = _opened(path, one, two, beside, depth)
-    except Exception:  # readers of many formats raise many things for bytes that somebody made to be read wrongly
+        found = _opened(path, one, two, sibling, depth)
+    except Exception:  # readers of many formats raise many errors for hostile bytes
         found = []
     if not found:
         found = _plain(path, one, two)
@@ -40,11 +41,11 @@ def compare_file(path: str, one: bytes, two: bytes, beside: Pair, *, depth: int 
     return found[:_SHOWN]
 
 
-def _opened(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _opened(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     if depth < _DEEP:
         for is_form, compare in _FORMS:
             if is_form(path, one) and is_form(path, two):
-                return compare(path, one, two, beside, depth)
+                return compare(path, one, two, sibling, depth)
     return []
 
 
@@ -60,8 +61,8 @@ def _plain(path: str, one: bytes, two: bytes) -> list[Finding]:
 # -- R
 
 
-def _database(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
-    index = beside(path[:-1] + "x")
+def _database(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
+    index = sibling(path[:-1] + "x")
     if index[0] is None or index[1] is None:
         return []
     first, second = rdata.objects(one, index[0]), rdata.objects(two, index[1])
@@ -77,15 +78,15 @@ def _database(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> li
     return found
 
 
-def _object(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _object(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     return rdata.compare_objects(path, "", rdata.unpacked(one), rdata.unpacked(two))
 
 
 # -- programs
 
 
-def _elf(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
-    first, second = _sections(one), _sections(two)
+def _elf(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
+    first, second = sections(one), sections(two)
     found: list[Finding] = []
     code = False
     for name in sorted(first.keys() | second.keys()):
@@ -106,27 +107,7 @@ def _elf(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Fi
     return telling or found
 
 
-def _sections(data: bytes) -> dict[str, bytes]:
-    """The sections of an ELF64 file, little-endian, by name ("System V ABI", 4: Object Files). Raises ValueError."""
-    if data[4:6] != b"\2\1":
-        raise ValueError("not ELF64, little-endian")
-    (at,) = struct.unpack_from("<Q", data, 40)
-    size, count, names = struct.unpack_from("<HHH", data, 58)
-    headers = [struct.unpack_from("<IIQQQQIIQQ", data, at + size * number) for number in range(min(count, _MEMBERS))]
-    if names >= len(headers):
-        raise ValueError("no names of sections")
-    table = data[headers[names][4] : headers[names][4] + headers[names][5]]
-    found: dict[str, bytes] = {}
-    for header in headers:
-        name = table[header[0] : table.find(b"\0", header[0])].decode("ascii", "replace")
-        content = b"" if header[1] == 8 else data[header[4] : header[4] + header[5]]  # 8: no bytes in the file (.bss)
-        while name in found:
-            name += "'"
-        found[name] = content
-    return found
-
-
-def _bytecode(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _bytecode(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     """PEP 552: magic, flags, then time and size of the source, or its hash."""
     if one[:4] != two[:4]:
         return []
@@ -140,21 +121,22 @@ def _bytecode(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> li
 # -- archives
 
 
-def _packed(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
-    return compare_file(path, rdata.unpacked(one), rdata.unpacked(two), beside, depth=depth + 1)
+def _packed(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
+    return compare_file(path, rdata.unpacked(one), rdata.unpacked(two), sibling, depth=depth + 1)
 
 
-def _gzip(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _gzip(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     """RFC 1952: bytes 4 to 7 are the time of the content."""
-    if rdata.unpacked(one) != rdata.unpacked(two):
-        return _packed(path, one, two, beside, depth)
+    plain = rdata.unpacked(one), rdata.unpacked(two)
+    if plain[0] != plain[1]:
+        return compare_file(path, *plain, sibling, depth=depth + 1)
     a, b = (struct.unpack_from("<I", each, 4)[0] for each in (one, two))
     if a != b:
         return [Finding(path=path, cause="archive", inside="gzip's header", one=moment(a), two=moment(b))]
     return [Finding(path=path, cause="unknown", inside="compressed otherwise, the same content")]
 
 
-def _zip(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _zip(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     with zipfile.ZipFile(io.BytesIO(one)) as first, zipfile.ZipFile(io.BytesIO(two)) as second:
         listed = [{info.filename: info for info in each.infolist()[:_MEMBERS]} for each in (first, second)]
         found = _names(path, list(listed[0]), list(listed[1]))
@@ -163,7 +145,7 @@ def _zip(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Fi
             if max(mine.file_size, theirs.file_size) > 64 << 20:
                 continue
             if mine.CRC != theirs.CRC:
-                inner = compare_file(name, _member(first, mine), _member(second, theirs), beside, depth=depth + 1)
+                inner = compare_file(name, _member(first, mine), _member(second, theirs), sibling, depth=depth + 1)
                 found += [each.within(path) for each in inner]
             elif mine.date_time != theirs.date_time:
                 found.append(Finding(path=path, cause="archive", inside=name, one=str(mine.date_time), two=str(theirs.date_time)))
@@ -178,7 +160,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return file.read(info.file_size)
 
 
-def _tar(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _tar(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     with tarfile.open(fileobj=io.BytesIO(one)) as first, tarfile.open(fileobj=io.BytesIO(two)) as second:
         listed = [{member.name: member for member in each} for each in (first, second)]
         found = _names(path, list(listed[0]), list(listed[1]))
@@ -190,7 +172,7 @@ def _tar(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Fi
                 if member.isfile()
             ]
             if len(contents) == 2 and contents[0] != contents[1]:
-                found += [each.within(path) for each in compare_file(name, contents[0], contents[1], beside, depth=depth + 1)]
+                found += [each.within(path) for each in compare_file(name, contents[0], contents[1], sibling, depth=depth + 1)]
             elif mine.mtime != theirs.mtime:
                 a, b = moment(mine.mtime), moment(theirs.mtime)
                 found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
@@ -200,13 +182,13 @@ def _tar(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Fi
     return found
 
 
-def _ar(path: str, one: bytes, two: bytes, beside: Pair, depth: int) -> list[Finding]:
+def _ar(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
     """ar(5): a header of 60 bytes before each member: name, time, owner, group, mode, size."""
     first, second = _members(one), _members(two)
     found = _names(path, [name for name, *_ in first], [name for name, *_ in second])
     for (name, head, mine), (other, theirs_head, theirs) in zip(first, second, strict=False):
         if name == other and mine != theirs:
-            found += [each.within(path) for each in compare_file(name, mine, theirs, beside, depth=depth + 1)]
+            found += [each.within(path) for each in compare_file(name, mine, theirs, sibling, depth=depth + 1)]
         elif name == other and head != theirs_head:
             a, b = (shown(" ".join(each.decode("ascii", "replace").split())) for each in (head, theirs_head))
             found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
@@ -247,7 +229,7 @@ def _ends(suffix: str) -> Callable[[str, bytes], bool]:
 
 
 #: Which comparison opens a file, the first whose form both contents have.
-_FORMS: Sequence[tuple[Callable[[str, bytes], bool], Callable[[str, bytes, bytes, Pair, int], list[Finding]]]] = (
+_FORMS: Sequence[tuple[Callable[[str, bytes], bool], Callable[[str, bytes, bytes, Sibling, int], list[Finding]]]] = (
     (_ends(".rdb"), _database),
     (_ends(".rdx"), _object),
     (_starts(b"\x1f\x8b"), _gzip),

@@ -1,4 +1,4 @@
-"""What a comparison finds: a file that differs, why, and what helps."""
+"""A finding of a comparison: the file that differs, the likely cause, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CURES", "Cause", "Finding", "shown"]
 
 Cause = Literal["time", "path", "random", "order", "build id", "compiled", "archive", "bytecode", "listing", "mode", "unknown"]
 
-#: What helps against each cause, said to a team that only uses the package.
+#: What a team that only uses the package can do about each cause.
 CURES: dict[Cause, str] = {
     "time": "the build reads the clock. Take it as a binary or from conda, or ask its authors to use SOURCE_DATE_EPOCH, or "
     "to ask for the time when it is needed and not while installing",
@@ -38,7 +38,7 @@ CURES: dict[Cause, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One difference. `path` is the file, in its package; `inside` where in the file (a variable of R, a section, a member)."""
+    """One difference. `path` is the file in its package, `inside` the place in it: an R object, a section, a member, a line."""
 
     path: str
     cause: Cause
@@ -48,15 +48,15 @@ class Finding:
 
     @property
     def cure(self) -> str:
-        """What helps."""
+        """What to do about the cause."""
         return CURES[self.cause]
 
     def within(self, path: str) -> Finding:
-        """The same difference, found in a member of the file `path`."""
+        """Return the same difference as one in the archive `path`, whose member this file is."""
         inner = self.path + (f": {self.inside}" if self.inside else "")
         return replace(self, path=path, inside=inner)
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value as a message shows it: printable, and not long."""
+    """Return `value` as printable text of at most `limit` characters."""
     return printable(value if isinstance(value, str) else repr(value), limit)

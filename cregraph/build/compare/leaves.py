@@ -1,7 +1,7 @@
-"""Two texts, or two runs of bytes, that should be equal: what is it that differs?
+"""Name the likely cause of a difference between two texts or two byte strings.
 
-Judged by form alone: something that reads as a time in both is a time. Where forms allow more than one answer the more telling
-one is given first (a time before a random number).
+Only the form counts: something that reads as a time in both is a time. If several causes fit, the more specific one wins, such
+as a time before a random number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RUNS = 40  # differing runs of bytes that are looked at
 _LINES = 20
 _GAP = 8
 _FIRST, _LAST = 946684800, 4102444800  # 2000 and 2100, in seconds
-_APART = 400 * 86400  # two builds of one comparison are not further apart, in seconds
+_APART = 400 * 86400  # the most seconds between two builds that are compared
 _NEAR = 3 * 86400
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
@@ -43,7 +43,7 @@ _STRING = re.compile(rb"[\x20-\x7e]{4,}")
 
 
 def compare_texts(path: str, one: str, two: str, *, inside: str = "") -> list[Finding]:
-    """What differs between two texts, at most one finding a cause."""
+    """Return how two texts differ, at most one finding per cause."""
     first, second = one.splitlines(), two.splitlines()
     if first != second and sorted(first) == sorted(second):
         place = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
@@ -62,7 +62,7 @@ def compare_texts(path: str, one: str, two: str, *, inside: str = "") -> list[Fi
 
 
 def word_cause(one: str, two: str) -> Cause:
-    """The cause that two words or short texts suggest."""
+    """Return the likely cause of a difference between two words or short texts."""
     if _same_but(_TIME, one, two):
         return "time"
     if _same_but(_UUID, one, two):
@@ -80,7 +80,7 @@ def word_cause(one: str, two: str) -> Cause:
 
 
 def compare_bytes(path: str, one: bytes, two: bytes, *, inside: str = "") -> list[Finding]:
-    """What differs between two runs of bytes, at most one finding a cause; times and texts are looked for around each place."""
+    """Return how two byte strings differ, at most one finding per cause. Times and texts in them are compared as such."""
     if len(one) == len(two) and len(one) % 16 == 0 and one != two and _blocks(one) == _blocks(two):
         return [_finding(path, "order", inside, "blocks of 16 bytes", "the same blocks")]
     found: dict[Cause, Finding] = {}
@@ -109,7 +109,7 @@ def times_in(one: bytes, two: bytes, *, days: bool = False) -> Iterator[tuple[in
 
 
 def moment(seconds: float) -> str:
-    """Seconds since 1970 as people read them."""
+    """Return seconds since 1970 as a date and time in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -123,7 +123,7 @@ def _line(one: str, two: str) -> tuple[Cause, str, str]:
 
 
 def _same_but(pattern: re.Pattern[str], one: str, two: str) -> bool:
-    """Whether the two are equal once everything of that form is left out, and something of it differs."""
+    """Whether two texts differ in matches of `pattern` only."""
     mine, theirs = pattern.findall(one), pattern.findall(two)
     return bool(mine) and bool(theirs) and mine != theirs and pattern.sub("\0", one) == pattern.sub("\0", two)
 
@@ -141,7 +141,7 @@ def _strings(data: bytes) -> set[str]:
 
 
 def _runs(one: bytes, two: bytes) -> Iterator[tuple[int, int]]:
-    """Where the two differ, as ranges; ranges nearer than a few bytes are one."""
+    """The ranges in which two byte strings of one length differ. Ranges that are a few bytes apart count as one."""
     start = end = -1
     number = 0
     step = 4096

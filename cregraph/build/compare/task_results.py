@@ -88,7 +88,7 @@ def _contents(path: str, first: _Result, second: _Result) -> list[Finding]:
     """How the contents of one file differ."""
     one, two = first.content(path), second.content(path)
     if one is not None and two is not None:
-        return compare_file(path, one, two, lambda beside: (first.content(beside), second.content(beside)))
+        return compare_file(path, one, two, lambda sibling: (first.content(sibling), second.content(sibling)))
     if first.entries[path].size == second.entries[path].size and first.sha256(path) == second.sha256(path):
         return []
     return [Finding(path=path, cause="unknown", inside="too large to look into")]
