@@ -3,6 +3,7 @@
 # make lint   ruff and mypy --strict
 # make bench  lock and build against what this machine can read, hash and compress
 # make bench-buildkit, bench-scale, bench-pushes   against BuildKit; a thousand profiles; what a bump pushes
+# make bench-remote-segments   a fresh machine with and without segments in the remote cache
 #
 # Each does its own set-up in .venv. Needed beforehand: Python 3.11 or later, with venv.
 #   make PYTHON=python3.12 test    another interpreter
@@ -14,10 +15,10 @@ ARGS ?=
 # Workers of pytest: a count, or `auto`.
 JOBS ?= auto
 
-.PHONY: demo test lint bench bench-buildkit bench-scale bench-pushes help
+.PHONY: demo test lint bench bench-buildkit bench-scale bench-pushes bench-remote-segments help
 
 help:
-	@sed -n '1,9s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 demo: .venv/ready
 	@n=1; dir=build/demo; \
@@ -43,6 +44,9 @@ bench-scale: .venv/ready
 
 bench-pushes: .venv/ready
 	$(PY) benchmarks/pushes.py $(ARGS)
+
+bench-remote-segments: .venv/ready
+	$(PY) benchmarks/remote_segments.py $(ARGS)
 
 # The first interpreter that is new enough makes the environment; one that it already has is kept.
 .venv/ready: pyproject.toml
