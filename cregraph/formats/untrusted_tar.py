@@ -165,7 +165,7 @@ class Reader:
             if flag in (b"x", b"g", b"L", b"K"):
                 self._extend(flag, block, extended)
             else:
-                return self._read_header(block, flag, {**self._global, **extended})
+                return self._read_header(block, flag, {**self._global, **extended} if self._global else extended)
         raise self._bad("has too many extended headers for one member")
 
     def _extend(self, flag: bytes, block: bytes, extended: dict[str, str]) -> None:
@@ -190,15 +190,15 @@ class Reader:
         found = _TYPES.get(flag, "other")
         if found == "file" and not sparse and name.endswith("/"):
             found = "directory"  # how tars before POSIX say it
-        size, uid, gid, mtime = (
+        size, uid, gid, mtime = [
             tar_header.decimal(extended[key]) if key in extended else tar_header.number(block[start:end])
             for key, start, end in _NUMBERS
-        )
+        ]
         if flag == b"S":
             self._skip_sparse_map(block)
         if flag in b"123456":
             size = 0  # no content follows these, whatever their header says
-        if min(size, uid, gid) < 0:
+        if size < 0 or uid < 0 or gid < 0:
             raise self._bad(f"gives `{_shown(name)}` a size or owner below zero")
         return Member(
             name=name.rstrip("/") if found == "directory" else name,
@@ -228,6 +228,8 @@ class Reader:
     def _clean(self, name: str) -> str:
         if "\0" in name:
             raise self._bad("names a path with a NUL in it")
+        if "/." not in name and "//" not in name and name[:1] not in "./" and name[-1:] != "/":
+            return name  # most are clean
         parts = [part for part in name.split("/") if part and part != "."]
         if ".." in parts or (self._policy.package and name.startswith("/")):
             raise self._bad(f"`{_shown(name.rstrip('/'))}` leads out of its folder")
@@ -264,6 +266,8 @@ class Reader:
     def _exactly(self, size: int) -> bytes:
         """`size` bytes; fewer only at the end of the stream, and then none where a header may begin."""
         data = self._some(size)
+        if len(data) == size:
+            return data
         while len(data) < size and (more := self._some(size - len(data))):
             data += more
         if 0 < len(data) < size == tar_header.BLOCK:
