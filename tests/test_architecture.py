@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "cregraph"
 
 #: Units of the package, lowest first. A module imports its own unit and lower ones. Its unit is the longest name that fits.
 ORDER = (
-    *("errors", "digest", "text", "scheduler", "formats", "profile", "lock"),
+    *("errors", "digest", "text", "scheduler", "http", "formats", "profile", "lock"),
     *("plan.parts", "plan.layer_split"),
     *(
         "store",

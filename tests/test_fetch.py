@@ -16,7 +16,6 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.kinds import KINDS
 from cregraph.lock.pins import Artifact
-from cregraph.sources import downloads as fetching
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
@@ -31,7 +30,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tries follow at once; no proxy and no ~/.netrc of the machine."""
-    monkeypatch.setattr(fetching, "_PAUSES", (0, 0, 0, 0))
+    monkeypatch.setattr("cregraph.http.retry.PAUSES", (0, 0, 0, 0))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):

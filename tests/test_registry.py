@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError, Refused
+from cregraph.http.retry import Retries
 from cregraph.image.bases.base_image import ask, find
 from cregraph.image.media.push import push, push_image, target_of
 from cregraph.image.media.registry import Registry
@@ -42,7 +43,7 @@ def small() -> Iterator[SmallRegistry]:
 
 
 def client(small: SmallRegistry, who: Credentials = ANONYMOUS) -> Registry:
-    return Registry(Exchange(small.host, credentials=lambda _host: who, sleep=lambda _s: None))
+    return Registry(Exchange(small.host, credentials=lambda _host: who, retries=Retries(sleep=lambda _s: None)))
 
 
 def described(data: bytes) -> Descriptor:
@@ -147,7 +148,7 @@ def test_what_is_not_there_is_told_from_what_fails(small: SmallRegistry) -> None
 
 
 def test_a_host_that_does_not_answer_is_named() -> None:
-    registry = Registry(Exchange("127.0.0.1:9", sleep=lambda _s: None))
+    registry = Registry(Exchange("127.0.0.1:9", retries=Retries(sleep=lambda _s: None)))
 
     with pytest.raises(CregraphError) as caught:
         registry.ping()

@@ -18,6 +18,7 @@ from typing import IO, TypeVar
 
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import inflated
+from cregraph.http.retry import Retries
 from cregraph.image.media.registry import NotInRegistry, Registry
 from cregraph.image.media.registry_http import Exchange
 from cregraph.image.model import gzip_members
@@ -76,7 +77,7 @@ class RemoteCache:
     def __init__(self, host: str, repository: str, *, plain_http: bool | None = None, trusted: bool = False) -> None:
         self.name = f"{host}/{repository}"
         self.trusted = trusted
-        self._registry = Registry(Exchange(host, plain_http=plain_http, pauses=_PAUSES))
+        self._registry = Registry(Exchange(host, plain_http=plain_http, retries=Retries(_PAUSES)))
         self._repository = repository
         self._guard = threading.Lock()
         self._has_empty = False

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
-from cregraph.image.media.registry_http import Exchange, NotInRegistry, Passing, Unauthorized
+from cregraph.http.retry import Passing
+from cregraph.image.media.registry_http import Exchange, NotInRegistry, Unauthorized
 from cregraph.image.model.manifest import ACCEPT, MANIFEST_LIMIT, Descriptor, Manifest, digest_of, follow
 
 if TYPE_CHECKING:
@@ -163,10 +164,8 @@ class Registry:
                 if at < blob.size:
                     raise Passing(f"ended after {at} of {blob.size} bytes")
             except Passing as error:
-                failures = 0 if at > before else failures + 1
-                if failures >= len(self.exchange.pauses):
-                    raise self.exchange.failed(about, str(error)) from None
-                self.exchange.sleep(self.exchange.pauses[failures])
+                failures = 1 if at > before else failures + 1
+                self.exchange.wait(failures, error, about=about)
         if start == 0 and hasher.hexdigest() != blob.hex:
             raise CregraphError(
                 f"{self.host}: a blob of {repository} has sha256:{hasher.hexdigest()}, but its manifest says {blob.digest}",
@@ -306,9 +305,7 @@ class Registry:
                 place, at = self._place(response, place, about), end
             except Passing as error:
                 failures += 1
-                if failures > len(self.exchange.pauses):
-                    raise self.exchange.failed(about, str(error)) from None
-                self.exchange.sleep(self.exchange.pauses[failures - 1])
+                self.exchange.wait(failures, error, about=about)
                 before = at
                 place, at = self._resumed(repository, place, blob, about)
                 failures = 0 if at > before else failures  # a link that breaks now and then brings a large blob there too

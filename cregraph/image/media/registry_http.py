@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from cregraph.errors import CregraphError
+from cregraph.http.pools import AGENT, Pools
+from cregraph.http.retry import Passing, Retries, check_passing, reason
 from cregraph.image.media.registry_credentials import Credentials, docker_credentials
 from cregraph.image.model.reference import address, is_local
 from cregraph.text import printable
@@ -24,14 +24,10 @@ from cregraph.text import printable
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["PAUSES", "Exchange", "NotInRegistry", "Passing", "Unauthorized"]
+__all__ = ["Exchange", "NotInRegistry", "Unauthorized"]
 
 T = TypeVar("T")
 
-#: Seconds before each further try.
-PAUSES = (0.3, 1.0, 3.0, 8.0)
-
-_AGENT = "cregraph"
 _SAID_LIMIT = 64 << 10
 
 
@@ -43,15 +39,11 @@ class Unauthorized(CregraphError):
     """The registry answered, and wants a login, or a login that may do this."""
 
 
-class Passing(Exception):
-    """A failure that a further try may mend."""
-
-
 class Exchange:
     """Requests to one registry. Safe with many threads.
 
-    `host` is as in a reference. `plain_http` is None for what Docker does: plain HTTP on this machine only. `credentials`
-    and `sleep` are there for tests and for callers that know better.
+    `host` is as in a reference. `plain_http` None means plain HTTP on this machine only, as Docker does. Tests give `credentials`
+    and `retries`.
     """
 
     def __init__(
@@ -60,19 +52,17 @@ class Exchange:
         *,
         plain_http: bool | None = None,
         credentials: Callable[[str], Credentials] = docker_credentials,
-        pauses: tuple[float, ...] = PAUSES,
-        sleep: Callable[[float], None] = time.sleep,
+        retries: Retries | None = None,
     ) -> None:
         self.host = host
-        self.pauses = pauses
-        self.sleep = sleep
+        self.retries = retries or Retries()
         plain = is_local(host) if plain_http is None else plain_http
         self.base = f"{'http' if plain else 'https'}://{address(host)}"
         self._credentials = credentials
         self._known: Credentials | None = None
         self._tokens: dict[str, str] = {}
         self._guard = threading.Lock()
-        self._manager: urllib3.PoolManager | None = None
+        self._pools = Pools(size=8)
 
     def request(
         self,
@@ -98,15 +88,17 @@ class Exchange:
         )
 
     def patiently(self, attempt: Callable[[], T], *, about: str) -> T:
-        """What `attempt` returns, tried again after each Passing; then a CregraphError."""
-        for pause in self.pauses:
-            try:
-                return attempt()
-            except Passing:
-                self.sleep(pause)
+        """Return what `attempt` returns, tried again after each Passing; then raise a CregraphError."""
         try:
-            return attempt()
+            return self.retries.run(attempt)
         except Passing as error:
+            raise self.failed(about, str(error)) from None
+
+    def wait(self, failures: int, error: Passing, *, about: str) -> None:
+        """Wait after that many `failures` in a row; raise a CregraphError if no try is left."""
+        try:
+            self.retries.wait(failures, error)
+        except Passing:
             raise self.failed(about, str(error)) from None
 
     def failed(self, about: str, why: str) -> CregraphError:
@@ -125,7 +117,7 @@ class Exchange:
             while len(data) <= limit and (more := response.read(min(limit + 1 - len(data), 1 << 20), decode_content=False)):
                 data += more
         except urllib3.exceptions.HTTPError as error:
-            raise Passing(_reason(error)) from None
+            raise Passing(reason(error)) from None
         finally:
             response.close()
         if len(data) > limit:
@@ -157,8 +149,7 @@ class Exchange:
             return response
         status = response.status
         said = self._said(response)
-        if status in (429, 408) or status >= 500:
-            raise Passing(f"HTTP {status}{said}")
+        check_passing(response, f"HTTP {status}{said}")
         if status == 401:
             with self._guard:
                 self._tokens.clear()
@@ -183,11 +174,11 @@ class Exchange:
     ) -> urllib3.BaseHTTPResponse:
         import urllib3
 
-        sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **(headers or {})}
+        sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **(headers or {})}
         if authorization:
             sent["Authorization"] = authorization
         try:
-            return self._pool().request(
+            return self._pools.of(self.base, direct=is_local(self.host)).request(
                 method,
                 url,
                 headers=sent,
@@ -206,21 +197,7 @@ class Exchange:
                 ),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Passing(_reason(error)) from None
-
-    def _pool(self) -> urllib3.PoolManager:
-        import urllib3
-
-        with self._guard:
-            if self._manager is None:
-                parts = urlsplit(self.base)
-                proxies = getproxies()
-                proxy = proxies.get(parts.scheme) or proxies.get("all")
-                if proxy and not proxy_bypass(parts.hostname or "") and not is_local(self.host):
-                    self._manager = urllib3.ProxyManager(proxy, maxsize=8)
-                else:
-                    self._manager = urllib3.PoolManager(maxsize=8)
-            return self._manager
+            raise Passing(reason(error)) from None
 
     def _ours(self, url: str) -> bool:
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]
@@ -262,7 +239,7 @@ class Exchange:
 
     def _token(self, realm: str, service: str, scopes: tuple[str, ...], who: Credentials, about: str) -> str:
         if who.identity:
-            form = {"grant_type": "refresh_token", "service": service, "client_id": _AGENT, "scope": " ".join(scopes)}
+            form = {"grant_type": "refresh_token", "service": service, "client_id": AGENT, "scope": " ".join(scopes)}
             body = urlencode({**form, "refresh_token": who.identity}).encode()
             response = self._send("POST", realm, {"Content-Type": "application/x-www-form-urlencoded"}, body, None)
         else:
@@ -272,8 +249,7 @@ class Exchange:
         status = response.status
         if status != 200:
             response.close()
-            if status == 429 or status >= 500:
-                raise Passing(f"the token service answers HTTP {status}")
+            check_passing(response, f"the token service answers HTTP {status}")
             said = "the login is refused" if who else "a login is wanted"
             raise Unauthorized(f"{self.host}: {about}: {said} (HTTP {status})", f"run `docker login {self.host}`")
         try:
@@ -300,18 +276,3 @@ class Exchange:
         except (Passing, CregraphError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return ""
         return f": {printable(text, 200)}" if text else ""
-
-
-def _reason(error: Exception) -> str:
-    """Why a connection failed, without the address (which may hold a signature)."""
-    whole = f"{type(error).__name__} {error!r} {getattr(error, 'reason', '')!r}"
-    for sign, text in (
-        ("NameResolution", "the host name is not known"),
-        ("Timeout", "no answer in time"),
-        ("SSL", "no secure connection (SSL)"),
-        ("NewConnection", "no connection"),
-        ("IncompleteRead", "the connection ended early"),
-    ):
-        if sign in whole:
-            return text
-    return "the connection broke"
