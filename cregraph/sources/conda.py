@@ -1,4 +1,4 @@
-"""Asking conda channels: the adapter around py-rattler, which alone (with its worker) knows it.
+"""Ask conda channels: the adapter around py-rattler, which only this module and its worker know.
 
 rattler runs in a process of its own (`conda_worker`), one per solve. The request is one line of JSON:
 
@@ -41,21 +41,8 @@ _WORKER = Path(__file__).with_name("conda_worker.py")
 #: Fields of a record that are kept: those that a solve, a true conda-meta record or another lock format needs. Not
 #: `indexed_timestamp` (when the channel was indexed), `arch` and `platform` (they follow from `subdir`).
 _KEPT = (
-    "build",
-    "build_number",
-    "subdir",
-    "noarch",
-    "depends",
-    "constrains",
-    "extra_depends",
-    "flags",
-    "features",
-    "track_features",
-    "license",
-    "license_family",
-    "python_site_packages_path",
-    "timestamp",
-    "md5",
+    *("build", "build_number", "subdir", "noarch", "depends", "constrains", "extra_depends", "flags", "features"),
+    *("track_features", "license", "license_family", "python_site_packages_path", "timestamp", "md5"),
 )
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
@@ -65,7 +52,7 @@ _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channel:
-    """A channel by its name, and where it leads: addresses, the first that answers is asked."""
+    """A channel: its name and its addresses, of which the first that answers is used."""
 
     name: str
     addresses: tuple[str, ...]
@@ -94,10 +81,10 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is asked of the solver.
+    """A question to the solver.
 
-    `about` names the environment in messages. `channels` are in order of priority, which is strict. `virtual` are all
-    virtual packages there are: none is detected. `locked` are preferred and do not move unless they must. Records newer than
+    `about` names the environment in messages. `channels` are in order of priority, which is strict. `virtual` lists all
+    virtual packages: none is detected. `locked` are preferred and do not move unless they must. Records newer than
     `exclude_newer` are left out, those without a time are not. `cache` keeps repodata for `offline`, which opens no socket.
     """
 
@@ -118,10 +105,10 @@ class Request:
 
 
 def solve(request: Request) -> list[Record]:
-    """One record for each package of the environment, sorted by name.
+    """Return one record for each package of the environment, sorted by name. Each call asks the channels.
 
-    Channels are asked anew each time. Raises CregraphError: a spec that is none, a package that no channel has, asks that
-    contradict each other, a channel that cannot be read, a solver that stopped without an answer.
+    Raises CregraphError for a spec that is not valid, a package that no channel has, asks that contradict each other, a channel
+    that cannot be read, and a solver that stopped without an answer.
     """
     newest = request.exclude_newer
     if newest is not None and newest.tzinfo is None:
@@ -180,13 +167,11 @@ def _ask(request: Mapping[str, Json]) -> dict[str, Json]:
             worker.wait()
         if not line.endswith(b"\n"):
             return {"error": {"kind": "stopped", "text": _last_words(talk)}}
-    answer: dict[str, Json] = json.loads(line)
-    return answer
+    return dict(json.loads(line))
 
 
 def _last_words(talk: IO[bytes]) -> str:
-    size = talk.seek(0, 2)
-    talk.seek(max(0, size - 2000))
+    talk.seek(max(0, talk.seek(0, 2) - 2000))
     return talk.read().decode(errors="replace").strip()
 
 
@@ -199,9 +184,8 @@ def _to_json(record: Record) -> dict[str, Json]:
 def _from_json(item: Mapping[str, Json], request: Request) -> Record:
     """A record that is safe to keep: its names lead nowhere, its digests are digests. Raises CregraphError."""
     data = item["record"]
-    name, version, build, subdir, file = (
-        str(t) for t in (data["name"], data["version"], data["build"], data["subdir"], item["fn"])
-    )
+    name, version, build, subdir = (str(data[key]) for key in ("name", "version", "build", "subdir"))
+    file = str(item["fn"])
     label = f"channel {item['channel']!r}: {subdir}/{file}"
     well = {
         "name": _NAME.fullmatch(name),
