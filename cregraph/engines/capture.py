@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import TaskFailed
+from cregraph.formats.inflate import part
 from cregraph.formats.untrusted_tar import IMAGE, Reader
 from cregraph.image.model import tar_writer as tar
 
@@ -106,7 +107,7 @@ def capture_tar(
                     )
                 found[path] = target
                 continue
-            content = functools.partial(_part, spool, end - member.size, member.size)
+            content = functools.partial(part, spool, end - member.size, member.size)
             found[path] = _Entry(
                 mode=member.mode | _TYPES[member.type], size=member.size, link=_bytes(member.link), content=content
             )
@@ -237,16 +238,6 @@ def _content(path: bytes, size: int) -> Iterator[bytes]:
                 raise OSError(errno.EIO, "a file shrank while it was captured", os.fsdecode(path))
             size -= len(piece)
             yield piece
-
-
-def _part(spool: IO[bytes], start: int, size: int) -> Iterator[bytes]:
-    spool.seek(start)
-    while size:
-        piece = spool.read(min(size, _PIECE))
-        if not piece:
-            raise OSError(errno.EIO, "a scratch file shrank while it was read")
-        size -= len(piece)
-        yield piece
 
 
 def _bytes(text: str) -> bytes:

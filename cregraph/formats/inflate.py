@@ -5,6 +5,7 @@ Inflated bytes never enter a digest of ours, so any correct decompressor will do
 
 from __future__ import annotations
 
+import errno
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import IO, Any
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import Policy
 
-__all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file"]
+__all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file", "part"]
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -48,6 +49,17 @@ class _Blocks(io.RawIOBase):
 def blocks_as_file(blocks: Iterable[bytes]) -> IO[bytes]:
     """Return a file that reads forward through `blocks`."""
     return io.BufferedReader(_Blocks(blocks), _BLOCK)
+
+
+def part(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
+    """Yield `size` bytes of `file` from `start`. Raises OSError if there are fewer."""
+    file.seek(start)
+    while size > 0:
+        block = file.read(min(_BLOCK, size))
+        if not block:
+            raise OSError(errno.EIO, "a file shrank while it was read")
+        size -= len(block)
+        yield block
 
 
 def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:

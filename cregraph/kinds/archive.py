@@ -23,7 +23,7 @@ from typing import IO
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import blocks_as_file, inflated_file
+from cregraph.formats.inflate import blocks_as_file, inflated_file, part
 from cregraph.formats.untrusted_tar import PACKAGE, Reader, is_tar, leads_out
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
@@ -140,7 +140,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
             uid=uid,
             gid=gid,
             size=size,
-            chunks=functools.partial(_slice, scratch, 0, size),
+            chunks=functools.partial(part, scratch, 0, size),
         )
     elif form == "zip":
         yield from _checked(_zip(source.path(), at, uid, gid, what), what)
@@ -187,7 +187,7 @@ def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[En
         path = f"{at}/{inside(member.name, what)}"
         mode = 0o755 if member.mode & 0o111 else 0o644
         if member.type == "file":
-            chunks = functools.partial(_slice, file, member.offset, member.size)
+            chunks = functools.partial(part, file, member.offset, member.size)
             yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=member.size, chunks=chunks)
         elif member.type == "symlink":
             link = link_inside(member.name, member.link, what)
@@ -251,16 +251,6 @@ def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:
             raise CregraphError(f"{what}: `{entry.path}` stands in it twice")
         seen.add(entry.path)
         yield entry
-
-
-def _slice(file: IO[bytes], offset: int, size: int) -> Iterator[bytes]:
-    file.seek(offset)
-    while size > 0:
-        block = file.read(min(_BLOCK, size))
-        if not block:
-            return
-        size -= len(block)
-        yield block
 
 
 def _zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from cregraph.digest import is_sha256
@@ -109,7 +110,7 @@ class _Archive:
             self._small[path] = first + b"".join(source)
         else:
             try:
-                self._layers[path] = reader.listing(_joined(first, source), f"{self._what}: {path[:200]}")
+                self._layers[path] = reader.listing(chain([first], source), f"{self._what}: {path[:200]}")
             except CregraphError as error:
                 self._layers[path] = error
             for _ in source:
@@ -117,9 +118,3 @@ class _Archive:
         folder, _, name = path.rpartition("/")
         if folder == "blobs/sha256" and name != hasher.hexdigest():
             raise CregraphError(f"{self._what}: the engine's archive has sha256:{hasher.hexdigest()} under the name {path[:200]}")
-
-
-def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest

@@ -16,7 +16,7 @@ These are the places that images write to, where a file of the base can be in th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from cregraph.digest import canonical
 from cregraph.errors import CregraphError
@@ -86,18 +86,11 @@ def _read_layer(
 ) -> None:
     if "tar" not in layer.media_type:
         raise CregraphError(f"{what}: its media type `{layer.media_type}` is that of no file system")
-    reader = LayerTar(_told(image.open_layer(layer), progress), what=what)
+    reader = LayerTar(image.open_layer(layer), what=what, progress=progress)
     tree.start_layer()
     for member in reader.tar:
         tree.apply(member, _kept(reader.tar, member) if member.type == "file" else None)
     check_diff_id(reader.sha256(), diff_id, what=what)
-
-
-def _told(blocks: Iterator[bytes], progress: Callable[[int], None] | None) -> Iterator[bytes]:
-    for block in blocks:
-        if progress:
-            progress(len(block))
-        yield block
 
 
 def _kept(tar: Reader, member: Member) -> bytes | None:

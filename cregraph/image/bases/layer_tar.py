@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_as_file, bounded, inflated
@@ -13,10 +13,14 @@ __all__ = ["LayerTar", "check_diff_id"]
 
 
 class LayerTar:
-    """A layer, compressed or not. `tar` gives its members; afterwards `sha256` returns the digest of its plain bytes."""
+    """A layer, compressed or not. `tar` gives its members; afterwards `sha256` returns the digest of its plain bytes.
 
-    def __init__(self, blocks: Iterable[bytes], *, what: str) -> None:
+    `progress` is called with the number of compressed bytes that were read.
+    """
+
+    def __init__(self, blocks: Iterable[bytes], *, what: str, progress: Callable[[int], None] | None = None) -> None:
         self._compressed = 0
+        self._progress = progress or (lambda _n: None)
         self._hash = hashlib.sha256()
         self.tar = Reader(blocks_as_file(self._plain(blocks, what)), what=what, policy=IMAGE)
 
@@ -27,6 +31,7 @@ class LayerTar:
     def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:
             self._compressed += len(block)
+            self._progress(len(block))
             yield block
 
     def _plain(self, blocks: Iterable[bytes], what: str) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import part
 from cregraph.formats.tarball import unpack
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.model.tar_entry import Entry
@@ -15,8 +16,6 @@ from cregraph.kinds.base import Input
 from cregraph.plan.parts import Segment
 
 __all__ = ["entries"]
-
-_BLOCK = 1 << 20
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
@@ -50,7 +49,7 @@ def _built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry
             raise CregraphError(f"{what}: `{member.path[:200]}` is not in the folder `{name}`")
         mode = 0o755 if member.mode & 0o111 else 0o644
         if member.type == "file":
-            chunks = functools.partial(_piece, scratch, member.offset, member.size)
+            chunks = functools.partial(part, scratch, member.offset, member.size)
             yield Entry(path=f"{at}/{inner}", mode=mode, size=member.size, chunks=chunks)
         elif member.type == "symlink":
             yield Entry(path=f"{at}/{inner}", type="symlink", mode=0o777, link=member.link)
@@ -61,11 +60,4 @@ def _built(name: str, path: Path, at: str, scratch: IO[bytes]) -> Iterator[Entry
 
 def _piece_of(path: Path, start: int, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from _piece(file, start, size)
-
-
-def _piece(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
-    file.seek(start)
-    while size > 0 and (block := file.read(min(_BLOCK, size))):
-        size -= len(block)
-        yield block
+        yield from part(file, start, size)
