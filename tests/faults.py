@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.image.media.oci_layout import Layout
 from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from tests.read_layout import Layout
 from tests.real_project import Done
 from tests.world.serving import Server, serve
 

@@ -241,7 +241,7 @@ def test_rattler_reads_and_solves_the_channel(own: Demo) -> None:
 
 
 def test_the_layout_is_one_that_names_its_images(own: Demo) -> None:
-    from cregraph.image.media.oci_layout import Layout
+    from tests.read_layout import Layout
 
     vendored(own)
     folder = own.folder / "vendor" / "images"

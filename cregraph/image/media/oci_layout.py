@@ -1,4 +1,4 @@
-"""OCI image layouts on disk (image-spec 1.1, image-layout.md): written in one step, read with every byte verified."""
+"""Write OCI image layouts (image-spec 1.1, image-layout.md) in one step."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from cregraph.digest import Json, canonical, is_sha256, sha256
+from cregraph.digest import canonical, is_sha256, sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model.config import Image, as_json
-from cregraph.image.model.manifest import Descriptor, Manifest, choose, is_index, read_json, read_manifest
+from cregraph.image.model.manifest import Descriptor
 from cregraph.image.model.reference import parse_reference
 from cregraph.store import Store
 from cregraph.store.atomic_file import linked, remove_tree, write_file
 
-__all__ = ["MARK", "BaseBlobs", "Layout", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
+__all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
 
 #: Gives a blob of the base: a file, or its bytes in pieces. They are verified by who asks.
 BaseBlobs = Callable[[Descriptor], Path | Iterable[bytes]]
@@ -113,68 +112,6 @@ def checked(blob: Descriptor, source: Path | Iterable[bytes]) -> Iterator[bytes]
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """An OCI layout on disk, which may have been written by anyone."""
-
-    folder: Path
-
-    @classmethod
-    def open(cls, folder: Path) -> Layout:
-        """The layout in `folder`. Raises CregraphError when there is none, or one of another version."""
-        what = f"`{folder}/oci-layout`"
-        mark = read_json(_read(folder / "oci-layout", what), what=what)
-        if mark.get("imageLayoutVersion") != "1.0.0":
-            raise CregraphError(f"{what}: has layout version {mark.get('imageLayoutVersion')!r}; this cregraph reads 1.0.0")
-        return cls(folder)
-
-    def manifest(self, tag: str = "") -> Manifest:
-        """The image tagged `tag`, or the only one; for linux/amd64 where there are several platforms. Bytes are verified."""
-        what = f"`{self.folder}/index.json`"
-        listing = read_json(_read(self.folder / "index.json", what), what=what)
-        entries = listing.get("manifests")
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise CregraphError(f"{what}: manifests: a list of objects is wanted")
-        tags = [str((entry.get("annotations") or {}).get(_TAG, "")) for entry in entries]
-        if tag:
-            entries = [entry for entry, found in zip(entries, tags, strict=True) if tag in (found, found.rpartition(":")[2])]
-        if not entries or (not tag and len(set(tags)) > 1):
-            there = ", ".join(f"`{name}`" for name in sorted(set(tags)) if name) or "none"
-            raise CregraphError(
-                f"{what}: holds {f'no image tagged `{tag}`' if tag else 'several images'}; tags: {there}",
-                hint=f"write oci:{self.folder}:TAG",
-            )
-        blob = choose({**listing, "manifests": entries}, what=what)
-        for _ in range(4):
-            data = self.blob(blob).read_bytes()
-            inner = read_json(data, what=f"`{self.folder}`: {blob.digest}")
-            if not is_index(inner):
-                return read_manifest(data, what=f"`{self.folder}`: {blob.digest}")
-            blob = choose(inner, what=f"`{self.folder}`: {blob.digest}")
-        raise CregraphError(f"{what}: its indexes name each other without end")
-
-    def config(self, manifest: Manifest) -> dict[str, Json]:
-        """The parsed config of an image in this layout, verified."""
-        what = f"`{self.folder}`: config {manifest.config.digest}"
-        return read_json(self.blob(manifest.config).read_bytes(), what=what, limit=manifest.config.size)
-
-    def blob(self, blob: Descriptor) -> Path:
-        """The file of a blob, once its size and sha256 were found right; else CregraphError with the file's name."""
-        path = blob_path(self.folder, blob)
-        if not path.is_file():
-            raise CregraphError(f"`{path}` is missing", hint="the layout is not whole; copy or write it again")
-        found = path.stat().st_size
-        if found != blob.size:
-            raise CregraphError(f"`{path}` has {found} bytes, but the image says {blob.size}", hint="copy the layout again")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != blob.hex:
-            raise CregraphError(
-                f"`{path}` has sha256:{digest}: its bytes are not what its name says", hint="copy the layout again"
-            )
-        return path
-
-
 def blob_path(folder: Path, blob: Descriptor) -> Path:
     """Where a blob lies in a layout. Raises ValueError for a digest that is no sha256, so none can lead elsewhere."""
     if not is_sha256(blob.hex):
@@ -231,13 +168,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read((4 << 20) + 1)
-    except OSError as error:
-        raise CregraphError(
-            f"{what}: cannot be read: {error.strerror}", hint="name the folder of an OCI image layout, which has this file"
-        ) from None
