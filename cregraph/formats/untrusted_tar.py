@@ -20,6 +20,7 @@ __all__ = ["IMAGE", "PACKAGE", "Member", "Policy", "Reader", "is_tar", "leads_ou
 _CHUNK = 1 << 20
 _HEADER_LIMIT = 1 << 20
 _PATH_LIMIT = 4096
+_SPARSE = {"GNU.sparse.major", "GNU.sparse.map"}
 _NUMBERS = (("size", 124, 136), ("uid", 108, 116), ("gid", 116, 124), ("mtime", 136, 148))
 _ZERO = bytes(tar_header.BLOCK)
 
@@ -186,7 +187,7 @@ class Reader:
 
     def _read_header(self, block: bytes, flag: bytes, extended: dict[str, str]) -> Member:
         name, link = self._names(block, extended)
-        sparse = flag == b"S" or "GNU.sparse.major" in extended or "GNU.sparse.map" in extended
+        sparse = flag == b"S" or not _SPARSE.isdisjoint(extended)
         found = _TYPES.get(flag, "other")
         if found == "file" and not sparse and name.endswith("/"):
             found = "directory"  # how tars before POSIX say it
@@ -198,7 +199,7 @@ class Reader:
             self._skip_sparse_map(block)
         if flag in b"123456":
             size = 0  # no content follows these, whatever their header says
-        if size < 0 or uid < 0 or gid < 0:
+        if min(size, uid, gid) < 0:
             raise self._bad(f"gives `{_shown(name)}` a size or owner below zero")
         return Member(
             name=name.rstrip("/") if found == "directory" else name,

@@ -51,7 +51,7 @@ class Transfer:
             Unreachable: The address does not give the file.
             Passing: A further try may succeed.
         """
-        if address.startswith("file:"):
+        if address.partition(":")[0] == "file":
             self._copy(Path(url2pathname(urlsplit(address).path)), partial, limit)
         elif not is_web_address(address):
             raise Unreachable("is no address")
