@@ -186,8 +186,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="cases, by glob; may be given again")
     parser.add_argument("--json", metavar="FILE", help="write every sample there too")
     parser.add_argument("--folder", metavar="DIR", help="work below this folder (5 GB), instead of the system's temporary one")
-    said = parser.parse_args()
-    chosen = [name for name in CASES if not said.only or any(fnmatch.fnmatch(name, glob) for glob in said.only)]
+    arguments = parser.parse_args()
+    chosen = [name for name in CASES if not arguments.only or any(fnmatch.fnmatch(name, glob) for glob in arguments.only)]
     if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
         parser.error("no Docker engine: set DOCKER_HOST")
     try:
@@ -196,18 +196,18 @@ def main() -> int:
         _talk(f"the real world cannot be made here: {why}")
         return 2
     rows: dict[str, list[Pair]] = {}
-    with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=said.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=arguments.folder) as folder:
         _talk("preparing")
         duel = Duel(Scene(Path(folder), world), Path(folder))
         duel.warmed()
         for name in chosen:
-            for number in range(said.runs):
-                _talk(f"{name}: {number + 1} of {said.runs}")
+            for number in range(arguments.runs):
+                _talk(f"{name}: {number + 1} of {arguments.runs}")
                 rows.setdefault(name, []).append(getattr(duel, name)())
     print(f"{machine()}\n\n{table(rows)}")
-    if said.json:
+    if arguments.json:
         found = {name: [asdict(pair) for pair in pairs] for name, pairs in rows.items()}
-        Path(said.json).write_text(json.dumps({"machine": machine(), "cases": found}, indent=1) + "\n", encoding="utf-8")
+        Path(arguments.json).write_text(json.dumps({"machine": machine(), "cases": found}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -48,9 +48,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--project", metavar="DIR", help="a folder with a built team.yaml")
     parser.add_argument("--store", metavar="DIR", help="its store")
-    said = parser.parse_args()
-    if said.project and said.store:
-        found = beside(Project(profile=Path(said.project) / "team.yaml"), Store(Path(said.store)))
+    arguments = parser.parse_args()
+    if arguments.project and arguments.store:
+        found = beside(Project(profile=Path(arguments.project) / "team.yaml"), Store(Path(arguments.store)))
     else:
         from benchmarks.scene import Scene
 

@@ -45,9 +45,9 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="cases, by glob; may be given again")
     parser.add_argument("--json", metavar="FILE", help="write every sample there too")
     parser.add_argument("--folder", metavar="DIR", help="work below this folder (3 GB), instead of the system's temporary one")
-    said = parser.parse_args()
-    chosen = [c for c in CASES if not said.only or any(fnmatch.fnmatch(c.name, glob) for glob in said.only)]
-    if not chosen or said.runs < 1:
+    arguments = parser.parse_args()
+    chosen = [c for c in CASES if not arguments.only or any(fnmatch.fnmatch(c.name, glob) for glob in arguments.only)]
+    if not chosen or arguments.runs < 1:
         parser.error("nothing to run")
     try:
         world = make(_talk)
@@ -55,7 +55,7 @@ def main() -> int:
         _talk(f"the real world cannot be made here: {why}")
         return 2
     on = machine()
-    with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=said.folder) as folder, world.serve() as server:
+    with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=arguments.folder) as folder, world.serve() as server:
         _talk("preparing")
         scene = Scene(Path(folder), world)
         rows: list[Row] = []
@@ -63,7 +63,7 @@ def main() -> int:
         for case in chosen:
             for address in (None, server.address) if case.http else (None,):
                 try:
-                    rows += _rows(scene, case, address, said.runs * case.often)
+                    rows += _rows(scene, case, address, arguments.runs * case.often)
                 except (Failed, AssertionError) as why:  # a command that prepares a state is asserted to succeed
                     _talk(f"error: {case.name}: {why}")
                     failed = True
@@ -72,9 +72,9 @@ def main() -> int:
     if content:
         read, inflated, compressed = (int(n) / 1e6 for n in content)
         print(f"\nbytes: {read:.1f} MB read, {inflated:.1f} MB inflated, {compressed:.1f} MB compressed")
-    if said.json:
+    if arguments.json:
         text = json.dumps(as_json(rows, machine=on), indent=1, sort_keys=True)
-        Path(said.json).write_text(text + "\n", encoding="utf-8")
+        Path(arguments.json).write_text(text + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -43,19 +43,19 @@ def main() -> int:
     parser.add_argument("--releases", type=int, default=12, metavar="N", help="releases of the common environment in use")
     parser.add_argument("--lock", metavar="FILE", help="the lock to start from; its project has the base facts")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        lock, facts = _start(said.lock)
+        lock, facts = _start(arguments.lock)
     except WorldUnavailable as why:
         print(f"the real world cannot be made here: {why}; name a lock with --lock", file=sys.stderr)
         return 2
-    locks = [_of(lock, number, said.releases) for number in range(said.profiles)]
+    locks = [_of(lock, number, arguments.releases) for number in range(arguments.profiles)]
     found = count(locks, facts)
     print(f"{machine()}\n")
     for name, value in found.items():
         print(f"{name:44}{value:>14,.2f}" if isinstance(value, float) else f"{name:44}{value:>14,}")
-    if said.json:
-        Path(said.json).write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n", encoding="utf-8")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -22,7 +22,8 @@ from cregraph.plan.explain import LACKING, NEVER, History, explain, grouped
 from cregraph.plan.explain.causes import Causes
 from cregraph.plan.explain.forecast import Piece, forecast
 from cregraph.plan.explain.root_cause import CARRIED, cause_text, root_text
-from cregraph.plan.missing_work import MissingWork
+from cregraph.plan.missing_work import Inventory, MissingWork, work_for
+from cregraph.plan.parts import Task
 from cregraph.plan.planner import EMBEDDED, Plan, make_plan
 from cregraph.store import Store
 from cregraph.store.known import Built, remember
@@ -336,6 +337,24 @@ def work_of(plan: Plan, *, tasks: bool = True) -> MissingWork:
     return MissingWork(
         layers=plan.layers, segments=tuple(plan.segments.values()), tasks=plan.tasks, artifacts=tuple(artifacts.values())
     )
+
+
+def test_a_task_runs_only_if_something_that_is_missing_needs_its_result() -> None:
+    dplyr = next(task for task in OLD.tasks if task.name == "dplyr")
+    segment_ = next(s for s in OLD.segments.values() if s.task_key == dplyr.key)
+
+    def work(*, segments: bool, results: bool, task: Task | None = None) -> MissingWork:
+        there = Inventory(segment=lambda _: segments, result=lambda _: results, artifact=lambda _: False)
+        return work_for(OLD, there, segments=() if task else [segment_], task=task)
+
+    cold = work(segments=False, results=False)
+    assert {task.key for task in cold.tasks} == {dplyr.key, *dplyr.needs}
+    assert {s.key for s in cold.segments} == {segment_.key, *(key for task in cold.tasks for key in task.environment)}
+    assert {a.sha256 for task in cold.tasks for a in task.artifacts} < {a.sha256 for a in cold.artifacts}
+    assert work(segments=False, results=True) == MissingWork(segments=(segment_,)), "its environment is not wanted"
+    assert work(segments=True, results=False) == MissingWork(), "a segment that is there needs no result"
+    opened = work(segments=True, results=True, task=dplyr)
+    assert opened == MissingWork(artifacts=dplyr.artifacts), "what its sandbox shows"
 
 
 def test_reasons_without_a_change_are_told_apart() -> None:

@@ -174,7 +174,7 @@ class _Index:
     def _vector(self, kind: int) -> Iterator[Any]:
         count = self._int()
         if kind not in (_LOGICAL, _INTEGER, _TEXTS, _LIST) or not 0 <= count <= len(self._data) - self._at:
-            raise ValueError(f"type {kind} is not that of an index, or its length is that of none")
+            raise ValueError(f"type {kind} is not that of an index, or it is too long")
         read = self._int if kind in (_LOGICAL, _INTEGER) else self._item
         for _ in range(count):
             yield read()
