@@ -1,4 +1,4 @@
-"""A project on disk: where profile, recipes, lock, base facts, sources and store lie, and reading and writing them."""
+"""A project on disk: the places of its files, and reading and writing them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.outputs import Outputs
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.staleness import group
-from cregraph.profile.compose import Check, Composition, compose
+from cregraph.profile.compose import Composition, compose
 from cregraph.profile.recipe import Found
 from cregraph.profile.switches import STANDARD
 from cregraph.sources.project_files import Local
@@ -25,13 +25,13 @@ from cregraph.sources.routes import Registry, Routes, read_routes
 from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
 
-__all__ = ["Asked", "Project", "asked", "shipped_recipes"]
+__all__ = ["Asked", "Project", "shipped_recipes"]
 
 _TEXT_LIMIT = 1 << 20
 
 
 def shipped_recipes() -> Path:
-    """The folder of the standard recipes: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the standard recipes: inside the installed package, or next to it in a checkout."""
     inside = Path(__file__).parents[1] / "standard"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
 
@@ -48,13 +48,13 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Project:
-    """The project of the profile file `profile`. Its folder is where locks, bases, recipes and sources.yaml are looked for."""
+    """The project of one profile. locks/, bases/, recipes/ and sources.yaml lie in the folder of the profile's file."""
 
     profile: Path
 
     @classmethod
     def of(cls, profile: str | None) -> Project:
-        """The project of the profile that a user named, else of `cregraph.yaml`. Raises CregraphError when there is none."""
+        """Return the project of the profile that a user named, else of `cregraph.yaml`. Raise CregraphError if there is none."""
         path = Path(profile or "cregraph.yaml")
         if path.is_dir():
             path = path / "cregraph.yaml"
@@ -74,12 +74,12 @@ class Project:
 
     @property
     def name(self) -> str:
-        """The profile's name: its file's, without the ending."""
+        """The name of the profile's file, without its ending."""
         return self.profile.stem
 
     @property
     def lock_file(self) -> Path:
-        """Where the lock is."""
+        """The path of the lock."""
         return self.folder / "locks" / f"{self.name}.lock.json"
 
     @property
@@ -88,91 +88,59 @@ class Project:
         return self.lock_file.as_posix()
 
     def local(self) -> Local:
-        """The project's own files, and those that recipes ship."""
+        """Return access to the project's own files, and to those that recipes ship."""
         return Local(project=self.folder, shipped=shipped_recipes())
 
     def asked(self) -> Asked:
-        """What the profile asks now. Raises CregraphError with a line for each thing that is wrong."""
-        return asked(self)
+        """Return what the profile asks now. Raise CregraphError with a line for each mistake in it."""
+        return _asked(self)
 
     def read_lock(self) -> Lock | None:
-        """The lock, or None when there is none yet."""
-        try:
-            text = self.lock_file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CregraphError(
-                f"`{self.shown_lock}` cannot be read: {_reason(error)}",
-                hint="bring it back (`git checkout -- FILE`), or remove it and run `cregraph lock`, which pins all anew",
-            ) from None
-        return locks.loads(text, name=self.shown_lock, kinds=KINDS)
+        """Return the lock, or None if there is none yet."""
+        text = _read_text(
+            self.lock_file, "bring it back (`git checkout -- FILE`), or remove it and run `cregraph lock`, which pins all anew"
+        )
+        return None if text is None else locks.loads(text, name=self.shown_lock, kinds=KINDS)
 
     def write_lock(self, lock: Lock) -> bool:
-        """Write the lock in one step; False when it was already those bytes. What is written is read back and compared."""
+        """Replace the lock file in one step. Return False if it held those bytes already. Reads back what it writes."""
         text = locks.dumps(lock)
         if locks.dumps(locks.loads(text, name=self.shown_lock, kinds=KINDS)) != text:
             raise AssertionError("a lock that was written does not read back as itself")
-        try:
-            if self.lock_file.read_text(encoding="utf-8") == text:
-                return False
-        except (OSError, UnicodeDecodeError):
-            pass
-        try:
-            write_file(self.lock_file, text.encode())
-        except OSError as error:
-            raise CregraphError(f"`{self.shown_lock}` cannot be written: {error.strerror or error}") from None
-        return True
+        return _write_text(self.lock_file, text)
 
     @property
     def outputs_file(self) -> Path:
-        """Where it is recorded what the lock's tasks gave."""
+        """The path of the recorded results of tasks."""
         return self.folder / "locks" / f"{self.name}.outputs.json"
 
     def read_outputs(self) -> Outputs:
-        """What the lock's tasks gave before, on any machine; none recorded yet is no error."""
-        shown = self.outputs_file.as_posix()
-        try:
-            text = self.outputs_file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return Outputs()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CregraphError(
-                f"`{shown}` cannot be read: {_reason(error)}",
-                hint="bring it back (`git checkout -- FILE`), or remove it: `cregraph build` records anew what tasks give",
-            ) from None
-        return outputs_of.loads(text, name=shown)
+        """Return the recorded results of the lock's tasks; none if there is no file yet."""
+        text = _read_text(
+            self.outputs_file,
+            "bring it back (`git checkout -- FILE`), or remove it: `cregraph build` records anew what tasks give",
+        )
+        return Outputs() if text is None else outputs_of.loads(text, name=self.outputs_file.as_posix())
 
     def write_outputs(self, outputs: Outputs) -> bool:
-        """Write the outputs in one step; False when nothing changed, and where no task ever ran."""
-        text = outputs_of.dumps(outputs)
-        try:
-            if self.outputs_file.read_text(encoding="utf-8") == text:
-                return False
-        except FileNotFoundError:
-            if not outputs.tasks:
-                return False
-        except (OSError, UnicodeDecodeError):
-            pass
-        try:
-            write_file(self.outputs_file, text.encode())
-        except OSError as error:
-            raise CregraphError(f"`{self.outputs_file.as_posix()}` cannot be written: {error.strerror or error}") from None
-        return True
+        """Replace the outputs file in one step. Return False if nothing changed; without any result there is no file."""
+        if not outputs.tasks and not self.outputs_file.exists():
+            return False
+        return _write_text(self.outputs_file, outputs_of.dumps(outputs))
 
     def store(self) -> Store:
-        """The store: $CREGRAPH_CACHE, else the project's cache/ where there is one, else the user's cache folder."""
+        """Return the store: $CREGRAPH_CACHE, else the project's cache/ if it exists, else the user's cache folder."""
         named = os.environ.get("CREGRAPH_CACHE")
         if named:
             return Store(Path(named).absolute())
         own = self.folder / "cache"
-        if own.is_dir() or own.is_symlink():  # a link that leads nowhere now (a disk that is away) is still what was meant
+        if own.is_dir() or own.is_symlink():  # also a link to a disk that is not mounted now
             return Store(own.absolute())
         home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         return Store(Path(home).absolute() / "cregraph")
 
     def routes(self, sources: str | None = None, *, registry_url: str | None = None) -> Routes:
-        """Where sources lead: `--sources FILE`, $CREGRAPH_SOURCES, the project's sources.yaml, or the user's."""
+        """Return the routes of `--sources FILE`, $CREGRAPH_SOURCES, the project's sources.yaml or the user's."""
         config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "cregraph" / "sources.yaml"
         named = sources or os.environ.get("CREGRAPH_SOURCES")
         found = Path(named) if named else next((p for p in (self.folder / "sources.yaml", config) if p.is_file()), None)
@@ -181,7 +149,7 @@ class Project:
             try:
                 text = found.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise CregraphError(f"`{found}` cannot be read: {_reason(error)}") from None
+                raise _unreadable(found, error) from None
             if len(text) > _TEXT_LIMIT:
                 raise CregraphError(f"`{found}` is larger than {_TEXT_LIMIT >> 20} MiB")
             routes = read_routes(text, name=found.as_posix(), folder=found.parent)
@@ -191,7 +159,7 @@ class Project:
         return routes
 
     def facts(self, pin: Pin) -> BaseFacts:
-        """The facts of a pinned image, from bases/. Raises CregraphError when they are not there, or not those of the lock."""
+        """Return the facts of a pinned image, from bases/. Raise CregraphError if they are missing or not those of the lock."""
         from cregraph.lock import base_facts_json as facts_json
 
         reason = self.facts_missing(pin)
@@ -205,14 +173,14 @@ class Project:
         return facts_json.loads(path.read_text(encoding="utf-8"), name=path.as_posix())
 
     def facts_missing(self, pin: Pin) -> str | None:
-        """Why the facts of a pinned image cannot be used, or None: bases/ must hold the very bytes that the lock names."""
+        """Return why the facts of a pinned image cannot be used, or None. bases/ must hold the bytes that the lock names."""
         path = self._facts_file(pin)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return f"`{path.as_posix()}`, the facts of the pinned {pin.name}, is not there"
         except OSError as error:
-            return f"`{path.as_posix()}` cannot be read: {_reason(error)}"
+            return _unreadable(path, error).message
         pinned = pin.data.get("facts")
         if pinned is None:
             return f"the lock does not say which facts of {pin.name} it was made with"
@@ -224,9 +192,7 @@ class Project:
         return self.folder / "bases" / f"{pin.artifact.sha256}.json"
 
 
-def asked(project: Project) -> Asked:
-    """What the profile of `project` asks."""
-
+def _asked(project: Project) -> Asked:
     def read(path: str) -> str:
         file = project.folder / path
         try:
@@ -244,7 +210,7 @@ def asked(project: Project) -> Asked:
         if not name.replace("-", "").replace("_", "").isalnum():
             return None
         own = f"recipes/{name}.yaml"
-        if (project.folder / own).is_file() and not _is_shipped(project.folder / "recipes"):
+        if (project.folder / own).is_file() and (project.folder / "recipes").resolve() != shipped_recipes().resolve():
             return Found(text=read(own), file=own, folder="recipes")
         shipped = shipped_recipes() / f"{name}.yaml"
         if shipped.is_file():
@@ -256,7 +222,10 @@ def asked(project: Project) -> Asked:
     profile = composition.profile
     stages = tuple(
         StageRecord(
-            name=stage.name, needs=stage.needs, env=dict(stage.env), checks=tuple(_check(check) for check in stage.checks)
+            name=stage.name,
+            needs=stage.needs,
+            env=dict(stage.env),
+            checks=tuple({"kind": check.kind, "code": list(check.code)} for check in stage.checks),
         )
         for stage in composition.stages
     )
@@ -271,15 +240,30 @@ def asked(project: Project) -> Asked:
     )
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"it is not UTF-8 (byte {error.start})"
-    return error.strerror or str(error)
+def _read_text(file: Path, hint: str) -> str | None:
+    """Return the text of a file of locks/, None if there is no such file."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error, hint) from None
 
 
-def _is_shipped(folder: Path) -> bool:
-    return folder.resolve() == shipped_recipes().resolve()
+def _write_text(file: Path, text: str) -> bool:
+    """Replace a file in one step. Return False if it had this text already."""
+    try:
+        if file.read_text(encoding="utf-8") == text:
+            return False
+    except (OSError, UnicodeDecodeError):
+        pass
+    try:
+        write_file(file, text.encode())
+    except OSError as error:
+        raise CregraphError(f"`{file.as_posix()}` cannot be written: {error.strerror or error}") from None
+    return True
 
 
-def _check(check: Check) -> dict[str, object]:
-    return {"kind": check.kind, "code": list(check.code)}
+def _unreadable(file: Path, error: OSError | UnicodeDecodeError, hint: str | None = None) -> CregraphError:
+    why = f"it is not UTF-8 (byte {error.start})" if isinstance(error, UnicodeDecodeError) else error.strerror or error
+    return CregraphError(f"`{file.as_posix()}` cannot be read: {why}", hint=hint)
