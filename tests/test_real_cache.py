@@ -150,7 +150,7 @@ def test_a_result_that_another_machine_made_otherwise_is_an_incident_and_nothing
     store = Store(tmp_path / "other")
     sha256 = store.add(b"what another machine compiled")
     task = Task(key=row["key"], kind="r", stage="", name=row["name"], root="", argv=("x",), env={}, output="/x")
-    assert RemoteCache(host, other.partition("/")[2]).give_task(task, store, sha256, 29)
+    assert RemoteCache(host, other.partition("/")[2]).upload_task(task, store, sha256, 29)
 
     done = project.run("build", "team.yaml", "--cache-write", other, "--output", "oci:image")
     assert done.code == 1

@@ -31,7 +31,7 @@ from cregraph.plan.parts import Segment, Task, segment, task
 from cregraph.plan.planner import EMBEDDED, Plan
 from cregraph.remote_cache.cache_name import cache_named
 from cregraph.remote_cache.cache_repository import RemoteCache
-from cregraph.remote_cache.cache_transfer import bring, disputed, give, offered, without
+from cregraph.remote_cache.cache_transfer import download, download_disputed, find_offer, left_after, upload
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store
 from cregraph.store.task_records import task_results
@@ -121,15 +121,15 @@ def filled(ground: tuple[Plan, BaseFacts], stores: Callable[[str], Store]) -> An
     with SmallRegistry() as registry:
         first = stores("one")
         a_machine(ground, first)
-        given = give(ground[0], first, at(registry))
-        assert (given.tasks, given.segments, given.incidents, given.unreachable) == (2, 2, [], "")
+        given = upload(ground[0], first, at(registry))
+        assert (given.tasks, given.segments, given.conflicts, given.unreachable) == (2, 2, [], "")
         yield registry, recorded(ground[0], first)
 
 
 def test_a_second_machine_takes_recorded_results_compiles_nothing_and_gets_the_same_image(filled, ground, stores):
     registry, expected = filled
     store = stores("two")
-    came = bring(ground[0], store, at(registry), expected)
+    came = download(ground[0], store, at(registry), expected)
 
     assert (came.tasks, came.segments, came.refused, came.unreachable) == (1, 0, [], "")  # lattice only helps to make zoo
     made = build(ground[0], ground[1], store=store, fetch=no_fetch, engine=no_engine, recorded=expected)  # type: ignore[arg-type]
@@ -139,9 +139,9 @@ def test_a_second_machine_takes_recorded_results_compiles_nothing_and_gets_the_s
 def test_what_the_store_has_is_not_asked_for(filled, ground, stores):
     registry, expected = filled
     store = stores("two")
-    bring(ground[0], store, at(registry, trusted=True), expected)
+    download(ground[0], store, at(registry, trusted=True), expected)
     asked = len(registry.asked)
-    came = bring(ground[0], store, at(registry, trusted=True), expected)
+    came = download(ground[0], store, at(registry, trusted=True), expected)
 
     assert (came.tasks, came.segments, came.bytes) == (0, 0, 0)
     assert [one for one in registry.asked[asked:] if "/blobs/" in one or "/manifests/" in one] == []
@@ -150,7 +150,7 @@ def test_what_the_store_has_is_not_asked_for(filled, ground, stores):
 def test_a_result_that_nothing_vouches_for_is_not_even_asked_for(filled, plan, stores):
     registry, _ = filled
     asked = len(registry.asked)
-    came = bring(plan, stores("two"), at(registry), {})
+    came = download(plan, stores("two"), at(registry), {})
 
     assert (came.tasks, came.segments) == (0, 0)
     assert not [one for one in registry.asked[asked:] if "/manifests/" in one]
@@ -159,7 +159,7 @@ def test_a_result_that_nothing_vouches_for_is_not_even_asked_for(filled, plan, s
 def test_a_trusted_cache_gives_results_and_segments_on_its_word(filled, ground, stores):
     registry, _ = filled
     store = stores("two")
-    came = bring(ground[0], store, at(registry, trusted=True), {})
+    came = download(ground[0], store, at(registry, trusted=True), {})
 
     assert (came.tasks, came.segments) == (1, 2)
     built = build(ground[0], ground[1], store=store, fetch=no_fetch, engine=no_engine)  # type: ignore[arg-type]
@@ -172,7 +172,7 @@ def test_the_needs_of_a_task_are_fetched_when_the_task_itself_is_missing(filled,
     zoo = named(ground[0], "zoo")
     del registry.manifests[REPOSITORY, f"t-{zoo.key}"]
     store = stores("two")
-    came = bring(ground[0], store, at(registry), expected)
+    came = download(ground[0], store, at(registry), expected)
     engine = Compiler()
     a_machine(ground, store, engine=engine, recorded=expected)
 
@@ -183,9 +183,9 @@ def test_the_needs_of_a_task_are_fetched_when_the_task_itself_is_missing(filled,
 def test_a_result_whose_record_was_lost_is_found_in_the_store_by_its_recorded_digest(filled, ground, stores):
     registry, expected = filled
     store = stores("two")
-    bring(ground[0], store, at(registry), expected)
+    download(ground[0], store, at(registry), expected)
     store.drop_record("tasks", named(ground[0], "zoo").key)
-    came = bring(ground[0], store, at(registry), expected)
+    came = download(ground[0], store, at(registry), expected)
 
     assert came.tasks == 0
     assert not missing_work(ground[0], store).tasks
@@ -208,7 +208,7 @@ def test_bytes_that_are_not_their_digest_are_refused_by_name_and_made_here(fille
     place = blobs_of(registry, f"t-{named(ground[0], 'zoo').key}")[0]
     registry.blobs[place] = registry.blobs[place][:-9] + b"\0" + registry.blobs[place][-8:]
     store = stores("two")
-    came = bring(ground[0], store, at(registry), expected)
+    came = download(ground[0], store, at(registry), expected)
 
     assert len(came.refused) == 1
     assert came.refused[0].startswith(f"task zoo in the cache {registry.host}/{REPOSITORY}")
@@ -221,7 +221,7 @@ def test_bytes_that_are_not_their_digest_are_refused_by_name_and_made_here(fille
 def test_a_blob_that_is_gone_is_refused_by_name(filled, plan, stores):
     registry, expected = filled
     del registry.blobs[blobs_of(registry, f"t-{named(plan, 'zoo').key}")[0]]
-    came = bring(plan, stores("two"), at(registry), expected)
+    came = download(plan, stores("two"), at(registry), expected)
 
     assert "task zoo" in came.refused[0] and "does not hold" in came.refused[0]
 
@@ -235,11 +235,11 @@ def test_a_result_that_the_outputs_contradict_is_refused_even_from_a_trusted_cac
     theirs = recorded(ground[0], other)
     zoo = named(ground[0], "zoo")
     with SmallRegistry() as evil:
-        give(ground[0], other, at(evil))
+        upload(ground[0], other, at(evil))
         registry.manifests[REPOSITORY, f"t-{zoo.key}"] = evil.manifests[REPOSITORY, f"t-{zoo.key}"]
         registry.blobs.update(evil.blobs)
     store = stores("two")
-    came = bring(ground[0], store, at(registry, trusted=trusted), expected)
+    came = download(ground[0], store, at(registry, trusted=trusted), expected)
 
     assert [zoo.name in came.refused[0], theirs[zoo.key] in came.refused[0], expected[zoo.key] in came.refused[0]] == [True] * 3
     assert store.record("tasks", zoo.key) is None
@@ -249,7 +249,7 @@ def test_an_entry_that_was_copied_to_another_key_is_refused(filled, plan, stores
     registry, _ = filled
     lattice, zoo = named(plan, "lattice"), named(plan, "zoo")
     registry.manifests[REPOSITORY, f"t-{zoo.key}"] = registry.manifests[REPOSITORY, f"t-{lattice.key}"]
-    came = bring(plan, stores("two"), at(registry, trusted=True), {})
+    came = download(plan, stores("two"), at(registry, trusted=True), {})
 
     assert came.refused[0].endswith("is an entry of another key")
 
@@ -275,7 +275,7 @@ def test_a_manifest_of_another_form_is_refused_and_never_a_traceback(filled, pla
     change(manifest)
     registry.manifests[REPOSITORY, tag] = canonical(manifest)
     store = stores("two")
-    came = bring(plan, store, at(registry, trusted=True), {})
+    came = download(plan, store, at(registry, trusted=True), {})
 
     assert len(came.refused) == 1 and "task zoo in the cache" in came.refused[0]
     assert store.record("tasks", named(plan, "zoo").key) is None
@@ -296,7 +296,7 @@ def forged(registry: SmallRegistry, plan: Plan, stores: Callable[[str], Store], 
     record = segments_of.write([entry], store, wanted.key, 1)
     for tag in [name for name in registry.manifests if name[1].startswith("s-")]:
         del registry.manifests[tag]
-    assert isinstance(at(registry).give_segment(wanted, store, record), int)
+    assert isinstance(at(registry).upload_segment(wanted, store, record), int)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_segment_that_leaves_its_place_in_the_plan_is_refused_by_name(filled, 
     registry, _ = filled
     forged(registry, plan, stores, **change)
     store = stores("two")
-    came = bring(plan, store, at(registry, trusted=True), {})
+    came = download(plan, store, at(registry, trusted=True), {})
 
     assert len(came.refused) == 1 and EMBEDDED in came.refused[0] and said in came.refused[0]
     assert segments_of.read(store, a_segment(plan).key) is None
@@ -328,7 +328,7 @@ def test_a_segment_whose_index_tells_of_other_bytes_is_refused(filled, plan, sto
     registry.blobs[REPOSITORY, digest_of(other)] = other
     registry.manifests[REPOSITORY, tag] = canonical(manifest)
     store = stores("two")
-    came = bring(plan, store, at(registry, trusted=True), {})
+    came = download(plan, store, at(registry, trusted=True), {})
 
     assert "does not hold what its index says" in came.refused[0]
     assert segments_of.read(store, a_segment(plan).key) is None
@@ -343,19 +343,19 @@ def test_the_first_write_wins_and_a_differing_second_is_an_incident_with_both_ke
     before = dict(registry.manifests)
     other = stores("two")
     a_machine(ground, other, engine=Compiler("!"))
-    given = give(plan, other, at(registry))
+    given = upload(plan, other, at(registry))
 
-    assert [one.what for one in given.incidents] == ["task lattice", "task zoo"]
-    zoo = given.incidents[1]
+    assert [one.what for one in given.conflicts] == ["task lattice", "task zoo"]
+    zoo = given.conflicts[1]
     assert (zoo.theirs, zoo.ours) == (expected[zoo.key], recorded(plan, other)[zoo.key])
     assert {tag: registry.manifests[tag] for tag in before} == before
-    assert (REPOSITORY, zoo.beside) in registry.manifests
+    assert (REPOSITORY, zoo.tag) in registry.manifests
 
 
 def test_what_is_there_is_not_written_again(filled, ground, stores):
     registry, _ = filled
     asked = len(registry.asked)
-    given = give(ground[0], stores("one"), at(registry))
+    given = upload(ground[0], stores("one"), at(registry))
 
     assert (given.there, given.tasks, given.segments, given.bytes) == (4, 0, 0, 0)
     assert not [one for one in registry.asked[asked:] if one.startswith(("PUT", "POST", "PATCH"))]
@@ -368,13 +368,13 @@ def test_a_writer_that_comes_between_is_noticed_by_reading_back(ground, stores):
     a_machine(ground, other, engine=Compiler("!"))
     tag = f"t-{named(plan, 'zoo').key}"
     with SmallRegistry() as elsewhere, SmallRegistry() as registry:
-        give(plan, other, at(elsewhere))
+        upload(plan, other, at(elsewhere))
         registry.overruled[tag] = elsewhere.manifests[REPOSITORY, tag]
         registry.blobs.update(elsewhere.blobs)
-        given = give(plan, mine, at(registry))
+        given = upload(plan, mine, at(registry))
 
-    assert [one.what for one in given.incidents] == ["task zoo"]
-    assert given.incidents[0].theirs == recorded(plan, other)[named(plan, "zoo").key]
+    assert [one.what for one in given.conflicts] == ["task zoo"]
+    assert given.conflicts[0].theirs == recorded(plan, other)[named(plan, "zoo").key]
 
 
 def test_many_writers_of_the_same_results_leave_one_entry_each_and_no_incident(ground, stores):
@@ -385,17 +385,17 @@ def test_many_writers_of_the_same_results_leave_one_entry_each_and_no_incident(g
         def one(number: int) -> None:
             store = stores(f"w{number}")
             a_machine(ground, store)
-            found.append(give(plan, store, at(registry)))
+            found.append(upload(plan, store, at(registry)))
 
         threads = [threading.Thread(target=one, args=(number,)) for number in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert [(given.incidents, given.unreachable) for given in found] == [([], "")] * 6
+        assert [(given.conflicts, given.unreachable) for given in found] == [([], "")] * 6
         tags = sorted(name for _, name in registry.manifests if not name.startswith("sha256:"))
         assert len(tags) == 4
-        assert bring(plan, stores("reader"), at(registry, trusted=True), {}).refused == []
+        assert download(plan, stores("reader"), at(registry, trusted=True), {}).refused == []
 
 
 def test_a_result_that_unpacks_to_more_than_is_recorded_is_not_unpacked(filled, ground, stores):
@@ -411,7 +411,7 @@ def test_a_result_that_unpacks_to_more_than_is_recorded_is_not_unpacked(filled, 
     registry.manifests[tag] = canonical(manifest)
     sizes = {key: size for key, (_, size) in task_results(ground[0].tasks, stores("one")).items()}
     registry.asked.clear()
-    came = bring(ground[0], stores("two"), at(registry), expected, sizes)
+    came = download(ground[0], stores("two"), at(registry), expected, sizes)
 
     assert f"gives {60 << 20} bytes, but the outputs beside the lock record {sizes[zoo.key]}" in came.refused[0]
     assert not any(digest_of(bomb) in str(one) for one in registry.asked)
@@ -423,7 +423,7 @@ def test_a_result_that_its_blob_cannot_hold_is_refused_before_it_is_fetched(fill
     manifest = json.loads(registry.manifests[tag])
     manifest["annotations"]["org.cregraph.size"] = str(1 << 40)
     registry.manifests[tag] = canonical(manifest)
-    came = bring(ground[0], stores("two"), at(registry, trusted=True), {})
+    came = download(ground[0], stores("two"), at(registry, trusted=True), {})
 
     assert "compressed bytes do not hold" in came.refused[0]
 
@@ -433,10 +433,10 @@ def test_a_trusted_cache_does_not_silently_replace_what_this_store_made(filled, 
     zoo = named(ground[0], "zoo")
     store = stores("two")
     store.put_record("tasks", zoo.key, {"sha256": "e" * 64, "size": 3})  # its object was lost
-    came = bring(ground[0], store, at(registry, trusted=True), {})
+    came = download(ground[0], store, at(registry, trusted=True), {})
 
     assert f"but it gave sha256:{'e' * 64} here before" in came.refused[0]
-    assert bring(ground[0], store, at(registry), expected).tasks == 1  # what is recorded beside the lock decides
+    assert download(ground[0], store, at(registry), expected).tasks == 1  # what is recorded beside the lock decides
 
 
 def test_a_recorded_result_that_the_store_contradicts_is_brought_to_compare_with(filled, ground, stores, tmp_path):
@@ -450,14 +450,14 @@ def test_a_recorded_result_that_the_store_contradicts_is_brought_to_compare_with
     )
     mine = recorded(plan, store)
 
-    disputed(plan, store, at(registry), outputs)
+    download_disputed(plan, store, at(registry), outputs)
     assert recorded(plan, store) == mine  # it is only looked at
     found = compare(plan, store, store, expected, keep=tmp_path / "kept").differences
     assert {one.name for one in found if one.what == "recorded"} == {"lattice", "zoo"}
     assert all(one.findings[0].path == "DESCRIPTION" and one.kept for one in found)
 
 
-# -- what a cache would give, before a build
+# -- what a cache offers, before a build
 
 
 def test_what_a_plan_counts_on_is_what_a_build_then_gets(filled, ground, stores):
@@ -466,12 +466,12 @@ def test_what_a_plan_counts_on_is_what_a_build_then_gets(filled, ground, stores)
     work = missing_work(plan, store)
     for cache, vouched in ((at(registry), expected), (at(registry), {}), (at(registry, trusted=True), {})):
         stored = stores(f"after {cache.trusted} {len(vouched)}")
-        found = offered(plan, work, cache, vouched)
-        came = bring(plan, stored, cache, vouched)
+        found = find_offer(plan, work, cache, vouched)
+        came = download(plan, stored, cache, vouched)
         after = missing_work(plan, stored)
 
         assert (len(found.tasks), len(found.segments)) == (came.tasks, came.segments)
-        left = without(plan, work, found)
+        left = left_after(plan, work, found)
         assert [one.key for one in left.tasks] == [one.key for one in after.tasks]
         assert left.artifacts == after.artifacts
         assert {one.key for one in left.segments} - {named_segment(plan, "zoo").key} == {one.key for one in after.segments} - {
@@ -488,9 +488,9 @@ def test_what_outputs_contradict_or_nobody_answers_is_not_counted_on(filled, gro
     registry, expected = filled
     plan = ground[0]
     work = missing_work(plan, stores("two"))
-    assert not offered(plan, work, at(registry), dict.fromkeys(expected, "e" * 64)).tasks
+    assert not find_offer(plan, work, at(registry), dict.fromkeys(expected, "e" * 64)).tasks
     registry.fail["GET"] = 10_000
-    assert offered(plan, work, at(registry), expected).unreachable
+    assert find_offer(plan, work, at(registry), expected).unreachable
 
 
 # -- a registry that does not answer
@@ -501,9 +501,9 @@ def test_a_registry_that_is_down_is_left_out_with_its_reason(ground, stores):
         host = registry.host
     cache = RemoteCache(host, REPOSITORY, trusted=True)
     store = stores("two")
-    came = bring(ground[0], store, cache, {})
+    came = download(ground[0], store, cache, {})
     a_machine(ground, store)
-    given = give(ground[0], store, cache)
+    given = upload(ground[0], store, cache)
 
     assert host in came.unreachable and (came.tasks, came.refused) == (0, [])
     assert host in given.unreachable and given.tasks == 0
@@ -515,7 +515,7 @@ def test_a_registry_that_fails_in_the_middle_is_not_asked_again(filled, ground, 
     cache.ping()
     registry.fail["GET"] = 10_000
     asked = len(registry.asked)
-    came = bring(ground[0], stores("two"), cache, expected)
+    came = download(ground[0], stores("two"), cache, expected)
 
     assert came.unreachable
     assert len(registry.asked) - asked == 3  # one question and its two further tries
@@ -524,7 +524,7 @@ def test_a_registry_that_fails_in_the_middle_is_not_asked_again(filled, ground, 
 def test_a_registry_that_may_be_read_but_not_written_says_so(filled, ground, stores):
     registry, _ = filled
     registry.auth = "basic"
-    given = give(ground[0], stores("one"), at(registry))
+    given = upload(ground[0], stores("one"), at(registry))
 
     assert "login" in given.unreachable
 
@@ -595,13 +595,13 @@ def test_routes_without_caches_know_none() -> None:
 def test_a_recorded_result_that_is_damaged_in_the_store_is_fetched(filled, ground, stores):
     registry, expected = filled
     store = stores("two")
-    bring(ground[0], store, at(registry), expected)
+    download(ground[0], store, at(registry), expected)
     zoo = named(ground[0], "zoo").key
     path = store.path_of(expected[zoo])
     path.chmod(0o644)
     path.write_bytes(b"x" + path.read_bytes()[1:])
     store.drop_record("tasks", zoo)
-    came = bring(ground[0], stores("two"), at(registry), expected)
+    came = download(ground[0], stores("two"), at(registry), expected)
 
     assert came.tasks == 1
     assert stores("two").verified(expected[zoo])
@@ -620,4 +620,4 @@ def test_a_full_disk_is_said_and_is_no_reason_to_leave_a_cache_out(filled, groun
     registry, expected = filled
     full = Store(Path("/dev/full") / "store")
     with pytest.raises(CregraphError, match="the store at /dev/full"):
-        bring(ground[0], full, at(registry, trusted=True), expected)
+        download(ground[0], full, at(registry, trusted=True), expected)

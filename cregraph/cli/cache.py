@@ -17,7 +17,7 @@ from cregraph.store import Store
 from cregraph.store.gc import fsck as damage
 from cregraph.store.gc.collect import collect
 from cregraph.store.gc.inventory import Usage, inventory
-from cregraph.store.gc.roots import Roots, given, reach, roots
+from cregraph.store.gc.roots import Roots, lock_path, reach, roots
 from cregraph.store.users import User, gc_lock
 
 cache = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -69,7 +69,7 @@ def _gc(
         found, removed, freed = Roots(), {}, 0
     else:
         with gc_lock(store, patience=_PATIENCE, waiting=_waiting) as users:
-            found = roots(store, users, [*(given(Path(name)) for name in locks or []), *_here()], keep_built=keep_built)
+            found = roots(store, users, [*(lock_path(Path(name)) for name in locks or []), *_here()], keep_built=keep_built)
             if found.unreadable:
                 raise CregraphError(
                     "nothing is removed: what these locks need is not known\n  " + "\n  ".join(found.unreadable),

@@ -49,11 +49,11 @@ def plan(
         talk(f"what changed since the last build is left out: {earlier.lost}")
     cache_offer, keys = None, frozenset[str]()
     if options.cache:
-        from cregraph.remote_cache.cache_transfer import without
+        from cregraph.remote_cache.cache_transfer import left_after
 
         cache_offer = _cache_offer(session, work)
         keys = frozenset({*cache_offer[1].tasks, *cache_offer[1].segments})
-        work = without(session.plan, work, cache_offer[1])
+        work = left_after(session.plan, work, cache_offer[1])
     causes = Causes(earlier.plan, session.plan) if earlier is not None and earlier.plan is not None else None
     past = History(
         tasks={t.key: found for t in work.tasks if (found := recorded_seconds(store, t)) is not None}, rates=rates(store)
@@ -74,11 +74,11 @@ def plan(
 def _cache_offer(session: Session, work: MissingWork) -> CacheOffer:
     """Ask the remote cache what it has of `work`."""
     from cregraph.remote_cache.cache_name import cache_named
-    from cregraph.remote_cache.cache_transfer import offered
+    from cregraph.remote_cache.cache_transfer import find_offer
 
     cache = cache_named(session.options.cache, session.routes)
     with working(f"asking the cache {cache.name}"):
-        offer = offered(session.plan, work, cache, session.outputs.expected())
+        offer = find_offer(session.plan, work, cache, session.outputs.expected())
     if offer.unreachable:
         talk(f"the cache {cache.name} is left out: {offer.unreachable}")
     return cache, offer

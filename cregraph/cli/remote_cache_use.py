@@ -28,7 +28,7 @@ class RemoteCacheUse:
         if not options.cache and not options.cache_write:
             return
         from cregraph.remote_cache.cache_name import cache_named
-        from cregraph.remote_cache.cache_transfer import bring
+        from cregraph.remote_cache.cache_transfer import download
 
         if options.cache_write:
             cache_named(options.cache_write, session.routes, option="--cache-write")
@@ -37,7 +37,7 @@ class RemoteCacheUse:
         cache = cache_named(options.cache, session.routes)
         outputs = session.outputs
         with working(f"asking the cache {cache.name}"):
-            came = bring(
+            came = download(
                 session.plan, session.store, cache, outputs.expected(), {key: one.size for key, one in outputs.tasks.items()}
             )
         for why in came.refused:
@@ -63,9 +63,9 @@ class RemoteCacheUse:
         session, name = self._session, self._session.options.cache
         if name:
             from cregraph.remote_cache.cache_name import cache_named
-            from cregraph.remote_cache.cache_transfer import disputed
+            from cregraph.remote_cache.cache_transfer import download_disputed
 
-            disputed(session.plan, session.store, cache_named(name, session.routes), session.outputs)
+            download_disputed(session.plan, session.store, cache_named(name, session.routes), session.outputs)
 
     def give(self) -> None:
         """Write what was made to the cache. Raises Refused when the cache holds another result for a key of this lock."""
@@ -73,11 +73,11 @@ class RemoteCacheUse:
         if not name:
             return
         from cregraph.remote_cache.cache_name import cache_named
-        from cregraph.remote_cache.cache_transfer import give
+        from cregraph.remote_cache.cache_transfer import upload
 
         cache = cache_named(name, session.routes, option="--cache-write")
         with working(f"writing to the cache {cache.name}"):
-            given = give(session.plan, session.store, cache)
+            given = upload(session.plan, session.store, cache)
         if given.unreachable:
             talk(f"the cache {cache.name} was not written to the end: {given.unreachable}")
         talk(
@@ -92,8 +92,8 @@ class RemoteCacheUse:
             "there": given.there,
             "unreachable": given.unreachable or None,
         }
-        if given.incidents:
-            listed = "".join(f"\n  {one}\n    ours is kept at the tag {one.beside}" for one in given.incidents)
+        if given.conflicts:
+            listed = "".join(f"\n  {one}\n    ours is kept at the tag {one.tag}" for one in given.conflicts)
             raise Refused(
                 f"the cache {cache.name} holds other results for keys of this lock; nothing of it was overwritten:{listed}",
                 hint="one of the two is wrong: `cregraph build --rebuild` says whether ours comes out again. "

@@ -25,7 +25,7 @@ __all__ = [
     "BadEntry",
     "SegmentEntry",
     "TaskEntry",
-    "beside",
+    "conflict_tag",
     "manifest_of",
     "read_segment_entry",
     "read_task_entry",
@@ -86,7 +86,7 @@ def tag_of(entry: TaskEntry | SegmentEntry | None = None, *, task: str = "", seg
     return f"t-{task}" if task else f"s-{segment}"
 
 
-def beside(entry: TaskEntry | SegmentEntry) -> str:
+def conflict_tag(entry: TaskEntry | SegmentEntry) -> str:
     """Return the tag for an entry whose own tag has another content: the key and the first digits of this content."""
     sha256 = entry.sha256 if isinstance(entry, TaskEntry) else entry.record.object
     return f"{tag_of(entry)}.{sha256[:16]}"

@@ -31,7 +31,7 @@ from cregraph.remote_cache.cache_entry import (
     BadEntry,
     SegmentEntry,
     TaskEntry,
-    beside,
+    conflict_tag,
     manifest_of,
     read_segment_entry,
     read_task_entry,
@@ -42,7 +42,7 @@ from cregraph.remote_cache.cache_entry import (
 from cregraph.store import Store
 from cregraph.store.task_records import record_result, recorded_result
 
-__all__ = ["Incident", "RemoteCache", "Unreachable"]
+__all__ = ["Conflict", "RemoteCache", "Unreachable"]
 
 T = TypeVar("T")
 _BLOCK = 1 << 20
@@ -55,14 +55,14 @@ class Unreachable(CregraphError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Incident:
-    """Two contents for one key: `ours`, and `theirs`, which was written first. The cache keeps both, ours at the tag `beside`."""
+class Conflict:
+    """Two contents for one key: `ours`, and `theirs`, which was written first. The cache keeps both, ours at the tag `tag`."""
 
     what: str
     key: str
     ours: str
     theirs: str
-    beside: str
+    tag: str
 
     def __str__(self) -> str:
         return f"{self.what} ({self.key[:12]}…): sha256:{self.ours} here, sha256:{self.theirs} in the cache"
@@ -161,7 +161,7 @@ class RemoteCache:
         store.put_record("segments", segment.key, asdict(entry.record))
         return entry.object.size + entry.index.size
 
-    def give_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Incident:
+    def upload_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Conflict:
         """Write the result of `task` unless the cache has one. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"task {task.name}"
         there = self._there(lambda: self.task(task.key, task.name))
@@ -177,9 +177,9 @@ class RemoteCache:
                     hasher.update(member)
             blob = task_blob(hasher.hexdigest(), packed.stat().st_size)
             entry = TaskEntry(key=task.key, sha256=sha256, size=size, blob=blob)
-            return self._give(entry, {blob: packed}, what, sha256, there)
+            return self._write(entry, {blob: packed}, what, sha256, there)
 
-    def give_segment(self, segment: Segment, store: Store, record: SegmentRecord) -> int | Incident:
+    def upload_segment(self, segment: Segment, store: Store, record: SegmentRecord) -> int | Conflict:
         """Write a segment unless the cache has it. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"segment {segment.name}"
         there = self._there(lambda: self.segment(segment.key, segment.name, record.assembly))
@@ -188,16 +188,16 @@ class RemoteCache:
         index = store.verified(record.index, f"the index of {what}")
         entry = segment_entry(record, index_size=index.stat().st_size)
         blobs = {entry.object: store.verified(record.object, what), entry.index: index}
-        return self._give(entry, blobs, what, record.object, there)
+        return self._write(entry, blobs, what, record.object, there)
 
-    def _give(
+    def _write(
         self,
         entry: TaskEntry | SegmentEntry,
         blobs: dict[Descriptor, Path],
         what: str,
         ours: str,
         there: TaskEntry | SegmentEntry | BadEntry | None,
-    ) -> int | Incident:
+    ) -> int | Conflict:
         manifest = manifest_of(entry)
         moved = len(manifest) + sum(self._upload(blob, path) for blob, path in blobs.items())
         if there is None:
@@ -211,9 +211,9 @@ class RemoteCache:
                 there = self._there(lambda: self.segment(entry.record.key, what, entry.record.assembly))
             if _same(there, entry):
                 return moved
-        self._asked(lambda: self._registry.put_manifest(self._repository, beside(entry), manifest, OCI_MANIFEST))
+        self._asked(lambda: self._registry.put_manifest(self._repository, conflict_tag(entry), manifest, OCI_MANIFEST))
         key = entry.key if isinstance(entry, TaskEntry) else entry.record.key
-        return Incident(what=what, key=key, ours=ours, theirs=_name(there), beside=beside(entry))
+        return Conflict(what=what, key=key, ours=ours, theirs=_name(there), tag=conflict_tag(entry))
 
     def _there(self, ask: Callable[[], TaskEntry | SegmentEntry | None]) -> TaskEntry | SegmentEntry | BadEntry | None:
         try:

@@ -20,11 +20,11 @@ from cregraph.plan.missing_work import Inventory, MissingWork, work_for
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.remote_cache.cache_entry import BadEntry
-from cregraph.remote_cache.cache_repository import Incident, RemoteCache, Unreachable
+from cregraph.remote_cache.cache_repository import Conflict, RemoteCache, Unreachable
 from cregraph.store import Store
 from cregraph.store.task_records import record_result, recorded_result, verified_result
 
-__all__ = ["Downloaded", "Offer", "Uploaded", "bring", "disputed", "give", "offered", "without"]
+__all__ = ["Downloaded", "Offer", "Uploaded", "download", "download_disputed", "find_offer", "left_after", "upload"]
 
 T = TypeVar("T")
 #: Threads. Each holds blocks of 1 MiB; a writer also holds a few gzip members.
@@ -51,7 +51,7 @@ class Uploaded:
     segments: int
     there: int
     bytes: int
-    incidents: list[Incident]
+    conflicts: list[Conflict]
     unreachable: str
 
 
@@ -85,7 +85,7 @@ class _Access:
         return None
 
 
-def bring(
+def download(
     plan: Plan, store: Store, cache: RemoteCache, expected: Mapping[str, str], sizes: Mapping[str, int] | None = None
 ) -> Downloaded:
     """Download into `store` what it lacks of `plan`: task results, then segments if the cache is trusted.
@@ -128,7 +128,7 @@ def _restored(store: Store, key: str, sha256: str) -> bool:
     return verified_result(store, key) is not None
 
 
-def disputed(plan: Plan, store: Store, cache: RemoteCache, recorded: Outputs) -> None:
+def download_disputed(plan: Plan, store: Store, cache: RemoteCache, recorded: Outputs) -> None:
     """Download, as objects only, the results in `recorded` for whose keys `store` holds other results."""
     access = _Access(cache)
     for task in plan.tasks:
@@ -143,8 +143,8 @@ def _fetch_object(cache: RemoteCache, task: Task, wanted: Output, store: Store) 
         cache.fetch_result(entry, store, what=f"task {task.name}")
 
 
-def offered(plan: Plan, work: MissingWork, cache: RemoteCache, expected: Mapping[str, str]) -> Offer:
-    """Return what `bring` would download of `work` according to the entries, without their blobs."""
+def find_offer(plan: Plan, work: MissingWork, cache: RemoteCache, expected: Mapping[str, str]) -> Offer:
+    """Return what `download` would transfer of `work` according to the entries, without their blobs."""
     access = _Access(cache)
 
     def task(one: Task) -> int | None:
@@ -159,12 +159,12 @@ def offered(plan: Plan, work: MissingWork, cache: RemoteCache, expected: Mapping
         return None if entry is None else entry.object.size + entry.index.size
 
     tasks = _ask_tasks(work, access, task)
-    left = without(plan, work, Offer(tasks=tasks))
+    left = left_after(plan, work, Offer(tasks=tasks))
     segments = _ask_segments(left, segment) if cache.trusted else {}
     return Offer(tasks=tasks, segments=segments, unreachable=access.unreachable)
 
 
-def without(plan: Plan, work: MissingWork, offer: Offer) -> MissingWork:
+def left_after(plan: Plan, work: MissingWork, offer: Offer) -> MissingWork:
     """Return what is left of `work` after a download of `offer`."""
     segments = {segment.key for segment in work.segments} - offer.segments.keys()
     tasks = {task.key for task in work.tasks} - offer.tasks.keys()
@@ -203,35 +203,35 @@ def _answered(things: Iterable[Task | Segment], sizes: Iterable[int | None]) -> 
     return {thing.key: size for thing, size in zip(things, sizes, strict=True) if size is not None}
 
 
-def give(plan: Plan, store: Store, cache: RemoteCache) -> Uploaded:
-    """Write to `cache` what `store` holds of `plan`. Existing entries are never overwritten: see `Incident`.
+def upload(plan: Plan, store: Store, cache: RemoteCache) -> Uploaded:
+    """Write to `cache` what `store` holds of `plan`. Existing entries are never overwritten: see `Conflict`.
 
     Segments of task results are not written: the result is enough to pack them.
     """
     access = _Access(cache)
 
-    def task(one: Task) -> int | Incident | None:
+    def task(one: Task) -> int | Conflict | None:
         found = recorded_result(store, one.key)
         if found is None or not store.has(found[0]):
             return None
-        return access.ask(lambda: cache.give_task(one, store, *found))
+        return access.ask(lambda: cache.upload_task(one, store, *found))
 
-    def segment(one: Segment) -> int | Incident | None:
+    def segment(one: Segment) -> int | Conflict | None:
         record = segments_of.read(store, one.key)
-        return None if record is None else access.ask(lambda: cache.give_segment(one, store, record))
+        return None if record is None else access.ask(lambda: cache.upload_segment(one, store, record))
 
     every = {**plan.segments, **plan.hidden}
     with _pool(_WRITERS) as pool:
         tasks = list(pool.map(task, plan.tasks))
         segments = list(pool.map(segment, [every[key] for key in sorted(every) if every[key].task_key is None]))
     sizes = [one for one in (*tasks, *segments) if isinstance(one, int)]
-    incidents = [one for one in (*tasks, *segments) if isinstance(one, Incident)]
+    conflicts = [one for one in (*tasks, *segments) if isinstance(one, Conflict)]
     return Uploaded(
         tasks=sum(1 for one in tasks if isinstance(one, int) and one),
         segments=sum(1 for one in segments if isinstance(one, int) and one),
         there=sizes.count(0),
         bytes=sum(sizes),
-        incidents=sorted(incidents, key=lambda one: (one.what, one.key)),
+        conflicts=sorted(conflicts, key=lambda one: (one.what, one.key)),
         unreachable=access.unreachable,
     )
 

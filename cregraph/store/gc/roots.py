@@ -31,7 +31,7 @@ from cregraph.store.listing import records
 from cregraph.store.task_records import log_file, recorded_result
 from cregraph.store.users import User
 
-__all__ = ["Root", "Roots", "given", "reach", "roots"]
+__all__ = ["Root", "Roots", "lock_path", "reach", "roots"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +95,7 @@ def _foreign_projects(store: Store, found: Iterable[Known]) -> list[str]:
     ]
 
 
-def given(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
     """Return the lock file that a user names, directly or by its profile."""
     if path.name.endswith(".lock.json"):
         return path
