@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["MAGIC", "Library", "library", "sections"]
@@ -15,6 +16,7 @@ __all__ = ["MAGIC", "Library", "library", "sections"]
 MAGIC = b"\x7fELF"
 _X86_64 = 62
 _LOAD, _DYNAMIC = 1, 2
+_NOBITS = 8  # a section without bytes in the file (.bss)
 _NO_BYTES = 8  # type of a section that has no bytes in the file (.bss)
 _NEEDED, _STRTAB, _STRSZ, _VERNEED, _VERNEEDNUM = 1, 5, 10, 0x6FFFFFFE, 0x6FFFFFFF
 _MOST = 4096  # entries of all tables of a sort, bytes of a name
@@ -43,7 +45,7 @@ def library(data: bytes) -> Library:
 
 
 def sections(data: bytes) -> dict[str, bytes]:
-    """Return the content of each section by name; a name that stands twice gets an apostrophe. Raises ValueError."""
+    """Return the sections of an ELF64 file, little-endian, by name; a name that repeats gets a `'`. Raises ValueError."""
     if data[4:6] != b"\2\1":
         raise ValueError("not ELF64, little-endian")
     (at,) = struct.unpack_from("<Q", data, 40)
@@ -57,70 +59,87 @@ def sections(data: bytes) -> dict[str, bytes]:
         name = table[header[0] : table.find(b"\0", header[0])].decode("ascii", "replace")
         while name in found:
             name += "'"
-        found[name] = b"" if header[1] == _NO_BYTES else data[header[4] : header[4] + header[5]]
+        found[name] = b"" if header[1] == _NOBITS else data[header[4] : header[4] + header[5]]
     return found
 
 
 def _read(data: bytes) -> Library:
     (machine,) = struct.unpack_from("<H", data, 18)
-    (at,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    loads: list[tuple[int, int, int]] = []  # address, offset, size
-    dynamic: tuple[int, int] | None = None
-    for number in range(min(count, _MOST)):
-        kind, _, offset, address, _, held = struct.unpack_from("<IIQQQQ", data, at + number * size)
-        if kind == _LOAD:
-            loads.append((address, offset, held))
-        elif kind == _DYNAMIC:
-            dynamic = (offset, held)
+    loads, dynamic = _segments(data)
     if machine != _X86_64 or dynamic is None:
         return Library(x86_64=machine == _X86_64, needed=(), glibc=None)
+    wanted, found = _dynamic(data, *dynamic)
+    if _STRTAB not in found:
+        return Library(x86_64=True, needed=(), glibc=None)
+    begin = _offset(loads, found[_STRTAB])
+    strings = data[begin : begin + found.get(_STRSZ, 0)]
+    versions: list[str] = []
+    if _VERNEED in found:
+        asked = _versions(data, _offset(loads, found[_VERNEED]), found.get(_VERNEEDNUM, 0))
+        versions = [match[1] for at in asked if (match := _GLIBC.fullmatch(_text(strings, at)))]
+    highest = max(versions, key=lambda v: [int(part) for part in v.split(".")], default=None)
+    return Library(x86_64=True, needed=tuple(dict.fromkeys(_text(strings, at) for at in wanted)), glibc=highest)
+
+
+def _segments(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, int] | None]:
+    """What is loaded (address, offset, size), and offset and size of the dynamic section."""
+    (at,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    loads: list[tuple[int, int, int]] = []
+    dynamic: tuple[int, int] | None = None
+    for number in range(min(count, _MOST)):
+        segment, _, offset, address, _, held = struct.unpack_from("<IIQQQQ", data, at + number * size)
+        if segment == _LOAD:
+            loads.append((address, offset, held))
+        elif segment == _DYNAMIC:
+            dynamic = (offset, held)
+    return loads, dynamic
+
+
+def _dynamic(data: bytes, at: int, size: int) -> tuple[list[int], dict[int, int]]:
+    """Where the names of needed libraries stand, and the other entries by tag."""
     wanted: list[int] = []
     found: dict[int, int] = {}
-    for number in range(min(dynamic[1] // 16, _MOST)):
-        tag, value = struct.unpack_from("<QQ", data, dynamic[0] + number * 16)
+    for number in range(min(size // 16, _MOST)):
+        tag, value = struct.unpack_from("<QQ", data, at + number * 16)
         if tag == 0:
             break
         if tag == _NEEDED:
             wanted.append(value)
         else:
             found[tag] = value
+    return wanted, found
 
-    def offset_of(address: int) -> int:
-        for start, offset, held in loads:
-            if start <= address < start + held:
-                return offset + address - start
-        raise ValueError("a damaged ELF file: an address outside of what is loaded")
 
-    if _STRTAB not in found:
-        return Library(x86_64=True, needed=(), glibc=None)
-    begin = offset_of(found[_STRTAB])
-    strings = data[begin : begin + found.get(_STRSZ, 0)]
+def _offset(loads: list[tuple[int, int, int]], address: int) -> int:
+    for start, offset, held in loads:
+        if start <= address < start + held:
+            return offset + address - start
+    raise ValueError("a damaged ELF file: an address outside of what is loaded")
 
-    def text(at: int) -> str:
-        end = strings.find(b"\0", at, at + _MOST)
-        if at >= len(strings) or end < 0:
-            raise ValueError("a damaged ELF file: a name outside of its names")
-        return strings[at:end].decode("utf-8", "replace")
 
-    versions: list[str] = []
-    if _VERNEED in found:
-        here, left = offset_of(found[_VERNEED]), _MOST
-        for _ in range(min(found.get(_VERNEEDNUM, 0), _MOST)):
-            _, auxiliaries, _, aux, following = struct.unpack_from("<HHIII", data, here)
-            there = here + aux
-            for _ in range(min(auxiliaries, _MOST)):
-                left -= 1
-                if left < 0:
-                    raise ValueError("a damaged ELF file: more versions of symbols than any has")
-                _, _, _, name, next_aux = struct.unpack_from("<IHHII", data, there)
-                if match := _GLIBC.fullmatch(text(name)):
-                    versions.append(match[1])
-                if next_aux == 0:
-                    break
-                there += next_aux
-            if following == 0:
+def _versions(data: bytes, here: int, count: int) -> Iterator[int]:
+    """Where the names of needed versions of symbols stand."""
+    left = _MOST
+    for _ in range(min(count, _MOST)):
+        _, auxiliaries, _, aux, following = struct.unpack_from("<HHIII", data, here)
+        there = here + aux
+        for _ in range(min(auxiliaries, _MOST)):
+            left -= 1
+            if left < 0:
+                raise ValueError("a damaged ELF file: more versions of symbols than any has")
+            _, _, _, name, next_aux = struct.unpack_from("<IHHII", data, there)
+            yield name
+            if next_aux == 0:
                 break
-            here += following
-    highest = max(versions, key=lambda v: [int(part) for part in v.split(".")], default=None)
-    return Library(x86_64=True, needed=tuple(dict.fromkeys(text(at) for at in wanted)), glibc=highest)
+            there += next_aux
+        if following == 0:
+            break
+        here += following
+
+
+def _text(strings: bytes, at: int) -> str:
+    end = strings.find(b"\0", at, at + _MOST)
+    if at >= len(strings) or end < 0:
+        raise ValueError("a damaged ELF file: a name outside of its names")
+    return strings[at:end].decode("utf-8", "replace")

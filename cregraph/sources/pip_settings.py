@@ -1,8 +1,9 @@
 """Where the ordinary Python clients look for packages on this machine: pip's and uv's configuration, both.
 
-Only what says where packages lie and who asks is read (indexes, folders of wheels, certificates, credentials); what chooses
-versions is not, for a lock must not depend on it. uv itself is run without its files (`--no-config`) and is told what is found
-here. pip: https://pip.pypa.io/en/stable/topics/configuration/. uv: https://docs.astral.sh/uv/reference/settings/.
+Only settings that say where packages are and who asks are read (indexes, folders of wheels, certificates, credentials). Settings
+that choose versions are not, because a lock must not depend on them. uv runs without its files (`--no-config`) and gets these.
+
+pip: https://pip.pypa.io/en/stable/topics/configuration/. uv: https://docs.astral.sh/uv/reference/settings/.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -44,13 +45,13 @@ class Indexes:
     keyring: str | None = None
 
     def addresses(self) -> tuple[str, ...]:
-        """Every index in the order in which it is asked."""
+        """Return every index in the order in which it is asked."""
         last = () if self.no_index else (self.default or PYPI,)
         return tuple(dict.fromkeys((*self.extra, *last)))
 
 
 def ordinary(environ: Mapping[str, str], home: Path, *, system: Path = Path("/etc")) -> Indexes:
-    """What pip and uv are told on this machine. Where both name a default index, uv's holds."""
+    """Return what pip and uv are configured to use on this machine. If both name a default index, uv's holds."""
     pip = _pip(environ, home, system)
     uv = _uv(environ, home, system)
     default = uv.default or _one(pip, "index-url")
@@ -105,47 +106,45 @@ def _pip_files(environ: Mapping[str, str], home: Path, system: Path) -> list[Pat
 
 def _uv(environ: Mapping[str, str], home: Path, system: Path) -> Indexes:
     """uv's settings: its files, or the one that a variable names, then variables; later ones hold."""
-    default: str | None = None
-    extra: list[str] = []
-    links: list[str] = []
-    hosts: list[str] = []
-    no_index = certs = False
-    keyring: str | None = None
     files = [system / "uv/uv.toml", Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv/uv.toml"]
     if environ.get("UV_CONFIG_FILE"):
         files = [Path(environ["UV_CONFIG_FILE"])]
+    found = Indexes()
     for file in files if not environ.get("UV_NO_CONFIG") else []:
         with contextlib.suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
-            pip = data.get("pip")
-            for table in (data, pip if isinstance(pip, dict) else {}):
-                default = _text(table.get("index-url")) or default
-                extra += _texts(table.get("extra-index-url"))
-                links += _texts(table.get("find-links"))
-                hosts += _texts(table.get("allow-insecure-host"))
-                no_index = no_index or table.get("no-index") is True
-                certs = certs or True in (table.get("system-certs"), table.get("native-tls"))
-                keyring = _text(table.get("keyring-provider")) or keyring
-            for index in data.get("index", []):
-                url = _text(index.get("url")) if isinstance(index, dict) and not index.get("explicit") else None
-                if url:
-                    url = _known(url, _text(index.get("name")), environ)
-                if url and index.get("default"):
-                    default = url
-                elif url:
-                    extra.append(url)
-    default = _after_name(environ.get("UV_DEFAULT_INDEX") or "", environ) or environ.get("UV_INDEX_URL") or default
+            found = _with_file(found, tomllib.loads(file.read_text(encoding="utf-8")), environ)
+    default = _after_name(environ.get("UV_DEFAULT_INDEX") or "", environ) or environ.get("UV_INDEX_URL") or found.default
     named = [_after_name(a, environ) for a in environ.get("UV_INDEX", "").split()] + environ.get("UV_EXTRA_INDEX_URL", "").split()
-    links = environ.get("UV_FIND_LINKS", "").replace(",", " ").split() + links
-    return Indexes(
+    return replace(
+        found,
         default=default,
-        extra=(*named, *extra),
-        find_links=tuple(links),
-        no_index=no_index,
-        trusted_hosts=tuple(hosts),
-        system_certs=certs,
-        keyring=environ.get("UV_KEYRING_PROVIDER") or keyring,
+        extra=(*named, *found.extra),
+        find_links=(*environ.get("UV_FIND_LINKS", "").replace(",", " ").split(), *found.find_links),
+        keyring=environ.get("UV_KEYRING_PROVIDER") or found.keyring,
     )
+
+
+def _with_file(found: Indexes, data: Mapping[str, object], environ: Mapping[str, str]) -> Indexes:
+    """`found` and what one file of uv says: its own settings, those under `pip`, then its indexes by name."""
+    pip = data.get("pip")
+    for table in (data, pip if isinstance(pip, dict) else {}):
+        found = replace(
+            found,
+            default=_text(table.get("index-url")) or found.default,
+            extra=(*found.extra, *_texts(table.get("extra-index-url"))),
+            find_links=(*found.find_links, *_texts(table.get("find-links"))),
+            trusted_hosts=(*found.trusted_hosts, *_texts(table.get("allow-insecure-host"))),
+            no_index=found.no_index or table.get("no-index") is True,
+            system_certs=found.system_certs or True in (table.get("system-certs"), table.get("native-tls")),
+            keyring=_text(table.get("keyring-provider")) or found.keyring,
+        )
+    listed = data.get("index", [])
+    for index in listed if isinstance(listed, list) else []:
+        url = _text(index.get("url")) if isinstance(index, dict) and not index.get("explicit") else None
+        if url:
+            url = _known(url, _text(index.get("name")), environ)
+            found = replace(found, default=url) if index.get("default") else replace(found, extra=(*found.extra, url))
+    return found
 
 
 def _after_name(address: str, environ: Mapping[str, str]) -> str:
