@@ -57,6 +57,13 @@ class RealProject:
         """Let sources lead to a server, or with None to file://."""
         (self.folder / "sources.yaml").write_text(self.world.sources(address), encoding="utf-8")
 
+    def base_tag(self, tag: str) -> None:
+        """Ask for the base by another tag."""
+        path = self.folder / "team.yaml"
+        text = path.read_text(encoding="utf-8")
+        assert 'snowbooks_tag: "2.5.0"' in text
+        path.write_text(text.replace('snowbooks_tag: "2.5.0"', f'snowbooks_tag: "{tag}"'), encoding="utf-8")
+
     def edit(self, change: Mapping[str, Any] | None = None, *, name: str = "team.yaml", **extras: Any) -> None:
         """Replace top-level sections, or fields of `extras`, of the profile."""
         path = self.folder / name

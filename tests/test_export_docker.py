@@ -84,7 +84,8 @@ def registered(built: RealProject, world: World, tmp_path_factory: pytest.TempPa
     project = RealProject.make(tmp_path_factory.mktemp("export") / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
-    project.edit({"snowbooks": {"build_root": root, "tag": RUN}})
+    project.base_tag(RUN)
+    project.edit({"snowbooks": {"build_root": root}})
     project.ok("lock", "team.yaml")
     return project
 

@@ -165,9 +165,10 @@ def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
     project = RealProject.make(tmp_path / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
-    path = f"DB/Schema/{repository('Repo')}"
+    path = f"DB/Schema/Repo_{RUN.replace('-', '_')}"
     root = f"oci:world/{world.build_root.name}"
-    project.edit({"snowbooks": {"build_root": root, "tag": RUN}, "snowflake": {"image_repo_path": path}})
+    project.base_tag(RUN)
+    project.edit({"snowbooks": {"build_root": root}, "snowflake": {"image_repo_path": path}})
     project.ok("lock", "team.yaml")
     assert registry not in project.lock.read_text()
     done = project.ok("build", "team.yaml", "--output", "registry")

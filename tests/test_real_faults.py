@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -243,7 +244,9 @@ def _held_up(pid: int) -> bool:
     """Whether the command of a task runs below `pid` and is stopped, so that it does not end before it is ended."""
     for below in _family(pid):
         with contextlib.suppress(OSError):
-            if b"INSTALL" in Path(f"/proc/{below}/cmdline").read_bytes().split(b"\0"):
+            numbers = re.search(r"^NSpid:(.*)$", Path(f"/proc/{below}/status").read_text(), re.MULTILINE)
+            inner = numbers[1].split()[1:] if numbers else []
+            if inner and inner[-1] != "1":  # the first process of the sandbox is cregraph's own
                 os.kill(below, signal.SIGSTOP)
                 return _alive(below)
     return False
