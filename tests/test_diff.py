@@ -151,7 +151,7 @@ def test_equal_bytes_from_another_source_are_a_difference_of_their_own():
     moved = replace(old.targets[1].pins[0], artifact=replace(old.targets[1].pins[0].artifact, source="bioconda"))
     new = a_lock(base(), replace(old.targets[1], pins=(moved,)))
 
-    (change,) = change_of(old, new).pins
+    (change,) = change_of(old, new).diff.pins
     assert (change.how, change.old and change.old.version, change.new and change.new.version) == ("moved", "1", "1")
 
 
@@ -169,7 +169,7 @@ def test_one_name_in_two_places_says_where():
 def test_what_only_the_sandbox_sees_is_marked():
     diff = change_of(OLD, NEW)
 
-    assert [(c.name, c.target) for c in diff.pins if c.build] == [("python", "conda:/cregraph/python")]
+    assert [(c.name, c.target) for c in diff.diff.pins if c.build] == [("python", "conda:/cregraph/python")]
 
 
 def test_stages_that_rebuild_and_the_tag_come_from_the_plans():
@@ -178,8 +178,9 @@ def test_stages_that_rebuild_and_the_tag_come_from_the_plans():
     diff = change_of(old, new, old_plan=make_plan(old, facts()), new_plan=make_plan(new, facts()))
 
     assert diff.rebuilds == ("hook",)
-    assert as_text(diff).splitlines()[-2:] == ["rebuilds hook (1 of 4)", f"tag      {diff.old_tag} -> {diff.new_tag}"]
-    assert (diff.old_tag or "").startswith("v1-") and (diff.new_tag or "").startswith("v2-")
+    assert diff.old and diff.new
+    assert as_text(diff).splitlines()[-2:] == ["rebuilds hook (1 of 4)", f"tag      {diff.old.tag} -> {diff.new.tag}"]
+    assert diff.old.tag.startswith("v1-") and diff.new.tag.startswith("v2-")
 
 
 def test_another_label_alone_rebuilds_nothing_and_moves_the_tag():

@@ -17,6 +17,8 @@ from cregraph.lock.rules import Kinds, LockRules, answered_asks, in_sandbox
 
 __all__ = ["AskChange", "LockDiff", "PinChange", "Setting", "compare"]
 
+#: The order of changes: pins that both locks have, then added, then removed ones.
+_HOW = {"added": 1, "removed": 2}
 _IDENTITY = ("name", "image", "label", "tag", "base_type")
 
 
@@ -62,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockDiff:
-    """All that differs, by target."""
+    """All that differs. Pins and asks are sorted by kind, then by what happened to them."""
 
     same: bool
     pins: tuple[PinChange, ...] = ()
@@ -87,8 +89,13 @@ def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
         if first is not None and second is not None:
             options = sorted({*first.options, *second.options})
             settings += _settings(rules.ECOSYSTEM, options, first.options, second.options)
-    settings += [*_stages(old.stages, new.stages), *_env(old.stages, new.stages)]
-    return LockDiff(same=_decisive(old) == _decisive(new), pins=tuple(pins), asks=tuple(asks), settings=tuple(settings))
+    order = list(kinds)
+    return LockDiff(
+        same=_decisive(old) == _decisive(new),
+        pins=tuple(sorted(pins, key=lambda c: (order.index(c.kind), c.build, _HOW.get(c.how, 0), c.name, c.target))),
+        asks=tuple(sorted(asks, key=lambda a: (order.index(a.kind), not a.added, a.text, a.stage))),
+        settings=(*settings, *_stages(old.stages, new.stages), *_env(old.stages, new.stages)),
+    )
 
 
 def _pins(old: Target, new: Target, rules: LockRules) -> Iterator[PinChange]:

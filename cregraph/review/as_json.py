@@ -25,7 +25,7 @@ def as_json(change: LockChange) -> dict[str, Json]:
                 "new": _pin(c.new),
                 "asked_by": list(c.asked_by),
             }
-            for c in change.pins
+            for c in change.diff.pins
         ],
         "asks": [
             {
@@ -35,13 +35,13 @@ def as_json(change: LockChange) -> dict[str, Json]:
                 "where": a.where,
                 "how": "added" if a.added else "removed",
             }
-            for a in change.asks
+            for a in change.diff.asks
         ],
-        "settings": [{"section": s.section, "name": s.name, "old": s.old, "new": s.new} for s in change.settings],
+        "settings": [{"section": s.section, "name": s.name, "old": s.old, "new": s.new} for s in change.diff.settings],
         "rebuilds": None if change.rebuilds is None else list(change.rebuilds),
-        "stages": change.stages,
-        "tag": {"old": change.old_tag, "new": change.new_tag},
-        "key": {"old": change.old_key, "new": change.new_key},
+        "stages": None if change.rebuilds is None or change.new is None else len(change.new.stages),
+        "tag": {"old": change.old.tag if change.old else None, "new": change.new.tag if change.new else None},
+        "key": {"old": change.old.key if change.old else None, "new": change.new.key if change.new else None},
     }
 
 

@@ -29,12 +29,11 @@ def as_text(change: LockChange) -> str:
             lines.append(f"{'' if number else section:<{_LEFT}}{text}")
     if not lines:
         lines.append(f"{'lock':<{_LEFT}}the packages are the same; what is known of the base, or of the targets, differs")
-    if change.rebuilds is not None:
+    if change.old and change.new and change.rebuilds is not None:
         names = ", ".join(change.rebuilds) or "nothing"
-        lines.append(f"{'rebuilds':<{_LEFT}}{names} ({len(change.rebuilds)} of {change.stages})")
-    if change.old_tag and change.new_tag:
-        unchanged = change.old_key == change.new_key
-        moved = f"{change.new_tag} (unchanged)" if unchanged else f"{change.old_tag} -> {change.new_tag}"
+        lines.append(f"{'rebuilds':<{_LEFT}}{names} ({len(change.rebuilds)} of {len(change.new.stages)})")
+        tag = change.new.tag
+        moved = f"{tag} (unchanged)" if change.old.key == change.new.key else f"{change.old.tag} -> {tag}"
         lines.append(f"{'tag':<{_LEFT}}{moved}")
     return "\n".join(printable(line.rstrip()) for line in lines)
 
@@ -42,11 +41,11 @@ def as_text(change: LockChange) -> str:
 def _rows(change: LockChange) -> list[tuple[str, str]]:
     """A section and a text for each difference."""
     targets: dict[tuple[str, str], set[str]] = {}
-    for c in change.pins:
+    for c in change.diff.pins:
         targets.setdefault((c.kind, c.name), set()).add(c.target)
-    rows = [(KINDS[c.kind].ECOSYSTEM, _pin(c, several=len(targets[c.kind, c.name]) > 1)) for c in change.pins]
-    rows += [("asks", f"{_pad(('+ ' if a.added else '- ') + a.text)} {a.where}") for a in change.asks]
-    rows += [(s.section, f"{_pad(s.name)} {_value(s.old)} -> {_value(s.new)}") for s in change.settings]
+    rows = [(KINDS[c.kind].ECOSYSTEM, _pin(c, several=len(targets[c.kind, c.name]) > 1)) for c in change.diff.pins]
+    rows += [("asks", f"{_pad(('+ ' if a.added else '- ') + a.text)} {a.where}") for a in change.diff.asks]
+    rows += [(s.section, f"{_pad(s.name)} {_value(s.old)} -> {_value(s.new)}") for s in change.diff.settings]
     return rows
 
 
