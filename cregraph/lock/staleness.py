@@ -5,7 +5,7 @@ No source is asked. The project's own files, and those that recipes ship, are ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cregraph.digest import Json, canonical, sha256
 from cregraph.errors import CregraphError
@@ -84,18 +84,21 @@ def _stages(lock: Lock, stages: Sequence[StageRecord]) -> list[str]:
     old, new = {s.name: s for s in lock.stages}, {s.name: s for s in stages}
     found += [f"stage `{name}` was added" for name in new if name not in old]
     found += [f"stage `{name}` is used no longer" for name in old if name not in new]
-    for name in new.keys() & old.keys():
-        before, after = old[name].env, new[name].env
-        for variable in sorted({*before, *after}):
-            if before.get(variable) != after.get(variable):
-                found.append(f"stage `{name}`: env.{variable}: `{before.get(variable)}` became `{after.get(variable)}`")
-        if old[name].needs != new[name].needs:
-            found.append(f"stage `{name}`: needs: {list(old[name].needs)} became {list(new[name].needs)}")
-        if canonical(list(old[name].checks)) != canonical(list(new[name].checks)):
-            found.append(f"stage `{name}`: its checks changed")
+    found += [why for name in new.keys() & old.keys() for why in _stage(old[name], new[name])]
     if not found and [s.name for s in lock.stages] != [s.name for s in stages]:
         found.append("the stages stand in another order")
     return sorted(found)
+
+
+def _stage(old: StageRecord, new: StageRecord) -> Iterator[str]:
+    for variable in sorted({*old.env, *new.env}):
+        before, after = old.env.get(variable), new.env.get(variable)
+        if before != after:
+            yield f"stage `{new.name}`: env.{variable}: `{before}` became `{after}`"
+    if old.needs != new.needs:
+        yield f"stage `{new.name}`: needs: {list(old.needs)} became {list(new.needs)}"
+    if canonical(list(old.checks)) != canonical(list(new.checks)):
+        yield f"stage `{new.name}`: its checks changed"
 
 
 def _asks(locked: Target, target: Target, rules: LockRules) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cregraph.digest import key_of
@@ -27,9 +27,9 @@ _LABEL = "org.cregraph"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What one lock makes. `segments` are in the image; `hidden` only in the sandbox. `key` is the image's.
+    """Everything that one lock makes. `segments` are in the image, `hidden` ones only in the sandbox. `key` is the image's.
 
-    `stages` maps each stage to its key: over the keys of what it puts into the image.
+    `stages` maps each stage to its key, which covers the keys of its segments in the image.
     """
 
     lock: Lock
@@ -46,29 +46,17 @@ class Plan:
 
 
 def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
-    """The plan of `lock` over the base that `facts` describe. Raises CregraphError when the lock contradicts itself."""
+    """Return the plan of `lock` over the base that `facts` describe. Raise CregraphError if the lock contradicts itself."""
     lock = sorted_lock(lock)
     if facts.digest.removeprefix("sha256:") != lock.base.artifact.sha256:
         raise CregraphError(f"the base facts are of {facts.digest}, but the lock pins sha256:{lock.base.artifact.sha256}")
     # What is known of the base decides bytes as much as the base does: directories, config, owners.
     base = key_of({"base": facts.digest, "facts": lock.base.data.get("facts")})
-    rank = list(KINDS)
-    ranked = sorted(lock.targets, key=lambda t: rank.index(t.kind))
-    placed: dict[str, Placement] = {}
-    for target in ranked:
-        context = PlaceContext(
-            assembly=lock.assembly,
-            facts=facts,
-            build_root="sha256:" + lock.build_root.artifact.sha256,
-            targets=tuple(ranked),
-            order=tuple(stage.name for stage in lock.stages),
-            placed=dict(placed),
-        )
-        placed[target.id] = KINDS[target.kind].place(target, context)
+    placed = _placed(lock, facts)
     tasks = [t for placement in placed.values() for t in placement.tasks]
     hidden: dict[str, Segment] = {}
     shown: dict[str, Segment] = {}
-    for target in ranked:
+    for target in lock.targets:
         into = hidden if target.scope == "sandbox" else shown
         into.update({s.key: s for s in placed[target.id].segments})
     env = _env(lock)
@@ -87,18 +75,6 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
             "labels": dict(labels),
         }
     )
-    brought = {a.stage for t in lock.targets if t.place in (BASE, BUILD_ROOT) for a in t.asks}
-    stages = {
-        stage.name: key_of(
-            {
-                "stage": stage.name,
-                "env": dict(stage.env),
-                "segments": sorted(s.key for s in shown.values() if s.stage == stage.name and s.key != embedded.key),
-                "base": facts.digest if stage.name in brought else "",
-            }
-        )
-        for stage in lock.stages
-    }
     return Plan(
         lock=lock,
         key=key,
@@ -110,8 +86,41 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
         tasks=tuple(tasks),
         env=env,
         labels={**labels, f"{_LABEL}.key": key},
-        stages=stages,
+        stages=_stage_keys(lock, facts, [s for s in shown.values() if s is not embedded]),
     )
+
+
+def _placed(lock: Lock, facts: BaseFacts) -> dict[str, Placement]:
+    """The placement of each target, by its id, in the order of kinds."""
+    rank = list(KINDS)
+    ranked = tuple(sorted(lock.targets, key=lambda t: rank.index(t.kind)))
+    placed: dict[str, Placement] = {}
+    for target in ranked:
+        context = PlaceContext(
+            assembly=lock.assembly,
+            facts=facts,
+            build_root="sha256:" + lock.build_root.artifact.sha256,
+            targets=ranked,
+            order=tuple(stage.name for stage in lock.stages),
+            placed=dict(placed),
+        )
+        placed[target.id] = KINDS[target.kind].place(target, context)
+    return placed
+
+
+def _stage_keys(lock: Lock, facts: BaseFacts, segments: Sequence[Segment]) -> dict[str, str]:
+    brought = {a.stage for t in lock.targets if t.place in (BASE, BUILD_ROOT) for a in t.asks}
+    return {
+        stage.name: key_of(
+            {
+                "stage": stage.name,
+                "env": dict(stage.env),
+                "segments": sorted(s.key for s in segments if s.stage == stage.name),
+                "base": facts.digest if stage.name in brought else "",
+            }
+        )
+        for stage in lock.stages
+    }
 
 
 def projection(lock: Lock, placed: Mapping[str, Placement], env: Mapping[str, str]) -> str:
@@ -122,7 +131,7 @@ def projection(lock: Lock, placed: Mapping[str, Placement], env: Mapping[str, st
 
 
 def _owners(segments: Mapping[str, Segment], facts: BaseFacts) -> dict[str, tuple[int, int]]:
-    """Who owns new directories: what a user's files need in that user's home is the user's, all else root's."""
+    """Return the owners of new directories: a user owns those that the user's files need in the home, root all others."""
     homes = {(uid, gid): home.rstrip("/") for uid, gid, home in facts.users.values() if uid and home.startswith("/")}
     found = {}
     for each in segments.values():

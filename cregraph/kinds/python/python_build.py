@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.formats.tarball import scan
 from cregraph.kinds.base import PlaceContext
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.plan.parts import Task, task
@@ -40,6 +39,8 @@ def build_system(sdist: Path, *, what: str) -> BuildSystem:
 
     Raises CregraphError naming `what` for an archive that must not be unpacked, and for a table that is not as PEP 518 says.
     """
+    from cregraph.formats.tarball import scan
+
     held = scan(sdist, what=what, wanted={"pyproject.toml"}, hint="a .tar.gz as PEP 625 describes it is wanted")
     import tomllib
 

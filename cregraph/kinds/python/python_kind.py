@@ -18,7 +18,6 @@ from typing import IO, cast
 
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
-from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
@@ -158,9 +157,8 @@ def place(target: Target, context: PlaceContext) -> Placement:
             tasks.append(made)
         source, stage, size = made or p.artifact, stages[p.name], p.artifact.size
         segments[p.name] = segment(context.assembly, target, stage=stage, name=p.name, place=places, source=source, size=size)
-    return Placement(
-        segments=tuple(segments.values()), tasks=tuple(tasks), of={name: made_.key for name, made_ in segments.items()}
-    )
+    of = {name: each.key for name, each in segments.items()}
+    return Placement(segments=tuple(segments.values()), tasks=tuple(tasks), of=of)
 
 
 def check_pin(pin: Pin) -> None:
@@ -230,6 +228,8 @@ def _places(python: PythonFact, context: PlaceContext) -> dict[str, Json]:
 
 
 def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
+    from cregraph.formats.untrusted_tar import PACKAGE, Reader
+
     found = ""
     with source.path().open("rb") as file:
         tar = Reader(file, what=f"{segment.name}: the result of its task", policy=PACKAGE)

@@ -11,7 +11,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.python.python_build import build_system
-from cregraph.lock.base_facts import PythonFact
+from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.sources.protocol import Sources
 from cregraph.sources.python_index import File, Found, Question, Unanswered, is_place, normal, resolve
@@ -34,22 +34,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     asked = [(a, str(a.what)) for a in target.asks if isinstance(a.what, str)]
     wanted = [(a, text) for a, text in asked if not _answered_by_base(a, text, facts.python)]
     locked = {p.name: p for p in context.locked}
-    question = Question(
-        requirements=tuple(dict.fromkeys(text for _, text in wanted)),
-        python=facts.python.version,
-        glibc=facts.glibc,
-        base=facts.python.distributions,
-        keep={name: p.version for name, p in locked.items() if p.data.get("role") != "build"},
-        as_of=context.as_of,
-    )
-    try:
-        chosen = _choose(question, sources, locked)
-    except Unanswered as error:
-        lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
-        raise CregraphError(
-            f"what is asked of Python {facts.python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
-            hint="the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)",
-        ) from None
+    chosen = _answers(wanted, facts, facts.python, sources, context)
     texts = _texts(asked, [one for one, _, _ in chosen])
     pins: list[Pin] = []
     for one, wheel, artifact in chosen:
@@ -68,6 +53,29 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
             )
         )
     return replace(target, pins=tuple(sorted(pins, key=lambda p: p.name)))
+
+
+def _answers(
+    wanted: Sequence[tuple[Ask, str]], facts: BaseFacts, python: PythonFact, sources: Sources, context: PinContext
+) -> list[tuple[Found, File | None, Artifact]]:
+    """What `_choose` answers to the asks that the base does not answer. Raises CregraphError with the lines of all of them."""
+    locked = {p.name: p for p in context.locked}
+    question = Question(
+        requirements=tuple(dict.fromkeys(text for _, text in wanted)),
+        python=python.version,
+        glibc=facts.glibc,
+        base=python.distributions,
+        keep={name: p.version for name, p in locked.items() if p.data.get("role") != "build"},
+        as_of=context.as_of,
+    )
+    try:
+        return _choose(question, sources, locked)
+    except Unanswered as error:
+        lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
+        raise CregraphError(
+            f"what is asked of Python {python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
+            hint="the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)",
+        ) from None
 
 
 def wheel_of(found: Found, python: str, glibc: str | None) -> File | None:

@@ -128,8 +128,10 @@ def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """For each source pin a task that installs it and a segment of what the task gives, in the order of their needs; for
-    each built one a segment, which tasks that need it see in their environment."""
+    """Return for each source a task that installs it and a segment of the result, in the order of their needs.
+
+    A built package is a segment, which tasks that need it see in their environment.
+    """
     if not target.pins:
         return Placement()
     around = _around(target, context)
@@ -142,37 +144,33 @@ def place(target: Target, context: PlaceContext) -> Placement:
     segments: dict[str, Segment] = {}
     for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
         p = pins[key]
-        at = f"{resolved}/{p.name}"
-        if not is_built(p):
-            reached = _reached(key, pins)
-            inner = [k for k in reached if k != key]
-            tasks[key] = task(
-                assembly=context.assembly,
-                kind=NAME,
-                stage=stages[p.name],
-                name=p.name,
-                root=context.build_root,
-                argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, around.conda.place, _MAKEVARS),
-                env=_environment(around.conda.place),
-                output=at,
-                inputs={"source": p.artifact},
-                results={tasks[k].key: tasks[k].output for k in inner if k in tasks},
-                environment=(
-                    *context.segments_of(around.conda, around.needed([pins[k] for k in reached])),
-                    *(segments[k].key for k in inner if k not in tasks),
-                ),
-            )
-        made = tasks.get(key)
-        place_ = {"at": at} if made else {"at": at, "form": "binary"}
-        input_, size = made or p.artifact, p.artifact.size
-        segments[key] = segment(
-            context.assembly, target, stage=stages[p.name], name=p.name, place=place_, source=input_, size=size
+        at, stage = f"{resolved}/{p.name}", stages[p.name]
+        if is_built(p):
+            place_ = {"at": at, "form": "binary"}
+            segments[key] = segment(context.assembly, target, stage=stage, name=p.name, place=place_, source=p.artifact)
+            continue
+        inner = _reached(key, pins)
+        seen = [
+            *context.segments_of(around.conda, around.needed([p, *(pins[k] for k in inner)])),
+            *(segments[k].key for k in inner if k not in tasks),
+        ]
+        tasks[key] = made = task(
+            assembly=context.assembly,
+            kind=NAME,
+            stage=stage,
+            name=p.name,
+            root=context.build_root,
+            argv=("/bin/sh", "-euc", _INSTALL, "cregraph-r", p.name, resolved, around.conda.place, _MAKEVARS),
+            env=_environment(around.conda.place),
+            output=at,
+            inputs={"source": p.artifact},
+            results={tasks[k].key: tasks[k].output for k in inner if k in tasks},
+            environment=tuple(seen),
         )
-    return Placement(
-        segments=tuple(segments.values()),
-        tasks=tuple(tasks.values()),
-        of={pins[key].name: each.key for key, each in segments.items()},
-    )
+        size = p.artifact.size
+        segments[key] = segment(context.assembly, target, stage=stage, name=p.name, place={"at": at}, source=made, size=size)
+    of = {pins[key].name: each.key for key, each in segments.items()}
+    return Placement(segments=tuple(segments.values()), tasks=tuple(tasks.values()), of=of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +243,7 @@ def _tarball(text: Json, where: str) -> str:
 
 
 def _reached(key: str, pins: Mapping[str, Pin]) -> list[str]:
-    """`key` and every pin of the library that it needs, by name."""
+    """Every other pin of the library that `key` needs, by name."""
     seen: set[str] = set()
     todo = [key]
     while todo:
@@ -254,4 +252,4 @@ def _reached(key: str, pins: Mapping[str, Pin]) -> list[str]:
             continue
         seen.add(here)
         todo.extend(name for need in pins[here].needs if (name := need.removeprefix("r:")) in pins)
-    return sorted(seen)
+    return sorted(seen - {key})
