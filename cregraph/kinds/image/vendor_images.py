@@ -13,7 +13,8 @@ from pathlib import Path
 
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
-from cregraph.image.bases.base_image import NAMED, BaseImage
+from cregraph.image.bases.base_image import BaseImage
+from cregraph.image.bases.layout_folder import NAMED
 from cregraph.image.media.oci_layout import MARK
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
 from cregraph.lock.pins import Artifact, Pin

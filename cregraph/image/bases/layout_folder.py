@@ -1,0 +1,120 @@
+"""Read an OCI image layout that anyone may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cregraph.digest import is_sha256
+from cregraph.errors import CregraphError
+from cregraph.image.bases.origins import verified_blocks
+from cregraph.image.model.manifest import (
+    MANIFEST_LIMIT,
+    Descriptor,
+    Manifest,
+    choose,
+    digest_of,
+    follow,
+    read_descriptor,
+    read_json,
+    read_manifest,
+)
+from cregraph.image.model.reference import LayoutName
+
+__all__ = ["NAMED", "LayoutFolder"]
+
+#: The annotation by which an entry of a layout that `vendor` wrote says what a lock calls the image.
+NAMED = "org.cregraph.image"
+
+
+class LayoutFolder:
+    """An OCI image layout (image specification 1.1, image-layout.md): oci-layout, index.json, blobs/sha256/<hex>."""
+
+    home: tuple[str, str] | None = None
+
+    def __init__(self, name: LayoutName, project: Path) -> None:
+        self.name = str(name)
+        self._tag = name.tag
+        self._folder = project / name.folder
+
+    def holds(self, digest: str) -> bool:
+        """Return whether the blob `digest` is there."""
+        return self._path(digest).is_file()
+
+    def named(self, source: str) -> Descriptor | None:
+        """Return the image that a lock calls `source` (see NAMED)."""
+        index = read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json")
+        listed = index.get("manifests")
+        for i, one in enumerate(listed if isinstance(listed, list) else ()):
+            notes = one.get("annotations") if isinstance(one, dict) else None
+            if isinstance(notes, dict) and notes.get(NAMED) == source:
+                return read_descriptor(one, what=f"{self.name}: index.json", field=f"manifests[{i}]", limit=MANIFEST_LIMIT)
+        return None
+
+    def image(self, digest: str | None) -> Manifest:
+        if digest and self._path(digest).is_file():  # else what it holds instead, for the message
+            return read_manifest(self._small(digest, MANIFEST_LIMIT), what=self.name)
+        first = self._chosen(read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json"))
+        return follow(self._small(first.digest, MANIFEST_LIMIT), lambda d: self._small(d.digest, MANIFEST_LIMIT), what=self.name)
+
+    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
+        return verified_blocks(self._path(blob.digest), blob, start, self.name)
+
+    def _chosen(self, index: dict[str, Any]) -> Descriptor:
+        what = f"{self.name}: index.json"
+        listed = index.get("manifests")
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise CregraphError(f"{what}: manifests: a list of objects is wanted")
+        fitting = [i for i, one in enumerate(listed) if not self._tag or self._tag in _tags(one)]
+        tags = sorted({tag for one in listed for tag in _tags(one)})
+        if not fitting:
+            raise CregraphError(f"{self.name}: holds no image with that tag; there are: {', '.join(tags) or 'none with a tag'}")
+        if len({str(listed[i].get("digest")) for i in fitting}) == 1:
+            return read_descriptor(listed[fitting[0]], what=what, field=f"manifests[{fitting[0]}]", limit=MANIFEST_LIMIT)
+        if not self._tag and len(tags) > 1:
+            raise CregraphError(f"{self.name}: holds several images", f"write `{self.name}:TAG`; there are: {', '.join(tags)}")
+        return choose({"manifests": [listed[i] for i in fitting]}, what=what)
+
+    def _small(self, digest: str, limit: int) -> bytes:
+        data = self._read(f"blobs/sha256/{_hex(digest)}", limit)
+        if digest_of(data) != digest:
+            raise CregraphError(
+                f"{self.name}: blobs/sha256/{_hex(digest)} has {digest_of(data)}, not what its name says",
+                "the layout is damaged; copy it again",
+            )
+        return data
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / "blobs" / "sha256" / _hex(digest)
+
+    def _read(self, path: str, limit: int) -> bytes:
+        try:
+            with (self._folder / path).open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            there = "there is no OCI layout" if path == "index.json" else f"the layout has no {path}"
+            raise CregraphError(
+                f"{self.name}: {there} ({error.strerror})", "`oci:DIR` is relative to the project and holds index.json and blobs/"
+            ) from None
+        if len(data) > limit:
+            raise CregraphError(f"{self.name}: {path} is larger than {limit >> 20} MiB")
+        return data
+
+
+def _hex(digest: str) -> str:
+    hex = digest.removeprefix("sha256:")
+    if not is_sha256(hex):
+        raise CregraphError(f"`{digest[:80]}` is no sha256 digest")
+    return hex
+
+
+def _tags(entry: dict[str, Any]) -> list[str]:
+    """The tags that an entry of index.json goes by: tools write the tag alone, or a whole reference that ends in it."""
+    notes = entry.get("annotations")
+    names = (
+        [notes.get(key) for key in ("org.opencontainers.image.ref.name", "io.containerd.image.name")]
+        if isinstance(notes, dict)
+        else []
+    )
+    return [name.rpartition("/")[2].rpartition(":")[2] for name in names if isinstance(name, str) and name]

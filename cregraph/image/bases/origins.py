@@ -1,0 +1,127 @@
+"""Places that hold an image: a registry, a Docker engine, or none (`--offline`). An OCI layout is in `layout_folder`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from cregraph.errors import CregraphError
+from cregraph.image.media.docker_save import save
+from cregraph.image.media.registry import Registry
+from cregraph.image.model.manifest import Descriptor, Manifest
+from cregraph.image.model.reference import DockerName, ImageName, Reference
+from cregraph.store import Store
+
+__all__ = ["Engine", "InRegistry", "Offline", "Origin", "blocks_of", "verified_blocks"]
+
+_BLOCK = 1 << 20
+
+
+class Origin(Protocol):
+    """A place that holds one image. `name` is for messages; `home` is the registry's host and the repository, if it is one."""
+
+    name: str
+    home: tuple[str, str] | None
+
+    def image(self, digest: str | None) -> Manifest:
+        """Return the manifest with that digest, or with None the one that the place holds now."""
+        ...
+
+    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
+        """Yield the blob's bytes from `start` on. If `start` is 0, they are verified when the iterator is exhausted."""
+        ...
+
+
+class Offline:
+    """An image that must not be asked for."""
+
+    home: tuple[str, str] | None = None
+
+    def __init__(self, name: ImageName) -> None:
+        self.name = str(name)
+
+    def image(self, digest: str | None) -> Manifest:
+        raise self._refused()
+
+    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
+        raise self._refused()
+
+    def _refused(self) -> CregraphError:
+        return CregraphError(f"--offline was asked for, and {self.name} is not in the store", "run once without --offline")
+
+
+class InRegistry:
+    """An image in a registry."""
+
+    def __init__(self, name: Reference, registry: Registry) -> None:
+        self.name = f"{registry.host}/{name.name}"
+        self.home: tuple[str, str] | None = (registry.host, name.repository)
+        self._reference = name
+        self._registry = registry
+
+    def image(self, digest: str | None) -> Manifest:
+        asked = digest or self._reference.digest or self._reference.tag or "latest"
+        return self._registry.image(self._reference.repository, asked)
+
+    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
+        return self._registry.blob(self._reference.repository, blob, start)
+
+
+class Engine:
+    """An image of a Docker engine (both image stores), copied to the store as one archive when it is first needed."""
+
+    home: tuple[str, str] | None = None
+
+    def __init__(self, name: DockerName, store: Store) -> None:
+        self.name = str(name)
+        self._image = name.name
+        self._store = store
+        self._saved: Manifest | None = None
+
+    def image(self, digest: str | None) -> Manifest:
+        if self._saved is None:
+            self._saved = save(self._image, self._store)
+        return self._saved
+
+    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
+        if not self._store.has(blob.hex):
+            self.image(None)
+        if not self._store.has(blob.hex):
+            raise CregraphError(
+                f"{self.name}: the engine no longer holds {blob.digest}",
+                "bring the locked image back, or run `cregraph lock --upgrade-package base`",
+            )
+        return verified_blocks(self._store.path_of(blob.hex), blob, start, self.name)
+
+
+def blocks_of(path: Path, start: int) -> Iterator[bytes]:
+    """Yield the file's bytes from `start` on."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def verified_blocks(path: Path, blob: Descriptor, start: int, name: str) -> Iterator[bytes]:
+    """Yield the bytes of a blob's file from `start` on. Raises CregraphError at the end if they are not the blob's."""
+    hasher, size = hashlib.sha256(), start
+    try:
+        for block in blocks_of(path, start):
+            size += len(block)
+            hasher.update(block)
+            yield block
+    except OSError as error:
+        if not path.parents[2].exists():
+            raise CregraphError(
+                f"{name}: the layout is not there, and {blob.digest} is needed from it", "bring it back, or copy it there again"
+            ) from None
+        raise CregraphError(
+            f"{name}: {blob.digest} cannot be read ({error.strerror})", "the layout is damaged; copy it again"
+        ) from None
+    if size != blob.size or (start == 0 and hasher.hexdigest() != blob.hex):
+        raise CregraphError(
+            f"{name}: a blob has sha256:{hasher.hexdigest()} ({size} bytes), but its manifest says {blob.digest} ({blob.size})",
+            "the layout is damaged; copy it again",
+        )
