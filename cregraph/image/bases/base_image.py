@@ -119,7 +119,7 @@ def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, off
 
 
 def beside(source: str, file: str, folders: Sequence[str]) -> Artifact | None:
-    """Return the image that the OCI layouts in `folders` hold by the name that a lock has for it (`NAMED` in their index.json)."""
+    """Return the image that OCI layouts in `folders` hold by its name in a lock (`NAMED` in their index.json)."""
     for folder in folders:
         found = LayoutFolder(LayoutName(folder=folder), Path()).named(f"{source} {file}".strip())
         if found is not None:
