@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
-from cregraph.engines.contract import Engine, Stopped, TaskFailed
+from cregraph.engines.contract import Engine, Files, Stopped, TaskFailed
 from cregraph.lock.outputs import contradiction
 from cregraph.plan.parts import Task
 from cregraph.store import Store
@@ -17,16 +16,7 @@ from cregraph.store.task_records import log_file, record_result, recorded_result
 __all__ = ["hold_task", "run_task"]
 
 
-def run_task(
-    task: Task,
-    engine: Engine,
-    *,
-    store: Store,
-    inputs: Mapping[str, Path],
-    results: Mapping[str, Path],
-    recorded: str | None,
-    slot: int,
-) -> str:
+def run_task(task: Task, engine: Engine, *, store: Store, inputs: Files, results: Files, recorded: str | None, slot: int) -> str:
     """Run `task`, record its result and return the result's sha256. See `Engine.perform` for the arguments.
 
     Raises:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cregraph.engines.contract import TaskFailed
+from cregraph.engines.contract import TaskFailed, Write
 from cregraph.formats.inflate import part
 from cregraph.formats.untrusted_tar import IMAGE, Reader
 from cregraph.image.model import tar_writer as tar
@@ -43,7 +43,7 @@ class Undeclared(TaskFailed):
         )
 
 
-def capture(folder: Path, write: Callable[[bytes], object], *, at: str, limit: int) -> None:
+def capture(folder: Path, write: Write, *, at: str, limit: int) -> None:
     """Write `folder`, which the command saw as the folder `at`, as a normalised tar.
 
     `folder` may be changed in its modes only, to be read. Raises TaskFailed, naming the path, for what no image should get from a
@@ -64,7 +64,7 @@ def capture(folder: Path, write: Callable[[bytes], object], *, at: str, limit: i
 
 def capture_tar(
     stream: IO[bytes],
-    write: Callable[[bytes], object],
+    write: Write,
     *,
     at: str,
     limit: int,
@@ -130,7 +130,7 @@ class _Entry:
 _TYPES = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK, "other": stat.S_IFCHR}
 
 
-def _normalised(found: Iterable[tuple[bytes, _Entry]], write: Callable[[bytes], object], *, at: str, limit: int) -> None:
+def _normalised(found: Iterable[tuple[bytes, _Entry]], write: Write, *, at: str, limit: int) -> None:
     """The one form of a result; `found` is sorted by its paths' bytes."""
     total = 0
     empty = True

@@ -59,10 +59,12 @@ __all__ = [
     "WORK",
     "Ahead",
     "Engine",
+    "Files",
     "Limits",
     "Preparation",
     "Stopped",
     "TaskFailed",
+    "Write",
     "check",
     "ended",
 ]
@@ -132,6 +134,12 @@ MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sch
 READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
 
+#: Verified files by the name or the key of what they hold.
+Files = Mapping[str, Path]
+#: Takes the bytes of a file, one piece after the other.
+Write = Callable[[bytes], object]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """What a task may use. None of it decides bytes: a task either stays within or fails.
@@ -179,18 +187,9 @@ class Engine(Protocol):
 
     name: str
 
-    def perform(
-        self,
-        task: Task,
-        *,
-        inputs: Mapping[str, Path],
-        results: Mapping[str, Path],
-        write: Callable[[bytes], object],
-        log: Path,
-        slot: int,
-    ) -> None: ...
+    def perform(self, task: Task, *, inputs: Files, results: Files, write: Write, log: Path, slot: int) -> None: ...
 
-    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int: ...
+    def shell(self, task: Task, *, inputs: Files, results: Files) -> int: ...
 
     def stop(self) -> None: ...
 

@@ -10,14 +10,14 @@ import contextlib
 import functools
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cregraph.digest import key_of
 from cregraph.engines import contract, inside
 from cregraph.engines.buildx import Build, Buildx, Said, one_line
 from cregraph.engines.capture import capture_tar
-from cregraph.engines.contract import Limits, Preparation, Stopped, TaskFailed
+from cregraph.engines.contract import Files, Limits, Preparation, Stopped, TaskFailed, Write
 from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, stage_name, task_file
 from cregraph.engines.loaded import Loaded
 from cregraph.engines.task_container import open_sandbox
@@ -111,16 +111,7 @@ class Docker:
             ),
         ]
 
-    def perform(
-        self,
-        task: Task,
-        *,
-        inputs: Mapping[str, Path],
-        results: Mapping[str, Path],
-        write: Callable[[bytes], object],
-        log: Path,
-        slot: int,
-    ) -> None:
+    def perform(self, task: Task, *, inputs: Files, results: Files, write: Write, log: Path, slot: int) -> None:
         """Run one task; see `Engine.perform`. Also raises CregraphError when the engine does not answer or does not obey."""
         contract.check(task)
         self._works()
@@ -168,7 +159,7 @@ class Docker:
             ) from None
         inside.judge(report, task)
 
-    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int:
+    def shell(self, task: Task, *, inputs: Files, results: Files) -> int:
         """Run the command of `task` for a person, in a container of the task's image; see `Engine.shell`."""
         contract.check(task)
         self._works()
@@ -205,7 +196,7 @@ class Docker:
 
     @contextlib.contextmanager
     def _run(
-        self, folder: Path, images: Mapping[str, TaskImage], text: str, words: Sequence[str], output: Callable[[bytes], object]
+        self, folder: Path, images: Mapping[str, TaskImage], text: str, words: Sequence[str], output: Write
     ) -> Iterator[Build]:
         """Build the file `text`, whose named contexts are `images`, with nothing else in its context."""
         (folder / "Dockerfile").write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from cregraph.engines.contract import EPOCH
+from cregraph.engines.contract import EPOCH, Write
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import IMAGE, Member, Reader
 from cregraph.formats.whiteouts import OPAQUE, whiteout
@@ -47,7 +47,7 @@ class _Folder:
     within: dict[bytes, _Folder | _File | _Link] = field(default_factory=dict)
 
 
-def flatten(layers: Layers, write: Callable[[bytes], object], *, title: str) -> list[str]:
+def flatten(layers: Layers, write: Write, *, title: str) -> list[str]:
     """Write the tar. Returns the paths, relative to the root and sorted, of all that is no folder (names that are not UTF-8 with
     surrogates).
 

@@ -13,13 +13,15 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cregraph.engines import contract
 from cregraph.engines.calls import FILTER
 from cregraph.engines.contract import Limits, Stopped
+from cregraph.engines.terminal import Stdio
+from cregraph.plan.parts import Task
 
 __all__ = ["NotHere", "Outcome", "Running", "available", "enter", "forbidding", "lay_out"]
 
@@ -105,69 +107,39 @@ def lay_out(folder: Path) -> None:
 
 def enter(
     folder: Path,
-    *,
+    task: Task,
     lowers: Sequence[Path],
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    cwd: str,
-    output: str,
     limits: Limits,
+    *,
     log: Path,
-    cpu: int | None,
+    cpu: int,
     running: Running,
-    shell: tuple[int, int, int] | None = None,
+    shell: Stdio | None = None,
 ) -> Outcome:
-    """Run `argv` in a sandbox whose files lie in `folder` (made by `lay_out`) and wait for its end.
-
-    `shell`: for a person. These are its stdin, stdout and stderr in place of `log`, and no limit of time or number ends it.
+    """Run the command of `task` in a sandbox whose files lie in `folder` (made by `lay_out`) and wait for its end.
 
     `lowers` are the unpacked trees that make its root, the uppermost first; nothing writes to them. Afterwards `folder`/upper
-    holds what the command left. Raises NotHere, and Stopped when `running` was stopped. No process is left, whatever happens.
+    holds what the command left. With `shell`, those descriptors replace `log`, and no limit of time or number applies.
+    Raises NotHere, and Stopped when `running` was stopped. No process is left, whatever happens.
     """
     if len(lowers) > _MOST_LOWERS:
         raise ValueError(f"{len(lowers)} trees are more than one overlay can hold")
     for number, lower in enumerate(lowers):
         (folder / "l" / str(number)).symlink_to(lower.absolute())
-    spec = _spec(
-        folder,
-        lowers=len(lowers),
-        user=_user_namespace(folder.parent),
-        argv=argv,
-        env=env,
-        cwd=cwd,
-        output=output,
-        limits=limits,
-        cpu=cpu,
-        shell=shell is not None,
-    )
+    env = dict(sorted({**contract.ENVIRONMENT, **task.env}.items()))
+    command = {"argv": list(task.argv), "env": env, "cwd": task.cwd, "output": task.output, "cpu": cpu}
+    spec = _spec(folder, len(lowers), limits, user=_user_namespace(folder.parent), shell=shell is not None) | command
     return _run(spec, log, running, None if shell else limits.seconds + _GRACE, shell)
 
 
-def _spec(
-    folder: Path,
-    *,
-    lowers: int,
-    user: bool,
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    cwd: str,
-    output: str,
-    limits: Limits,
-    cpu: int | None,
-    shell: bool = False,
-) -> dict[str, object]:
-    """What enter.py is told: the contract and this one sandbox."""
+def _spec(folder: Path, lowers: int, limits: Limits, *, user: bool, shell: bool) -> dict[str, object]:
+    """What enter.py is told of the contract and of this one sandbox; all but the command."""
     return {
         "folder": str(folder.absolute()),
         "lowers": lowers,
         "user": user,
-        "argv": list(argv),
-        "env": dict(sorted({**contract.ENVIRONMENT, **env}.items())),
-        "cwd": cwd,
-        "output": output,
         "writable": [contract.WORK, contract.HOME],
         "inputs": contract.INPUTS,
-        "cpu": cpu,
         "shell": shell,
         "limits": asdict(limits),
         "hostname": contract.HOSTNAME,
@@ -184,9 +156,7 @@ def _spec(
     }
 
 
-def _run(
-    spec: dict[str, object], log: Path, running: Running, patience: float | None, shell: tuple[int, int, int] | None = None
-) -> Outcome:
+def _run(spec: dict[str, object], log: Path, running: Running, patience: float | None, shell: Stdio | None = None) -> Outcome:
     if running.stopped.is_set():
         raise Stopped
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
@@ -268,22 +238,16 @@ def _try(folder: Path) -> bool:
             lay_out(probe)
             (probe / "l" / "0").symlink_to("../none")
             # The root is empty: that the command cannot be started is the right answer.
-            limits = Limits(spare=0, temporary=1 << 20)
-            spec = _spec(
-                probe, lowers=1, user=user, argv=["/none"], env={}, cwd=contract.WORK, output="/out", limits=limits, cpu=None
-            )
-            _run(spec, probe / "log", Running(), 30)
+            spec = _spec(probe, 1, Limits(spare=0, temporary=1 << 20), user=user, shell=False)
+            command = {"argv": ["/none"], "env": dict(contract.ENVIRONMENT), "cwd": contract.WORK, "output": "/out", "cpu": None}
+            _run(spec | command, probe / "log", Running(), 30)
             return user
         except NotHere as error:
             reasons.append(f"{'with' if user else 'without'} a user namespace: {error}")
         finally:
             remove_tree(probe)
-    raise NotHere("; ".join(reasons) + _advice())
-
-
-def _advice() -> str:
     found = forbidding()
-    return f" ({found[0]})" if found else ""
+    raise NotHere("; ".join(reasons) + (f" ({found[0]})" if found else ""))
 
 
 def forbidding(root: Path = Path("/")) -> tuple[str, str] | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cregraph.engines import contract, namespaces
 from cregraph.engines.capture import Undeclared, capture, undeclared
-from cregraph.engines.contract import Limits, Preparation, TaskFailed
-from cregraph.engines.terminal import terminal
+from cregraph.engines.contract import Files, Limits, Preparation, TaskFailed, Write
+from cregraph.engines.terminal import Stdio, terminal
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
@@ -43,16 +43,7 @@ class Native:
         """The trees below `tasks`; see `cregraph.engines.contract.Ahead`."""
         return self._trees.ahead(tasks)
 
-    def perform(
-        self,
-        task: Task,
-        *,
-        inputs: Mapping[str, Path],
-        results: Mapping[str, Path],
-        write: Callable[[bytes], object],
-        log: Path,
-        slot: int,
-    ) -> None:
+    def perform(self, task: Task, *, inputs: Files, results: Files, write: Write, log: Path, slot: int) -> None:
         """Run one task; see `Engine.perform`. Also raises CregraphError when the sandbox cannot be made here."""
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder:
@@ -67,7 +58,7 @@ class Native:
                 raise TaskFailed(f"it removed its output folder {task.output}")
             capture(output, write, at=task.output, limit=self._limits.output)
 
-    def shell(self, task: Task, *, inputs: Mapping[str, Path], results: Mapping[str, Path]) -> int:
+    def shell(self, task: Task, *, inputs: Files, results: Files) -> int:
         """Run the command of `task` for a person, at this process's terminal; see `Engine.shell`."""
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder, terminal() as stdio:
@@ -75,35 +66,19 @@ class Native:
         return outcome.exit if outcome.exit >= 0 else 128 - outcome.exit
 
     def _enter(
-        self,
-        folder: Path,
-        task: Task,
-        lowers: Sequence[Path],
-        inputs: Mapping[str, Path],
-        *,
-        log: Path,
-        slot: int,
-        shell: tuple[int, int, int] | None = None,
+        self, folder: Path, task: Task, lowers: Sequence[Path], inputs: Files, *, log: Path, slot: int, shell: Stdio | None = None
     ) -> namespaces.Outcome:
         contract.check(task)
         namespaces.lay_out(folder)
         for name, source in inputs.items():
-            _put(source, folder / "in" / name)
+            place = folder / "in" / name
+            shutil.copyfile(source, place)
+            place.chmod(0o444)  # a mode and a time that do not depend on when the store got the file
+            os.utime(place, (contract.EPOCH, contract.EPOCH))
         os.utime(folder / "in", (contract.EPOCH, contract.EPOCH))
         try:
-            return namespaces.enter(
-                folder,
-                lowers=lowers,
-                argv=task.argv,
-                env=task.env,
-                cwd=task.cwd,
-                output=task.output,
-                limits=self._limits,
-                log=log,
-                cpu=self._processors[slot % len(self._processors)],
-                running=self._running,
-                shell=shell,
-            )
+            cpu = self._processors[slot % len(self._processors)]
+            return namespaces.enter(folder, task, lowers, self._limits, log=log, cpu=cpu, running=self._running, shell=shell)
         except namespaces.NotHere as error:
             raise CregraphError(
                 f"the sandbox for task {task.name} cannot be made here: {error}",
@@ -113,10 +88,3 @@ class Native:
     def stop(self) -> None:
         """End all that runs, now; what is asked for later raises Stopped."""
         self._running.stop()
-
-
-def _put(source: Path, place: Path) -> None:
-    """A copy with a fixed time and mode: the store's file has the time of its download, and a task could see that."""
-    shutil.copyfile(source, place)
-    place.chmod(0o444)
-    os.utime(place, (contract.EPOCH, contract.EPOCH))

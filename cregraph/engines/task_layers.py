@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.digest import Json, is_sha256, key_of
-from cregraph.engines.contract import EPOCH
+from cregraph.engines.contract import EPOCH, Write
 from cregraph.engines.flatten import flatten
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
@@ -94,7 +94,7 @@ class TaskLayers:
     def root(self, digest: str) -> Layer:
         """The files of the image whose manifest has that digest."""
 
-        def make(write: Callable[[bytes], object]) -> tuple[list[str], list[str]]:
+        def make(write: Write) -> tuple[list[str], list[str]]:
             return [], flatten(lambda: self._layers(digest), write, title=f"the build root {digest[:19]}")
 
         return self._made({"image": digest}, make)
@@ -123,7 +123,7 @@ class TaskLayers:
         """The files of these segments as one layer. Which of two that own one path gives it is `environment`'s to judge."""
         keys = sorted(group)
 
-        def make(write: Callable[[bytes], object]) -> tuple[list[str], list[str]]:
+        def make(write: Write) -> tuple[list[str], list[str]]:
             folders = sorted({path for key in keys for path in segments.directories(self._rows_of(key))})
             for path in folders:
                 write(tar.header(path=path, type="directory", mode=0o755, mtime=EPOCH))
@@ -208,7 +208,7 @@ class TaskLayers:
                 self._rows[key] = segments.index(self._store, self._segment(key))
             return self._rows[key]
 
-    def _made(self, what: dict[str, Json], make: Callable[[Callable[[bytes], object]], tuple[list[str], list[str]]]) -> Layer:
+    def _made(self, what: dict[str, Json], make: Callable[[Write], tuple[list[str], list[str]]]) -> Layer:
         """The layer of that description, made when the store does not have it."""
         key = key_of({"form": _FORM, **what})
         found = self._read(key)
@@ -266,7 +266,7 @@ def _shared(environments: Sequence[frozenset[str]]) -> list[frozenset[str]]:
     return [keys for _, keys in shared[: _REMEMBERED // 2]]
 
 
-def _lay(results: Sequence[tuple[str, Path, str]], write: Callable[[bytes], object]) -> list[str]:
+def _lay(results: Sequence[tuple[str, Path, str]], write: Write) -> list[str]:
     """Write the normalised tars of tasks at their places; returns the folders. Nothing in them is believed."""
     folders: dict[str, None] = {}
     for key, path, at in results:
@@ -297,7 +297,7 @@ def _lay(results: Sequence[tuple[str, Path, str]], write: Callable[[bytes], obje
     return list(folders)
 
 
-def _folder(path: str, folders: dict[str, None], write: Callable[[bytes], object]) -> None:
+def _folder(path: str, folders: dict[str, None], write: Write) -> None:
     if path not in folders:
         folders[path] = None
         write(tar.header(path=path, type="directory", mode=0o755, mtime=EPOCH))

@@ -12,13 +12,16 @@ import signal
 import threading
 from collections.abc import Iterator
 
-__all__ = ["terminal"]
+__all__ = ["Stdio", "terminal"]
+
+Stdio = tuple[int, int, int]
+"""The descriptors of stdin, stdout and stderr."""
 
 _PIECE = 1 << 16
 
 
 @contextlib.contextmanager
-def terminal() -> Iterator[tuple[int, int, int]]:
+def terminal() -> Iterator[Stdio]:
     """Descriptors for a command's stdin, stdout and stderr: ours, or one new terminal that is relayed to ours, where that is one.
 
     Where only stdin is a terminal (`… > file`, `… | head`), what is typed comes through a pipe. To be used in the main thread. At
