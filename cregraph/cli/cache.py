@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cregraph.cli.cache_text import listing, removed_text, root_names, tell_roots, usage_object
 from cregraph.cli.options import AsJson
 from cregraph.cli.store_use import unsettled
 from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
@@ -16,7 +17,7 @@ from cregraph.session.project import Project
 from cregraph.store import Store
 from cregraph.store.gc import fsck as damage
 from cregraph.store.gc.collect import collect
-from cregraph.store.gc.inventory import Usage, inventory
+from cregraph.store.gc.inventory import inventory
 from cregraph.store.gc.roots import Roots, lock_path, reach, roots
 from cregraph.store.users import User, gc_lock
 
@@ -39,13 +40,12 @@ def _ls(json: AsJson = False) -> None:
     found = roots(store, named=_here())
     kinds = inventory(store, None if found.unreadable else reach(found, store))
     if json:
-        as_json({"store": str(store.root), "roots": _names(found), "kinds": [_json(kind, found) for kind in kinds]})
+        usage = [usage_object(kind, found) for kind in kinds]
+        as_json({"store": str(store.root), "roots": root_names(found), "kinds": usage})
         return
-    result(f"{'':18}{'number':>8}{'size':>11}{'of locks':>10}{'size':>11}  unused for")
-    for kind in kinds:
-        reached = ("?", "?") if found.unreadable else (str(kind.reached), megabytes(kind.reached_size))
-        result(f"{kind.name:18}{kind.count:>8}{megabytes(kind.size):>11}{reached[0]:>10}{reached[1]:>11}  {_unused(kind, store)}")
-    _say(found)
+    for line in listing(kinds, found):
+        result(line)
+    tell_roots(found)
 
 
 @cache.command("gc")
@@ -81,7 +81,7 @@ def _gc(
         as_json(
             {
                 "store": str(store.root),
-                "roots": _names(found),
+                "roots": root_names(found),
                 "gone": [str(gone) for gone in found.gone],
                 "removed": removed,
                 "freed": freed,
@@ -89,9 +89,8 @@ def _gc(
             }
         )
         return
-    _say(found)
-    what = ", ".join(_counted(section, number) for section, number in removed.items() if number)
-    result(f"{megabytes(freed)} {'would be freed' if dry_run else 'freed'} in {store.root}: {what or 'nothing to remove'}")
+    tell_roots(found)
+    result(f"{megabytes(freed)} {'would be freed' if dry_run else 'freed'} in {store.root}: {removed_text(removed)}")
 
 
 @cache.command("verify")
@@ -119,31 +118,6 @@ def _verify(json: AsJson = False) -> None:
         raise SystemExit(1)
 
 
-_CALLED = {
-    "sha256": "object",
-    "segments": "segment",
-    "layers": "layer",
-    "tasks": "task result",
-    "images": "image record",
-    "projects": "lock forgotten",
-    "logs": "log",
-    "partial": "partial download",
-    "roots": "build root",
-    "environments": "environment",
-    "segment-trees": "unpacked segment",
-    "result-trees": "unpacked result",
-}
-
-
-def _counted(section: str, number: int) -> str:
-    called = _CALLED.get(section)
-    return counted(number, called) if called else f"{number} of {section}"
-
-
-def _names(found: Roots) -> list[str]:
-    return [root.name.replace("`", "") for root in found.roots]
-
-
 def _store() -> Store:
     return Project(profile=Path("cregraph.yaml")).store()
 
@@ -160,34 +134,3 @@ def _here() -> list[Path]:
 
 def _waiting(user: User) -> None:
     talk(f"waiting for `cregraph {user.command}` (process {user.pid})")
-
-
-def _say(found: Roots) -> None:
-    for gone in found.gone:
-        talk(f"`{gone}` is not there any more: " + ("what was built of it is kept" if _kept(gone, found) else "it keeps nothing"))
-    for why in found.unreadable:
-        talk(f"not known what it needs: {why}")
-
-
-def _kept(path: Path, found: Roots) -> bool:
-    return any(one.lock == path for one in found.keep)
-
-
-def _unused(kind: Usage, store: Store) -> str:
-    if kind.oldest is None:
-        return ""
-    import time
-
-    return f"{max(0, int((time.time() - kind.oldest) // _DAY))} days"
-
-
-def _json(kind: Usage, found: Roots) -> dict[str, object]:
-    known = not found.unreadable
-    return {
-        "name": kind.name,
-        "count": kind.count,
-        "bytes": kind.size,
-        "reached": kind.reached if known else None,
-        "reached_bytes": kind.reached_size if known else None,
-        "oldest_use": kind.oldest,
-    }
