@@ -23,6 +23,7 @@ from cregraph.store import Store
 
 __all__ = ["Finding", "doctor"]
 
+_NO_CREDENTIALS = "no credentials: only what it shows to everybody can be read, and nothing pushed"
 _ROOM = 5 << 30  # bytes below which a store is said to have little room; a build of R's packages takes about 2 GiB
 
 
@@ -128,11 +129,7 @@ def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
         except CregraphError as error:
             yield Finding(what=what, ok=False, text=error.message, hint=error.hint, needed=False)
             continue
-        text = (
-            "credentials are there"
-            if there
-            else "no credentials: only what it shows to everybody can be read, and nothing pushed"
-        )
+        text = "credentials are there" if there else _NO_CREDENTIALS
         yield Finding(what=what, ok=there, text=text, hint=f"docker login {host}", needed=False)
 
 

@@ -1,7 +1,6 @@
 """The program that builds a lock a second time, in the circumstances that its parent sets (session/second_build.py).
 
-It reads JSON on stdin: profile, sources, engine, builder, context, jobs, processors. The store is $CREGRAPH_CACHE. It resolves
-nothing, records nothing next to the lock and sends the image nowhere.
+It reads JSON on stdin: profile, options, processors. The store is $CREGRAPH_CACHE. It records nothing and sends nothing.
 """
 
 from __future__ import annotations
@@ -38,14 +37,7 @@ def _build(asked: dict[str, Any]) -> None:
     from cregraph.cli.build_progress import Display
     from cregraph.session.session import BuildOptions, Session
 
-    options = BuildOptions(
-        engine=asked["engine"],
-        builder=asked["builder"],
-        context=asked["context"],
-        jobs=asked["jobs"],
-        sources=asked["sources"],
-    )
-    session = Session.of(asked["profile"], options)
+    session = Session.of(asked["profile"], BuildOptions(**asked["options"]))
     plan, store = session.plan, session.store
     session.base.check_facts(session.facts)
     with Display(f"{plan.tag} again", missing_work(plan, store), layers=len(plan.layers)) as display:
@@ -55,7 +47,7 @@ def _build(asked: dict[str, Any]) -> None:
             store=store,
             fetch=session.sources.fetch,
             engine=lambda: session.engine(fresh=True),
-            jobs=options.workers,
+            jobs=session.options.workers,
             on_event=display,
         )
 

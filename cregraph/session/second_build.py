@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 
 from cregraph.build.rebuild_circumstances import other_circumstances
 from cregraph.build.rebuild_comparison import Compared, compare, seed
@@ -32,15 +33,8 @@ def build_again(session: Session, *, program: str, on_start: Callable[[dict[str,
         seed(store, other, sorted(set(_inputs(session, plan))))
         native = options.engine in ("auto", "native")
         circumstances = other_circumstances(folder, other.root, jobs=options.workers, native=native)
-        asked = {
-            "profile": str(session.project.profile),
-            "sources": options.sources,
-            "engine": options.engine,
-            "builder": options.builder,
-            "context": options.context,
-            "jobs": circumstances.jobs,
-            "processors": circumstances.processors,
-        }
+        again = asdict(replace(options, jobs=circumstances.jobs))
+        asked = {"profile": str(session.project.profile), "options": again, "processors": circumstances.processors}
         on_start(circumstances.described)
         command = [*circumstances.prefix, sys.executable, "-m", program]
         started = subprocess.Popen(command, stdin=subprocess.PIPE, env=circumstances.env, umask=0o077)

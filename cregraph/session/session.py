@@ -133,7 +133,7 @@ class Session:
         return list(dict.fromkeys([*found, *lost, *(why for listed in gaps.values() for why in listed)]))
 
     def resolve(self, *, old: Lock | None = None, upgrade: Upgrade | None = None, as_of: str | None = None) -> Lock:
-        """Return a lock that answers the profile. Asks sources; writes nothing next to the profile but base facts."""
+        """Return a lock that answers the profile. Asks sources, and writes new base facts to bases/."""
         from cregraph.kinds.base import PinContext
         from cregraph.kinds.image import image_kind as image
         from cregraph.resolve import resolve
