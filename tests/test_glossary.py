@@ -34,7 +34,7 @@ CENTRAL = [
     *("plan.planner", "plan.missing_work", "kinds.base", "sources.protocol", "build.build_run", "session.session"),
 ]
 #: Classes of these modules that are a part of another: their docstring is enough.
-PARTS = {"StageRecord", "StepText", "Found", "Library", "Input", "Event"}
+PARTS = {"StageRecord", "StepText", "Found", "Library", "Input", "Event", "StepRules", "LockRules", "LayerRules", "LocationRules"}
 
 
 def rows() -> list[tuple[str, str, str]]:
