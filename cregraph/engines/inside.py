@@ -25,8 +25,6 @@ from cregraph.image.model import tar_writer as tar
 from cregraph.plan.parts import Task
 
 __all__ = [
-    "BUILD",
-    "COMPILER",
     "NOT_MADE",
     "PROGRAM",
     "REPORT",
@@ -47,14 +45,8 @@ REPORT = "/cregraph/report"
 
 NOT_MADE = 220  # its exit status when the sandbox cannot be made
 
-#: The sha256 of `inside.x86-64`, and what it was built with: COMPILER gives these very bytes, another one the same behaviour.
+#: The sha256 of `inside.x86-64`. tests/test_inside.py says how it is built.
 SHA256 = "1959edc925124a140fe960d77480ee21e3b9878e420ab70f9181df5b6c44d01a"
-COMPILER = "gcc (Debian 12.2.0-14+deb12u1) 12.2.0"
-BUILD = (
-    *("gcc", "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-pic", "-no-pie", "-fno-stack-protector"),
-    *("-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-Wl,--build-id=none", "-Wl,-z,noseparate-code"),
-    *("-Wl,-z,norelro", "-s", "-o", "inside.x86-64", "inside.c"),
-)
 
 #: What containers add and namespaces do not have.
 _REMOVED = ("/.dockerenv", "/run/.containerenv", "/dev/core", "/dev/tty", "/dev/ptmx", "/dev/console")
@@ -135,19 +127,13 @@ def spec(
     return b"".join(record.encode("utf-8", "surrogateescape") + b"\0" for record in ["cregraph-spec 1", *records, "."])
 
 
-def skeleton(*, inputs: bool = True) -> bytes:
-    """The uppermost files of every root, as a tar: the contract's folders, its files and links in /etc.
-
-    Without `inputs` the folder INPUTS is left out, for where a volume stands there already.
-    """
+def skeleton() -> bytes:
+    """The uppermost files of every root, as a tar: the contract's folders, its files and links in /etc."""
     out = io.BytesIO()
     for path, mode in contract.FOLDERS.items():
-        if path == contract.INPUTS and not inputs:
-            continue
         out.write(tar.header(path=path[1:], type="directory", mode=mode))
     for path, text in contract.FILES.items():
-        data = text.encode()
-        out.write(tar.header(path=path[1:], size=len(data)) + data + tar.padding(len(data)))
+        out.writelines(tar.file(path[1:], text.encode()))
     for path, target in contract.ETC_LINKS.items():
         out.write(tar.header(path=path[1:], type="symlink", link=target))
     out.write(tar.END)

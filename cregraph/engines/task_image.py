@@ -7,7 +7,7 @@ only when it lacks them.
 from __future__ import annotations
 
 import hashlib
-import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,17 @@ from cregraph.engines.task_layers import Layer
 from cregraph.image.model import tar_writer as tar
 from cregraph.plan.parts import Task
 
-__all__ = ["Blob", "TaskImage", "blob_of", "inputs_blob", "load_archive", "note_blob", "orders_blob", "write_layout"]
-
-_PIECE = 1 << 20
+__all__ = [
+    "Blob",
+    "TaskImage",
+    "blob_of",
+    "inputs_blob",
+    "inputs_tar",
+    "load_archive",
+    "note_blob",
+    "orders_blob",
+    "write_layout",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,15 +40,6 @@ class Blob:
     size: int
     path: Path | None = None
     data: bytes = b""
-
-    def pieces(self) -> Iterator[bytes]:
-        """Its bytes."""
-        if self.path is None:
-            yield self.data
-            return
-        with self.path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,47 +97,33 @@ def orders_blob(task: Task, *, limits: Limits, mark: int = 0, terminal: bool = F
     """
     skeleton = inside.skeleton()
     spec = inside.spec(argv=task.argv, env=task.env, cwd=task.cwd, output=task.output, limits=limits, terminal=terminal)
-    out = io.BytesIO()
-    out.write(skeleton[: -len(tar.END)])
-    _file(out, inside.PROGRAM[1:], inside.program(), 0o755)
-    _file(out, inside.SPEC[1:], spec, 0o644, mtime=contract.EPOCH + mark)
-    out.write(tar.END)
-    return _held(out)
+    program = tar.file(inside.PROGRAM[1:], inside.program(), mode=0o755)
+    return _held(skeleton[: -len(tar.END)], *program, *tar.file(inside.SPEC[1:], spec, mtime=contract.EPOCH + mark))
 
 
 def note_blob(name: str) -> Blob:
     """A layer of one small file, `name`."""
-    out = io.BytesIO()
-    _file(out, name, b"", 0o444)
-    out.write(tar.END)
-    return _held(out)
+    return _held(*tar.file(name, b"", mode=0o444))
 
 
 def inputs_blob(inputs: Mapping[str, Path], place: Path) -> Blob:
     """What is mounted into the sandbox, written to the file `place`: the folder `in` with the inputs, and the texts that BuildKit
     would write for itself."""
     hasher = hashlib.sha256()
+    texts = (tar.file(name, contract.FILES[f"/etc/{name}"].encode()) for name in ("hosts", "resolv.conf"))
     with place.open("xb") as out:
-
-        def write(data: bytes) -> None:
-            hasher.update(data)
-            out.write(data)
-
-        write(tar.header(path="in", type="directory", mode=0o755, mtime=contract.EPOCH))
-        for name, path in sorted(inputs.items()):
-            size = path.stat().st_size
-            write(tar.header(path=f"in/{name}", mode=0o444, size=size, mtime=contract.EPOCH))
-            with path.open("rb") as file:
-                while piece := file.read(_PIECE):
-                    write(piece)
-            write(tar.padding(size))
-        for inside_path in ("/etc/hosts", "/etc/resolv.conf"):
-            data = contract.FILES[inside_path].encode()
-            write(tar.header(path=inside_path.rpartition("/")[2], size=len(data), mtime=contract.EPOCH))
-            write(data + tar.padding(len(data)))
-        write(tar.END)
+        for piece in itertools.chain(inputs_tar(inputs, "in"), *texts, (tar.END,)):
+            hasher.update(piece)
+            out.write(piece)
         size = out.tell()
     return Blob(sha256=hasher.hexdigest(), size=size, path=place)
+
+
+def inputs_tar(inputs: Mapping[str, Path], folder: str) -> Iterator[bytes]:
+    """Yield tar entries of `inputs` in `folder`, each with the one mode and time that the contract gives it; no end marker."""
+    yield tar.header(path=folder, type="directory", mode=0o755)
+    for name, path in sorted(inputs.items()):
+        yield from tar.file(f"{folder}/{name}", path, mode=0o444)
 
 
 def write_layout(folder: Path, images: Iterable[TaskImage]) -> None:
@@ -151,11 +136,7 @@ def write_layout(folder: Path, images: Iterable[TaskImage]) -> None:
         for data in (image.config(), image.manifest()):
             (blobs / sha256(data)).write_bytes(data)
         listed.append(
-            {
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": image.digest(),
-                "size": len(image.manifest()),
-            }
+            {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest(), "size": len(image.manifest())}
         )
         for layer in image.layers:
             place = blobs / layer.sha256
@@ -175,33 +156,18 @@ def load_archive(images: Mapping[str, TaskImage], *, held: Sequence[Blob] = ()) 
     listing = []
     for name, image in images.items():
         config = image.config()
-        yield from _member(f"{sha256(config)}.json", (config,), len(config))
+        yield from tar.file(f"{sha256(config)}.json", config)
         for layer in image.layers:
             if layer.sha256 not in left_out:
                 left_out.add(layer.sha256)
-                yield from _member(f"{layer.sha256}.tar", layer.pieces(), layer.size)
+                yield from tar.file(f"{layer.sha256}.tar", layer.path or layer.data)
         listing.append(
-            {
-                "Config": f"{sha256(config)}.json",
-                "RepoTags": [name],
-                "Layers": [f"{layer.sha256}.tar" for layer in image.layers],
-            }
+            {"Config": f"{sha256(config)}.json", "RepoTags": [name], "Layers": [f"{layer.sha256}.tar" for layer in image.layers]}
         )
-    data = canonical(list(listing))
-    yield from _member("manifest.json", (data,), len(data))
+    yield from tar.file("manifest.json", canonical(list(listing)))
     yield tar.END
 
 
-def _member(name: str, pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    yield tar.header(path=name, size=size)
-    yield from pieces
-    yield tar.padding(size)
-
-
-def _file(out: io.BytesIO, path: str, data: bytes, mode: int, *, mtime: int = contract.EPOCH) -> None:
-    out.write(tar.header(path=path, mode=mode, size=len(data), mtime=mtime) + data + tar.padding(len(data)))
-
-
-def _held(out: io.BytesIO) -> Blob:
-    data = out.getvalue()
+def _held(*entries: bytes) -> Blob:
+    data = b"".join((*entries, tar.END))
     return Blob(sha256=sha256(data), size=len(data), data=data)

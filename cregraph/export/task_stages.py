@@ -65,7 +65,7 @@ def runnable(
         lines += ["", *described(task, store), f"FROM scratch AS {root}"]
         lines += [tar(layer.sha256, layer.sha256) for layer in layers.stack(task, results)]
         orders = orders_blob(task, limits=Limits())
-        lines.append(tar(orders.sha256, b"".join(orders.pieces())))
+        lines.append(tar(orders.sha256, orders.data))
         context = _inputs(task, store, fetch)
         lines += [f"FROM scratch AS {inputs}", tar(context, context)]
         lines += [comment(f"docker build {_HOSTNAME} --target {task_name(task)} .")]

@@ -1,7 +1,8 @@
-"""An image as one tar that can be loaded: an OCI layout that also has Docker's own `manifest.json`.
+"""One tar that Docker engines load: an OCI layout that also has Docker's own `manifest.json`.
 
 Docker's classic store needs `manifest.json`; containerd's takes the layout and its name from the annotation
-`io.containerd.image.name`. The tar is deterministic. Its listings come last: a stream that breaks off cannot be loaded.
+`io.containerd.image.name`. The tar is deterministic. Its listings come last, so that no engine loads a stream
+that breaks off.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ __all__ = ["archive"]
 
 
 def archive(image: Image, *, reference: str, store: Store, base: BaseBlobs | None = None) -> Iterator[bytes]:
-    """The bytes of the archive, in pieces. `reference` is the name with a tag by which the image is loaded.
+    """Yield the bytes of the archive, in pieces. `reference` is the name and tag that the image gets in the engine.
 
-    Every blob is needed, those of the base too: from the store, else from `base`. Each is verified as it passes; a damaged one
-    raises CregraphError before the stream is complete, so nothing gets loaded.
+    Every blob is needed, also those of the base: from the store, else from `base`. Each blob is verified as it passes.
+
+    Raises:
+        CregraphError: A blob is damaged or missing. The stream is not complete then, so an engine loads nothing.
     """
     named = parse_reference(reference)
     listing = index(image, reference)  # refuses a name without a tag, before anything is streamed
@@ -47,6 +50,5 @@ def archive(image: Image, *, reference: str, store: Store, base: BaseBlobs | Non
         }
     ]
     for name, data in (("index.json", listing), ("manifest.json", canonical(legacy)), ("oci-layout", MARK)):
-        yield tar.header(path=name, mode=0o444, size=len(data))
-        yield data + tar.padding(len(data))
+        yield from tar.file(name, data, mode=0o444)
     yield tar.END

@@ -18,7 +18,7 @@ from cregraph.store.atomic_file import linked, remove_tree, write_file
 
 __all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
 
-#: Gives a blob of the base: a file, or its bytes in pieces. They are verified by who asks.
+#: Gives a blob of the base: a file, or its bytes in pieces. The caller verifies them.
 BaseBlobs = Callable[[Descriptor], Path | Iterable[bytes]]
 
 #: The content of the file `oci-layout`.
@@ -30,13 +30,15 @@ _PIECE = 1 << 20
 
 
 def write(folder: Path, image: Image, *, reference: str, store: Store, base: BaseBlobs | None = None) -> None:
-    """Write `image` as the layout `folder`, which afterwards holds this image only.
+    """Write `image` as the layout `folder`, which then holds only this image.
 
     `reference` is its name with a tag. Our layers come from `store`, as hard links where they are read-only and on one file
     system. The base's layers come from `base`; without it they are left out and the layout names blobs that it lacks.
-    A new folder appears whole. One that is a layout already is filled first and then turned to the new image by replacing
-    `index.json`, so whatever interrupts this, the old image or the new one is complete. Raises CregraphError for a folder
-    that holds something else or that cannot be written to, and for a blob whose bytes are not what its digest says.
+    A new folder appears whole. In an existing layout `index.json` is replaced last, so that the old or the new image is
+    complete whenever this is interrupted.
+
+    Raises:
+        CregraphError: The folder holds something else or cannot be written, or a blob does not match its digest.
     """
     listing = index(image, reference)
     with _explained(folder), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
@@ -63,25 +65,23 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
 
 
 def index(image: Image, reference: str) -> bytes:
-    """The `index.json` of a layout that holds one image by the name `reference`, which must have a tag."""
+    """Return the `index.json` of a layout that holds one image by the name `reference`, which must have a tag."""
     named = parse_reference(reference)
     if not named.tag:
         raise CregraphError(f"image reference: `{reference}` has no tag", hint="write `name:tag`")
     entry = as_json(image.descriptor)
     entry["annotations"] = {_TAG: named.tag, _NAME: str(named.at(tag=named.tag))}
-    return canonical(
-        {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]},
-    )
+    return canonical({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]})
 
 
 def blobs(image: Image) -> tuple[Descriptor, ...]:
-    """Every blob of an image once: manifest, config, layers."""
+    """Return every blob of an image once: manifest, config, layers."""
     found = {blob.digest: blob for blob in (image.descriptor, image.config_descriptor, *image.layers)}
     return tuple(found.values())
 
 
 def open_blob(blob: Descriptor, image: Image, store: Store, base: BaseBlobs | None) -> Path | Iterable[bytes] | None:
-    """Where the bytes of a blob come from: the image itself, the store, else the base; None when nobody has them."""
+    """Return the bytes of a blob or their file: from the image itself, the store, or the base. None: none of them has it."""
     if blob.digest == image.digest:
         return (image.manifest,)
     if blob.digest == image.config_descriptor.digest:
@@ -94,7 +94,7 @@ def open_blob(blob: Descriptor, image: Image, store: Store, base: BaseBlobs | No
 
 
 def checked(blob: Descriptor, source: Path | Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes of a blob in pieces. Raises CregraphError at the end when they are not what the descriptor says."""
+    """Yield the bytes of a blob in pieces. Raises CregraphError at the end if they do not match the descriptor."""
     hasher = hashlib.sha256()
     size = 0
     for piece in _pieces(source) if isinstance(source, Path) else source:
@@ -113,7 +113,7 @@ def checked(blob: Descriptor, source: Path | Iterable[bytes]) -> Iterator[bytes]
 
 
 def blob_path(folder: Path, blob: Descriptor) -> Path:
-    """Where a blob lies in a layout. Raises ValueError for a digest that is no sha256, so none can lead elsewhere."""
+    """Return the path of a blob in a layout. Raises ValueError for a digest that is not a sha256: it could lead elsewhere."""
     if not is_sha256(blob.hex):
         raise ValueError(f"not a sha256 digest: {blob.digest!r}")
     return folder / "blobs" / "sha256" / blob.hex

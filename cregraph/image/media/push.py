@@ -1,10 +1,10 @@
-"""A built image into a registry, moving no byte that is there already.
+"""Push a built image to a registry, without sending a byte that the registry has.
 
-Our own layers come from disk. The base's layers are mounted from their repository when they are in the same registry, else
-streamed from their origin, through memory and never over the disk. What another repository of the registry is known to have is
-mounted from there. The manifest goes last, so a broken push leaves blobs that nothing names, and the next push goes on: whole
-blobs are not sent again, and a large one that was cut off goes on where it stopped if the registry kept the upload.
-A tag that leads to another digest is never moved: registered runtimes are pinned to the digest.
+Our own layers come from disk. The base's layers are mounted if their repository is in the same registry; else they are streamed
+from their origin through memory, never over the disk. Blobs that another repository of the registry is known to have are
+mounted from it. The manifest goes last, so that a broken push leaves only blobs that nothing names. The next push continues:
+whole blobs are not sent again, and a large one continues where it stopped if the registry kept the upload.
+A tag that leads to another digest is never moved, because registered runtimes are pinned to the digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Literal
 
 from cregraph.errors import CregraphError, Refused
 from cregraph.image.bases.base_image import BaseImage
-from cregraph.image.media.registry import Begun, Registry
+from cregraph.image.media.registry import Registry
+from cregraph.image.media.registry_upload import Begun
 from cregraph.image.model.config import Image
 from cregraph.image.model.manifest import Descriptor, Manifest, read_manifest
 from cregraph.image.model.reference import Reference, parse_reference
@@ -32,7 +33,7 @@ _How = Literal["pushed", "mounted", "skipped"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moved:
-    """How far a blob of `size` bytes is: `done` of them, `how` once it is there."""
+    """Progress of one blob: `done` of `size` bytes; `how` is set when the registry has it."""
 
     digest: str
     size: int
@@ -42,10 +43,10 @@ class Moved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pushed:
-    """What a push did. `pushed`, `mounted` (from another repository of the registry) and `skipped` (already there) are bytes of
-    blobs; `streamed` of the pushed ones came from the base's place.
+    """Result of a push. `pushed`, `mounted` (from another repository of the registry) and `skipped` (already there) count
+    bytes of blobs; `streamed` counts those of the pushed bytes that came from the base's origin.
 
-    With `unchanged` the tag led to this very image before, and nothing was done.
+    `unchanged`: the tag led to this image before, and nothing was sent.
     """
 
     reference: Reference
@@ -57,7 +58,7 @@ class Pushed:
 
 
 def target_of(text: str) -> Reference:
-    """The reference to push to: its path lower-cased (as Snowflake folds names) and checked; it must have a tag and no digest."""
+    """Return the reference to push to, its path in lower case as Snowflake folds names. It must have a tag and no digest."""
     reference = parse_reference(text, where="the place to push to", fold=True)
     if not reference.tag or reference.digest:
         raise CregraphError(f"the place to push to: `{text}` must name a tag, and no digest", "write `host/path:tag`")
@@ -77,9 +78,12 @@ def push(
 ) -> Pushed:
     """Push `manifest` to the tag `to`. `own` gives our blobs (the config and our layers) by `sha256:<hex>`.
 
-    All other layers are the base's. `others` says for digests in which other repository of the registry they may be mounted
-    from, `begun` knows uploads that were cut off. `progress` is called from any thread.
-    Raises Refused when the tag leads to another digest, CregraphError naming host and repository for all else.
+    All other layers are the base's. `others` gives, by digest, another repository of the registry to mount from; `begun` knows
+    uploads that were cut off. `progress` is called from any thread.
+
+    Raises:
+        Refused: The tag leads to another digest.
+        CregraphError: Any other failure. The message names host and repository.
     """
     registry = registry or Registry.at(to.host)
     if _is_there(registry, to, manifest):
@@ -123,7 +127,7 @@ def push(
 
 
 def _is_there(registry: Registry, to: Reference, manifest: Manifest) -> bool:
-    """Whether the tag leads to this very image; Refused when it leads to another one."""
+    """Return whether the tag leads to this image. Raises Refused if it leads to another one."""
     there = registry.digest_at(to.repository, to.tag)
     if there not in (None, manifest.digest):
         raise Refused(
@@ -145,7 +149,7 @@ def push_image(
     begun: Begun | None = None,
     progress: Callable[[Moved], None] = lambda _moved: None,
 ) -> Pushed:
-    """Push an image that was just built: its own layers are in `store`, the others are `base`'s. See `push`."""
+    """Push an image that was just built: its own layers are in `store`, the others belong to `base`. See `push`."""
     layers = image.layers[len(image.layers) - image.own :]
     own: dict[str, Path | bytes] = {layer.digest: store.verified(layer.hex, "a built layer") for layer in layers}
     own[image.config_descriptor.digest] = image.config

@@ -1,4 +1,4 @@
-"""What a registry has of an image before anything is pushed: the tag, our layers, the base's. Only asks."""
+"""Ask a registry what it has of an image before a push: the tag, our layers, the base's layers."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ __all__ = ["Remote", "look"]
 
 _KEY = "org.cregraph.key"
 _AT_ONCE = 8
+_State = Literal["same", "absent", "other", "differs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Remote:
-    """What there is at `place`.
+    """Content of a registry at `place`.
 
     `state`: `same`: the tag leads to this image, there is nothing to do; `absent`: there is no such tag; `other`: the tag leads
     to an image of another key; `differs`: to one with this key and another digest than this store knows, which must not be.
-    `digest` and `key` are those that the tag leads to. `there` and `push` count bytes of our own layers, `lacking` names those
-    that are not there; `mount` and `stream` are bytes of what is not in the repository: in another one of the same registry, and
-    layers of the base that are not in the registry.
+    `digest` and `key` are those that the tag leads to. `there` and `push` count bytes of our own layers, `lacking` names the
+    layers that are not there. `mount` counts bytes that another repository of the registry has, `stream` those of the base's
+    layers that the registry does not have.
     """
 
     place: Reference
-    state: Literal["same", "absent", "other", "differs"]
+    state: _State
     digest: str | None = None
     key: str | None = None
     there: int = 0
@@ -52,7 +53,7 @@ def look(
     home: tuple[str, str] | None,
     others: Mapping[str, str],
 ) -> Remote:
-    """Ask the registry of `place` (with a tag). `digest` is what this store knows the image of `key` to be, if it does.
+    """Ask the registry of `place` (with a tag). `digest` is that of the image of `key` in this store, or None.
 
     `own` are the layers of ours that are made already. `home` is the base's registry and repository, `others` repositories that
     may have blobs by digest. Raises Unauthorized and CregraphError as the registry does.
@@ -60,39 +61,39 @@ def look(
     found = registry.digest_at(place.repository, place.tag)
     if found is not None:
         theirs = _key_of(registry, place, found)
-        state: Literal["same", "other", "differs"] = (
-            "other" if theirs != key else "same" if digest in (None, found) else "differs"
-        )
+        state: _State = "other" if theirs != key else "same" if digest in (None, found) else "differs"
         return Remote(place=place, state=state, digest=found, key=theirs)
 
     def has(blob: Descriptor) -> bool:
         return registry.has_blob(place.repository, blob.digest)
 
     def mountable(blob: Descriptor) -> bool:
-        sources = [home[1]] if home and home[0] == registry.host else []
-        sources += [others[blob.digest]] if blob.digest in others else []
-        return any(_has(registry, source, blob) for source in dict.fromkeys(sources))
+        sources = {home[1]} if home and home[0] == registry.host else set()
+        sources |= {others[blob.digest]} if blob.digest in others else set()
+        return any(_has(registry, source, blob) for source in sources)
 
-    blobs = {blob.digest: blob for blob in (*own, *base)}
-    there = _each(has, blobs.values())
-    absent = [blob for blob, known in zip(blobs.values(), there, strict=True) if not known]
-    near = dict(zip((blob.digest for blob in absent), _each(mountable, absent), strict=True))
-    ours = {blob.digest for blob in own}
-    lacking = [blob for blob in absent if blob.digest in ours]
+    absent = _without({*own, *base}, has)
+    far = _without(absent, mountable)
+    lacking = [blob for blob in dict.fromkeys(own) if blob in absent]
     return Remote(
         place=place,
         state="absent",
-        there=sum(blob.size for blob in own) - sum(blob.size for blob in lacking),
-        push=sum(blob.size for blob in lacking if not near[blob.digest]),
+        there=_bytes(own) - _bytes(lacking),
+        push=_bytes(far & {*own}),
         lacking=tuple(blob.digest for blob in lacking),
-        mount=sum(blob.size for blob in absent if near[blob.digest]),
-        stream=sum(blob.size for blob in absent if blob.digest not in ours and not near[blob.digest]),
+        mount=_bytes(absent - far),
+        stream=_bytes(far - {*own}),
     )
 
 
-def _each(ask: Callable[[Descriptor], bool], blobs: Iterable[Descriptor]) -> list[bool]:
+def _without(blobs: set[Descriptor], has: Callable[[Descriptor], bool]) -> set[Descriptor]:
+    """Return the blobs for which `has` is false; it is asked about several at once."""
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="look") as pool:
-        return list(pool.map(ask, blobs))
+        return {blob for blob, known in zip(blobs, pool.map(has, blobs), strict=True) if not known}
+
+
+def _bytes(blobs: Iterable[Descriptor]) -> int:
+    return sum(blob.size for blob in blobs)
 
 
 def _has(registry: Registry, repository: str, blob: Descriptor) -> bool:
@@ -103,7 +104,7 @@ def _has(registry: Registry, repository: str, blob: Descriptor) -> bool:
 
 
 def _key_of(registry: Registry, place: Reference, digest: str) -> str | None:
-    """The key that what `place` leads to states, None for what states none: it need not be an image."""
+    """Return the key that the image at `place` states, or None: it may be an image of another program, or no image."""
     raw = registry.manifest(place.repository, digest)
     try:
         manifest = follow(raw, lambda one: registry.manifest(place.repository, one.digest), what=str(place))

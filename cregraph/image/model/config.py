@@ -1,6 +1,6 @@
-"""The image's config and manifest: the base's with our layers, variables and labels added, and nothing else.
+"""An image's config and manifest: those of the base, with our layers, variables and labels added, and nothing else.
 
-OCI image-spec 1.1, config.md and manifest.md. Both are canonical JSON, so equal input gives equal digests.
+Both are canonical JSON, so equal input gives equal digests. Source: OCI image-spec 1.1, config.md and manifest.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{_LAYER}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{_LAYER}+zstd",
 }
-#: Properties of a config that are kept from the base. What Docker adds of its own (`container`, `docker_version`) is not.
+#: Properties of a config that are kept from the base. Docker's own additions (`container`, `docker_version`) are dropped.
 _KEPT = ("architecture", "os", "os.version", "os.features", "variant", "author", "config")
 
 
@@ -44,17 +44,17 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """The image's digest: that of its manifest."""
+        """Return the image's digest: that of its manifest."""
         return digest_of(self.manifest)
 
     @property
     def descriptor(self) -> Descriptor:
-        """The manifest's descriptor."""
+        """Return the manifest's descriptor."""
         return Descriptor(media_type=OCI_MANIFEST, digest=self.digest, size=len(self.manifest))
 
     @property
     def config_descriptor(self) -> Descriptor:
-        """The config's descriptor."""
+        """Return the config's descriptor."""
         return Descriptor(media_type=OCI_CONFIG, digest=digest_of(self.config), size=len(self.config))
 
 
@@ -66,15 +66,32 @@ def compose(
     labels: Mapping[str, str],
     annotations: Mapping[str, str] | None = None,
 ) -> Image:
-    """The image of a base and our `layers` (name and record, lowest first).
+    """Return the image of a base and our `layers` (name and record, lowest first).
 
-    Variables of the base keep their places; one that `env` names gets its value there, the others follow sorted by name.
-    Labels are added to the base's. Entrypoint, command, user, folder and all else of the base's config stay. The history gets
-    one entry a layer, named by it. Raises CregraphError for a base whose layers cannot be passed on (foreign ones), whose
-    config does not fit its layers, and for a variable or label that cannot be written.
+    Variables of the base keep their order; one that `env` names gets its value there, the others follow sorted by name.
+    Labels are added to the base's. Entrypoint, command, user, folder and the rest of the base's config stay. The history gets
+    one entry for each layer, with its name.
+
+    Raises:
+        CregraphError: The base has foreign layers or a config that does not fit its layers, or a variable cannot be written.
     """
     below = tuple(_base_layer(layer.media_type, layer.digest, layer.size) for layer in facts.layers)
     above = tuple(Descriptor(media_type=r.media_type, digest=r.digest, size=r.size) for _, r in layers)
+    config = canonical(_config(facts, layers, env, labels))
+    manifest: dict[str, Json] = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": as_json(Descriptor(media_type=OCI_CONFIG, digest=digest_of(config), size=len(config))),
+        "layers": [as_json(d) for d in (*below, *above)],
+    }
+    if annotations:
+        manifest["annotations"] = dict(annotations)
+    return Image(manifest=canonical(manifest), config=config, layers=below + above, own=len(above))
+
+
+def _config(
+    facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]], env: Mapping[str, str], labels: Mapping[str, str]
+) -> dict[str, Json]:
     base = facts.config
     config: dict[str, Json] = {name: base[name] for name in _KEPT if base.get(name) is not None}
     if not config.get("architecture") or not config.get("os"):
@@ -90,24 +107,14 @@ def compose(
         "type": "layers",
         "diff_ids": [layer.diff_id for layer in facts.layers] + [record.diff_id for _, record in layers],
     }
-    config["history"] = _history(base.get("history") or [], len(below), facts.digest) + [
+    config["history"] = _history(base.get("history") or [], len(facts.layers), facts.digest) + [
         {"created": CREATED, "created_by": f"cregraph {name}"} for name, _ in layers
     ]
-    config_bytes = canonical(config)
-    described = Descriptor(media_type=OCI_CONFIG, digest=digest_of(config_bytes), size=len(config_bytes))
-    manifest: dict[str, Json] = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": as_json(described),
-        "layers": [as_json(d) for d in (*below, *above)],
-    }
-    if annotations:
-        manifest["annotations"] = dict(annotations)
-    return Image(manifest=canonical(manifest), config=config_bytes, layers=below + above, own=len(above))
+    return config
 
 
 def as_json(blob: Descriptor) -> dict[str, Json]:
-    """A descriptor as OCI writes it."""
+    """Return a descriptor as OCI writes it."""
     return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
 
 

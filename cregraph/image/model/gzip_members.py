@@ -1,10 +1,10 @@
 """Gzip members of fixed uncompressed size: the compressed form of assembly 1.
 
-Every MEMBER bytes become one member, compressed at once by libdeflate level 1 (RFC 1952 header: no name, time 0, system
+Every MEMBER bytes become one member, compressed in one call by libdeflate level 1 (RFC 1952 header: no name, time 0, system
 255). Several members in a row are one valid gzip file (RFC 1952, 2.2) and a valid layer, so compressed segments can be
-joined by copying. One-shot libdeflate gives equal bytes on every processor and for any way in which the input arrives; the
-bytes do depend on its version, which is why that is pinned, and why a known answer is checked before the first use.
-Level 1 is twice as fast as level 6 and its output a twelfth larger.
+joined by copying. One call of libdeflate gives equal bytes on every processor and for any division of the input. The bytes
+depend on its version, so the version is pinned, and a known answer is checked before the first use.
+Level 1 is twice as fast as level 6, and its output is a twelfth larger.
 """
 
 from __future__ import annotations
@@ -35,23 +35,25 @@ _Out = TypeVar("_Out")
 
 
 def compress(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The members that hold the bytes of `chunks`, in order; none for no bytes.
+    """Yield the members that hold the bytes of `chunks`, in order; none for no bytes.
 
-    How the input is cut into chunks, and the threads at work here, leave the output alone. At most a few members are held.
-    Raises CregraphError when the compressor at hand does not give the bytes of this assembly.
+    Neither the division into chunks nor the threads change the output. At most a few members are in memory.
+
+    Raises:
+        CregraphError: The installed compressor does not give the bytes of this assembly.
     """
     check_compressor()
     return _in_order(_member, _cut(chunks))
 
 
 def inflate(members: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes of each member, in order. Raises ValueError for a damaged one or one that holds more than MEMBER bytes."""
+    """Yield the bytes of each member, in order. Raises ValueError for a damaged member or one of more than MEMBER bytes."""
     return _in_order(_content, members)
 
 
 @functools.cache
 def check_compressor() -> None:
-    """Check, once in a process, that the compressor gives the bytes that digests of this assembly are made of."""
+    """Raise CregraphError, once in a process, unless the compressor gives the bytes of this assembly."""
     found = hashlib.sha256(b"".join(_member(part) for part in _cut([_sample()]))).hexdigest()
     if found != _KNOWN:
         raise CregraphError(

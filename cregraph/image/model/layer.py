@@ -1,9 +1,9 @@
 """Layers: a directory preamble, segments in order, an end marker; each a run of gzip members joined by copying.
 
-plan                    what is written
-apart    one layer      what lists a path of it again, with equal bytes, gets a layer of its own
-assemble one layer      an object in the store, and a record in its section `layers`
-settle   all layers     no path has two owners, or they hold equal bytes in different layers
+function  scope        result
+apart     one layer    a segment that lists a path of it again, with equal bytes, gets a layer of its own
+assemble  one layer    an object in the store, and a record in its section `layers`
+settle    all layers   no path has two owners, or they hold equal bytes in different layers
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class LayerRecord:
 
     @property
     def object(self) -> str:
-        """The store's name of its bytes."""
+        """Return the sha256 of its bytes: their name in the store."""
         return self.digest.removeprefix("sha256:")
 
 
 def read(store: Store, key: str) -> LayerRecord | None:
-    """The layer of `key`, or None when it must be made: no record, not one of this form, or its object is gone."""
+    """Return the layer of `key`, or None if it must be made: there is no sound record, or its object is gone."""
     found = store.record("layers", key)
     if not isinstance(found, dict):
         return None
@@ -67,17 +67,15 @@ def read(store: Store, key: str) -> LayerRecord | None:
 
 
 def assemble(
-    plan: LayerPlan,
-    records: Mapping[str, SegmentRecord],
-    facts: BaseFacts,
-    planner: Planner,
-    store: Store,
+    plan: LayerPlan, records: Mapping[str, SegmentRecord], facts: BaseFacts, planner: Planner, store: Store
 ) -> LayerRecord:
-    """Make the layer of `plan`, unless the store has it. `records` holds its segments by key.
+    """Write the layer of `plan`, unless the store has it; return its record. `records` holds its segments by key.
 
-    Segments are copied as they are compressed; they are inflated only for the diff id, and every byte is verified on the way.
-    Raises CregraphError, keeping nothing, when a path stands twice in the layer, when it would replace something of the base
-    or runs through one of its links, and when a segment in the store is damaged.
+    Compressed segments are copied; they are inflated only for the diff id, and every byte is verified.
+
+    Raises:
+        CregraphError: A path is listed twice, replaces something of the base or runs through a link of the base, or a segment
+            in the store is damaged. Nothing is kept.
     """
     segments = [records[s.key] for s in plan.segments]
     objects = tuple(s.object for s in segments)
@@ -112,7 +110,7 @@ def assemble(
 def apart(
     plan: LayerPlan, records: Mapping[str, SegmentRecord], planner: Planner, store: Store
 ) -> tuple[LayerPlan, tuple[LayerPlan, ...]]:
-    """The layer as it can be assembled, and the layers of those segments that list a path of it again: `settle` for one layer."""
+    """Return the layer as it can be assembled, and a layer for each segment that lists a path of it again."""
     seen: set[str] = set()
     again = set()
     for segment in plan.segments:
@@ -126,12 +124,14 @@ def apart(
 def settle(
     layers: Sequence[LayerPlan], records: Mapping[str, SegmentRecord], planner: Planner, store: Store
 ) -> tuple[LayerPlan, ...]:
-    """The same layers with every path settled: what all builds do before an image is one.
+    """Return the layers with at most one entry for each path in a layer. Every build does this before it composes an image.
 
     Two segments may list the same path only as the same entry: equal bytes, mode and owner. In different layers both stay;
-    within one layer the later (by name and key) gets a layer of its own, at the end. Anything else raises CregraphError
-    with the path and both segments: other bytes, or a file where another needs a directory. Too many layers raise as well.
-    The outcome is remembered, so indexes are read once for a set of layers.
+    within one layer the later (by name and key) gets a layer of its own, at the end. The outcome
+    is recorded, so that indexes are read once for a set of layers.
+
+    Raises:
+        CregraphError: Two segments list a path with other bytes, or as file and directory; or there are too many layers.
     """
     key = settled_key(layers)
     moved = store.record("settled", key)
@@ -152,7 +152,7 @@ def settle(
 
 
 def settled_key(layers: Sequence[LayerPlan]) -> str:
-    """Under which key the outcome of settling `layers` is remembered, in the section `settled`."""
+    """Return the key of the outcome of `settle` in the store's section `settled`."""
     return key_of({"settled": [plan.key for plan in layers]})
 
 

@@ -1,7 +1,7 @@
-"""What a manifest says: descriptors, the config and layers of an image, and which image of an index is ours.
+"""Readers of manifests and indexes: descriptors, an image's config and layers, and the linux/amd64 image of an index.
 
-Read are the OCI image manifest and index (image specification 1.1) and Docker's schema 2 and manifest list; schema 1 is
-refused. Only sha256 digests are accepted, since a lock holds nothing else. Sizes are bounded before bytes are read.
+They read the OCI image manifest and index (image-spec 1.1) and Docker's schema 2 and manifest list, and refuse schema 1. Only
+sha256 digests are accepted, because a lock holds nothing else. Sizes are bounded before bytes are read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Descriptor:
 
     @property
     def hex(self) -> str:
-        """The digest without `sha256:`."""
+        """Return the digest without `sha256:`."""
         return self.digest.removeprefix("sha256:")
 
 
@@ -76,12 +76,12 @@ class Manifest:
 
 
 def digest_of(data: bytes) -> str:
-    """`sha256:<hex>` of `data`."""
+    """Return `sha256:<hex>` of `data`."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def read_json(data: bytes, *, what: str, limit: int = MANIFEST_LIMIT) -> dict[str, Any]:
-    """A JSON object. `what` begins the message of the CregraphError for anything else."""
+    """Return a JSON object. Raises CregraphError, beginning with `what`, for anything else."""
     if len(data) > limit:
         raise CregraphError(f"{what}: is larger than {limit >> 20} MiB")
     try:
@@ -94,12 +94,12 @@ def read_json(data: bytes, *, what: str, limit: int = MANIFEST_LIMIT) -> dict[st
 
 
 def is_index(value: dict[str, Any]) -> bool:
-    """Whether a parsed manifest is an index (a list of images) and not an image."""
+    """Return whether a parsed manifest is an index (a list of images)."""
     return value.get("mediaType") in (_OCI_INDEX, _DOCKER_LIST) or ("manifests" in value and "layers" not in value)
 
 
 def read_manifest(data: bytes, *, what: str) -> Manifest:
-    """An image's manifest. Raises CregraphError, beginning with `what`, naming the field that is wrong."""
+    """Return an image's manifest. Raises CregraphError, beginning with `what`, with the field that is wrong."""
     value = read_json(data, what=what)
     if value.get("schemaVersion") != 2 or "config" not in value:
         raise CregraphError(
@@ -124,9 +124,10 @@ def read_manifest(data: bytes, *, what: str) -> Manifest:
 
 
 def choose(index: dict[str, Any], *, what: str) -> Descriptor:
-    """The image for linux/amd64 in an index; an index of one image that names no platform is that image.
+    """Return the linux/amd64 image of an index, or its only image if that states no platform.
 
-    Raises CregraphError that names the platforms there are.
+    Raises:
+        CregraphError: There is no such image. The message lists the platforms of the index.
     """
     listed = index.get("manifests")
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
@@ -151,7 +152,7 @@ def choose(index: dict[str, Any], *, what: str) -> Descriptor:
 
 
 def follow(data: bytes, fetch: Callable[[Descriptor], bytes], *, what: str) -> Manifest:
-    """The manifest that `data` is, or that it leads to when it is an index; `fetch` gives the verified bytes of a descriptor."""
+    """Return the manifest in `data`, or the one that an index in `data` leads to. `fetch` gives a descriptor's verified bytes."""
     for _ in range(4):
         value = read_json(data, what=what)
         if not is_index(value):

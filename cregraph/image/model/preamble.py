@@ -1,7 +1,7 @@
-"""A layer's preamble: each directory that its paths need, once, as the base has it.
+"""A layer's preamble: each directory that its paths need, once, with the base's values if the base has it.
 
-A directory that a layer lists gets the listed mode, owner and time in every image store, and one that is left out is reset
-by some of them. So every ancestor of every path is listed, those of the base with the base's own values.
+Every image store gives a listed directory the listed mode, owner and time; some stores reset one that is not listed. So a layer
+lists every ancestor of every path.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Directory:
     mtime: int
 
     def header(self) -> bytes:
-        """Its tar header."""
+        """Return its tar header."""
         return tar.header(path=self.path, type="directory", mode=self.mode, uid=self.uid, gid=self.gid, mtime=self.mtime)
 
 
 def preamble(needed: Iterable[str], facts: BaseFacts, owners: Owners) -> tuple[Directory, ...]:
-    """The directories `needed` (relative, with all their ancestors), parents first.
+    """Return the directories `needed` (relative, with all their ancestors), parents first.
 
-    One that the base has is as the base has it. A new one has mode 0755, the image's fixed time, and the owner that `owners`
+    A directory of the base keeps the base's values. A new one has mode 0755, the image's fixed time, and the owner that `owners`
     gives for the longest path at or above it, else 0:0. The root itself is never listed.
     """
     found = []
@@ -51,9 +51,9 @@ def preamble(needed: Iterable[str], facts: BaseFacts, owners: Owners) -> tuple[D
 
 
 def check(needed: Iterable[str], rows: Iterable[Row], facts: BaseFacts, segment: str) -> None:
-    """See that a segment (named for messages) replaces nothing of the base and does not run through its links.
+    """Raise CregraphError if a segment replaces something of the base or runs through one of its links.
 
-    `needed` are the directories that its `rows` need. Raises CregraphError with the path and the segment.
+    `needed` are the directories that its `rows` need. The message names the path and `segment`.
     """
     for path in sorted(needed, key=len):
         here = "/" + path

@@ -5,7 +5,7 @@ The grammar is that of the OCI distribution specification and of Docker's refere
     [host[:port]/]path[:tag][@digest]      path: lower-case components between `/`, at most 255 characters
                                            tag: [A-Za-z0-9_][A-Za-z0-9._-]{0,127}; digest: sha256:<64 hex digits>
 
-A first component is a host when it holds a dot or a colon or is `localhost`; without a host the name is Docker Hub's.
+A first component with a dot or a colon, and `localhost`, is a host. A name without a host belongs to Docker Hub.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """`repository:tag`, without host and digest."""
+        """Return `repository:tag`, without host and digest."""
         return f"{self.repository}:{self.tag}" if self.tag else self.repository
 
     def at(self, *, tag: str = "", digest: str = "") -> Reference:
-        """The same repository at another tag or digest."""
+        """Return the same repository at another tag or digest."""
         return replace(self, tag=tag, digest=digest)
 
 
@@ -88,7 +88,7 @@ ImageName = Reference | LayoutName | DockerName
 
 
 def parse(text: str, *, where: str = "image reference") -> ImageName:
-    """What `text` names. `where` (file and field) begins the message of the CregraphError for what is no name."""
+    """Return the image name in `text`. Raises CregraphError, beginning with `where` (file and field), if it is not valid."""
     if text.startswith("oci:"):
         folder, tag = text[4:], ""
         head, colon, tail = folder.rpartition(":")
@@ -108,7 +108,7 @@ def parse(text: str, *, where: str = "image reference") -> ImageName:
 
 
 def parse_reference(text: str, *, where: str = "image reference", fold: bool = False) -> Reference:
-    """The registry reference that `text` is; with `fold` its path is made lower-case first (Snowflake's names fold that way).
+    """Return the registry reference in `text`. `fold` first makes its path lower-case, as Snowflake folds names.
 
     Raises CregraphError, beginning with `where`, for anything outside the grammar.
     """
@@ -161,13 +161,13 @@ def check_tag(tag: str, *, where: str) -> None:
 
 
 def is_local(host: str) -> bool:
-    """Whether `host` is this machine by name, so that plain HTTP is what is expected there (as Docker does)."""
+    """Return whether `host` names this machine, where Docker expects plain HTTP."""
     bare = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     return bare in ("localhost", "::1") or re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", bare) is not None
 
 
 def address(host: str) -> str:
-    """The host that answers for `host`: itself, but for Docker Hub."""
+    """Return the host that answers for `host`: another one for Docker Hub, else `host` itself."""
     return ".".join(("registry-1", "docker", "io")) if host in _HUB_NAMES else host
 
 

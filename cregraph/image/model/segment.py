@@ -1,7 +1,7 @@
-"""Segments: the tar entries of one artifact, compressed once, ever, and kept in the store with an index.
+"""Segments: the tar entries of one artifact, compressed once and kept in the store with an index.
 
-A segment's object is a run of gzip members that hold tar entries of files and links, sorted by the bytes of their paths,
-without directories and without an end marker. Its index is an object of its own: a JSON array, one row a line, in the
+A segment's object consists of gzip members that hold tar entries of files and links, sorted by the bytes of their paths,
+without directories and without an end marker. Its index is another object: a JSON array, one row on each line, in the
 same order: [path, type, mode, uid, gid, size, what], where `what` is a file's sha256 or a link's text. The record in the
 store's section `segments` names both objects by sha256.
 """
@@ -27,7 +27,7 @@ __all__ = ["Row", "SegmentRecord", "ancestors", "directories", "index", "members
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentRecord:
-    """A segment as it lies in the store.
+    """A segment in the store.
 
     `object` is the sha256 of its `size` compressed bytes, `tar_size` the bytes that they hold (no end marker), `index` the
     sha256 of the index, `entries` the number of its rows, `members` the compressed size of each gzip member.
@@ -56,19 +56,21 @@ class Row:
     what: str
 
     def header(self) -> bytes:
-        """The tar header of this entry; it follows from the row alone."""
+        """Return the tar header of this entry, a function of the row alone."""
         link = "" if self.type == "file" else self.what
         return tar.header(path=self.path, type=self.type, mode=self.mode, uid=self.uid, gid=self.gid, size=self.size, link=link)
 
 
 def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> SegmentRecord:
-    """Write the segment of `key` from `entries`, in whatever order they come, and its record. Each content is read once.
+    """Write the segment of `key` from `entries`, in any order, and its record. Each content is read once.
 
-    Hard links are turned so that the first of their paths in sort order holds the content; one that leads to a symbolic
-    link becomes a copy of that link. Memory holds the entries without their content, and a few MiB.
-    Raises CregraphError, keeping nothing, for another assembly than this version's, for a path that is absolute, climbs, is
-    listed twice, is both file and folder, or would delete something of a lower layer (`.wh.`), for a hard link that leads
-    nowhere, and for content of another size than stated.
+    The first path of a hard-linked file in sort order holds the content; a hard link to a symbolic link becomes a copy of that
+    link. Memory holds the entries without their content, and a few MiB.
+
+    Raises:
+        CregraphError: `assembly` is not this version's; a path is absolute, climbs, is listed twice, is both file and folder, or
+            would delete something of a lower layer (`.wh.`); a hard link leads nowhere; or content has another size than
+            stated. Nothing is kept.
     """
     if assembly != ASSEMBLY:
         raise CregraphError(
@@ -109,7 +111,7 @@ def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> Se
 
 
 def read(store: Store, key: str) -> SegmentRecord | None:
-    """The segment of `key`, or None when it must be made: no record, not one of this form, or an object is gone."""
+    """Return the segment of `key`, or None if it must be made: there is no sound record, or an object is gone."""
     found = store.record("segments", key)
     if not isinstance(found, dict):
         return None
@@ -130,13 +132,13 @@ def read(store: Store, key: str) -> SegmentRecord | None:
 
 
 def index(store: Store, record: SegmentRecord) -> tuple[Row, ...]:
-    """The rows of a segment, sorted by the bytes of their paths. The index is verified first."""
+    """Return the rows of a segment, sorted by the bytes of their paths. The index is verified first."""
     data = store.verified(record.index, f"the index of segment {record.key[:12]}").read_bytes()
     return tuple(Row(*row) for row in json.loads(data))
 
 
 def directories(rows: Iterable[Row]) -> frozenset[str]:
-    """The parent directories that the paths need, relative to the image's root, which is not among them."""
+    """Return the parent directories that the paths need, relative to the image's root and without it."""
     found: set[str] = set()
     for row in rows:
         for parent in ancestors(row.path):
@@ -147,17 +149,18 @@ def directories(rows: Iterable[Row]) -> frozenset[str]:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """The directories above `path`, nearest first, without the root (`a/b/c` gives `a/b`, `a`)."""
+    """Yield the directories above `path`, nearest first, without the root (`a/b/c` gives `a/b`, `a`)."""
     while (cut := path.rfind("/")) > 0:
         path = path[:cut]
         yield path
 
 
 def members_of(store: Store, record: SegmentRecord) -> Iterator[tuple[bytes, bytes]]:
-    """Each gzip member of a segment with the bytes that it holds.
+    """Yield each gzip member of a segment with the bytes that it holds.
 
-    The compressed bytes are hashed on the way: when they turn out to differ from the record, CregraphError is raised at the
-    end at the latest, so nothing made from them may be kept before this is exhausted.
+    Raises:
+        CregraphError: The bytes differ from the record. It is raised at the end at the latest, so a caller may keep nothing
+            that it made from them before this is exhausted.
     """
     what = f"segment {record.key[:12]}"
     hasher = hashlib.sha256()

@@ -1,11 +1,11 @@
-"""The files of a segment on disk, for sandboxes."""
+"""Unpack the files of a segment to disk, for sandboxes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cregraph.errors import CregraphError
@@ -19,13 +19,14 @@ _PIECE = 1 << 20
 
 
 def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
-    """Write the files and links of a segment below `folder`, several segments one after the other into the same one.
+    """Write the files and links of a segment below `folder`. Several segments can be written into one folder, one by one.
 
-    Modes and hard links are kept, every time is that of the image (1980); owners are left to the caller. Missing directories
-    are made with mode 0755. Nothing is ever written through a symbolic link: a directory on the way that is one, or is no
-    directory, raises CregraphError, as does a path that is there already, unless it is a file or link with the same
-    content and mode. Bytes are checked against the index as they come; after an error `folder` is not to be used.
-    `folder` must not be written to by others meanwhile.
+    Modes and hard links are kept, every time is the image's (1980), owners are left to the caller. Missing directories get mode
+    0755. Nothing is written through a symbolic link. Nobody else may write to `folder` at the same time.
+
+    Raises:
+        CregraphError: A directory on the way is a link or a file, a path exists with another content or mode, or the bytes do
+            not match the index. `folder` must not be used then.
     """
     rows = index(store, record)
     title = f"segment {record.key[:12]}"
@@ -33,32 +34,30 @@ def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in folders:
         _directory(folder / name, name, title)
-    source = _Source(content for _, content in members_of(store, record))
-    for row in rows:
-        expected = row.header()
-        if source.read(len(expected)) != expected:
-            raise _not_the_index(title, row)
+    for row, content in _checked(rows, store, record):
         path = folder / row.path
         if row.type == "file":
-            _file(path, row, source, title)
-            source.read(len(tar.padding(row.size)))
+            _file(path, row, content, title)
         elif row.type == "symlink":
             _symlink(path, row, title)
         else:
             _hard_link(path, folder / row.what, row, title)
-    source.finish(title)
     for name in reversed(folders):
         os.utime(folder / name, (tar.MTIME, tar.MTIME))
 
 
 def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[memoryview]]]:
-    """Each row of a segment with the content of its file, which is to be exhausted before the next row is asked for.
+    """Yield each row of a segment with the content of its file, which must be read before the next row.
 
-    Bytes are checked as in `unpack`; nothing made from them may be kept before this is exhausted.
+    Bytes are checked as in `unpack`; a caller may keep nothing that it made from them before this is exhausted.
     """
+    return _checked(index(store, record), store, record)
+
+
+def _checked(rows: Iterable[Row], store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[memoryview]]]:
     title = f"segment {record.key[:12]}"
     source = _Source(content for _, content in members_of(store, record))
-    for row in index(store, record):
+    for row in rows:
         expected = row.header()
         if source.read(len(expected)) != expected:
             raise _not_the_index(title, row)
@@ -127,7 +126,7 @@ def _directory(path: Path, name: str, title: str) -> None:
             ) from None
 
 
-def _file(path: Path, row: Row, source: _Source, title: str) -> None:
+def _file(path: Path, row: Row, content: Iterator[memoryview], title: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -135,15 +134,9 @@ def _file(path: Path, row: Row, source: _Source, title: str) -> None:
             raise _taken(title, row) from None
         descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         path = Path(os.devnull)
-    hasher = hashlib.sha256()
-    left = row.size
     with os.fdopen(descriptor, "wb", buffering=0) as file:
-        while left and (piece := source.some(min(left, _PIECE))):
-            hasher.update(piece)
+        for piece in content:
             file.write(piece)
-            left -= len(piece)
-        if left or hasher.hexdigest() != row.what:
-            raise _not_the_index(title, row)
         if path != Path(os.devnull):
             os.fchmod(file.fileno(), row.mode)
             os.utime(file.fileno(), (tar.MTIME, tar.MTIME))

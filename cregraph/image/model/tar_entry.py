@@ -1,4 +1,4 @@
-"""A file or link on its way into an image layer."""
+"""A file or link that becomes part of an image layer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Entry:
 
     `mode` is the permission bits only. `link` is a symbolic link's text, or for a hard link the path (same form as
     `path`) of another entry of the same segment. `chunks` gives the content, `size` bytes in all, each time it is called.
-    `sha256` is the content's, where whoever made the entry has hashed these very bytes; else empty, and it is hashed on the way.
-    There are no directories: a layer's preamble lists them.
+    `sha256` is the content's, if the maker of the entry hashed these bytes; if empty, they are hashed when they are written.
+    Directories have no entries: a layer's preamble lists them.
     """
 
     path: str
@@ -31,5 +31,5 @@ class Entry:
 
 
 def from_bytes(path: str, data: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Entry:
-    """A file entry whose content is at hand."""
+    """Return a file entry with the content `data`."""
     return Entry(path=path, mode=mode, uid=uid, gid=gid, size=len(data), chunks=lambda: (data,))

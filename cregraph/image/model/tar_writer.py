@@ -1,6 +1,6 @@
-"""The one tar form of assembly 1: equal entries, equal bytes, on every machine.
+"""The tar form of assembly 1: equal entries give equal bytes on every machine.
 
-POSIX.1-2001 (pax): ustar headers, and before one whose values do not fit it an extended header (`x`) with the records
+POSIX.1-2001 (pax): ustar headers; one whose values do not fit is preceded by an extended header (`x`) with the records
 `path`, `linkpath`, `size`, `uid`, `gid`, `mtime` that it needs, in that order. A path or link needs a record when it is
 longer than 100 bytes or not ASCII; the ustar prefix field is never used. User and group names are empty. The time is MTIME
 unless given. Changing any byte of this is a new assembly.
@@ -8,9 +8,11 @@ unless given. Changing any byte of this is a new assembly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
-__all__ = ["BLOCK", "END", "MTIME", "Kind", "header", "padding"]
+__all__ = ["BLOCK", "END", "MTIME", "Kind", "file", "header", "padding"]
 
 BLOCK = 512
 
@@ -24,6 +26,7 @@ Kind = Literal["file", "symlink", "hardlink", "directory"]
 
 _FLAGS: dict[Kind, bytes] = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
 _NAME = 100
+_PIECE = 1 << 20
 _OCTAL_7 = 0o7777777
 _OCTAL_11 = 0o77777777777
 
@@ -39,7 +42,7 @@ def header(
     link: str = "",
     mtime: int = MTIME,
 ) -> bytes:
-    """The header blocks of one entry; `size` bytes of content and `padding(size)` follow those of a file.
+    """Return the header blocks of one entry; for a file, `size` bytes of content and `padding(size)` follow.
 
     A directory's path gets its closing slash here. Links and directories have no content: their `size` is ignored. The mode of
     a symbolic link is always 0777, as Linux shows it. Raises ValueError for a number or text that no header can hold.
@@ -75,8 +78,21 @@ def header(
 
 
 def padding(size: int) -> bytes:
-    """The zeros after `size` bytes of content, up to the next block."""
+    """Return the zeros after `size` bytes of content, up to the next block."""
     return bytes(-size % BLOCK)
+
+
+def file(path: str, source: bytes | Path, *, mode: int = 0o644, mtime: int = MTIME) -> Iterator[bytes]:
+    """Yield a file's entry, its content and the padding. `source` is the content, or a file on disk that holds it."""
+    if isinstance(source, bytes):
+        yield header(path=path, mode=mode, size=len(source), mtime=mtime) + source + padding(len(source))
+        return
+    size = source.stat().st_size
+    yield header(path=path, mode=mode, size=size, mtime=mtime)
+    with source.open("rb") as opened:
+        while piece := opened.read(_PIECE):
+            yield piece
+    yield padding(size)
 
 
 def _text(key: str, text: str) -> tuple[bytes, bytes]:
