@@ -18,7 +18,8 @@ from cregraph.cli.terminal_output import megabytes
 from cregraph.errors import CregraphError, Refused
 from cregraph.image.bases.base_image import BaseImage, ask
 from cregraph.image.bases.facts_from_layers import facts_of
-from cregraph.image.media.docker_engine import NoImage, container, docker, inspect, reachable
+from cregraph.image.media.docker_client import NoImage
+from cregraph.image.media.docker_engine import container, inspect
 from cregraph.image.media.docker_load import load
 from cregraph.image.media.registry import Registry
 from cregraph.image.model.manifest import Descriptor
@@ -31,6 +32,7 @@ from cregraph.session.session import Session
 from cregraph.sources.routes import Registry as Named
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
+from tests.engine_names import RUN, image_name, repository
 from tests.made_images import Made, entry, folder, layout, tar
 from tests.small_registry import SmallRegistry
 
@@ -51,7 +53,7 @@ def a_base(store: Store, where: Path, *layers: bytes, **image: object) -> BaseIm
     return ask(parse(f"oci:{layout(where / 'base', made).name}"), project=where, store=store)
 
 
-def a_build(base: BaseImage, store: Store, text: str = "v1\n") -> Built:
+def a_build(base: BaseImage, store: Store, text: str = f"{RUN}\n") -> Built:
     """An image with one file of ours over `base`, really built."""
     digest = base.manifest.digest.removeprefix("sha256:")
     pin = Pin(
@@ -92,7 +94,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def name(engine: str) -> Iterator[str]:
     """A name of this test's own in the engine, removed afterwards."""
-    made = f"cregraph-test/outputs:{secrets.token_hex(6)}"
+    made = image_name("outputs")
     yield made
     subprocess.run(["docker", "image", "rm", "-f", made], capture_output=True, check=False)
 
@@ -124,7 +126,7 @@ def test_an_image_that_the_engine_has_by_that_name_is_not_sent_again(engine, nam
 @pytest.mark.docker
 def test_a_name_that_led_to_another_image_leads_to_this_one_afterwards(engine, name, store, tmp_path):
     base = a_base(store, tmp_path)
-    first, second = a_build(base, store), a_build(base, store, "v2\n")
+    first, second = a_build(base, store), a_build(base, store, f"{RUN} v2\n")
     load(first.image, reference=name, store=store, base=base.open_layer)
 
     load(second.image, reference=name, store=store, base=base.open_layer)
@@ -162,10 +164,10 @@ def test_an_image_is_streamed_in_little_memory(engine, name, tmp_path):
         "from tests.made_images import entry, tar\n"
         "where = Path(sys.argv[1]); store = Store(where / 'store')\n"
         "if sys.argv[3] == 'make':\n"
-        "    import os; a_build(a_base(store, where, tar(entry('opt/x', os.urandom(96 << 20)))), store); sys.exit()\n"
+        "    import os; a_build(a_base(store, where, tar(entry('opt/x', os.urandom(96 << 20)))), store, 'v1'); sys.exit()\n"
         "from cregraph.image.bases.base_image import ask\n"
         "from cregraph.image.model.reference import parse\n"
-        "base = ask(parse('oci:base'), project=where, store=store); built = a_build(base, store)\n"
+        "base = ask(parse('oci:base'), project=where, store=store); built = a_build(base, store, 'v1')\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "load(built.image, reference=sys.argv[2], store=store, base=base.open_layer)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
@@ -180,7 +182,7 @@ def test_an_image_is_streamed_in_little_memory(engine, name, tmp_path):
 
 @pytest.mark.docker
 def test_an_image_that_the_engine_lacks_is_not_pulled(engine):
-    started = container("localhost/cregraph-test/never:made", ["x"], env={}, files={}, about="a container")
+    started = container(f"localhost/{image_name('never')}", ["x"], env={}, files={}, about="a container")
     with pytest.raises(NoImage, match="a container: the Docker engine has no such image"), started:
         pass
 
@@ -205,7 +207,8 @@ def shell(engine: str, name: str, store: Store, tmp_path: Path) -> str:
 
 
 def containers() -> str:
-    return docker("container", "ls", "--all", "--format", "{{.Names}} {{.Image}}", about="x").decode()
+    words = ["docker", "container", "ls", "--all", "--format", "{{.Names}} {{.Image}}"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.docker
@@ -238,55 +241,6 @@ def test_a_program_that_the_image_lacks_is_said_in_words(shell):
         code, words = started.ended()
 
     assert code != 0 and "/no/python" in words and words.isprintable()
-
-
-@pytest.fixture
-def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `docker` that says on stderr what $SAYS holds, and fails."""
-    program = tmp_path / "bin" / "docker"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\nprintf "%s" "$SAYS" >&2\nexit 1\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent))
-    return program
-
-
-@pytest.mark.parametrize(
-    ("says", "hint"),
-    [
-        (
-            "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
-            "start the engine, or say where it is",
-        ),
-        ('unable to resolve docker endpoint: context "x" not found', "start the engine, or say where it is"),
-        ("permission denied while trying to connect to the Docker daemon socket", "join the group `docker`"),
-        ("write /var/lib/x: no space left on device", "`docker system df` says what fills the engine's disk"),
-        ("something \x1b[2Jelse", "`docker info` says whether the engine is well"),
-    ],
-)
-def test_an_engine_that_refuses_is_quoted_with_a_way_out(fake_docker, monkeypatch, says, hint):
-    monkeypatch.setenv("SAYS", says)
-
-    with pytest.raises(CregraphError) as caught:
-        reachable()
-
-    assert caught.value.message.startswith("the Docker engine does not answer: docker says: ")
-    assert caught.value.message.isprintable()
-    assert hint in (caught.value.hint or "")
-
-
-def test_an_engine_that_hangs_up_in_the_middle_is_quoted_too(fake_docker, monkeypatch):
-    monkeypatch.setenv("SAYS", "no space left on device")
-
-    with pytest.raises(CregraphError, match="no space left on device"):
-        docker("image", "load", about="loading", stdin=(b"x" * 100000 for _ in range(100)))
-
-
-def test_without_the_docker_program_the_way_out_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(CregraphError, match="the program `docker` cannot be started"):
-        reachable()
 
 
 @pytest.mark.parametrize("name", ["-v", "--help", "a b", "", "x\n"])
@@ -410,11 +364,12 @@ def test_a_real_registry_and_engine_keep_the_digest(store, project, tmp_path):
     base = a_base(store, tmp_path, tar(entry("opt/x", secrets.token_bytes(5000))))
     built = a_build(base, store, secrets.token_hex(8))
 
-    there = publish(project, store, built, base, f"{host}/outputs")
+    path = repository("outputs")
+    there = publish(project, store, built, base, f"{host}/{path}")
 
-    assert Registry.at(host).digest_at("outputs/team", built.plan.tag) == built.image.digest
-    docker("image", "pull", "--quiet", there, about="x")
+    assert Registry.at(host).digest_at(f"{path}/team", built.plan.tag) == built.image.digest
+    subprocess.run(["docker", "image", "pull", "--quiet", there], check=True)
     try:
         assert built.image.digest in str(inspect(there)["RepoDigests"])
     finally:
-        docker("image", "rm", "--force", there, about="x")
+        subprocess.run(["docker", "image", "rm", "--force", there], check=True)

@@ -87,10 +87,14 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
         if found:
             listed = ", ".join(f"{task.name} ({task.key[:12]})" for task in found)
             raise CregraphError(f"`{called}` may be one of several tasks: {listed}", hint="name it by its key")
+    raise _unknown(called, tasks)
+
+
+def _unknown(called: str, tasks: Sequence[Task]) -> CregraphError:
     names = sorted({name for task in tasks for name in (task.name, task.name.split(" ")[0])})
     meant = nearest(called, names)
     listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
-    raise CregraphError(
+    return CregraphError(
         f"no task is called `{printable(called, 120)}`",
         hint=f"did you mean `{meant}`?" if meant else f"the tasks of this lock: {listed}",
     )

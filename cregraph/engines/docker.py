@@ -165,7 +165,7 @@ class Docker:
         self._works()
         layers = [blob_of(layer) for layer in self._layers.stack(task, results)]
         image = TaskImage(layers=(*layers, orders_blob(task, limits=self._limits, terminal=True)))
-        with Loaded(self._buildx.docker()).images({ROOT: image}) as names:
+        with Loaded(self._buildx.context, self._buildx.stopped).images({ROOT: image}) as names:
             return open_sandbox(names[ROOT], task, inputs, limits=self._limits, context=self._buildx.context)
 
     def _send(self, root: str, group: frozenset[str] | None) -> None:

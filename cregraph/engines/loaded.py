@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 
 from cregraph.digest import key_of
-from cregraph.engines.buildx import Buildx, one_line
+from cregraph.engines.buildx import Buildx
+from cregraph.engines.contract import Stopped
 from cregraph.engines.task_image import Blob, TaskImage, load_archive
 from cregraph.errors import CregraphError
+from cregraph.image.media.docker_client import NoImage
+from cregraph.image.media.docker_engine import inspect, load_stream, remove_images
 
 __all__ = ["KEPT", "Loaded"]
 
@@ -25,10 +27,14 @@ _TASK = "cregraph.invalid/task"
 
 
 class Loaded:
-    """The images of one engine. Safe with many threads. `docker` are the words that begin a command for it."""
+    """The images of the engine of a Docker context (None: the one that the docker CLI would use). Safe with many threads.
 
-    def __init__(self, docker: list[str]) -> None:
-        self._docker = docker
+    Once `stopped` is set, an image that is being loaded raises Stopped.
+    """
+
+    def __init__(self, context: str | None, stopped: threading.Event) -> None:
+        self._context = context
+        self._stopped = stopped
         self._guard = threading.Lock()
         self._kept: set[str] = set()
 
@@ -43,10 +49,10 @@ class Loaded:
                 f"the builder {buildx.builder or 'in use'} takes no images by digest",
                 hint="its BuildKit is older than 0.11: use another builder (`docker buildx ls`)",
             )
-        endpoint = found.get("Endpoint", "default")
+        endpoint: str | None = found.get("Endpoint", "default")
         if endpoint == "default" or buildx.builder is None:
-            return cls(buildx.docker())
-        return cls(["docker", "--context", endpoint])
+            endpoint = buildx.context
+        return cls(endpoint, buildx.stopped)
 
     @contextlib.contextmanager
     def images(self, images: Mapping[str, TaskImage]) -> Iterator[dict[str, str]]:
@@ -66,7 +72,7 @@ class Loaded:
                 self._load(wanted, [])  # somebody may have removed what stays loaded
             yield names
         finally:
-            self._run("image", "rm", "--force", *names.values())
+            remove_images(names.values(), self._context)
 
     def keep(self, image: TaskImage) -> None:
         """Load `image` to stay."""
@@ -74,35 +80,17 @@ class Loaded:
         with self._guard:
             if name in self._kept:
                 return
-            if self._run("image", "inspect", "--format", "{{.Id}}", name).returncode:
+            try:
+                inspect(name, self._context)
+            except NoImage:
                 self._load({name: image}, [])
             self._kept.add(name)
 
     def _load(self, images: Mapping[str, TaskImage], held: list[Blob]) -> None:
-        with subprocess.Popen(
-            [*self._docker, "image", "load", "--quiet"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
-            assert process.stdin is not None
-            assert process.stderr is not None
-            try:
-                with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                    for piece in load_archive(images, held=held):
-                        pipe.write(piece)
-            except BaseException:
-                process.kill()
-                raise
-            said = process.stderr.read(1 << 16)
-        if process.returncode:
-            raise CregraphError(
-                f"the Docker engine does not take what a task needs: {one_line([said.decode('utf-8', 'replace')])[-400:]}",
-                hint="`docker system df` says what fills the engine's disk; `docker info` whether it is well",
-            )
+        def pieces() -> Iterator[bytes]:
+            for piece in load_archive(images, held=held):
+                if self._stopped.is_set():
+                    raise Stopped
+                yield piece
 
-    def _run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [*self._docker, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False, start_new_session=True
-        )
+        load_stream(pieces(), about="the Docker engine does not take what a task needs", context=self._context)

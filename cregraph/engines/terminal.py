@@ -6,13 +6,14 @@ A program that has the user's terminal could push keys into it (TIOCSTI, ioctl_t
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-__all__ = ["Stdio", "terminal"]
+__all__ = ["Stdio", "raw", "relayed", "terminal", "write"]
 
 Stdio = tuple[int, int, int]
 """The descriptors of stdin, stdout and stderr."""
@@ -35,57 +36,75 @@ def terminal() -> Iterator[Stdio]:
             yield typed, 1, 2
         return
     import termios
-    import tty
 
     master, slave = os.openpty()
-    was = termios.tcgetattr(0)
     stop, stopped = os.pipe()
 
-    def resize(*_: object) -> None:
+    def resize() -> None:
         with contextlib.suppress(OSError):
             termios.tcsetwinsize(slave, termios.tcgetwinsize(0))
 
     resize()
-    before = signal.signal(signal.SIGWINCH, resize)
     relay = threading.Thread(target=_relay, args=(master, stop), daemon=True)
-    try:
-        tty.setraw(0)
+    with raw(resize):
         relay.start()
-        yield slave, slave, slave
-    finally:
-        os.write(stopped, b".")
-        relay.join(5)
-        termios.tcsetattr(0, termios.TCSAFLUSH, was)
-        signal.signal(signal.SIGWINCH, before)
-        for each in (master, slave, stop, stopped):
-            os.close(each)
+        try:
+            yield slave, slave, slave
+        finally:
+            os.write(stopped, b".")
+            relay.join(5)
+            for each in (master, slave, stop, stopped):
+                os.close(each)
 
 
 @contextlib.contextmanager
 def _typed() -> Iterator[int]:
     """A pipe that gives what is typed at our stdin, line by line as the terminal does."""
     typed, keys = os.pipe()
+    with relayed(functools.partial(write, keys), functools.partial(os.close, keys)):
+        try:
+            yield typed
+        finally:
+            os.close(typed)
+
+
+@contextlib.contextmanager
+def relayed(send: Callable[[bytes], object], end: Callable[[], object]) -> Iterator[None]:
+    """While the block lasts, give `send` what comes at our stdin. `end` is called when that or the receiver ends."""
     stop, stopped = os.pipe()
 
     def copy() -> None:
-        while stop not in (ready := select.select([0, stop], [], [])[0]):
-            line = os.read(ready[0], _PIECE)
-            with contextlib.suppress(BrokenPipeError):
-                _write(keys, line)
-            if not line:
-                break
-        os.close(keys)
+        with contextlib.suppress(OSError):  # the receiver is gone
+            while stop not in (ready := select.select([0, stop], [], [])[0]) and (data := os.read(ready[0], _PIECE)):
+                send(data)
+        with contextlib.suppress(OSError):
+            end()
 
     reader = threading.Thread(target=copy, daemon=True)
     reader.start()
     try:
-        yield typed
+        yield
     finally:
         os.write(stopped, b".")
-        os.close(typed)
         reader.join(5)
         for each in (stop, stopped):
             os.close(each)
+
+
+@contextlib.contextmanager
+def raw(resize: Callable[[], object]) -> Iterator[None]:
+    """While the block lasts, our terminal is in raw mode, and `resize` is called when its size changes."""
+    import termios
+    import tty
+
+    was = termios.tcgetattr(0)
+    before = signal.signal(signal.SIGWINCH, lambda *_: resize())
+    try:
+        tty.setraw(0)
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSAFLUSH, was)
+        signal.signal(signal.SIGWINCH, before)
 
 
 def _relay(master: int, stop: int) -> None:
@@ -96,7 +115,7 @@ def _relay(master: int, stop: int) -> None:
         ready = select.select(sources, [], [], 0 if ending else None)[0]
         if master in ready:
             with contextlib.suppress(OSError):
-                _write(1, os.read(master, _PIECE))
+                write(1, os.read(master, _PIECE))
                 continue
             return
         if ending:
@@ -104,7 +123,7 @@ def _relay(master: int, stop: int) -> None:
         if 0 in ready:
             keys = os.read(0, _PIECE)
             if keys:
-                _write(master, keys)
+                write(master, keys)
             else:
                 sources.remove(0)
         if stop in ready:
@@ -112,6 +131,7 @@ def _relay(master: int, stop: int) -> None:
             sources = [master]
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def write(descriptor: int, data: bytes) -> None:
+    """Write all of `data`."""
     while data:
         data = data[os.write(descriptor, data) :]

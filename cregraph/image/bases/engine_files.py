@@ -13,7 +13,8 @@ from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.bases.image_files import Contents, Known, LayerReader, Listing, stands_on
 from cregraph.image.bases.layer_tar import check_diff_id
-from cregraph.image.media.docker_save import archive_files, archive_of
+from cregraph.image.media.docker_engine import image_archive
+from cregraph.image.media.docker_save import archive_files
 from cregraph.image.model.manifest import CONFIG_LIMIT, check_platform, follow, read_json
 
 __all__ = ["of_engine"]
@@ -56,7 +57,7 @@ class _Archive:
     def read(self, name: str, reader: LayerReader) -> None:
         """Read the engine's archive of the image `name`."""
         links: dict[str, str] = {}
-        with archive_of(name) as stream:
+        with image_archive(name) as stream:
             for path, size, blocks in archive_files(stream, links, what=self._what):
                 if path.rpartition("/")[2] not in self._skipped:
                     self._take(path, size, blocks, reader)

@@ -1,4 +1,4 @@
-"""A Docker engine through the `docker` program, which knows contexts, DOCKER_HOST, TLS and ssh as the user set them up.
+"""What cregraph asks of a Docker engine: images in and out, and containers that try an image.
 
 Nothing is mounted from this machine: files go in by copying, so a remote engine works as well as a local one.
 """
@@ -6,120 +6,177 @@ Nothing is mounted from this machine: files go in by copying, so a remote engine
 from __future__ import annotations
 
 import contextlib
-import io
-import json
-import os
 import re
 import secrets
-import subprocess
-import tarfile
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import IO, Any
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_as_file
+from cregraph.image.media.docker_client import NoImage, client, refusal
+from cregraph.image.model import tar_writer as tar
 from cregraph.text import printable
 
 __all__ = [
     "Container",
-    "Held",
-    "NoImage",
-    "at_terminal",
     "container",
-    "docker",
+    "frames",
+    "image_archive",
     "inspect",
+    "load_stream",
+    "plain_socket",
     "reachable",
+    "received",
     "remove",
+    "remove_images",
 ]
 
-#: How much of what the engine says is kept for a message, in bytes.
-_SAID = 4000
-
-
-class NoImage(CregraphError):
-    """The engine answers, and has no image of that name."""
+_PIECE = 1 << 20
+_LINE = 1 << 20  # bytes at which a line of a container is cut
+_SAID = 4000  # bytes of a container's stderr that are kept
+_HEADER = 8  # bytes before each frame of an attached container
+_STDERR = 2
 
 
 def reachable(context: str | None = None) -> None:
     """Raise CregraphError, with what to do, unless an engine answers."""
-    docker("version", "--format", "{{.Server.Version}}", about="the Docker engine does not answer", context=context)
+    with client("the Docker engine does not answer", context):
+        pass
 
 
 def inspect(name: str, context: str | None = None) -> Mapping[str, Json]:
-    """What the engine says of the image `name`. Raises NoImage when it has none."""
-    data = json.loads(docker("image", "inspect", "--", _named(name), about=f"image `{name}`", context=context))
-    if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], dict):
-        raise CregraphError(f"image `{name}`: the Docker engine's answer cannot be read")
-    return data[0]
+    """Return the engine's description of the image `name`. Raises NoImage if the engine does not have it."""
+    with client(f"image `{_named(name)}`", context) as api:
+        return dict(api.inspect_image(name))  # type: ignore[no-untyped-call]  # types-docker gives it none
 
 
-#: Knows a process while it runs, so that others can end it (`cregraph.engines.namespaces.Running.holding`).
-Held = Callable[[subprocess.Popen[bytes]], contextlib.AbstractContextManager[object]]
+def load_stream(pieces: Iterable[bytes], *, about: str, context: str | None = None) -> None:
+    """Load an image archive, streamed in `pieces`, into the engine.
 
+    An exception of `pieces` ends the transfer at once, loads nothing, and is raised as it is.
 
-def docker(
-    *argv: str,
-    about: str,
-    stdin: Iterable[bytes] | None = None,
-    context: str | None = None,
-    held: Held = contextlib.nullcontext,
-) -> bytes:
-    """What `docker <argv>` writes. `stdin` is streamed to it; an exception from it ends the program at once and is raised.
-
-    `context` names the Docker context to ask; None: the user's own. Raises CregraphError that begins with `about`, in the
-    engine's own words and with a way out.
+    Raises:
+        CregraphError: The engine cannot be reached, refuses the archive or ends the connection; begins with `about`.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
-        incoming = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-        process = _start(argv, stdin=incoming, stdout=out, stderr=said, context=context)
-        with held(process):
-            try:
-                if process.stdin is not None:
-                    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it says on stderr why it hung up
-                        for piece in stdin or ():
-                            pipe.write(piece)
-                code = process.wait()
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
-        if code:
-            raise _refused(about, _end_of(said))
-        out.seek(0)
-        return out.read()
+    wrong: list[Exception] = []
 
+    def sent() -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except Exception as error:  # else urllib3 takes an OSError of a file for one of the connection
+            wrong.append(error)
+            raise
 
-def at_terminal(*argv: str, context: str | None = None, held: Held = contextlib.nullcontext) -> int:
-    """Run `docker <argv>` with this process's own stdin, stdout and stderr; its exit status."""
     try:
-        process = subprocess.Popen([*_program(context), *argv])
-    except OSError as error:
-        raise _no_program(error) from None
-    with held(process):
-        while True:
+        with client(about, context) as api:
+            # Quiet: an engine that writes progress while nobody reads it would stop reading too.
+            for line in api.load_image(sent(), quiet=True):  # type: ignore[no-untyped-call]  # types-docker gives it none
+                _check(line, about)
+    except CregraphError:
+        if wrong:
+            raise wrong[0] from None
+        raise
+
+
+def _check(line: Mapping[str, Any], about: str) -> None:
+    """Raise CregraphError if a line of an engine's progress is an error: HTTP's status says nothing of it."""
+    detail = line.get("errorDetail")
+    words = line.get("error") or (detail.get("message") if isinstance(detail, dict) else None) or line.get("message")
+    if words:
+        raise refusal(about, str(words))
+
+
+@contextlib.contextmanager
+def image_archive(name: str) -> Iterator[IO[bytes]]:
+    """Yield the engine's archive of the image `name`, to be read forward.
+
+    An engine that fails in the middle writes the reason where the archive should go on. The reason is raised then, in place of
+    the block's own CregraphError.
+
+    Raises:
+        NoImage: The engine does not have the image.
+        CregraphError: The engine cannot be reached, or breaks off.
+    """
+    about = f"docker:{_named(name)}: the Docker engine does not give this image"
+    tail, wrong = b"", None
+    with client(about) as api:
+
+        def kept() -> Iterator[bytes]:
+            nonlocal tail
             try:
-                return process.wait()
-            except KeyboardInterrupt:  # without a terminal: docker got it too, and ends
-                continue
+                for block in api.get_image(name, chunk_size=_PIECE):
+                    tail = (tail + block)[-_SAID:]
+                    yield block
+            except _api_error() as error:
+                if error.status_code != 404:
+                    raise
+                hint = f"pull or load it first: `docker pull --platform linux/amd64 {name}`"
+                raise NoImage(f"{about}: {printable(str(error.explanation), 400)}", hint) from None
+
+        with blocks_as_file(kept()) as stream:
+            try:
+                yield stream
+                while stream.read(_PIECE):  # the archive's padding, or what the engine says
+                    pass
+            except NoImage:
+                raise
+            except CregraphError as error:
+                wrong = error
+                stream.read(_PIECE)
+        if found := re.search(rb'\{"errorDetail":\{"message":"(.*?)"\}', tail, re.DOTALL):
+            raise refusal(about, found[1].decode("utf-8", "replace"))
+        if wrong is not None:
+            raise wrong
+
+
+def remove_images(names: Iterable[str], context: str | None = None) -> None:
+    """Remove images by name from the engine, as far as it has them. Raises nothing that the engine says."""
+    with contextlib.suppress(CregraphError), client("images are removed", context) as api:
+        for name in names:
+            with contextlib.suppress(_api_error()):
+                api.remove_image(name, force=True)
 
 
 class Container:
-    """A container that was started. `lines` is what it writes to stdout, as it comes."""
+    """A container that was started, as it runs. Read `lines` to their end, then `ended`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-        self._process = process
-        self._said = said
+    def __init__(self, output: Iterator[tuple[int, bytes]], events: Iterator[Any], failure: str | None) -> None:
+        self._output = output
+        self._events = events
+        self._failure = failure
+        self._said = b""
 
     def lines(self) -> Iterator[str]:
-        """Its lines; a line is cut at 1 MiB."""
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline(1 << 20):
-            yield line.decode("utf-8", "replace").rstrip("\n")
+        """Yield the lines of its stdout as they come. A line is cut at 1 MiB."""
+        waiting = b""
+        for stream, data in self._output:
+            if stream == _STDERR:
+                self._said = (self._said + data)[-_SAID:]
+                continue
+            *lines, waiting = (waiting + data).split(b"\n")
+            for line in lines:
+                yield line[:_LINE].decode("utf-8", "replace")
+            while len(waiting) >= _LINE:
+                yield waiting[:_LINE].decode("utf-8", "replace")
+                waiting = waiting[_LINE:]
+        if waiting:
+            yield waiting.decode("utf-8", "replace")
 
     def ended(self) -> tuple[int, str]:
-        """Its exit code, once it has ended, and the last that it, or the engine, said on stderr."""
-        return self._process.wait(), _end_of(self._said)
+        """Return its exit status, once it has ended, and the end of its stderr or the engine's reason."""
+        for _ in self.lines():
+            pass
+        if self._failure is not None:
+            return 127, self._failure
+        event = next(self._events, None)
+        if event is None:
+            raise CregraphError("the Docker engine went away while a container ran", hint="`docker info` says whether it is well")
+        words = printable(" ".join(self._said.decode("utf-8", "replace").split()))
+        return int(event["Actor"]["Attributes"]["exitCode"]), words
 
 
 @contextlib.contextmanager
@@ -128,65 +185,85 @@ def container(
 ) -> Iterator[Container]:
     """Start `command` in a new container of `image`, without network, through the image's own entry point.
 
-    `files` (absolute paths) are copied in first. The container is removed at the end, whatever happens here; by the engine
-    itself if this process is killed and the command ends. An image that the engine lacks is not pulled: NoImage.
+    `files` (absolute paths) are copied in first. The container is removed at the end, also by an exception of the block; by the
+    engine itself if this process is killed and the command ends. An image that the engine lacks is not pulled: NoImage.
     """
+    _named(image)
     name = f"cregraph-{secrets.token_hex(6)}"
-    options = ["--name", name, "--rm", "--network", "none", "--pull", "never", "--platform", "linux/amd64"]
-    options += [f"--env={key}={value}" for key, value in env.items()]
-    with tempfile.TemporaryFile() as said:
-        process = None
+    with client(about) as api:
         try:
-            docker("container", "create", *options, "--", _named(image), *command, about=about)
-            docker("container", "cp", "-", f"{name}:/", about=about, stdin=(_tar(files),))
-            process = _start(
-                ("container", "start", "--attach", name), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            api.create_container(
+                image,
+                list(command),
+                name=name,
+                environment=dict(env),
+                host_config=api.create_host_config(network_mode="none", auto_remove=True),
+                platform="linux/amd64",
             )
-            yield Container(process, said)
+            api.put_archive(name, "/", _tar(files))
+            # From the start of time: its end may come before the engine begins to tell.
+            events = api.events(since=1, decode=True, filters={"container": name, "event": "die"})
+            output = frames(plain_socket(api.attach_socket(name)))
+            failure = None
+            try:
+                api.start(name)
+            except _api_error() as error:
+                failure, output = printable(" ".join(str(error.explanation).split())), iter(())
+            yield Container(output, events, failure)
         finally:
             remove(name)
-            if process is not None:
-                process.kill()
-                process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
+
+
+def plain_socket(attached: Any) -> Any:
+    """Return the socket under what `APIClient.attach_socket` returns, without a limit of time."""
+    plain = getattr(attached, "_sock", attached)
+    plain.settimeout(None)
+    return plain
+
+
+def frames(plain: Any) -> Iterator[tuple[int, bytes]]:
+    """Yield what an attached container without a terminal writes: the descriptor (1 or 2) and bytes.
+
+    Source: Engine API, "Attach to a container", stream format.
+    """
+    waiting = b""
+    while data := received(plain):
+        waiting += data
+        while len(waiting) >= _HEADER:
+            stream, size = struct.unpack(">BxxxL", waiting[:_HEADER])
+            if len(waiting) < _HEADER + size:
+                break
+            yield stream, waiting[_HEADER : _HEADER + size]
+            waiting = waiting[_HEADER + size :]
+
+
+def received(plain: Any) -> bytes:
+    """Return what came, or nothing at the end of the connection, however it ended."""
+    try:
+        return bytes(plain.recv(_PIECE))
+    except ConnectionError:
+        return b""
 
 
 def remove(name: str, context: str | None = None) -> None:
-    """End and remove the container `name` with its volumes, if there is one. Raises nothing."""
-    # In a session of its own: a second Ctrl-C at the terminal does not reach it.
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
-            [*_program(context), "container", "rm", "--force", "--volumes", name],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-            start_new_session=True,
-            check=False,
-        )
+    """End and remove the container `name` with its volumes, if there is one. Raises nothing.
+
+    In a thread, which a second Ctrl-C does not reach.
+    """
+
+    def ended() -> None:
+        with contextlib.suppress(CregraphError), client("a container is removed", context) as api:
+            api.remove_container(name, v=True, force=True)
+
+    thread = threading.Thread(target=ended)
+    thread.start()
+    thread.join()
 
 
-def _program(context: str | None) -> list[str]:
-    if context is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", context):
-        raise CregraphError(f"`--context {context}`: this is no name of a Docker context", hint="`docker context ls` lists them")
-    return ["docker", "--context", context] if context else ["docker"]
+def _api_error() -> type[Any]:
+    from docker.errors import APIError
 
-
-def _start(
-    argv: Sequence[str], *, stdin: int, stdout: int | IO[bytes], stderr: IO[bytes], context: str | None = None
-) -> subprocess.Popen[bytes]:
-    try:
-        # A session of its own: Ctrl-C is for us, and we end what we began in order.
-        return subprocess.Popen([*_program(context), *argv], stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
-    except OSError as error:
-        raise _no_program(error) from None
-
-
-def _no_program(error: OSError) -> CregraphError:
-    return CregraphError(
-        f"the program `docker` cannot be started: {error.strerror}",
-        hint="install Docker's command line; it reaches the engine, here or elsewhere (DOCKER_HOST, `docker context use`)",
-    )
+    return APIError
 
 
 def _named(name: str) -> str:
@@ -195,51 +272,10 @@ def _named(name: str) -> str:
     return name
 
 
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        folders = sorted({parent for path in files for parent in _parents(path.lstrip("/"))})
-        for folder in folders:
-            info = tarfile.TarInfo(folder)
-            info.type, info.mode = tarfile.DIRTYPE, 0o777  # the image's user may be anyone
-            archive.addfile(info)
-        for path, data in files.items():
-            info = tarfile.TarInfo(path.lstrip("/"))
-            info.size, info.mode = len(data), 0o644
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
-
-
-def _end_of(file: IO[bytes]) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _SAID))
-    return printable(" ".join(file.read(_SAID).decode("utf-8", "replace").split()))
-
-
-def _refused(about: str, words: str) -> CregraphError:
-    low = words.lower()
-    text = words[-600:] or "it gives no reason"
-    if "no such image" in low or "unable to find image" in low or "not found: not found" in low:
-        return NoImage(f"{about}: the Docker engine has no such image", hint="`docker images` lists what it has")
-    if "no space left" in low or "disk quota" in low:
-        hint = "`docker system df` says what fills the engine's disk; `docker image prune` and `docker builder prune` make room"
-    elif "permission denied" in low and ("daemon" in low or "socket" in low):
-        hint = (
-            "this user may not use the engine's socket: join the group `docker`, or set DOCKER_HOST to an engine that you may use"
-        )
-    elif (
-        "cannot connect" in low
-        or "error during connect" in low
-        or "connection refused" in low
-        or "dial " in low
-        or "endpoint" in low
-    ):
-        hint = "start the engine, or say where it is: DOCKER_HOST, or `docker context use NAME`"
-    else:
-        hint = "`docker info` says whether the engine is well"
-    return CregraphError(f"{about}: docker says: {text}", hint=hint)
+def _tar(files: Mapping[str, bytes]) -> Iterator[bytes]:
+    folders = {str(parent) for path in files for parent in PurePosixPath(path.lstrip("/")).parents} - {"."}
+    for folder in sorted(folders):
+        yield tar.header(path=folder, type="directory", mode=0o777)  # the image's user may be anyone
+    for path, data in files.items():
+        yield from tar.file(path.lstrip("/"), data)
+    yield tar.END

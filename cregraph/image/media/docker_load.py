@@ -1,13 +1,14 @@
-"""An image into a Docker engine, of either image store, and the proof that it is there.
+"""Load an image into a Docker engine, of either image store, and check that it arrived.
 
-The archive is streamed into `docker load`: no more than a piece of it is in memory, nothing of it on this machine's disk.
+The archive is streamed: one piece of it is in memory at a time, and nothing of it is written to this machine's disk.
 """
 
 from __future__ import annotations
 
 from cregraph.errors import CregraphError
 from cregraph.image.media.docker_archive import archive
-from cregraph.image.media.docker_engine import NoImage, docker, inspect
+from cregraph.image.media.docker_client import NoImage
+from cregraph.image.media.docker_engine import inspect, load_stream
 from cregraph.image.media.oci_layout import BaseBlobs
 from cregraph.image.model.config import Image
 from cregraph.store import Store
@@ -16,16 +17,19 @@ __all__ = ["load"]
 
 
 def load(image: Image, *, reference: str, store: Store, base: BaseBlobs | None) -> None:
-    """Load `image` by the name `reference`, which must have a tag. The name afterwards leads to this image and no other.
+    """Load `image` by the name `reference`, which must have a tag. Afterwards the name leads to this image.
 
-    Every layer goes to the engine, those of the base too: from `store`, else from `base`. A name that led to another image is
-    turned to this one, as `docker load` does. Raises CregraphError for an engine that cannot be reached or has no room, for a
-    blob that is damaged (then nothing is loaded), and when the engine holds something else afterwards.
+    Every layer goes to the engine, also those of the base: from `store`, else from `base`. A name that led to another image is
+    moved, as `docker load` does.
+
+    Raises:
+        CregraphError: The engine cannot be reached or its disk is full; a blob is damaged (then nothing is loaded); or the
+            engine holds another image under the name afterwards.
     """
     if _held(reference) in _ids(image):
         return
     about = f"loading {reference}"
-    docker("image", "load", "--quiet", about=about, stdin=archive(image, reference=reference, store=store, base=base))
+    load_stream(archive(image, reference=reference, store=store, base=base), about=about)
     found = _held(reference)
     if found not in _ids(image):
         what = f"the name leads to {found}" if found else "it has no image of that name"

@@ -1,24 +1,21 @@
-"""An image out of a Docker engine: the archive of `docker save`, streamed once into the store.
+"""Take an image out of a Docker engine: read the archive of `docker save` once, forward, into the store.
 
-Engines since 25 write an OCI layout into the archive, containerd's store with the image's own manifest and compressed layers,
-the older store with a manifest of its own and uncompressed layers. Engines before 25 write `manifest.json` and
-`<id>/layer.tar` only; then an OCI manifest over these is made here, always the same for the same image.
+Engines since version 25 write an OCI layout into the archive: containerd's store with the image's own manifest and compressed
+layers, the older store with a manifest of its own and uncompressed layers. Engines before 25 write only `manifest.json` and
+`<id>/layer.tar`; this module then writes an OCI manifest over them, always the same one for the same image.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import posixpath
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import IMAGE, Reader
+from cregraph.image.media.docker_engine import image_archive
 from cregraph.image.model.manifest import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
@@ -33,9 +30,8 @@ from cregraph.image.model.manifest import (
     read_manifest,
 )
 from cregraph.store import Store
-from cregraph.text import printable
 
-__all__ = ["archive_files", "archive_of", "read_archive", "save"]
+__all__ = ["archive_files", "read_archive", "save"]
 
 _BLOCK = 1 << 20
 _MEMBERS = 20_000
@@ -43,22 +39,17 @@ _LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
 def save(name: str, store: Store) -> Manifest:
-    """The manifest of the engine's image `name`; its blobs are in `store` afterwards.
+    """Take the image `name` out of the Docker engine into `store`; return its manifest.
 
-    The engine is the one of the `docker` program (its context, DOCKER_HOST), else of the SDK (DOCKER_HOST). Raises
-    CregraphError with the engine's own words.
+    Raises:
+        CregraphError: The engine does not answer, does not have the image, or gives an archive that cannot be read.
     """
-    with archive_of(name) as stream:
+    with image_archive(name) as stream:
         return read_archive(stream, store, what=f"docker:{name}")
 
 
-def archive_of(name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """The engine's archive of the image `name`, to be read forward."""
-    return _from_program(name) if shutil.which("docker") else _from_sdk(name)
-
-
 def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:
-    """The image of a `docker save` archive, read forward only; its blobs go to `store`, whatever else is there is skipped."""
+    """Return the manifest of the image in a `docker save` archive, and put its blobs into `store`. Other members are skipped."""
     objects: dict[str, tuple[str, int]] = {}
     small: dict[str, bytes] = {}
     links: dict[str, str] = {}
@@ -160,54 +151,3 @@ def _of_classic(manifest: bytes, objects: dict[str, tuple[str, int]], store: Sto
     data = json.dumps(made, separators=(",", ":")).encode()
     store.add(data)
     return read_manifest(data, what=what)
-
-
-@contextlib.contextmanager
-def _from_program(name: str) -> Iterator[IO[bytes]]:
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            ["docker", "image", "save", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
-        )
-        assert process.stdout is not None
-        failure: BaseException | None = None
-        try:
-            yield process.stdout
-            while process.stdout.read(_BLOCK):
-                pass  # the archive's padding
-        except CregraphError as error:
-            failure = error
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.stdout.close()
-            code = process.wait()
-        said.seek(0)
-        words = said.read(4000).decode(errors="replace").strip()
-    if code > 0 and words and (failure is None or "archive" in str(failure)):  # not for our own early end, a broken pipe
-        raise _refused(name, words)
-    if failure is not None:
-        raise failure
-
-
-@contextlib.contextmanager
-def _from_sdk(name: str) -> Iterator[IO[bytes]]:
-    import docker
-    import requests
-
-    from cregraph.formats.inflate import blocks_as_file
-
-    try:
-        client = docker.from_env(timeout=300)
-        blocks = client.images.get(name).save(chunk_size=_BLOCK, named=True)
-        yield blocks_as_file(blocks)
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise _refused(name, str(getattr(error, "explanation", None) or error)) from None
-
-
-def _refused(name: str, words: str) -> CregraphError:
-    text = printable(" ".join(words.split()), 400)
-    hint = "is the engine running, and DOCKER_HOST or the Docker context right?"
-    if "no such image" in text.lower() or "reference does not exist" in text.lower() or "not found" in text.lower():
-        hint = f"pull or load it first: `docker pull --platform linux/amd64 {name}`"
-    return CregraphError(f"docker:{name}: the Docker engine does not give this image: {text}", hint)

@@ -1,8 +1,8 @@
-"""Who we are to a registry: what `docker login` has left behind, read the way Docker reads it.
+"""Credentials for a registry: those that `docker login` stored, read as Docker reads them.
 
 `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`: for a host first its `credHelpers`, then `credsStore`, then
-`auths`. Helpers are the programs `docker-credential-NAME`, spoken to as Docker does (host on stdin, JSON on stdout).
-Nothing found here is printed, logged, stored or put into a message.
+`auths`. Helpers are the programs `docker-credential-NAME`, called as Docker calls them (host on stdin, JSON on stdout).
+No credential is printed, logged, stored or put into a message.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cregraph.errors import CregraphError
+from cregraph.image.media.docker_config import config_folder, read_config
 from cregraph.image.model.reference import DOCKER_HUB
 
 __all__ = ["ANONYMOUS", "Credentials", "docker_credentials"]
@@ -35,7 +35,7 @@ class Credentials:
         return bool(self.user or self.identity)
 
     def basic(self) -> str:
-        """The value of an `Authorization` header."""
+        """Return the value of an `Authorization` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
@@ -43,20 +43,14 @@ ANONYMOUS = Credentials()
 
 
 def docker_credentials(host: str, *, folder: Path | None = None) -> Credentials:
-    """What Docker would send to `host`; ANONYMOUS when it knows nothing. `folder` stands in for `$DOCKER_CONFIG`.
+    """Return the credentials that Docker would send to `host`, or ANONYMOUS. `folder` stands in for `$DOCKER_CONFIG`.
 
-    Raises CregraphError when the file or a helper that it names cannot be used.
+    Raises:
+        CregraphError: The file, or a helper that it names, cannot be used.
     """
-    folder = folder or Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+    folder = folder or config_folder()
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return ANONYMOUS
-    except (OSError, ValueError, RecursionError):
-        raise CregraphError(f"`{path}`: is not readable as JSON", f"repair it, or run `docker login {host}` anew") from None
-    if not isinstance(config, dict):
-        raise CregraphError(f"`{path}`: a JSON object is wanted", f"repair it, or run `docker login {host}` anew")
+    config = read_config(folder, hint=f"repair it, or run `docker login {host}` anew")
     names = [f"https://index.{DOCKER_HUB}/v1/", DOCKER_HUB] if host == DOCKER_HUB else [host]
     helpers = _mapping(config, "credHelpers")
     for name in names:
