@@ -67,10 +67,8 @@ def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> Se
     The first path of a hard-linked file in sort order holds the content; a hard link to a symbolic link becomes a copy of that
     link. Memory holds the entries without their content, and a few MiB.
 
-    Raises:
-        CregraphError: `assembly` is not this version's; a path is absolute, climbs, is listed twice, is both file and folder, or
-            would delete something of a lower layer (`.wh.`); a hard link leads nowhere; or content has another size than
-            stated. Nothing is kept.
+    Raises CregraphError, and keeps nothing, if `assembly` is not this version's, if a path is absolute, climbs, is listed twice,
+    is both file and folder or has a `.wh.` name, if a hard link leads nowhere, or if content has another size than stated.
     """
     if assembly != ASSEMBLY:
         raise CregraphError(
@@ -158,9 +156,8 @@ def ancestors(path: str) -> Iterator[str]:
 def members_of(store: Store, record: SegmentRecord) -> Iterator[tuple[bytes, bytes]]:
     """Yield each gzip member of a segment with the bytes that it holds.
 
-    Raises:
-        CregraphError: The bytes differ from the record. It is raised at the end at the latest, so a caller may keep nothing
-            that it made from them before this is exhausted.
+    Raises CregraphError, at the end at the latest, if the bytes differ from the record: a caller may keep nothing made from
+    them before this is exhausted.
     """
     what = f"segment {record.key[:12]}"
     hasher = hashlib.sha256()
