@@ -21,17 +21,13 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.formats import dcf
 from cregraph.lock.pins import Artifact
-from cregraph.sources.not_there import NotThere
+from cregraph.sources.protocol import NotThere, Sources
 from cregraph.sources.routes import join
 from cregraph.text import redacted
-
-if TYPE_CHECKING:
-    from cregraph.sources.protocol import Sources
 
 __all__ = [
     *("Index", "Record", "is_built", "is_distribution", "is_version", "locations", "parse_index"),

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from cregraph.errors import CregraphError
 from cregraph.http.retry import Passing, Retries
-from cregraph.sources.not_there import NotThere
+from cregraph.sources.protocol import NotThere
 from cregraph.sources.transfer import TooMuch, Transfer, Unreachable
 from cregraph.store import Store
 from cregraph.text import redacted

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
 
-__all__ = ["LocationRules", "Sources"]
+__all__ = ["LocationRules", "NotThere", "Sources"]
+
+
+class NotThere(CregraphError):
+    """Every address of a source answered, and none has the file."""
 
 
 class Sources(Protocol):

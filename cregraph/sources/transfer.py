@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from cregraph.errors import CregraphError
 from cregraph.http.pools import AGENT, Pools
 from cregraph.http.retry import Passing, check_passing, reason
-from cregraph.sources.not_there import NotThere
+from cregraph.sources.protocol import NotThere
 from cregraph.sources.routes import is_web_address
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class Transfer:
         )
 
     def _write(self, response: urllib3.BaseHTTPResponse, partial: Path, have: int, limit: int) -> None:
-        resumed = response.status == 206 and _range_start(response.headers.get("Content-Range")) == have
+        start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        resumed = response.status == 206 and _whole(start) == have
         if response.status == 206 and not resumed:
             partial.unlink(missing_ok=True)
             raise Passing("the server sent another range than asked for")
@@ -169,10 +170,6 @@ def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
         return bare, {}
     pair = f"{user}:{password or ''}".encode()
     return bare, {"Authorization": "Basic " + base64.b64encode(pair).decode()}
-
-
-def _range_start(header: str | None) -> int | None:
-    return _whole((header or "").removeprefix("bytes ").partition("-")[0])
 
 
 def _whole(text: str | None) -> int | None:

@@ -58,7 +58,7 @@ def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:
             if size > MANIFEST_LIMIT:
                 raise CregraphError(f"{what}: {name} is larger than {MANIFEST_LIMIT >> 20} MiB")
             small[name] = b"".join(blocks)
-        elif _wanted(name):
+        elif name.startswith("blobs/sha256/") or name.endswith(("/layer.tar", ".json")):
             objects[name] = _keep(blocks, name, store, what)
     for link, target in links.items():
         if target in objects:
@@ -85,10 +85,6 @@ def archive_files(stream: IO[bytes], links: dict[str, str], *, what: str) -> Ite
             links[member.path] = posixpath.normpath(posixpath.join(posixpath.dirname(member.path), member.link))
         elif member.type == "hardlink":
             links[member.path] = member.link
-
-
-def _wanted(name: str) -> bool:
-    return name.startswith("blobs/sha256/") or name.endswith(("/layer.tar", ".json"))
 
 
 def _keep(blocks: Iterator[bytes], name: str, store: Store, what: str) -> tuple[str, int]:

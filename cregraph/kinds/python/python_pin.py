@@ -14,7 +14,9 @@ from cregraph.kinds.python.python_build import build_system
 from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.sources.protocol import Sources
-from cregraph.sources.python_index import File, Found, Question, Unanswered, is_place, normal, resolve
+from cregraph.sources.python_index import File, Found
+from cregraph.sources.python_names import is_place, normal
+from cregraph.sources.uv_resolver import Question, Unanswered, resolve
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -14,8 +14,7 @@ from cregraph.errors import CregraphError
 from cregraph.formats.r_built import Built, read_built, unfit
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
-from cregraph.sources.not_there import NotThere
-from cregraph.sources.protocol import Sources
+from cregraph.sources.protocol import NotThere, Sources
 
 __all__ = ["Shelf"]
 

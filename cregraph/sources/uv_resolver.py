@@ -1,0 +1,277 @@
+"""Resolve Python requirements with uv.
+
+uv runs as a program (`uv pip compile`), for the interpreter and the glibc of the base, whatever this machine has. Nothing of its
+configuration that chooses versions is let through; where packages are is (pip_settings.py), unless sources.yaml says so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cregraph.errors import CregraphError
+from cregraph.sources.pip_settings import PYPI, ordinary
+from cregraph.sources.protocol import Sources
+from cregraph.sources.python_index import Found, read_pylock
+from cregraph.sources.python_names import normal
+from cregraph.text import redacted_text
+
+__all__ = ["Question", "Unanswered", "resolve"]
+
+#: What uv may be told by the environment: who asks, how patiently. Where packages lie is told by _where, what to choose never.
+_LET_THROUGH = re.compile(
+    r"UV_(CACHE_DIR|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|KEYRING_PROVIDER|HTTP_[A-Z_]+|REQUEST_TIMEOUT|CONCURRENT_[A-Z_]+"
+    r"|CREDENTIALS_DIR|OFFLINE)"
+)
+#: Where no Python is. An interpreter that is told to have its library there ends before it runs a line, unless it is told to
+#: look at no variables (-I), as uv does to ask it what it is. So uv builds nothing: no package's code runs while locking.
+_NO_HOME = "/nonexistent/cregraph-builds-nothing-while-locking"
+_BUILDS = re.compile(r"[Ff]ailed to (?:download and )?build `([^`=@ ]+)(?:==| @ |@)?([^`]*)`")
+_NO_ANSWER = re.compile(
+    r"[Ff]ailed to fetch|Request failed|error sending request|timed out|dns error|[Cc]onnection (?:refused|reset|closed)"
+    r"|HTTP status|--find-links` directory"
+)
+_DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
+#: The glibc versions (minor, of 2.x) that uv knows as platforms.
+_GLIBC = (17, 28, *range(31, 41))
+_NO_SUCH_EXTRA = re.compile(r"The package `([A-Za-z0-9._-]+)==[^`]*` does not have an extra named")
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\S+)[^#]*(?:#\s*via\s+(.*))?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What uv is asked. `python` is `3.11.2`, `glibc` `2.36`; names are in normal form.
+
+    `base` are distributions that are there already and cannot move; `keep` versions to prefer where they fit; `as_of` an ISO
+    date, to its end (UTC). `wheels_only` leaves out what is only there as an sdist.
+    """
+
+    requirements: tuple[str, ...]
+    python: str
+    glibc: str | None
+    base: Mapping[str, str]
+    keep: Mapping[str, str]
+    as_of: str | None = None
+    wheels_only: bool = False
+
+
+def resolve(sources: Sources, question: Question) -> tuple[Found, ...]:
+    """What answers `question`, by name, without what the base has.
+
+    Raises Unanswered with uv's explanation; CregraphError when an index cannot be reached, and for an sdist that says what it
+    needs only to who runs its code (docs/adr/0009-no-package-code-while-locking.md).
+    """
+    stand_ins = dict(question.base)
+    while True:
+        with tempfile.TemporaryDirectory(prefix="cregraph-uv-") as name:
+            run = _Run(sources, question, stand_ins, Path(name))
+            talk = run.compile("pylock.toml", "pylock.toml")
+            bare = {normal(found) for found in _NO_SUCH_EXTRA.findall(talk)} & set(stand_ins)
+            if bare:
+                for found in bare:  # the index knows its extras; it must have that very version then
+                    del stand_ins[found]
+                continue
+            found_all = read_pylock(Path(name) / "pylock.toml")
+            via = run.edges(found_all)
+        return tuple(
+            Found(name=f.name, version=f.version, wheels=f.wheels, sdist=f.sdist, via=via.get(f.name, ()))
+            for f in sorted(found_all, key=lambda f: f.name)
+            if f.name not in question.base
+        )
+
+
+class Unanswered(CregraphError):
+    """uv has no answer; the message is its explanation, indented."""
+
+
+class _Run:
+    """uv with one question, in one temporary folder."""
+
+    def __init__(self, sources: Sources, question: Question, stand_ins: Mapping[str, str], folder: Path) -> None:
+        import uv
+
+        self._folder = folder
+        self._question = question
+        self._program = uv.find_uv_bin()
+        _folders_are_there(sources.routes("pypi", "pypi"))
+        self._environ, self._flags = _where(sources, folder)
+        cache = getattr(sources, "uv_cache", None)
+        if cache is not None:
+            self._flags += ["--cache-dir", str(cache)]
+        if sources.offline and not _is_local(sources.routes("pypi", "pypi")):
+            self._flags.append("--offline")
+        (folder / "asked.in").write_text("".join(f"{r}\n" for r in question.requirements))
+        (folder / "base.txt").write_text("".join(f"{n}=={v}\n" for n, v in sorted(question.base.items())))
+        (folder / "base").mkdir()
+        for name, version in stand_ins.items():
+            _stand_in(folder / "base", name, version)
+        kept = [f'[[packages]]\nname = "{n}"\nversion = "{v}"\n' for n, v in sorted(question.keep.items())]
+        if kept:
+            (folder / "pylock.toml").write_text('lock-version = "1.0"\ncreated-by = "cregraph"\n\n' + "\n".join(kept))
+
+    def compile(self, form: str, out: str, *more: str) -> str:
+        """Run uv; returns what it said on stderr. The answer is in `out`."""
+        q = self._question
+        command = [self._program, "pip", "compile", "--format", form, "--output-file", out, "--no-header", "--color", "never"]
+        command += ["--no-progress", "--no-python-downloads", "--python", sys.executable, "--python-version", q.python]
+        command += ["--python-platform", _platform(q.glibc), "--resolution", "highest"]
+        command += ["--prerelease", "if-necessary-or-explicit", "--constraints", "base.txt", "--find-links", "base"]
+        if q.as_of:
+            command += ["--exclude-newer", f"{q.as_of[:10]}T23:59:59Z"]
+        if q.wheels_only:
+            command += ["--only-binary", ":all:"]
+        done = subprocess.run(
+            [*command, *self._flags, *more, "asked.in"], cwd=self._folder, env=self._environ, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", check=False
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise _refusal(done.stderr)
+        return done.stderr
+
+    def edges(self, found: Sequence[Found]) -> dict[str, tuple[str, ...]]:
+        """Who needs whom, by name: uv's annotations of the same answer. Asked offline first: all is in uv's cache by now."""
+        exact = "".join(f"{f.name}=={f.version}\n" for f in found)
+        (self._folder / "exact.txt").write_text(exact)
+        flags = ("--annotation-style", "line", "--constraints", "exact.txt")
+        try:
+            self.compile("requirements.txt", "via.txt", *flags, "--offline")
+        except CregraphError:
+            self.compile("requirements.txt", "via.txt", *flags)
+        needed: dict[str, tuple[str, ...]] = {}
+        for line in (self._folder / "via.txt").read_text().splitlines():
+            match = _PINNED.match(line)
+            if match:
+                by = [text.strip() for text in (match.group(3) or "").split(",")]
+                needed[normal(match.group(1))] = tuple(
+                    sorted(normal(text.partition("[")[0]) for text in by if text[:1] not in ("-", ""))
+                )
+        return needed
+
+
+def _where(sources: Sources, folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Environment and flags that say where packages lie. Addresses go through the environment: they may hold a password.
+
+    uv reads no configuration of its own: what of it says where packages lie is read by pip_settings, and told.
+    """
+    kept = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(kept) or _LET_THROUGH.fullmatch(k)}
+    environ["PYTHONHOME"] = _NO_HOME
+    routes = sources.routes("pypi", "pypi")
+    flags = ["--no-config", *([] if routes else _ordinary(environ))]
+    if routes:
+        environ["UV_DEFAULT_INDEX"] = routes[-1]
+        if routes[:-1]:
+            environ["UV_INDEX"] = " ".join(routes[:-1])
+    _lend_keyring(folder, environ)
+    return environ, flags
+
+
+def _ordinary(environ: dict[str, str]) -> list[str]:
+    """Put what pip and uv are configured to use into `environ` and the flags that are returned."""
+    told = ordinary(os.environ, Path.home())
+    environ["UV_DEFAULT_INDEX"] = told.default or PYPI
+    if told.extra:
+        environ["UV_INDEX"] = " ".join(told.extra)
+        if told.equal:
+            environ["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    if told.cert and Path(told.cert).exists():
+        environ["SSL_CERT_FILE"] = told.cert
+    if told.system_certs:
+        environ["UV_SYSTEM_CERTS"] = "true"
+    if told.keyring:
+        environ["UV_KEYRING_PROVIDER"] = told.keyring
+    flags = [flag for link in told.find_links for flag in ("--find-links", link)]
+    flags += [flag for host in told.trusted_hosts for flag in ("--allow-insecure-host", host)]
+    return flags + (["--no-index"] if told.no_index else [])
+
+
+def _lend_keyring(folder: Path, environ: dict[str, str]) -> None:
+    """The `keyring` program is the user's own, asked by uv for credentials, and written in Python: it gets its home back."""
+    program = shutil.which("keyring") if environ.get("UV_KEYRING_PROVIDER") == "subprocess" else None
+    if program is None:
+        return
+    (folder / "bin").mkdir()
+    (folder / "bin/keyring").write_text(f'#!/bin/sh\nunset PYTHONHOME\nexec {shlex.quote(program)} "$@"\n')
+    (folder / "bin/keyring").chmod(0o755)
+    environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
+
+
+def _is_local(routes: Sequence[str]) -> bool:
+    return bool(routes) and all(urlsplit(address).scheme == "file" for address in routes)
+
+
+def _folders_are_there(routes: Sequence[str]) -> None:
+    """uv says of every package in an index that is not there that it was not found."""
+    for address in routes:
+        url = urlsplit(address)
+        if url.scheme == "file" and not Path(unquote(url.path)).is_dir():
+            raise _unreachable(f"  {address}: there is no such folder", "check the address: sources.yaml, `pypi`")
+
+
+def _unreachable(reason: str, hint: str) -> CregraphError:
+    return CregraphError(f"the package index of Python cannot be reached\n{reason}", hint=hint)
+
+
+def _refusal(talk: str) -> CregraphError:
+    """Why uv gave no answer: an index, a package whose code would have to run, or the question itself."""
+    text = _explained(talk)
+    built = _BUILDS.search(talk)
+    if built:
+        what = " ".join(part for part in built.groups() if part)
+        return CregraphError(
+            f"Python package {what} says what it needs only to who runs its code, and no package's code runs while locking",
+            hint=f"ask for a version of {built[1]} that has a wheel, or whose sdist states its needs (PEP 643); or build a wheel "
+            "of it, and put that into an index of your own",
+        )
+    if "network was disabled" in talk:
+        return _unreachable(text, "lock without --offline: what is asked for was not read before on this machine")
+    if _NO_ANSWER.search(talk) and "No solution found" not in talk:
+        return _unreachable(
+            text, "check the network, and where the index is said to be: sources.yaml, `pypi`; else pip's and uv's files"
+        )
+    if _DENIED.search(talk) and "not found in the package registry" in talk:
+        return _unreachable(
+            text, "give its credentials where pip and uv keep them: ~/.netrc, the keyring or UV_INDEX_…; a lock holds none"
+        )
+    return Unanswered(text)
+
+
+def _platform(glibc: str | None) -> str:
+    """uv's name of the newest platform that is not newer than `glibc`."""
+    match = re.fullmatch(r"2\.(\d+)(?:\..*)?", glibc or "")
+    if match is None:
+        raise CregraphError(
+            f"the base has {'glibc ' + glibc if glibc else 'no glibc'}; Python packages are locked for glibc 2.17 or newer"
+        )
+    fitting = [minor for minor in _GLIBC if minor <= int(match.group(1))]
+    return f"x86_64-manylinux_2_{max(fitting, default=17)}"
+
+
+def _stand_in(folder: Path, name: str, version: str) -> None:
+    """A wheel that says only that a distribution of the base is there: its needs are met, and no index need know it."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        info = f"{stem}.dist-info"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def _explained(talk: str) -> str:
+    """uv's message without its warnings, its frame, and this run's temporary names."""
+    lines = [line for line in talk.splitlines() if line.strip() and not line.startswith("warning:")]
+    text = "\n".join(f"  {line}" for line in lines)
+    text = redacted_text(text)
+    for ours, said in (("-c base.txt", "the base"), ("-r asked.in", "the profile"), ("error: ", ""), ("cause: ", "")):
+        text = text.replace(ours, said)
+    return text or "  uv said nothing"
