@@ -129,7 +129,7 @@ def kinds() -> frozenset[str]:
 
 
 def kind_comparisons(module: str) -> Iterator[str]:
-    """Comparisons with a kind's name, tables by kinds' names, and texts that begin like a target's id."""
+    """Comparisons with a kind's name, tables by kinds' names, and texts that begin like a target's id (`file://` is a URL)."""
 
     def names(node: ast.AST) -> list[str]:
         inner = node.elts if isinstance(node, ast.Tuple | ast.Set | ast.List) else [node]
@@ -148,7 +148,7 @@ def kind_comparisons(module: str) -> Iterator[str]:
                 yield f"{node.lineno}: a table by kind"
         elif isinstance(node, ast.Tuple | ast.Set | ast.List) and len(set(names(node))) > 2:
             yield f"{node.lineno}: a list of kinds"
-        elif isinstance(node, ast.Constant) and re.match(rf"({'|'.join(sorted(kinds()))}):[^ ]*$", str(node.value)):
+        elif isinstance(node, ast.Constant) and re.match(rf"(?!file://)({'|'.join(sorted(kinds()))}):[^ ]*$", str(node.value)):
             yield f"{node.lineno}: {node.value!r}"
 
 

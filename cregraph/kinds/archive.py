@@ -60,7 +60,7 @@ _LINK = 4096
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """One ask per step."""
+    """Return one ask."""
     url = step.fields["url"]
     if not is_web_address(url):
         raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is no http(s) address")
@@ -89,7 +89,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """A pin for each URL; one that the old lock has stays, unasked."""
+    """Return a pin for each URL. A locked one stays, and its URL is not asked."""
     kept = {p.name: p for p in context.locked}
     pins: dict[str, Pin] = {}
     for ask in target.asks:
@@ -107,7 +107,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """A segment for each place of each archive."""
+    """Return a segment for each place of each archive."""
     pins = {p.name: p for p in target.pins}
     segments = []
     for ask in target.asks:
@@ -125,7 +125,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """The archive's files and links below its folder, or its one file. Raises CregraphError naming archive and member."""
+    """Return the archive's files and links below its folder, or its one file. Raise CregraphError with archive and member."""
     place = segment.place
     at, uid, gid = place["at"].lstrip("/"), place["uid"], place["gid"]
     what = segment.artifact.source if segment.artifact else segment.name
@@ -226,7 +226,7 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
 
 
 def inside(name: str, what: str) -> str:
-    """A member's normal path. Raises CregraphError naming archive and member for one that climbs or is absolute."""
+    """Return a member's normal path. Raise CregraphError with archive and member if it climbs or is absolute."""
     named = printable(name, 300)
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
         raise CregraphError(f"{what}: `{named}` leads out of its folder")
@@ -237,7 +237,7 @@ def inside(name: str, what: str) -> str:
 
 
 def link_inside(name: str, link: str, what: str) -> str:
-    """A symbolic link's text when it stays inside the archive's folder."""
+    """Return a symbolic link's text. Raise CregraphError if it leads out of the archive's folder."""
     named = printable(name, 300)
     if not link or leads_out(name, link) or not link.isprintable() or len(link) > 300:
         raise CregraphError(f"{what}: `{named}` is a link to `{printable(link, 300)}`, out of its folder")

@@ -101,10 +101,10 @@ class Input(Protocol):
     """The verified bytes that a segment is made from, and room for what must be seekable."""
 
     def path(self) -> Path:
-        """The artifact's file in the store, or the tar that the segment's task resulted in."""
+        """Return the artifact's file in the store, or the tar that is the result of the segment's task."""
 
     def scratch(self) -> IO[bytes]:
-        """An unnamed temporary file that lives as long as the segment is being written."""
+        """Return an unnamed temporary file that exists while the segment is written."""
 
 
 class Kind(StepRules, LockRules, LayerRules, LocationRules, Protocol):

@@ -46,7 +46,7 @@ projection = defaults.places
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """One ask per step. Raises CregraphError when not exactly one of `from`, `text` and `link` is given."""
+    """Return one ask. Raise CregraphError unless exactly one of `from`, `text` and `link` is given."""
     fields = step.fields
     stated = [key for key in ("from", "text", "link") if fields.get(key) is not None]
     if len(stated) != 1:
@@ -90,7 +90,7 @@ def written(*, assembly: int, stage: str, at: str, text: str) -> Segment:
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Pins for what `from` names, one a file. `sources` reads the project's own files; nothing is asked of the network."""
+    """Return one pin for each file that `from` names. Only the project's own files are read."""
     from cregraph.sources.project_files import Local
 
     local = Local(project=context.project, shipped=context.shipped)
@@ -113,7 +113,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """A segment for each place of each file. Raises CregraphError for an owner whom the base does not know."""
+    """Return a segment for each place of each file. Raise CregraphError for an owner that the base does not have."""
     segments: list[Segment] = []
     pins = {p.name: p for p in target.pins}
     for ask in target.asks:
@@ -139,7 +139,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """The one file or link."""
+    """Return the file or link."""
     place = segment.place
     path, uid, gid = place["at"].lstrip("/"), place["uid"], place["gid"]
     if "link" in place:

@@ -14,14 +14,14 @@ __all__ = ["absolute", "owner_of", "places_asked", "resolved", "shown_at"]
 
 
 def absolute(path: str, where: str) -> str:
-    """`path` if it is an absolute, normal path that a layer can hold; else CregraphError."""
+    """Return `path`. Raise CregraphError unless it is an absolute, normal path that a layer can hold."""
     if not path.startswith("/") or path.endswith("/") or re.search(r"//|/\.\.?(/|$)|[\0-\x1f]", path):
         raise CregraphError(f"{where}: `{path}` is no absolute path of a file in the image", hint="write it as /opt/team/file")
     return path
 
 
 def resolved(path: str, facts: BaseFacts, where: str) -> str:
-    """`path` with the base's symbolic links on its way followed. Raises CregraphError for links that lead nowhere."""
+    """Return `path` with the base's symbolic links followed. Raise CregraphError for links that lead nowhere."""
     try:
         return facts.resolve(path)
     except ValueError as error:
@@ -48,14 +48,14 @@ def shown_at(text: str, what: Mapping[str, Json]) -> str:
 
 
 def mode_of(text: str, where: str) -> int:
-    """Permission bits from a text like `0755`."""
+    """Return the permission bits of a text such as `0755`."""
     if not re.fullmatch(r"0?[0-7]{3}", text):
         raise CregraphError(f"{where}: mode: `{text}` is no file mode", hint='write it as "0644" or "0755", in quotes')
     return int(text, 8)
 
 
 def owner_of(name: str | None, facts: BaseFacts, where: str) -> tuple[int, int]:
-    """The uid and gid of a user of the base; 0, 0 for None."""
+    """Return the uid and gid of a user of the base; 0, 0 for None."""
     if name is None:
         return 0, 0
     if name not in facts.users:

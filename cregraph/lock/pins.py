@@ -37,7 +37,7 @@ class Ask:
 
     @property
     def target(self) -> str:
-        """The id of the target."""
+        """Return the id of the target."""
         return f"{self.kind}:{self.place}"
 
 
@@ -96,10 +96,10 @@ class Target:
 
     @property
     def id(self) -> str:
-        """The text that names the target in locks, such as `conda:/home/jupyter/micromamba`, `image:base` or `file:`."""
+        """Return the text that names the target in locks, such as `conda:/home/jupyter/micromamba`, `image:base` or `file:`."""
         return f"{self.kind}:{self.place}"
 
     @property
     def on_demand(self) -> bool:
-        """Whether the target is pinned only if a pin's task needs it: all of the sandbox but the build root."""
+        """Return whether the target is pinned only if a task needs it: in the sandbox, and not the build root."""
         return self.scope == "sandbox" and self.place != BUILD_ROOT

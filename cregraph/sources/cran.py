@@ -194,7 +194,7 @@ def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
         ask = ""
         if built:
             # Posit Package Manager's own form. Elsewhere the address alone says which R and processor it is for.
-            ask = f"?r_version={built[2]}&arch=x86_64" if "/__linux__/" in address and not address.startswith("file:") else ""
+            ask = f"?r_version={built[2]}&arch=x86_64" if "/__linux__/" in address and not address.startswith("file://") else ""
             address = address.replace("{distribution}", built[1]).replace("{r}", built[2])
         places = [join(address, "src/contrib", path, base), join(address, "src/contrib", base)]
         found.extend(url + ask for url in dict.fromkeys([*places, join(address, "src/contrib/Archive", name, base)]))

@@ -152,7 +152,7 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
 
 
 def _on_disk(address: str, name: str) -> str:
-    if not address.startswith("file:"):
+    if not address.startswith("file://"):
         raise CregraphError(
             f"`{name}`: image: `{redacted(address)}` is no folder of this machine",
             hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`",

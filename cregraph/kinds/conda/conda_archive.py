@@ -60,7 +60,7 @@ class Package:
     data: IO[bytes]
 
     def chunks(self, member: Member) -> Iterator[bytes]:
-        """The bytes of a member, in blocks."""
+        """Return the bytes of a member, in blocks."""
         at, end = member.offset, member.offset + member.size
         while at < end:
             self.data.seek(at)
@@ -71,17 +71,17 @@ class Package:
             yield block
 
     def read(self, member: Member) -> bytes:
-        """The bytes of a member, all at once."""
+        """Return the bytes of a member."""
         return b"".join(self.chunks(member))
 
 
 def refusal(package: str, why: str) -> CregraphError:
-    """The error for a package that cannot be used."""
+    """Return the error for a package that cannot be used."""
     return CregraphError(f"{package}: {why}", hint=_HINT)
 
 
 def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Package:
-    """The package at `path`; `name` stands for it in messages. Its bytes go to files that `scratch` gives.
+    """Return the package at `path`, called `name` in messages. Its bytes are written to files that `scratch` returns.
 
     Raises CregraphError naming the package and what in it is refused.
     """
@@ -103,7 +103,7 @@ def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pac
 
 
 def listed(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> tuple[str, ...]:
-    """The paths that a package says it installs, sorted. Of a .conda only the description is read, so it is quick."""
+    """Return the paths that a package says it installs, sorted. Only the description of a .conda is read."""
     with path.open("rb") as file:
         if file.read(2) != b"PK":
             return tuple(sorted(open_package(path, scratch, name).members))
@@ -202,7 +202,7 @@ def _index(package: Package, data: IO[bytes]) -> Package:
 
 
 def check_path(path: str, package: str) -> None:
-    """Refuses a path that is not plainly below the folder it is relative to."""
+    """Raise CregraphError for a path that is not plainly below the folder it is relative to."""
     try:
         length = len(path.encode())
     except UnicodeEncodeError:

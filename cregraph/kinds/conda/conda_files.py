@@ -70,7 +70,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 
 def files_at(package: Package, place: Mapping[str, Json]) -> Iterator[Entry]:
-    """The entries of a package, and its conda-meta record, sorted by path.
+    """Return the entries of a package and its conda-meta record, sorted by path.
 
     `place` is that of the package's segment (see conda.place): `prefix` where files go, `baked` what replaces the
     placeholder, `noarch`, `python` (`minor`, `site_packages`) for noarch Python, and the pin's `record`.
@@ -329,7 +329,7 @@ def _entry(package: Package, path: str, thing: _Placed, prefix: bytes) -> tuple[
 
 
 def replace_text(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
-    """`data` with the placeholder replaced. A `#!` line that Linux would cut off is led through /usr/bin/env instead."""
+    """Return `data` with the placeholder replaced. A `#!` line that Linux would cut off goes through /usr/bin/env."""
     data = data.replace(placeholder, prefix)
     match = _SHEBANG_LINE.match(data)
     if match and len(match[0]) > _SHEBANG:
@@ -339,7 +339,7 @@ def replace_text(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
 
 
 def replace_binary(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
-    """`data` with the placeholder replaced in C strings, each padded with NUL to the length it had."""
+    """Return `data` with the placeholder replaced in C strings, each padded with NUL to its old length."""
     at = data.find(placeholder)
     if at < 0:
         return data
@@ -357,7 +357,7 @@ def replace_binary(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
 
 
 def canonical_url(channel: str, subdir: str, file: str) -> str:
-    """The address that conda gives a channel by its name; where the bytes really came from reaches no image."""
+    """Return the address that conda gives to a channel by its name. The address of a mirror never gets into an image."""
     root = "https://repo.anaconda.com" if channel.startswith("pkgs/") else "https://conda.anaconda.org"
     return f"{root}/{channel}/{subdir}/{file}"
 

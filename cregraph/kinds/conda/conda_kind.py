@@ -68,7 +68,7 @@ _NOT_R = frozenset({"r-recommended", "r-essentials"})
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """One ask a spec, in normal form. Raises CregraphError with the line of what cannot be read."""
+    """Return one ask for each spec, in normal form. Raise CregraphError with the line of a wrong one."""
     prefix = step.fields["prefix"]
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         raise CregraphError(
@@ -108,7 +108,7 @@ def _short(text: str) -> str:
 
 
 def virtual_packages(context: PinContext) -> tuple[tuple[str, str, str], ...]:
-    """(name, version, build) of what the base image is, to the solver: glibc, a Linux kernel, x86-64, CUDA if it is a GPU image.
+    """Return (name, version, build) of the base for the solver: glibc, a Linux kernel, x86-64, and CUDA of a GPU image.
 
     Raises CregraphError when the base is not known yet, or is for another processor.
     """
@@ -133,7 +133,7 @@ def virtual_packages(context: PinContext) -> tuple[tuple[str, str, str], ...]:
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """The environment's packages, sorted by name; `context.locked` is preferred. Raises what `sources.conda.solve` does."""
+    """Return the environment's packages, sorted by name; `context.locked` is preferred. Raise what `sources.conda.solve` does."""
     from cregraph.sources.conda import Channel, Request, Wanted, solve
 
     prefix = target.place
@@ -222,7 +222,7 @@ def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """A segment for each pin, and one, `environment`, for the file by which conda's tools know an environment.
+    """Return a segment for each pin, and `environment` with the file by which conda's tools recognise an environment.
 
     Paths run through no link of the base: the prefix is resolved, and links below it are refused. The text that is written
     into files is the prefix as the profile has it.
@@ -334,7 +334,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 
 def link_scripts(path: Path) -> list[str]:
-    """The scripts of the package at `path` that conda would run on linking, and cregraph does not: to be warned of."""
+    """Return the scripts of the package at `path` that conda would run on linking; cregraph does not run them."""
     from cregraph.kinds.conda.conda_archive import listed
 
     return [member for member in listed(path, tempfile.TemporaryFile, path.name) if _LINK_SCRIPT.fullmatch(member)]

@@ -25,7 +25,7 @@ _DASH = re.compile(r"(?<=[0-9])-(?=[0-9])")
 
 
 def normal_spec(text: str) -> str:
-    """`text` in the normal form. Raises ValueError saying what is wrong with it, to be put after the place and the text."""
+    """Return `text` in the normal form. Raise ValueError with the problem, as it follows the place and the text in a message."""
     text = " ".join(text.split(" ")).strip()
     if not text:
         raise ValueError("is empty; a package's name is wanted")
@@ -58,7 +58,7 @@ def normal_spec(text: str) -> str:
 
 
 def spec_name(spec: str) -> str:
-    """The package's name of a spec in normal form."""
+    """Return the package's name of a spec in normal form."""
     return spec.partition(" ")[0]
 
 

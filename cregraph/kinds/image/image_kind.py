@@ -58,7 +58,7 @@ def scope(place: str) -> Scope:
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """What is asked of `image:base`, and of `image:build-root` when a build root is named.
+    """Return the ask of `image:base`, and of `image:build-root` if a build root is named.
 
     Raises CregraphError with the line of the field that is wrong.
     """
@@ -116,7 +116,7 @@ def projection(target: Target, placement: Placement) -> Mapping[str, Json]:
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """`target` with its one pin: the locked one if it answers the same, unasked, else what the place holds now.
+    """Return `target` with one pin: the locked one if it answers the ask, else the image that the place has now.
 
     Raises CregraphError when stages ask for different images, and when a build root's glibc is newer than the base's.
     """
@@ -160,17 +160,17 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """Nothing: the layers of a base are referenced, and a build root is no part of the image."""
+    """Return nothing: the layers of a base are referenced, and a build root is not part of the image."""
     return Placement()
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Nothing: this kind places no segment."""
+    """Return nothing: this kind places no segment."""
     return iter(())
 
 
 def facts_for(pin: Pin, sources: Sources, project: Path, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
-    """The facts of a pinned image: from `bases/<digest>.json` in the project, else streamed from its layers and written there."""
+    """Return the facts of a pinned image from `bases/<digest>.json`; if it is missing, from its layers, and write it."""
     from cregraph.sources import images
 
     return images.facts_for(pin.artifact, cast(images.ImageSources, sources), project, progress=progress)

@@ -35,7 +35,7 @@ class BuildSystem:
 
 
 def build_system(sdist: Path, *, what: str) -> BuildSystem:
-    """What the sdist says of how it is built; without pyproject.toml, or without a backend, setuptools as PEP 517 has it.
+    """Return how the sdist is built; without pyproject.toml or without a backend: setuptools, as PEP 517 defines.
 
     Raises CregraphError naming `what` for an archive that must not be unpacked, and for a table that is not as PEP 518 says.
     """
@@ -65,7 +65,7 @@ def build_system(sdist: Path, *, what: str) -> BuildSystem:
 def build_task(
     pin: Pin, wheels: Sequence[Pin], build: Mapping[str, Json], context: PlaceContext, *, stage: str, python: str
 ) -> Task:
-    """The task that makes a wheel of `pin`'s sdist with the build requirements `wheels`. `python` is the minor version.
+    """Return the task that builds a wheel of `pin`'s sdist with the requirements `wheels`. `python` is the minor version.
 
     Raises CregraphError when the lock does not hold what `build` names.
     """

@@ -58,7 +58,7 @@ _INTO = re.compile(r"\$\(([A-Za-z0-9_-]+)\.python\)")
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """One ask a requirement; one for `build`, with the interpreter that builds asked of conda.
+    """Return one ask for each requirement, one for `build`, and one to conda for the interpreter that builds.
 
     Raises CregraphError with its line for what is no requirement by name.
     """
@@ -127,14 +127,14 @@ def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Everything asked of one interpreter; see `cregraph.kinds.python.python_pin`."""
+    """Return the pins of all asks of one interpreter: `python_pin.pin`."""
     from cregraph.kinds.python import python_pin
 
     return python_pin.pin(target, sources, context)
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """Wheels at their places; for an sdist the task that makes its wheel first."""
+    """Return a segment for each wheel, and for an sdist the task that builds its wheel."""
     if not target.pins:
         return Placement()
     python = context.facts.python
@@ -203,7 +203,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 
 def build_of(target: Target) -> Mapping[str, Json]:
-    """What sdists see while they are built, as a step stated it; empty when none did. Two that differ raise CregraphError."""
+    """Return the field `build` of the steps; empty if there is none. Raise CregraphError if two of them differ."""
     stated = [a for a in target.asks if isinstance(a.what, Mapping) and "build" in a.what]
     for other in stated[1:]:
         if canonical(other.what) != canonical(stated[0].what):

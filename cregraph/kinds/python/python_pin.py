@@ -25,7 +25,7 @@ __all__ = ["pin", "wheel_of"]
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Everything asked of one interpreter.
+    """Return the pins of all asks of one interpreter.
 
     Raises CregraphError for an ask that contradicts the base, for what cannot be had together (with uv's reasons), and for
     what is there neither as a fitting wheel nor as an sdist that a step says how to build.
@@ -81,7 +81,7 @@ def _answers(
 
 
 def wheel_of(found: Found, python: str, glibc: str | None) -> File | None:
-    """The wheel of `found` that CPython `python` on x86-64 Linux with `glibc` likes best, or None when none fits."""
+    """Return the best wheel of `found` for CPython `python` on x86-64 Linux with `glibc`; None if none fits."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     rank = {tag: number for number, tag in enumerate(_tags(python, glibc))}

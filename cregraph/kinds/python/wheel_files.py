@@ -85,7 +85,7 @@ def places_of(segment: Segment) -> Places:
 
 
 def wheel_entries(file: Path | IO[bytes], *, name: str, places: Places) -> Iterator[Entry]:
-    """The entries of the wheel in `file`, whose file name is `name`. Chunks read from `file` until they are dropped.
+    """Return the entries of the wheel in `file`, whose file name is `name`. Chunks read from `file`: keep it open.
 
     Raises CregraphError naming the wheel and the member for what must not be installed: paths that climb or are absolute,
     links, names that stand twice, what unpacks without end, files that RECORD does not list or lists with another digest.
@@ -110,7 +110,7 @@ class _Wheel:
         self._recorded = self._read_record()
 
     def entries(self) -> Iterator[Entry]:
-        """Files, scripts, then what is written anew in dist-info."""
+        """Return files, scripts, and the dist-info files that an installer writes."""
         self._check_version()
         rows: dict[str, tuple[str, str]] = {}  # path in the image -> (hash, size) as RECORD writes them
         taken: dict[str, str] = {}

@@ -30,15 +30,15 @@ class Shelf:
 
     @property
     def name(self) -> str | None:
-        """What a pin remembers: `jammy/4.2`."""
+        """Return the repository as a pin records it: `jammy/4.2`."""
         return f"{self.distribution}/{self.r_minor}" if self.distribution else None
 
     def holds(self, pin: Pin) -> bool:
-        """Whether a locked pin may stay as it is. What a team gives as a tarball is always a source."""
+        """Return whether a locked pin may stay. A tarball of the team is always a source."""
         return pin.artifact.source != "cran" or pin.data.get("binaries") == self.name
 
     def take(self, name: str, version: str, *, date: str, path: str) -> tuple[Artifact, Path, Built] | str:
-        """The built package of that version, or why there is none that fits.
+        """Return the built package of that version, or why none fits.
 
         Raises CregraphError for one that is unreachable or hostile, and for one of another name or version.
         """
@@ -66,7 +66,7 @@ class Shelf:
         return unfit(found, r_minor=self.r_minor, glibc=self.glibc) or (artifact, file, found)
 
     def said(self, found: Built | None, why: str | None) -> dict[str, Json]:
-        """What a pin's data say of it, besides what they say of any package."""
+        """Return what a pin's data record about the repository."""
         if self.name is None:
             return {}
         if found is None:

@@ -49,7 +49,7 @@ class Choice:
     given: bool = False
 
     def wanted(self) -> tuple[Dependency, ...]:
-        """What must be there when it is installed, without what comes with R; `R` itself is named."""
+        """Return what its installation needs, with `R` but without the packages that come with R."""
         seen = dict.fromkeys(d for d in (*self.depends, *self.linking) if d.name == "R" or d.name not in BASE_PACKAGES)
         return tuple(seen)
 
@@ -83,7 +83,7 @@ def close(
     tarballs: Mapping[str, Choice],
     locked: Mapping[str, Choice],
 ) -> tuple[Choice, ...]:
-    """The packages to install from source, by name. Mappings have lower-case names, as tokens do.
+    """Return the packages to install, sorted by name. Mappings have lower-case names, as tokens do.
 
     `installed` answers for lower-case names, `index` is called only when something must come from CRAN, `archived` fetches a
     version that the index does not list. A locked choice is kept while every wish is satisfied by it.

@@ -82,7 +82,7 @@ exec "$prefix/bin/R" CMD INSTALL --no-lock --no-staged-install --built-timestamp
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """One ask a package. Raises CregraphError with its line for a package or source that is none."""
+    """Return one ask for each package. Raise CregraphError with the line of a wrong package or source."""
     library, source = step.fields["library"], step.fields["from"]
     snapshot = step.fields.get("snapshot")
     if source != "cran":
@@ -116,7 +116,7 @@ def ask(step: Step) -> Sequence[Ask]:
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Everything asked of one library; see `cregraph.kinds.r.r_pin`."""
+    """Return the pins of all asks of one library: `r_pin.pin`."""
     from cregraph.kinds.r import r_pin
 
     return r_pin.pin(target, sources, context)

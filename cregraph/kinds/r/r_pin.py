@@ -22,7 +22,7 @@ __all__ = ["pin"]
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Everything asked of one library. CRAN is asked only for what neither conda, the lock nor a given tarball answers.
+    """Return the pins of all asks of one library. CRAN is asked only if conda, the lock and given tarballs do not answer.
 
     The snapshot's date is the profile's, else `context.as_of`, else the lock's, else today; pins that stay keep theirs.
     """

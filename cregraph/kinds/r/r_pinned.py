@@ -17,7 +17,7 @@ __all__ = ["ask_text", "check_pin", "conda_around", "in_order", "is_built", "own
 
 
 def conda_around(library: str, targets: Iterable[Target]) -> Target | None:
-    """The conda environment that the library lies in."""
+    """Return the conda environment that the library lies in."""
     around = [t for t in targets if t.kind == "conda" and library.startswith(t.place.rstrip("/") + "/")]
     return max(around, key=lambda t: len(t.place), default=None)
 
@@ -76,12 +76,12 @@ def check_pin(pin: Pin) -> None:
 
 
 def is_built(pin: Pin) -> bool:
-    """Whether the pin is a built package."""
+    """Return whether the pin is a built package."""
     return pin.data.get("form") == "binary"
 
 
 def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names, each after what it needs; ties by name. Needs that are no key are passed over. A circle raises CregraphError."""
+    """Return names, each after its needs, else by name. Ignore needs that are not a key. Raise CregraphError for a circle."""
     sorter = graphlib.TopologicalSorter({name: sorted(n for n in needs[name] if n in needs) for name in sorted(needs)})
     try:
         sorter.prepare()
