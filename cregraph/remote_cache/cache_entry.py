@@ -22,21 +22,21 @@ from cregraph.image.model.segment import SegmentRecord
 
 __all__ = [
     "EMPTY",
+    "SEGMENT_TAG",
+    "TASK_TAG",
     "BadEntry",
     "SegmentEntry",
     "TaskEntry",
-    "conflict_tag",
-    "manifest_of",
     "read_segment_entry",
     "read_task_entry",
-    "segment_entry",
-    "tag_of",
     "task_blob",
 ]
 
 #: The config of an artifact that needs none (OCI Image Specification 1.1, "Guidance for an Empty Descriptor").
 EMPTY = b"{}"
 _EMPTY = Descriptor(media_type="application/vnd.oci.empty.v1+json", digest=digest_of(EMPTY), size=len(EMPTY))
+#: A tag is one of these and a key.
+TASK_TAG, SEGMENT_TAG = "t-", "s-"
 _TASK = "application/vnd.cregraph.task.v1"
 _SEGMENT = "application/vnd.cregraph.segment.v1"
 _KEY = "org.cregraph.key"
@@ -65,73 +65,66 @@ class TaskEntry:
     size: int
     blob: Descriptor
 
+    @property
+    def tag(self) -> str:
+        """The tag of the entry."""
+        return TASK_TAG + self.key
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The sha256 of what the entry gives."""
+        return (self.sha256,)
+
+    def manifest(self) -> bytes:
+        """Return the bytes of the manifest."""
+        return _manifest(_TASK, self.key, {_SHA256: self.sha256, _SIZE: str(self.size)}, self.blob)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentEntry:
-    """The entry of a segment: its record, and the blobs of its object and index."""
+    """The entry of a segment: its record, and the size of its index in bytes."""
 
     record: SegmentRecord
-    object: Descriptor
-    index: Descriptor
+    index_size: int
 
+    @property
+    def key(self) -> str:
+        """The key of the segment."""
+        return self.record.key
 
-def tag_of(entry: TaskEntry | SegmentEntry | None = None, *, task: str = "", segment: str = "") -> str:
-    """Return the tag of an entry, or of a task key or segment key."""
-    if isinstance(entry, TaskEntry):
-        task = entry.key
-    elif entry is not None:
-        segment = entry.record.key
-    if not is_sha256(task or segment):
-        raise ValueError(f"no key: {task or segment!r}")
-    return f"t-{task}" if task else f"s-{segment}"
+    @property
+    def tag(self) -> str:
+        """The tag of the entry."""
+        return SEGMENT_TAG + self.key
 
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The sha256 of the segment's object and of its index."""
+        return self.record.object, self.record.index
 
-def conflict_tag(entry: TaskEntry | SegmentEntry) -> str:
-    """Return the tag for an entry whose own tag has another content: the key and the first digits of this content."""
-    sha256 = entry.sha256 if isinstance(entry, TaskEntry) else entry.record.object
-    return f"{tag_of(entry)}.{sha256[:16]}"
+    @property
+    def blobs(self) -> tuple[Descriptor, Descriptor]:
+        """The descriptors of the segment's object and of its index."""
+        object, index = (f"sha256:{sha256}" for sha256 in self.contents)
+        return (
+            Descriptor(media_type=f"{_SEGMENT}.tar+gzip", digest=object, size=self.record.size),
+            Descriptor(media_type=f"{_SEGMENT}.index+json", digest=index, size=self.index_size),
+        )
 
-
-def manifest_of(entry: TaskEntry | SegmentEntry) -> bytes:
-    """Return the bytes of the manifest."""
-    if isinstance(entry, TaskEntry):
-        kind, key = _TASK, entry.key
-        claims = {_SHA256: entry.sha256, _SIZE: str(entry.size)}
-        layers = [_layer(entry.blob)]
-    else:
-        record = entry.record
-        kind, key = _SEGMENT, record.key
+    def manifest(self) -> bytes:
+        """Return the bytes of the manifest."""
         claims = {
-            _ASSEMBLY: str(record.assembly),
-            _TAR_SIZE: str(record.tar_size),
-            _ENTRIES: str(record.entries),
-            _MEMBERS: ",".join(map(str, record.members)),
+            _ASSEMBLY: str(self.record.assembly),
+            _TAR_SIZE: str(self.record.tar_size),
+            _ENTRIES: str(self.record.entries),
+            _MEMBERS: ",".join(map(str, self.record.members)),
         }
-        layers = [_layer(entry.object), _layer(entry.index)]
-    return canonical(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "artifactType": kind,
-            "config": _layer(_EMPTY),
-            "layers": layers,
-            "annotations": {_KEY: key, **claims},
-        }
-    )
+        return _manifest(_SEGMENT, self.key, claims, *self.blobs)
 
 
 def task_blob(digest: str, size: int) -> Descriptor:
     """Return the descriptor of a compressed result."""
     return Descriptor(media_type=f"{_TASK}.tar+gzip", digest=f"sha256:{digest}", size=size)
-
-
-def segment_entry(record: SegmentRecord, *, index_size: int) -> SegmentEntry:
-    """Return the entry of a segment in a store."""
-    return SegmentEntry(
-        record=record,
-        object=Descriptor(media_type=f"{_SEGMENT}.tar+gzip", digest=f"sha256:{record.object}", size=record.size),
-        index=Descriptor(media_type=f"{_SEGMENT}.index+json", digest=f"sha256:{record.index}", size=index_size),
-    )
 
 
 def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
@@ -168,7 +161,7 @@ def read_segment_entry(data: bytes, *, key: str, assembly: int, what: str) -> Se
         entries=_number(claims, _ENTRIES, what),
         members=members,
     )
-    return SegmentEntry(record=record, object=layers[0], index=layers[1])
+    return SegmentEntry(record=record, index_size=layers[1].size)
 
 
 def _read(data: bytes, *, kind: str, key: str, count: int, what: str) -> tuple[list[Descriptor], Mapping[str, Any]]:
@@ -194,5 +187,15 @@ def _number(claims: Mapping[str, Any], name: str, what: str) -> int:
     return int(text)
 
 
-def _layer(blob: Descriptor) -> dict[str, Any]:
-    return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
+def _manifest(kind: str, key: str, claims: Mapping[str, str], *blobs: Descriptor) -> bytes:
+    config, *layers = ({"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in (_EMPTY, *blobs))
+    return canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": kind,
+            "config": config,
+            "layers": layers,
+            "annotations": {_KEY: key, **claims},
+        }
+    )

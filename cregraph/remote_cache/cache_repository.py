@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import inflated
@@ -28,15 +28,13 @@ from cregraph.plan.parts import Segment, Task
 from cregraph.remote_cache import segment_check as segments
 from cregraph.remote_cache.cache_entry import (
     EMPTY,
+    SEGMENT_TAG,
+    TASK_TAG,
     BadEntry,
     SegmentEntry,
     TaskEntry,
-    conflict_tag,
-    manifest_of,
     read_segment_entry,
     read_task_entry,
-    segment_entry,
-    tag_of,
     task_blob,
 )
 from cregraph.store import Store
@@ -88,12 +86,12 @@ class RemoteCache:
 
     def task(self, key: str, name: str) -> TaskEntry | None:
         """Return the entry of a task, or None. Its blob is not verified. Raises BadEntry, Unreachable."""
-        data = self._manifest(tag_of(task=key))
+        data = self._manifest(TASK_TAG + key)
         return None if data is None else read_task_entry(data, key=key, what=self._what(f"task {name}"))
 
     def segment(self, key: str, name: str, assembly: int) -> SegmentEntry | None:
         """Return the entry of a segment, or None. Its blobs are not verified. Raises BadEntry, Unreachable."""
-        data = self._manifest(tag_of(segment=key))
+        data = self._manifest(SEGMENT_TAG + key)
         what = self._what(f"segment {name}")
         return None if data is None else read_segment_entry(data, key=key, assembly=assembly, what=what)
 
@@ -152,20 +150,24 @@ class RemoteCache:
         if entry is None:
             return None
         what = self._what(f"segment {segment.name}")
-        for blob in (entry.index, entry.object):
+        for blob in reversed(entry.blobs):
             if not store.has(blob.hex):
                 with store.writer() as out:
                     for piece in self._blob(blob, what):
                         out.write(piece)
         segments.check(store, entry.record, segment, what=what)
         store.put_record("segments", segment.key, asdict(entry.record))
-        return entry.object.size + entry.index.size
+        return sum(blob.size for blob in entry.blobs)
 
     def upload_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Conflict:
         """Write the result of `task` unless the cache has one. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"task {task.name}"
-        there = self._there(lambda: self.task(task.key, task.name))
-        if isinstance(there, TaskEntry) and there.sha256 == sha256:
+
+        def there() -> tuple[str, ...] | None:
+            return _contents(lambda: self.task(task.key, task.name))
+
+        before = there()
+        if before == (sha256,):
             return 0
         with store.scratch_folder() as folder:
             packed = folder / "blob"
@@ -177,49 +179,46 @@ class RemoteCache:
                     hasher.update(member)
             blob = task_blob(hasher.hexdigest(), packed.stat().st_size)
             entry = TaskEntry(key=task.key, sha256=sha256, size=size, blob=blob)
-            return self._write(entry, {blob: packed}, what, sha256, there)
+            return self._write(entry, {blob: packed}, what, before, there)
 
     def upload_segment(self, segment: Segment, store: Store, record: SegmentRecord) -> int | Conflict:
         """Write a segment unless the cache has it. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"segment {segment.name}"
-        there = self._there(lambda: self.segment(segment.key, segment.name, record.assembly))
-        if isinstance(there, SegmentEntry) and _facts(there) == (record.object, record.index):
+
+        def there() -> tuple[str, ...] | None:
+            return _contents(lambda: self.segment(segment.key, segment.name, record.assembly))
+
+        before = there()
+        if before == (record.object, record.index):
             return 0
         index = store.verified(record.index, f"the index of {what}")
-        entry = segment_entry(record, index_size=index.stat().st_size)
-        blobs = {entry.object: store.verified(record.object, what), entry.index: index}
-        return self._write(entry, blobs, what, record.object, there)
+        entry = SegmentEntry(record=record, index_size=index.stat().st_size)
+        blobs = dict(zip(entry.blobs, (store.verified(record.object, what), index), strict=True))
+        return self._write(entry, blobs, what, before, there)
 
     def _write(
         self,
         entry: TaskEntry | SegmentEntry,
         blobs: dict[Descriptor, Path],
         what: str,
-        ours: str,
-        there: TaskEntry | SegmentEntry | BadEntry | None,
+        before: tuple[str, ...] | None,
+        there: Callable[[], tuple[str, ...] | None],
     ) -> int | Conflict:
-        manifest = manifest_of(entry)
+        """Write `entry` to its own tag if that is absent (`before` is None), else to another: see `_contents`."""
+        manifest = entry.manifest()
         moved = len(manifest) + sum(self._upload(blob, path) for blob, path in blobs.items())
-        if there is None:
-            self._asked(lambda: self._registry.put_manifest(self._repository, tag_of(entry), manifest, OCI_MANIFEST))
-            if self._manifest(tag_of(entry)) == manifest:
+        if before is None:
+            self._put(entry.tag, manifest)
+            # Another writer may have written the tag meanwhile: the writer whose entry is not there reports it.
+            if self._manifest(entry.tag) == manifest or (before := there()) == entry.contents:
                 return moved
-            # Another writer wrote the tag meanwhile: the writer whose entry is not there reports it.
-            if isinstance(entry, TaskEntry):
-                there = self._there(lambda: self.task(entry.key, what))
-            else:
-                there = self._there(lambda: self.segment(entry.record.key, what, entry.record.assembly))
-            if _same(there, entry):
-                return moved
-        self._asked(lambda: self._registry.put_manifest(self._repository, conflict_tag(entry), manifest, OCI_MANIFEST))
-        key = entry.key if isinstance(entry, TaskEntry) else entry.record.key
-        return Conflict(what=what, key=key, ours=ours, theirs=_name(there), tag=conflict_tag(entry))
+        ours, theirs = entry.contents[0], before[0] if before else "(an entry that cannot be read)"
+        conflict = Conflict(what=what, key=entry.key, ours=ours, theirs=theirs, tag=f"{entry.tag}.{ours[:16]}")
+        self._put(conflict.tag, manifest)
+        return conflict
 
-    def _there(self, ask: Callable[[], TaskEntry | SegmentEntry | None]) -> TaskEntry | SegmentEntry | BadEntry | None:
-        try:
-            return ask()
-        except BadEntry as error:
-            return error
+    def _put(self, tag: str, manifest: bytes) -> None:
+        self._asked(lambda: self._registry.put_manifest(self._repository, tag, manifest, OCI_MANIFEST))
 
     def _upload(self, blob: Descriptor, path: Path) -> int:
         def send() -> int:
@@ -268,28 +267,17 @@ class RemoteCache:
         return f"{thing} in the cache {self.name}"
 
 
-def _facts(entry: SegmentEntry) -> tuple[str, str]:
-    return entry.record.object, entry.record.index
-
-
-def _same(there: object, ours: TaskEntry | SegmentEntry) -> bool:
-    if isinstance(ours, TaskEntry):
-        return isinstance(there, TaskEntry) and there.sha256 == ours.sha256
-    return isinstance(there, SegmentEntry) and _facts(there) == _facts(ours)
-
-
-def _name(there: object) -> str:
-    if isinstance(there, TaskEntry):
-        return there.sha256
-    return there.record.object if isinstance(there, SegmentEntry) else "(an entry that cannot be read)"
+def _contents(ask: Callable[[], TaskEntry | SegmentEntry | None]) -> tuple[str, ...] | None:
+    """Return the contents of an entry; None if it is absent, an empty tuple if it is not valid."""
+    try:
+        entry = ask()
+    except BadEntry:
+        return ()
+    return None if entry is None else entry.contents
 
 
 def _blocks(path: Path, start: int = 0) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(start)
-        yield from _read(file)
-
-
-def _read(file: IO[bytes]) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block
+        while block := file.read(_BLOCK):
+            yield block

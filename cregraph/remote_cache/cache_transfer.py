@@ -156,7 +156,7 @@ def find_offer(plan: Plan, work: MissingWork, cache: RemoteCache, expected: Mapp
 
     def segment(one: Segment) -> int | None:
         entry = access.ask(lambda: cache.segment(one.key, one.name, plan.lock.assembly))
-        return None if entry is None else entry.object.size + entry.index.size
+        return None if entry is None else sum(blob.size for blob in entry.blobs)
 
     tasks = _ask_tasks(work, access, task)
     left = left_after(plan, work, Offer(tasks=tasks))

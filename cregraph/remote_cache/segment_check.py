@@ -14,6 +14,7 @@ from typing import get_args
 
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_as_file
 from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord, ancestors, members_of
@@ -26,6 +27,7 @@ __all__ = ["check"]
 #: The fields of a segment's place that name folders for its files.
 _PLACES = ("at", "prefix", "site_packages", "scripts", "data", "headers")
 _LIMIT = 512 << 20
+_BLOCK = 1 << 20
 
 
 def check(store: Store, record: SegmentRecord, segment: Segment, *, what: str) -> None:
@@ -99,38 +101,18 @@ def _is_below(path: str, roots: tuple[str, ...]) -> bool:
 
 def _check_bytes(rows: list[Row], contents: Iterator[bytes], what: str) -> None:
     """Check that the tar has the header and content of every row, zeros as padding, and nothing else."""
-    reader = _Reader(contents)
+    stream = blocks_as_file(contents)
     for row in rows:
         header = row.header()
-        if reader.exactly(len(header)) != header:
+        if stream.read(len(header)) != header:
             raise BadEntry(f"{what}: its bytes are not those of its index, at `/{row.path}`")
         if row.type == "file":
-            hasher = hashlib.sha256()
-            for piece in reader.pieces(row.size):
-                hasher.update(piece)
+            hasher, left = hashlib.sha256(), row.size
+            while left and (block := stream.read(min(left, _BLOCK))):
+                hasher.update(block)
+                left -= len(block)
             pad = tar.padding(row.size)
-            if hasher.hexdigest() != row.what or reader.exactly(len(pad)) != pad:
+            if hasher.hexdigest() != row.what or stream.read(len(pad)) != pad:
                 raise BadEntry(f"{what}: `/{row.path}` does not hold what its index says")
-    if reader.exactly(1):
+    if stream.read(1):
         raise BadEntry(f"{what}: holds more than its index says")
-
-
-class _Reader:
-    def __init__(self, contents: Iterator[bytes]) -> None:
-        self._contents = contents
-        self._left = memoryview(b"")
-
-    def pieces(self, size: int) -> Iterator[memoryview]:
-        """Yield `size` bytes, or fewer at the end."""
-        while size:
-            if not self._left:
-                more = next(self._contents, None)
-                if more is None:
-                    return
-                self._left = memoryview(more)
-            piece, self._left = self._left[:size], self._left[size:]
-            size -= len(piece)
-            yield piece
-
-    def exactly(self, size: int) -> bytes:
-        return b"".join(self.pieces(size))
