@@ -1,4 +1,4 @@
-"""What a build is doing, on stderr: live lines on a terminal, plain lines elsewhere."""
+"""The progress of a build on stderr: live lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RUNNING = 10  # running tasks that are shown at once
 
 
 class Display:
-    """Takes the events of a build from any thread. A context: the live part ends with it.
+    """A receiver for the events of a build, from any thread. As a context it ends the live part.
 
     `work` is what the build has to do, `layers` how many the image has. On a terminal: counts and what runs, on lines that are
     cut to its width, and a lasting line for each task that ended. Elsewhere: a line when a task begins and ends, one when all
@@ -68,12 +68,12 @@ class Display:
                 talk(line)
 
     def received(self, size: int) -> None:
-        """So many more bytes came from the network or a folder."""
+        """Count `size` more bytes that came from the network or a folder."""
         with self._guard:
             self._arrived += size
 
     def _take(self, event: Event) -> list[str]:
-        """Count the event; the lines that it is worth."""
+        """Count the event. Return the lines to print for it."""
         plain = self._live is None
         line = f"{event.subject} {event.name}: {event.what}, {seconds(event.seconds)}"
         if event.what == "begin":
@@ -105,7 +105,7 @@ class Display:
         return Text("\n".join(rows), no_wrap=True, overflow="ellipsis")
 
     def _of(self, subject: str) -> str:
-        """`segments 3 of 24`, empty where there is nothing to do."""
+        """Return text such as `segments 3 of 24`; empty if there is nothing to do."""
         done, whole = self._count[subject], self._all[subject]
         name = "files" if subject == "artifact" else f"{subject}s"
         return f"{name} {done} of {max(done, whole)}" if whole else ""

@@ -1,4 +1,4 @@
-"""What commands say of a build: one line for a person, an object for a program."""
+"""The report of a build: one line for people, one object for `--json`."""
 
 from __future__ import annotations
 

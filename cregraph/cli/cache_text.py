@@ -1,4 +1,4 @@
-"""What `cregraph cache` prints of a store's contents and of the locks that need them."""
+"""The output of `cregraph cache`: the contents of a store and the locks that need them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from cregraph.session.session import BuildOptions, Session
 def demo(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = "demo",
 ) -> None:
-    """A small project with its own little world: locked and built here, with no network, no Docker and no root."""
+    """Write a project with its sources into `folder`, lock two profiles and build one, without network, Docker and root."""
     start = time.monotonic()
     here = Path(folder)
     demo_project.claim(here)
@@ -94,7 +94,7 @@ def _next(here: Path) -> list[str]:
 
 
 def _name(here: Path) -> str:
-    """How this program is called from the folder `here`."""
+    """Return how to call this program from the folder `here`."""
     if shutil.which("cregraph"):
         return "cregraph"
     started = Path(sys.argv[0])

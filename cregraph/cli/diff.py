@@ -30,7 +30,7 @@ def diff(
     ] = None,
     format: Annotated[str, typer.Option("--format", metavar="text|json", help="How the answer is written.")] = "text",
 ) -> None:
-    """What changes between two locks: packages, stages that rebuild, the tag. Exit 1 when they differ."""
+    """Print what changes between two locks: packages, stages that rebuild, the tag. Exit with 1 if they differ."""
     if format not in ("text", "json"):
         raise CregraphError(f"`--format {format}` is none", hint="write text or json")
     places = [lock_named(old), lock_named(new)]
@@ -60,7 +60,7 @@ def _sides(named: tuple[str, str], places: list[Path | None], profile: str | Non
 
 
 def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) -> list[tuple[str, str]]:
-    """The paths to compare, below the project's folder: on the old side and on the new."""
+    """Return the paths to compare, relative to the project's folder: on the old and on the new side."""
     first, second = sides
     if isinstance(first, Files) or isinstance(second, Files):
         if profile is not None:
@@ -112,7 +112,7 @@ def _alone(lock: Lock, side: Side, path: str, name: str, *, added: bool) -> tupl
 
 
 def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
-    """The plan, for stages and tag; None, having said why, where it cannot be made."""
+    """Return the plan, for stages and tag; None after a line that says why, if it cannot be made."""
     try:
         where, facts = facts_at(side, lock)
         if facts is None:

@@ -28,7 +28,7 @@ _UNUSUAL = ("callback", "envvar", "parser", "click_type", "default_factory", "ma
 
 
 class _Doubt(Exception):
-    """Something that typer is to decide."""
+    """A command line that typer must read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def _runnable(session: Session, chain: Chain) -> tuple[list[str], dict[str, Cont
 
 
 def _image_name(chain: Chain) -> str:
-    """The name for an image that another builder makes."""
+    """Return the name for an image that another builder makes."""
     name = chain.plan.lock.identity.image.lower()
     check_repository(name, where="cre.image")
     tag = f"{chain.plan.tag}{artifacts.SUFFIX}"

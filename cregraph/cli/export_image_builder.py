@@ -79,7 +79,7 @@ def _within(files: Mapping[str, Content], budget: int) -> int:
 
 
 def _reference(pin: Pin, routes: Routes) -> str:
-    """The registry's reference of a pinned image, by digest, under the name that its host has inside an account."""
+    """Return the reference of a pinned image by digest, under the name that its registry has inside an account."""
     source, file = pin.artifact.source, pin.artifact.file
     if source.startswith(("oci:", "docker:")):
         raise CregraphError(

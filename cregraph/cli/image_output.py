@@ -1,4 +1,4 @@
-"""Where a built image goes: `--output` of `cregraph build`, and the transfer of `cregraph push`."""
+"""The destinations of a built image: `--output` of `cregraph build`, and the transfer of `cregraph push`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a session's image with its progress on stderr, for every command that needs the image."""
+"""Make a session's image with its progress on stderr, for every command that needs the image."""
 
 from __future__ import annotations
 

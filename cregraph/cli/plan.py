@@ -38,7 +38,7 @@ def plan(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """What a build would fetch, make and reuse, and why. Opens no socket unless it is told to ask a registry."""
+    """Print what a build would fetch, make and reuse, and why. Opens a connection only for `remote`, `to` and `cache`."""
     options = BuildOptions(jobs=jobs, sources=sources, cache=cache)
     session = Session.of(profile, options)
     asks_registry = remote or to is not None

@@ -1,4 +1,4 @@
-"""What `cregraph plan` found out, and the same as JSON."""
+"""The answer of `cregraph plan`, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUBJECTS = ("task", "segment", "layer")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanAnswer:
-    """Everything that `cregraph plan` reports. None where nothing was asked or nothing is known."""
+    """The answer of `cregraph plan`. None stands for what was not asked or is not known."""
 
     plan: Plan
     view: Explanation

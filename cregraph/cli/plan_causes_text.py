@@ -42,7 +42,7 @@ def _causes(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _things(group: Group) -> str:
-    """`2 tasks (rlang, dplyr), 2 segments, 1 layer`."""
+    """Return text such as `2 tasks (rlang, dplyr), 2 segments, 1 layer`."""
     parts = []
     for subject in SUBJECTS:
         rows = [row for row in group.rows if row.subject == subject]

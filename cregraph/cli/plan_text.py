@@ -1,4 +1,4 @@
-"""What `cregraph plan` prints for people: counts, bytes, seconds and causes, one fact a line."""
+"""The output of `cregraph plan` for people: counts, bytes, seconds and causes, one fact per line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _fetch(answer: PlanAnswer) -> str:
 
 
 def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
-    """`2 of 11 to make`, `all 11 to make`, `none to make: all 11 are here`, `none`."""
+    """Return `2 of 11 to make`, `all 11 to make`, `none to make: all 11 are here` or `none`."""
     if not every:
         return "none"
     if not some:

@@ -29,7 +29,7 @@ def push(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Bring the image of the lock into a registry; only what is missing there moves. Prints its name with its digest."""
+    """Push the image of the lock to a registry; only missing blobs move. Prints its name with its digest."""
     options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, cache=cache, sources=sources)
     options.check()
     profile, place = _told_apart(profile, place)
@@ -58,7 +58,7 @@ def push(
 
 
 def _told_apart(profile: str | None, place: str | None) -> tuple[str | None, str | None]:
-    """A single argument may be either: it is a place when no such profile is there and it begins with a host."""
+    """Return profile and place. A single argument is a place if no such profile exists and it begins with a host."""
     if profile is None or place is not None or Path(profile).exists() or profile.endswith((".yaml", ".yml")):
         return profile, place
     host, slash, rest = profile.partition("/")

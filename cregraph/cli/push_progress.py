@@ -1,4 +1,4 @@
-"""How far a push is, on stderr: one live line on a terminal, a line every few seconds elsewhere."""
+"""The progress of a push on stderr: one live line on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EVERY = 10.0  # seconds between lines where there is no terminal
 
 
 class Transfer:
-    """Takes what moved, from any thread. A context: the live line ends with it. `whole` is the bytes of all blobs."""
+    """A receiver for what moved, from any thread. As a context it ends the live line. `whole` is the size of all blobs."""
 
     def __init__(self, title: str, *, whole: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._title = title
@@ -66,7 +66,7 @@ class Transfer:
             talk(line)
 
     def _line(self, now: float) -> str:
-        """`pushing x: 120.0 MB of 1.2 GB, 80.0 MB of it sent, 3 layers without; 12.0 s`."""
+        """Return text such as `pushing x: 120.0 MB of 1.2 GB, 80.0 MB sent, 3 blobs without sending; 12.0 s`."""
         done, sent = sum(self._done.values()), sum(self._sent.values())
         without = f", {counted(self._there, 'blob')} without sending" if self._there else ""
         much = f"{megabytes(done)} of {megabytes(self._whole)}, {megabytes(sent)} sent{without}"

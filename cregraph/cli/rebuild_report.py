@@ -1,4 +1,4 @@
-"""`cregraph build --rebuild`: everything made again under other circumstances, and what differs."""
+"""`cregraph build --rebuild`: build again under other circumstances and report what differs."""
 
 from __future__ import annotations
 

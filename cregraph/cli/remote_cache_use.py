@@ -1,4 +1,4 @@
-"""`--cache` and `--cache-write`: what a build takes from a remote cache and gives to one, with a line on each."""
+"""`--cache` and `--cache-write`: copy results from a remote cache and to one, with a line on each."""
 
 from __future__ import annotations
 

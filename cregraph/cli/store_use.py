@@ -1,4 +1,4 @@
-"""Saying to the store what a command works from, so that `cache gc` leaves it alone."""
+"""Register with the store what a command needs, so that `cache gc` keeps it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hold(session: Session, command: str) -> None:
 
 
 def unsettled(store: Store, command: str) -> contextlib.AbstractContextManager[None]:
-    """While this lasts nothing is removed: for what does not know yet what it needs."""
+    """Return a context in which nothing is removed, for a command that does not know yet what it needs."""
     return in_use(store, command, waiting=_waiting)
 
 

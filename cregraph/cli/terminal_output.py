@@ -1,4 +1,4 @@
-"""How commands talk: results on stdout, talk on stderr, plain lines where there is no terminal."""
+"""Output of commands: results on stdout, everything else on stderr, plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["as_json", "counted", "megabytes", "result", "seconds", "talk", "work
 
 
 def result(text: str) -> None:
-    """One line of the answer."""
+    """Print one line of the result on stdout."""
     print(text)
 
 
 def as_json(value: Any) -> None:
-    """The answer for a program. A name that is not UTF-8 is written with JSON's own escapes."""
+    """Print the result as JSON. A name that is not UTF-8 is written with JSON's own escapes."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
     print(text if text.isascii() or _is_text(text) else json.dumps(value, indent=2, sort_keys=True))
 
@@ -31,13 +31,13 @@ def _is_text(text: str) -> bool:
 
 
 def talk(text: str) -> None:
-    """One line for the person who waits."""
+    """Print one line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Say what takes a while: a spinner on a terminal, a line elsewhere."""
+    """Show what takes a while: a spinner on a terminal, a line elsewhere."""
     if not sys.stderr.isatty():
         talk(text)
         yield
@@ -49,12 +49,12 @@ def working(text: str) -> Iterator[None]:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
+    """Return text such as `1 file` or `2 files`."""
     return f"{number} {noun}" + "s" * (number != 1)
 
 
 def megabytes(size: int) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes in the unit that suits it."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
@@ -62,5 +62,5 @@ def megabytes(size: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds as people read them."""
+    """Return seconds, from 90 on with minutes."""
     return f"{value:.1f} s" if value < 90 else f"{int(value // 60)} min {int(value % 60)} s"

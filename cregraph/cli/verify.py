@@ -1,4 +1,4 @@
-"""`cregraph verify`: what is in an image against what the lock says."""
+"""`cregraph verify`: compare an image with a lock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def verify(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """What is in the image is what the lock says: packages, files, variables, labels. Exit 1 when it is not."""
+    """Compare packages, files, variables and labels of an image with the lock. Exit with 1 if something differs."""
     session = Session.of(profile, BuildOptions(sources=sources), take_stale=True)
     _ = session.plan  # a broken lock is reported before the image is looked for
     with working(f"reading {image}"):

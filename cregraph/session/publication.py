@@ -1,4 +1,4 @@
-"""Where a session's image is pushed to, and pushing it there.
+"""The destination of a session's image, and the push.
 
     nothing        the registry that sources.yaml calls `snowflake` (else the profile's snowflake.registry_url), in the
                    profile's snowflake.image_repo_path

@@ -1,4 +1,4 @@
-"""Locks and base facts as they stand on disk, or in a git revision of the project.
+"""Locks and base facts on disk or in a git revision of the project.
 
 Git is asked for objects only: it runs no hook, filter or pager for that.
 """
@@ -102,7 +102,7 @@ Side = Files | Revision
 
 
 def lock_named(text: str) -> Path | None:
-    """The lock that `text` names on disk: a lock file, or a profile's. A file is preferred to a revision of that name."""
+    """Return the lock that `text` names on disk: a lock file, or a profile's. A file wins over a revision of that name."""
     path = Path(text)
     if "\0" in text or not path.is_file():
         return None
@@ -115,7 +115,7 @@ def lock_named(text: str) -> Path | None:
 
 
 def here() -> Path:
-    """The project that the current folder lies in: the nearest folder with locks/, up to the repository's; else this one."""
+    """Return the project of the current folder: the nearest folder with locks/, up to the repository's; else this one."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "locks").is_dir():
@@ -126,18 +126,18 @@ def here() -> Path:
 
 
 def project_of(lock: Path) -> Path:
-    """The folder of the project that a lock file belongs to, where locks/ and bases/ lie."""
+    """Return the folder of the project that a lock file belongs to, where locks/ and bases/ lie."""
     return lock.parent.parent if lock.parent.name == "locks" else lock.parent
 
 
 def lock_at(side: Side, path: str) -> Lock | None:
-    """The lock at `path` below the project's folder; None when there is none. Raises CregraphError for one that is broken."""
+    """Return the lock at `path` below the project's folder, or None. Raise CregraphError if it is broken."""
     text = side.read(path, _LOCK_LIMIT)
     return None if text is None else locks.loads(text, name=printable(side.shown(path)), kinds=KINDS)
 
 
 def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:
-    """Where the facts of the lock's base are looked for, and the facts: those of `side`, else those on disk beside it."""
+    """Return the place of the base's facts and the facts: those of `side`, else those on disk next to it."""
     where = f"bases/{lock.base.artifact.sha256}.json"
     text = side.read(where, _FACTS_LIMIT)
     if text is None:
@@ -146,7 +146,7 @@ def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:
 
 
 def _git(folder: Path, *argv: str) -> tuple[int, bytes, str]:
-    """Exit code, output and words of git, which reads objects only: it runs no hook, filter or pager for these commands."""
+    """Return exit code, stdout and stderr of git, which reads objects only: these commands run no hook, filter or pager."""
     env: Mapping[str, str] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
     try:
         done = subprocess.run(["git", *argv], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)

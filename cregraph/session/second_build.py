@@ -1,4 +1,4 @@
-"""A session's image built a second time in another process, under other circumstances, and compared with the first."""
+"""A second build of a session's image in another process, under other circumstances, and its comparison with the first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One build of a session's lock: is there anything to do, make it, and record what was made."""
+"""One build of a session's lock: find out whether there is anything to do, build, record the results."""
 
 from __future__ import annotations
 
