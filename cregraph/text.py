@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-__all__ = ["printable", "redacted", "redacted_text"]
+__all__ = ["few", "printable", "redacted", "redacted_text"]
 
 _ADDRESS = re.compile(r"\w+://(?:[^/\s]*@)?[^\s'\"`)]*")
 
@@ -36,6 +37,11 @@ def redacted(address: str) -> str:
 def redacted_text(text: str) -> str:
     """Return `text` with each address in it redacted."""
     return _ADDRESS.sub(lambda found: redacted(found[0]), text)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names in a line, and how many more there are."""
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _escaped(c: str) -> str:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -123,6 +124,24 @@ def test_a_kind_has_every_name_of_the_protocol(name: str) -> None:
     wanted = {each for base in Kind.__mro__ for each in (*vars(base), *getattr(base, "__annotations__", ())) if each[0] != "_"}
     assert {"ask", "pin", "place", "entries", "scope", "FIELDS", "BUCKETS"} <= wanted
     assert sorted(each for each in wanted if not hasattr(module, each)) == []
+
+
+def test_parts_of_kinds_have_the_names_of_their_protocol() -> None:
+    from cregraph.kinds import KINDS, parts
+    from cregraph.vendor.vendor_files import VendorRules
+    from cregraph.verify.installed import VerifyRules
+
+    names = {
+        **{part: set(dir(rules)) - set(dir(Protocol)) for part, rules in (("vendor", VendorRules), ("verify", VerifyRules))},
+        "entries": {"entries"},
+        "smoke": {"checks"},
+        "notes": {"notes"},
+        "hints": {"FIELD", "PATTERNS", "USUAL", "ways_out"},
+    }
+    assert {part for kind in KINDS.values() for part in kind.PARTS} == set(names)
+    for part in names:
+        for name, module in parts(part).items():
+            assert sorted(each for each in names[part] if not each.startswith("_") and not hasattr(module, each)) == [], name
 
 
 def test_nobody_imports_the_command_line() -> None:

@@ -27,6 +27,7 @@ from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.conda import conda_kind as conda
 from cregraph.kinds.conda.conda_archive import open_package
 from cregraph.kinds.conda.conda_files import replace_binary, replace_text
+from cregraph.kinds.conda.conda_hints import link_scripts
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Segment
@@ -486,7 +487,7 @@ def test_both_forms_of_one_package_become_the_same_files(tmp_path: Path) -> None
 def test_link_scripts_are_named_and_not_run(tmp_path: Path) -> None:
     scripts = ["bin/.a-post-link.sh", "bin/.a-pre-unlink.sh"]
     path = Made(parts=[Part(path=p, data=b"exit 1") for p in [*scripts, "bin/a-post-link.sh"]]).write(tmp_path)
-    assert conda.link_scripts(path) == scripts
+    assert link_scripts(path) == scripts
 
 
 # -- hostile packages --------------------------------------------------------------------------------------------------------

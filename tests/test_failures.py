@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cregraph.engines.failures import findings, listed, way_out
-from cregraph.engines.providers import HEADERS, LIBRARIES, MODULES, TOOLS
+from cregraph.engines.failures import findings, way_out
+from cregraph.kinds.conda.conda_hints import HEADERS, LIBRARIES, MODULES, TOOLS, listed
 from cregraph.plan.parts import Task
 from cregraph.store import Store
 from tests.faults import within

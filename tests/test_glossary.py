@@ -71,4 +71,5 @@ def test_central_classes_and_those_that_docs_name_are_defined() -> None:
     named = {name for page in pages for name in re.findall(r"`([A-Z][A-Za-z]+)[`.(]", page.read_text(encoding="utf-8"))}
     central = {name for module in CENTRAL for name in classes(module)}
     defined = {name for _, name, _ in rows()}
+    defined |= {name for name in known if name.endswith("Rules")}  # what a kind states: CONTRIBUTING.md
     assert sorted(((named & known) | central) - defined - PARTS) == []

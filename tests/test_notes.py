@@ -39,7 +39,7 @@ def test_link_scripts_are_said_when_their_package_is_put_together_and_by_each_lo
 
 
 def test_a_name_of_a_link_script_cannot_command_the_terminal(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from cregraph.cli.notes import tell_link_scripts
+    from cregraph.cli.notes import tell
     from cregraph.kinds import KINDS
     from cregraph.lock.lock_file import loads
     from cregraph.store import Store
@@ -50,7 +50,7 @@ def test_a_name_of_a_link_script_cannot_command_the_terminal(own: Path, capsys: 
     digest = store.add(made.read_bytes())
     (old,) = (line.split('"sha256": "')[1][:64] for line in lock.splitlines() if line.startswith('{"name": "tiny-odd"'))
 
-    tell_link_scripts(loads(lock.replace(old, digest), name="x", kinds=KINDS), store)
+    tell(loads(lock.replace(old, digest), name="x", kinds=KINDS), store)
 
     said = capsys.readouterr().err
     assert r"bin/.\x1b[2Jx-post-link.sh" in said and "\x1b" not in said

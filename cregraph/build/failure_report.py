@@ -6,8 +6,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cregraph.engines.contract import TaskFailed
-from cregraph.engines.failures import findings, listed, way_out
+from cregraph.engines.failures import findings, way_out
 from cregraph.errors import CregraphError, Refused
+from cregraph.kinds.conda.conda_hints import listed
 from cregraph.plan.parts import Task
 from cregraph.scheduler import Failure
 from cregraph.store import Store

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cregraph.cli.notes import tell_link_scripts, tell_sources
+from cregraph.cli.notes import tell
 from cregraph.cli.options import All, AsJson, Profiles, Sources, sessions
 from cregraph.cli.store_use import unsettled
 from cregraph.cli.terminal_output import as_json, result, talk, working
@@ -100,8 +100,7 @@ def _lock(session: Session, *, all_pins: bool, packages: list[str], as_of: str |
         changed = project.write_lock(made)
         remember(session.store, project.lock_file)
     _told(old, made)
-    tell_sources(old, made)
-    tell_link_scripts(made, session.store)
+    tell(made, session.store, before=old)
     return changed
 
 

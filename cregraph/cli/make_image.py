@@ -7,7 +7,7 @@ import time
 from cregraph.build.image_build import Built, missing_work
 from cregraph.cli.build_progress import Display
 from cregraph.cli.build_report import summary
-from cregraph.cli.notes import tell_link_scripts
+from cregraph.cli.notes import tell
 from cregraph.cli.remote_cache_use import RemoteCacheUse
 from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import counted, megabytes, talk
@@ -44,7 +44,7 @@ def make_image(session: Session, caches: RemoteCacheUse | None = None, *, record
         fetched += f", {megabytes(sum(artifact.size for artifact in work.artifacts))}"
     talk(summary(built, start, fetched=fetched))
     if fresh:
-        tell_link_scripts(session.lock, store, only=fresh)
+        tell(session.lock, store, only=fresh)
     if record:
         caches.give()
     return built

@@ -1,7 +1,7 @@
-"""The Dockerfile over our own layers: the base by digest, and `ADD --link` of each layer's tar.
+"""The Dockerfile over cregraph's own layers: the base by digest, and `ADD --link` of the tar of each layer.
 
-`ADD --link` unpacks a tar into a layer of its own and keeps modes, owners and links as the tar has them. `COPY --link` makes the
-parents of what it copies anew, as root's with mode 0755, and is never written (docs/adr/0012-dockerfiles.md).
+`ADD --link` unpacks a tar into its own layer and keeps modes, owners and links. `COPY --link` is not used, because it creates
+parent directories with owner 0:0 and mode 0755 (docs/adr/0012-dockerfiles.md).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from cregraph.store import Store
 
 __all__ = ["SUFFIX", "Base", "base_of", "chain_of", "files_of", "head", "text_of"]
 
-#: What the tag of an image ends in that another builder puts together: its digest is not the lock's.
+#: End of the tag of an image that another builder assembles, because its digest is not the lock's.
 SUFFIX = "-docker"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """How a Dockerfile names the base: the text after FROM, and for a layout on disk what `--build-context` must say."""
+    """How a Dockerfile names the base: the text after FROM, and for a layout on disk the value of `--build-context`."""
 
     reference: str
     context: str | None = None
 
 
 def base_of(base: BaseImage, source: str, project: str) -> Base:
-    """How to name `base`, which the lock takes from `source`, by its digest. `project` is the way to its folder from the export.
+    """Return how to name `base`, from `source`, by its digest. `project` is the path of its folder, seen from the export.
 
-    Raises CregraphError for an image that only a Docker engine holds: no builder finds such a one by digest.
+    Raise CregraphError for an image that only a Docker engine has, because no builder finds it by digest.
     """
     digest = base.manifest.digest
     if base.home is not None:
@@ -62,7 +62,7 @@ def base_of(base: BaseImage, source: str, project: str) -> Base:
 
 
 def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
-    """The Docker stages of a built image."""
+    """Return the Docker stages of a built image."""
     plan = built.plan
     records = {}
     for key, segment in plan.segments.items():
@@ -75,13 +75,12 @@ def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
 
 
 def head(command: str, said: Iterable[str]) -> list[str]:
-    """The first lines of a Dockerfile of ours."""
+    """Return the first lines of the Dockerfile that `command` writes."""
     return [f"{MARK} {command}`: generated, and only as good as the lock that it was generated from.", *map(comment, said)]
 
 
 def text_of(chains: Sequence[Chain], lines: Iterable[str], tasks: Sequence[str] = ()) -> str:
-    """A Dockerfile of one or several images: what they share stands in it once. `lines` are its head, `tasks` what tells of
-    their tasks."""
+    """Return the Dockerfile of images. Stages that they share are in it once. `lines` are its head, `tasks` text on tasks."""
     out = [*lines, *(["", *tasks] if tasks else [])]
     seen: set[str] = set()
     for one in chains:
@@ -100,5 +99,5 @@ def text_of(chains: Sequence[Chain], lines: Iterable[str], tasks: Sequence[str] 
 
 
 def files_of(chains: Sequence[Chain]) -> dict[str, Content]:
-    """The layers of images by their names in the folder."""
+    """Return the layers of images, by their names in the folder."""
     return {layer_file(record): record.object for one in chains for stage in one.stages for _, record in stage.layers}

@@ -1,8 +1,9 @@
-"""Many images in one go: `docker-bake.json` with a target for each profile, over one Dockerfile that holds every stage once.
+"""Several images in one build: `docker-bake.json` with a target for each profile, over one Dockerfile with every stage once.
 
-Stages are named by their content, so what profiles share has one name. The highest stage that several share is a target of its
-own, which the others take in its place as the context `target:…`: so it is one step of the build, and not merely found in its
-cache. The file is the JSON form that `docker buildx bake` reads (https://docs.docker.com/build/bake/reference/).
+The name of a stage follows from its content, so profiles that share a stage have one name for it. The highest shared stage is a
+target of its own, and the other targets use it as the context `target:…`: the build runs it once, also without a cache.
+
+Source: Bake file reference (JSON form), https://docs.docker.com/build/bake/reference/.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FILE = "docker-bake.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """One target: the profile's name, the image's name with its tag, its stages, and what `--build-context` would say."""
+    """A target: the profile's name, the image's name with its tag, its stages, and the value of `--build-context`."""
 
     target: str
     name: str
@@ -34,9 +35,9 @@ class Image:
 
 
 def files_of(images: Sequence[Image], tasks: Sequence[str] = ()) -> dict[str, Content]:
-    """All files of the export; `tasks` are the lines that tell of tasks.
+    """Return all files of the export. `tasks` are lines about tasks.
 
-    Raises CregraphError for two profiles whose targets or images would have one name.
+    Raise CregraphError if targets or images of two profiles have one name.
     """
     targets: dict[str, dict[str, object]] = {}
     named: dict[str, Image] = {}
@@ -69,7 +70,7 @@ def files_of(images: Sequence[Image], tasks: Sequence[str] = ()) -> dict[str, Co
 
 
 def _tops(chains: Sequence[Chain]) -> frozenset[str]:
-    """The stages that several images have and below which no image ends: where at least one of them goes another way."""
+    """Return the highest stages that several images share: above each, at least one image has another stage."""
     users = Counter(name for names in {chain.last: [s.name for s in chain.stages] for chain in chains}.values() for name in names)
     found = set()
     for chain in chains:
@@ -80,7 +81,7 @@ def _tops(chains: Sequence[Chain]) -> frozenset[str]:
 
 
 def _target(image: Image, stage: str, tops: frozenset[str]) -> dict[str, object]:
-    """A target that ends with `stage`, and takes the highest shared one below it from its own target."""
+    """Return the target that ends with `stage`. The highest shared stage below it comes from that stage's own target."""
     below = [s.name for s in image.chain.stages]
     below = below[: below.index(stage)] if stage in below else below
     contexts = {}
@@ -97,5 +98,5 @@ def _target(image: Image, stage: str, tops: frozenset[str]) -> dict[str, object]
 
 
 def _shared(stage: str) -> str:
-    """The target of a shared stage: names of targets have no dots."""
+    """Return the target of a shared stage. Names of targets have no dots."""
     return "shared-" + stage.replace(".", "-")

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cregraph.digest import Json, key_of, sha256
 from cregraph.engines import contract
@@ -75,8 +76,7 @@ class Export:
     needs_zstd: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _On:
+class _On(NamedTuple):
     """A Docker stage that others stand on."""
 
     name: str
@@ -104,10 +104,7 @@ class _Text:
 
 
 def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Mapping[str, bytes], said: Iterable[str]) -> Export:
-    """Return the folder of `plan`. `own` holds the project's files by sha256; `said` are lines for the head of the Dockerfile.
-
-    Raise CregraphError if the base has no Python for the installer, or an artifact cannot be fetched elsewhere.
-    """
+    """Return the folder of `plan`. `own` holds the project's files by sha256; `said` are lines for the head of the Dockerfile."""
     python = facts.python
     if python is None or tuple(int(part) for part in python.version.split(".")[:2]) < OLDEST:
         has = f"Python {python.version}" if python else "no Python"

@@ -1,7 +1,8 @@
-"""Dockerfile text: every name and value that reaches it is quoted or refused here.
+"""Text for Dockerfiles. Every name and value is quoted or refused here.
 
-The grammar is that of BuildKit's Dockerfile reference. In double quotes a backslash, `"` and `$` are escaped by a backslash; a
-line break cannot be written, so a value that has one is refused.
+In double quotes, a backslash escapes a backslash, `"` and `$`. A line break cannot be written, so a value with one is refused.
+
+Source: BuildKit's Dockerfile reference.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def stage_name(name: str, key: str) -> str:
-    """`<name>-<12 digits of key>` in the letters that a stage's name may have (lower case, beginning with a letter)."""
+    """Return `<name>-<12 digits of key>` in the letters that a stage's name may have (lower case, first a letter)."""
     plain = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.") or "stage"
     return f"{plain if plain[0].isalpha() else 's' + plain}-{key[:12]}"
 
 
 def comment(text: str) -> str:
-    """A comment of one line, whatever `text` holds."""
+    """Return `text` as a comment of one line."""
     return "# " + printable(text)
 
 
 def quoted(text: str, *, what: str) -> str:
-    """`text` in double quotes, nothing in it substituted. `what` names it in the CregraphError for what no line can hold."""
+    """Return `text` in double quotes, without substitution. Raise CregraphError, naming `what`, for a control character."""
     if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 or c in "\x85\u2028\u2029" for c in text):
         raise CregraphError(
             f"{what} holds a line break or another control character, which a Dockerfile cannot say",
@@ -40,7 +41,7 @@ def quoted(text: str, *, what: str) -> str:
 
 
 def pairs(word: str, values: Mapping[str, str]) -> list[str]:
-    """`ENV` or `LABEL`, a line for each name, sorted. Raises CregraphError for what cannot be written."""
+    """Return an `ENV` or `LABEL` line for each name, sorted. Raise CregraphError for a name or value that cannot be written."""
     lines = []
     for name, value in sorted(values.items()):
         if not _ENV.fullmatch(name):
@@ -50,5 +51,5 @@ def pairs(word: str, values: Mapping[str, str]) -> list[str]:
 
 
 def exec_form(argv: Sequence[str]) -> str:
-    """A command as the JSON array that no shell reads. Escaped to ASCII, so that no character of it ends the line."""
+    """Return a command as a JSON array, which no shell reads. It is ASCII, so that no character ends the line."""
     return json.dumps(list(argv), ensure_ascii=True)

@@ -32,11 +32,8 @@ _OURS = re.compile(r"(?:layers|inputs)/[0-9a-f]{64}\.tar(?:\.gz)?|[a-z0-9_.+-]+-
 
 
 def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str, ...], store: Store) -> None:
-    """Write `files` (by relative path) into `folder`, and remove files of earlier exports.
-
-    `fixed` are names that do not follow from the content, in the order in which they are replaced; `Dockerfile` is one of them.
-    Objects of the store become hard links where possible. Raise CregraphError if the folder holds something else.
-    """
+    """Write `files` (by relative path) into `folder`, and remove files of earlier exports. `fixed` are names that do not follow
+    from the content, in the order in which they are replaced. Raise CregraphError if the folder holds something else."""
     is_there = folder.is_dir()
     is_new = not folder.exists() or (is_there and all(path.name == _PARTIAL for path in folder.iterdir()))
     if not is_new and not _is_ours(folder):

@@ -2,10 +2,9 @@
 
     python3 -I -B install.pyz STAGE.json
 
-It is one file of the build context, with the modules that it imports, and runs on the base's own Python (3.10 or later) with the
-standard library only. It reads the list of segments that `cregraph.export.builder` wrote: places and artifacts as in the plan,
-the module with the `entries` of their kind, and addresses. It writes what cregraph's own layers hold: the same bytes, modes,
-owners and times. It runs as root, chooses nothing, and finally removes what was copied in for it.
+It is one file with the modules that it needs, and runs on the base's own Python (3.10 or later) with the standard library only.
+It reads the segments that `cregraph.export.builder` lists, and writes what cregraph's own layers hold: the same bytes, modes,
+owners and times. It runs as root, and finally removes what was copied in for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""An image as a chain of Docker stages, one for each stage of the graph, each adding layers that are made already.
+"""An image as a chain of Docker stages, one for each stage of the graph. Each adds layers that exist already.
 
-A layer holds segments of several stages (it is a bucket of an environment), so it is added by the last of these in graph order.
-A Docker stage is named by what it is: the stage that it stands on and the layers that it adds. Equal names, equal content; so
-stages of several profiles can stand in one file, and a builder's cache cannot mix them up.
+A layer has segments of several stages (it is a bucket of an environment), so the last of these in graph order adds it. The name
+of a Docker stage follows from the stage below it and its layers. So stages of several profiles can be in one file, and the cache
+of a builder cannot confuse them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Chain", "DockerStage", "chain", "layer_file", "render_base", "render
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DockerStage:
-    """A stage of a Dockerfile. `layers` are (name for people, record), in order; `key` the key of the graph's stage."""
+    """A stage of a Dockerfile. `layers` are pairs of a name for people and a record; `key` is that of the graph's stage."""
 
     name: str
     on: str
@@ -33,7 +33,7 @@ class DockerStage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chain:
-    """All Docker stages of an image, lowest first. `base` is what `FROM` says of the base, `last` the name of the image's own."""
+    """All Docker stages of an image, lowest first. `base` is the text after its FROM, `last` the name of the image's stage."""
 
     plan: Plan
     base: str
@@ -43,12 +43,12 @@ class Chain:
 
 
 def layer_file(record: LayerRecord) -> str:
-    """Where a layer lies in the folder of a Dockerfile."""
+    """Return the path of a layer in the folder of the Dockerfile."""
     return f"layers/{record.object}.tar.gz"
 
 
 def chain(plan: Plan, layers: Sequence[tuple[LayerPlan, LayerRecord]], facts: BaseFacts, *, base: str) -> Chain:
-    """The stages of the image of `plan`. `layers` are its settled layers with what they became; `base` is the text after FROM."""
+    """Return the stages of the image of `plan`. `layers` are its settled layers and their records; `base` follows FROM."""
     rank = {stage.name: number for number, stage in enumerate(plan.lock.stages)}
     last = max(rank.values(), default=0)
     of: dict[int, list[tuple[str, LayerRecord]]] = {}
@@ -75,14 +75,14 @@ def chain(plan: Plan, layers: Sequence[tuple[LayerPlan, LayerRecord]], facts: Ba
 
 
 def render_base(chain: Chain) -> list[str]:
-    """The base, by its digest."""
+    """Return the lines of the base."""
     pin = chain.plan.lock.base
     version = f" {pin.version}" if pin.version else ""
     return [comment(f"the base{version}, sha256:{pin.artifact.sha256}"), f"FROM {chain.base} AS {chain.base_stage}"]
 
 
 def render_stage(stage: DockerStage) -> list[str]:
-    """One stage of the graph."""
+    """Return the lines of a stage."""
     lines = [comment(f"stage {stage.stage}, key {stage.key}"), f"FROM {stage.on} AS {stage.name}"]
     for name, record in stage.layers:
         lines += [comment(name), f"ADD --link {layer_file(record)} /"]
@@ -90,7 +90,7 @@ def render_stage(stage: DockerStage) -> list[str]:
 
 
 def render_image(chain: Chain, *, labels: Mapping[str, str] | None = None) -> list[str]:
-    """The image itself: the variables and labels of its config."""
+    """Return the lines of the image: variables and labels."""
     on = chain.stages[-1].name if chain.stages else chain.base_stage
     plan = chain.plan
     return [

@@ -1,9 +1,9 @@
-"""The tasks of an image in its Dockerfile: what was compiled, for people to read, or as stages that compile it again.
+"""The tasks of an image in its Dockerfile: as comments for people, or as stages that run them again.
 
-    described   comments: inputs by digest, command, variables, and what it gave
+    described   comments: inputs by digest, command, variables, and the result
     runnable    the stages of `cregraph.engines.dockerfile`, with all that they see as tars in the folder
 
-No other stage needs these: their results are in the layers already.
+No other stage needs these, because the results are in the layers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from cregraph.store.task_records import verified_result
 
 __all__ = ["described", "runnable"]
 
-#: What a builder of ours passes on: the sandbox's contract fixes the name of the machine.
+#: The sandbox's contract fixes the host name.
 _HOSTNAME = f"--build-arg BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"
 
 
 def described(task: Task, store: Store) -> list[str]:
-    """Lines that say what a task is."""
+    """Return comments that describe a task."""
     named = zip(task.inputs, task.artifacts, strict=True)
     gave = verified_result(store, task.key)
     env = [f"{name}={value}" for name, value in sorted(task.env.items())]
@@ -50,7 +50,7 @@ def described(task: Task, store: Store) -> list[str]:
 def runnable(
     tasks: Sequence[Task], store: Store, layers: TaskLayers, fetch: Callable[[Artifact], Path]
 ) -> tuple[list[str], dict[str, Content]]:
-    """Stages of all `tasks`, and the files that they add. Raises CregraphError for a task that was not run in this store."""
+    """Return the stages of `tasks` and the files that they add. Raise CregraphError for a result that the store does not have."""
     layers.expect(tasks)
     lines: list[str] = []
     files: dict[str, Content] = {}
@@ -84,7 +84,7 @@ def _result(store: Store, task: Task, key: str) -> str:
 
 
 def _inputs(task: Task, store: Store, fetch: Callable[[Artifact], Path]) -> str:
-    """The tar of a task's inputs, as an object of the store."""
+    """Return the sha256 of the tar of a task's inputs, an object of the store."""
     with store.scratch_folder() as folder:
         place = folder / "inputs.tar"
         inputs_blob({name: fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}, place)

@@ -1,6 +1,6 @@
-"""zstd out of the C library of the machine, for a Python that has no `zstandard`: what cregraph's readers use of that package.
+"""The functions of `zstandard` that cregraph's readers use, with the C library of the machine.
 
-Goes into the installer as its module `zstandard`. libzstd.so.1 is on every Debian, Ubuntu and Red Hat: apt, dpkg and rpm need it.
+The installer has it as its module `zstandard`. Debian, Ubuntu and Red Hat have libzstd.so.1, because apt, dpkg and rpm need it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BLOCK = 1 << 17
 
 
 class ZstdError(Exception):
-    """The stream is damaged, or there is no library to read it with."""
+    """The stream is damaged, or the library is missing."""
 
 
 class _Buffer(ctypes.Structure):
@@ -41,7 +41,7 @@ def _library() -> Any:
 
 
 class _Reader(io.RawIOBase):
-    """The plain bytes of any number of frames."""
+    """The decompressed bytes of any number of frames."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source = source
@@ -83,17 +83,17 @@ class _Reader(io.RawIOBase):
 
 
 class ZstdDecompressor:
-    """As `zstandard.ZstdDecompressor`, as far as it is used."""
+    """The part of `zstandard.ZstdDecompressor` that is used."""
 
     @contextlib.contextmanager
     def stream_reader(self, source: IO[bytes], *, read_across_frames: bool = True) -> Iterator[IO[bytes]]:
-        """The plain bytes of `source`, read forward."""
+        """Return the decompressed bytes of `source`, read forward."""
         with _Reader(source) as reader:
             yield cast("IO[bytes]", reader)
 
 
 @contextlib.contextmanager
 def open(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
-    """The plain bytes of a file."""
+    """Return the decompressed bytes of a file."""
     with Path(path).open("rb") as file, _Reader(cast("IO[bytes]", file)) as reader:
         yield cast("IO[bytes]", io.BufferedReader(reader, _BLOCK))

@@ -39,4 +39,7 @@ KINDS: Mapping[str, Kind] = _Kinds()
 
 def parts(part: str) -> dict[str, ModuleType]:
     """Return the module of each kind that has `part` (see `Kind.PARTS`), by the kind's name."""
-    return {name: import_module(path) for name, kind in KINDS.items() if (path := kind.PARTS.get(part))}
+    found = {name: kind.PARTS[part] for name, kind in KINDS.items() if part in kind.PARTS}
+    return {
+        name: import_module(path if "." in path else f".{path}", MODULES[name].rpartition(".")[0]) for name, path in found.items()
+    }

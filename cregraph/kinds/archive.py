@@ -39,7 +39,7 @@ from cregraph.text import printable, redacted
 
 NAME = "archive"
 ECOSYSTEM = NAME
-PARTS = {"entries": "cregraph.kinds.archive"}
+PARTS = {"entries": "archive"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "url": ("text", True),
     "at": ("paths", True),

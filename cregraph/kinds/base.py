@@ -114,8 +114,7 @@ class Kind(StepRules, LockRules, LayerRules, LocationRules, Protocol):
     """
 
     NAME: str
-    #: Names of modules with the rules for other commands, if the kind has any: "vendor" is a VendorRules, "verify" a VerifyRules.
-    #: "entries" has the `entries` of segments with an artifact, and needs the standard library only: exports take it along.
+    #: Modules (next to the kind's, or by full name) with what other commands ask: CONTRIBUTING.md lists them.
     PARTS: Mapping[str, str]
 
     # -- asking and pinning

@@ -28,7 +28,7 @@ from cregraph.sources.protocol import Sources
 
 NAME = "file"
 ECOSYSTEM = NAME
-PARTS = {"entries": "cregraph.kinds.file"}
+PARTS = {"entries": "file"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "at": ("paths", True),
     "from": ("path", False),

@@ -1,7 +1,7 @@
-"""Runs inside an image: carries out the checks of trial.py in real Jupyter kernels, and says a line of JSON for each.
+"""Runs the checks of smoke_checks.py inside an image, in real Jupyter kernels, and prints a line of JSON for each.
 
-Python 3.8 or later and its standard library; jupyter_client is the image's own, and that it is missing is an answer. It reads
-checks.json beside itself. Nothing that a check does ends it: a dead kernel is started again for the next check.
+It needs Python 3.8 with its standard library, and reads checks.json in its own folder. jupyter_client is the image's own;
+if it is missing, checks fail. No check can end the driver: a dead kernel is started again for the next check.
 """
 
 from __future__ import annotations
@@ -185,14 +185,13 @@ class Kernel:
         self.manager = self.client = None
 
 
-class Trial:
-    """The checks, by name. `r` is the R to ask where no %%R is promised; None to ask %%R."""
+class Image:
+    """The kernels of this image, and a function for each check. `program` is the R to ask; None to ask %%R."""
 
     def __init__(self, asked: Any) -> None:
-        self.asked = asked
         self.kernel = Kernel(str(Path.cwd()))
         self.renv = Kernel(asked["renv"])
-        self.program = asked["r"]
+        self.program = asked["programs"].get("r")
         self.names: Any = None
 
     def stop(self) -> None:
@@ -266,9 +265,9 @@ class Trial:
         if done.returncode and rows:
             raise Failed("; ".join(rows[:5]) + (f"; and {len(rows) - 5} more" if len(rows) > 5 else ""))
 
-    def recipe(self, kind: str, code: Any) -> None:
+    def recipe(self, language: str, code: Any) -> None:
         for cell in code:
-            if kind == "r":
+            if language == "r":
                 self.r(cell)
             else:
                 self.kernel.cell(cell)
@@ -318,16 +317,29 @@ def line(error: BaseException) -> str:
     return plain(f"{type(error).__name__}: {error}")[:400]
 
 
-def attempt(trial: Trial, name: str, check: Callable[..., None], data: Any) -> None:
+#: What a check may ask for (`do` in checks.json).
+CHECKS: dict[str, Callable[..., None]] = {
+    "start": Image.start,
+    "banner": Image.banner,
+    "file": Image.file,
+    "recipe": Image.recipe,
+    "pip_check": Image.pip_check,
+    "python_package": Image.python_package,
+    "r_package": Image.r_package,
+    "r_version": Image.r_version,
+}
+
+
+def attempt(image: Image, check: Any) -> None:
     start = time.monotonic()
     why = None
     for _ in range(TRIES):
         try:
-            check(**data)
+            CHECKS[check["do"]](image, **check["data"])
             why = None
         except NotTaken as error:
             why = str(error)
-            trial.stop()
+            image.stop()
             continue
         except Failed as error:
             why = str(error)
@@ -336,18 +348,19 @@ def attempt(trial: Trial, name: str, check: Callable[..., None], data: Any) -> N
         except Exception as error:
             why = line(error)
         break
-    answer = {"cregraph-check": name, "ok": why is None, "why": why, "seconds": round(time.monotonic() - start, 2)}
+    answer = {"cregraph-check": check["name"], "ok": why is None, "why": why, "seconds": round(time.monotonic() - start, 2)}
     print(json.dumps(answer), flush=True)
 
 
 def main() -> None:
-    """Answer every check of checks.json, beside this file."""
-    trial = Trial(json.loads(Path(__file__).with_name("checks.json").read_text(encoding="utf-8")))
+    """Answer every check of checks.json, which lies next to this file."""
+    asked = json.loads(Path(__file__).with_name("checks.json").read_text(encoding="utf-8"))
+    image = Image(asked)
     try:
-        for check in trial.asked["checks"]:
-            attempt(trial, check["name"], getattr(trial, check["do"]), check["data"])
+        for check in asked["checks"]:
+            attempt(image, check)
     finally:
-        trial.stop()
+        image.stop()
 
 
 if __name__ == "__main__":

@@ -66,10 +66,8 @@ def by_url(artifact: Artifact, routes: Routes) -> dict[str, Json]:
 
 
 class Tree:
-    """Files below `folder`. `size` is their total in bytes; `added` counts those that were not there before.
-
-    `on_file` is called with the path and size (bytes) of each file, from any thread.
-    """
+    """Files below `folder`. `size` is their total in bytes; `added` counts new ones. `on_file` is called with the path and size
+    of each file, from any thread."""
 
     def __init__(self, folder: Path, on_file: Callable[[str, int], None]) -> None:
         self.folder = folder
@@ -134,11 +132,8 @@ class Tree:
         self._on_file(path, size)
 
     def prune(self, keep: Collection[str], folders: Mapping[str, Sequence[str]]) -> int:
-        """Remove the files below `folders` that are not in `keep`, then empty folders. Return the number of removed files.
-
-        `folders` gives for each folder the patterns of its index files. These stay next to files that stay (they are written
-        again later), and are not counted.
-        """
+        """Remove files that are not in `keep`, then empty folders, and return the number of files. `folders` gives for each
+        folder the patterns of its index files: they stay next to files that stay, and are not counted."""
         removed = 0
         used = {"/".join(path.split("/")[:n]) for path in keep for n in range(1, path.count("/") + 1)}
         for name, indexes in folders.items():

@@ -8,9 +8,8 @@
     images/                               one OCI layout with every base image and build root
     sources.yaml                          written last
 
-The rules of each tree belong to its kind (`VendorRules`). Files of other locks stay in the folder, and the indexes list them.
-The bytes of the folder depend on its files only, not on time or order. Every file is verified against a lock; existing files are
-hashed again.
+The rules of each tree belong to its kind (`VendorRules`). Files of other locks stay, and the indexes list them. The bytes depend
+on the files only, not on time or order. Every file is verified against a lock; existing files are hashed again.
 """
 
 from __future__ import annotations

@@ -19,10 +19,7 @@ _EXACT = f"{FOLDER}/by-sha256/"
 
 
 def places(addresses: Mapping[str, Artifact]) -> dict[str, str]:
-    """Return a path for each URL, as path to URL.
-
-    The path is host and path of the URL. If that is not portable, or lies below another file, it is the file's sha256.
-    """
+    """Return path to URL. The path is that of the URL below its host; if that is not portable or taken, its sha256."""
     found: dict[str, str] = {}
     folders: set[str] = set()
     for url, artifact in sorted(addresses.items()):
@@ -38,10 +35,7 @@ def places(addresses: Mapping[str, Artifact]) -> dict[str, str]:
 
 
 def mapping(folder: Path, wanted: Mapping[str, Artifact], before: Mapping[str, str]) -> dict[str, str]:
-    """Return the section `url`: each host that has files, and each URL whose file lies by sha256.
-
-    `before` is the section of an earlier run.
-    """
+    """Return the section `url`: each host that has files, and each URL whose file lies by sha256. `before` is the earlier one."""
     found: dict[str, str] = {}
     for scheme in ("https", "http"):
         for host in sorted(path for path in (folder / FOLDER / scheme).glob("*") if path.is_dir()):

@@ -23,22 +23,14 @@ __all__ = ["Expected", "expected_of", "places"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """Rows by absolute path, and the segment that owns each. Hard links have the row of the file that they lead to.
-
-    `known` are the keys of segments whose paths are all in `rows`; `by_key` gives these paths. Of other segments only the
-    packages can be compared.
-    """
+    """Rows by absolute path, and the segment that owns each. Hard links have the row of their file. `known` are the keys of
+    segments whose paths are all in `rows`. Of other segments only the packages can be compared."""
 
     rows: Mapping[str, Row] = field(default_factory=dict)
     owners: Mapping[str, Segment] = field(default_factory=dict)
-    by_key: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     facts: BaseFacts
     plan: Plan
-
-    def paths_of(self, key: str) -> tuple[str, ...]:
-        """Return the paths of the segment with this key."""
-        return self.by_key.get(key, ())
 
     def directories(self, paths: Iterable[str]) -> dict[str, DirFact]:
         """Return the directories above `paths`, as they must be."""
@@ -53,18 +45,18 @@ def expected_of(plan: Plan, facts: BaseFacts, store: Store) -> Expected:
     """Return what the image of `plan` must hold over its base."""
     rows: dict[str, Row] = {}
     owners: dict[str, Segment] = {}
-    paths: dict[str, tuple[str, ...]] = {}
+    known: set[str] = set()
     for key, segment in plan.segments.items():
         found = _rows(segment, store)
         if found is None:
             continue
-        paths[key] = tuple("/" + row.path for row in found)
+        known.add(key)
         by_path = {row.path: row for row in found}
         for row in found:
             content = by_path.get(row.what, row) if row.type == "hardlink" else row
             rows["/" + row.path] = Row(row.path, content.type, content.mode, row.uid, row.gid, content.size, content.what)
             owners["/" + row.path] = segment
-    return Expected(rows=rows, owners=owners, by_key=paths, known=frozenset(paths), facts=facts, plan=plan)
+    return Expected(rows=rows, owners=owners, known=frozenset(known), facts=facts, plan=plan)
 
 
 class _BytesNeeded(Exception):

@@ -159,7 +159,7 @@ class _Packages:
         elif self.recompiled and segment.task_key is not None:
             self.settled.add(segment.key)
             self.owned |= one.files.keys()
-            self.other += sum(self._is_other(path) for path in self.expected.paths_of(segment.key))
+            self.other += sum(self._is_other(path) for path, owner in self.expected.owners.items() if owner is segment)
 
     def _recorded(self, one: Installed) -> None:
         """Compare the files of a package that this store does not know with the image's own record of them."""

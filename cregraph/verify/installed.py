@@ -16,13 +16,8 @@ __all__ = ["InImage", "Installed", "VerifyRules"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:
-    """A package that an image says it has.
-
-    Attributes:
-        record: Absolute path of the file that says so.
-        differs: How the package differs from its pin, other than by its version.
-        files: Absolute paths of its files, each with the recorded sha256 (hex) or None.
-    """
+    """A package that an image says it has, in the file `record`. `differs` tells how it differs from its pin, besides the
+    version. `files` gives for each absolute path the recorded sha256 (hex) or None."""
 
     name: str
     version: str

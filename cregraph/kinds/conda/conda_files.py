@@ -57,10 +57,8 @@ class _Placed:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return the files and links of a package at its prefix, with its conda-meta record; or the environment's own file.
-
-    Their content is read from `source.scratch()` files: use the entries before those are closed.
-    """
+    """Return the files of a package with its conda-meta record, or the environment's own file. Their content is read from
+    `source.scratch()` files: use them before those are closed."""
     if segment.place.get("environment"):
         # conda and mamba take a folder for an environment if this file exists; it may be empty
         return iter((from_bytes(f"{segment.place['prefix'].strip('/')}/conda-meta/history", b""),))

@@ -8,17 +8,15 @@ base image's virtual packages, never the host's, and with strict channel priorit
 Each pin provides `conda:<name> <version>`, and `r-<x>` also `r:<x> <version>` with the version as CRAN writes it. A Python
 package of an environment provides no `py:` token, because only that environment's Python can import it.
 
-Link scripts are not run (`link_scripts` lists them) and no bytecode is compiled. Everything belongs to uid and gid 0.
+Link scripts are not run (`conda_hints` reports them) and no bytecode is compiled. Everything belongs to uid and gid 0.
 """
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cregraph.digest import Json
@@ -37,15 +35,11 @@ from cregraph.text import printable, redacted_text
 if TYPE_CHECKING:
     from cregraph.sources.conda import Record
 
-__all__ = ["FIELDS", "NAME", "ask", "entries", "link_scripts", "pin", "place", "virtual_packages"]
+__all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place", "virtual_packages"]
 
 NAME = "conda"
 ECOSYSTEM = NAME
-PARTS = {
-    "entries": "cregraph.kinds.conda.conda_files",
-    "vendor": "cregraph.kinds.conda.vendor_channel",
-    "verify": "cregraph.kinds.conda.conda_installed",
-}
+PARTS = {"entries": "conda_files", "notes": "conda_hints", "vendor": "vendor_channel", "verify": "conda_installed"}
 FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("texts", True), "channels": ("texts", False)}
 
 STANDS_ON = frozenset({"image"})
@@ -62,7 +56,6 @@ _PACKAGE = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
 _FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+-]*(?:\.conda|\.tar\.bz2)")
 _RECORD = {"build", "build_number", "subdir"}
-_LINK_SCRIPT = re.compile(r"bin/\.[^/]+-(?:pre-link|post-link|pre-unlink)\.sh")
 #: `r-…` packages that are lists of others, or conda's own: no R package has the rest of their names.
 _NOT_R = frozenset({"r-recommended", "r-essentials"})
 
@@ -331,10 +324,3 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     from cregraph.kinds.conda import conda_files
 
     return conda_files.entries(segment, source)
-
-
-def link_scripts(path: Path) -> list[str]:
-    """Return the scripts of the package at `path` that conda would run on linking; cregraph does not run them."""
-    from cregraph.kinds.conda.conda_archive import listed
-
-    return [member for member in listed(path, tempfile.TemporaryFile, path.name) if _LINK_SCRIPT.fullmatch(member)]

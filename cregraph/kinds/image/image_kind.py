@@ -33,7 +33,7 @@ __all__ = ["FIELDS", "NAME", "ask", "check_glibc", "entries", "facts_for", "pin"
 
 NAME = "image"
 ECOSYSTEM = "base"
-PARTS = {"vendor": "cregraph.kinds.image.vendor_images"}
+PARTS = {"vendor": "vendor_images"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "reference": ("text", False),
     "registry": ("text", False),

@@ -35,11 +35,7 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
 NAME = "python"
 ECOSYSTEM = NAME
-PARTS = {
-    "entries": "cregraph.kinds.python.wheel_files",
-    "vendor": "cregraph.kinds.python.vendor_index",
-    "verify": "cregraph.kinds.python.python_installed",
-}
+PARTS = {"entries": "wheel_files", "hints": "py_hints", "smoke": "py_hints", "vendor": "vendor_index", "verify": "dist_info"}
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "into": ("text", True),
     "requirements": ("texts", True),

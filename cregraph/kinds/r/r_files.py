@@ -19,11 +19,8 @@ __all__ = ["entries"]
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return the files of a package at its place: the result of its task, or what a built package holds.
-
-    Modes are 0755 for executable files, else 0644. A built package is read from a `source.scratch()` file: use the entries
-    before that is closed.
-    """
+    """Return the files of a package at its place. Those of a built package are read from a `source.scratch()` file: use them
+    before it is closed."""
     at = str(segment.place["at"]).strip("/")
     path = source.path()
     if segment.place.get("form") == "binary":

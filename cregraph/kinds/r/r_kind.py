@@ -37,9 +37,12 @@ __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 NAME = "r"
 ECOSYSTEM = NAME
 PARTS = {
-    "entries": "cregraph.kinds.r.r_files",
-    "vendor": "cregraph.kinds.r.vendor_cran",
-    "verify": "cregraph.kinds.r.r_installed",
+    "entries": "r_files",
+    "hints": "r_hints",
+    "notes": "r_hints",
+    "smoke": "r_hints",
+    "vendor": "vendor_cran",
+    "verify": "r_installed",
 }
 FIELDS: Mapping[str, tuple[str, bool]] = {
     "library": ("path", True),

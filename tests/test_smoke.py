@@ -122,7 +122,7 @@ def test_without_the_hook_r_is_asked_itself_and_no_magic_is_expected():
     checks = checks_of(lock, FACTS)
 
     assert not any("%%R" in c.name for c in checks)
-    assert json.loads(files(lock, checks)["/cregraph-trial/checks.json"])["r"] == f"{PREFIX}/bin/R"
+    assert json.loads(files(lock, checks)["/cregraph-smoke/checks.json"])["programs"]["r"] == f"{PREFIX}/bin/R"
 
 
 def test_what_exists_in_the_sandbox_only_is_not_looked_for_in_the_image():
@@ -227,6 +227,7 @@ class Image:
         (self.site / "jupyter_client/kernel.py").write_text(KERNEL)
         self.env = {"PYTHONPATH": str(self.site), "PATH": os.environ["PATH"]}
         self.program: str | None = None
+        self.taken = 20.0
 
     def distribution(self, name: str, version: str, **modules: str) -> None:
         folder = self.site / f"{name}-{version}.dist-info"
@@ -244,10 +245,12 @@ class Image:
         folder = self.root / "trial"
         folder.mkdir(exist_ok=True)
         (folder / "renv").mkdir(exist_ok=True)
-        text = files(a_lock(), ())[DRIVER].replace(b"TAKEN_SECONDS = 20.0", b"TAKEN_SECONDS = 0.5")
+        text = files(a_lock(), ())[DRIVER].replace(b"TAKEN_SECONDS = 20.0", f"TAKEN_SECONDS = {self.taken}".encode())
         (folder / "driver.py").write_bytes(text)
         asked = [{"name": c.name, "do": c.do, "data": dict(c.data)} for c in checks]
-        (folder / "checks.json").write_text(json.dumps({"checks": asked, "renv": str(folder / "renv"), "r": self.program}))
+        (folder / "checks.json").write_text(
+            json.dumps({"checks": asked, "renv": str(folder / "renv"), "programs": {"r": self.program}})
+        )
         done = subprocess.run(
             [sys.executable, folder / "driver.py"], cwd=self.root, env=self.env, capture_output=True, text=True, timeout=120
         )
@@ -316,8 +319,9 @@ def test_a_kernel_that_never_hears_of_a_cell_is_replaced_and_the_whole_check_rep
     deaf = image.root / "deaf"
     deaf.mkdir()
     image.env |= {"FAKE_DEAF": str(deaf), "FAKE_TIMES": str(times)}
+    image.taken = 3.0
 
-    assert image.run(check("recipe", kind="python", code=["x = 1", "assert x == 1"])) == [outcome]
+    assert image.run(check("recipe", language="python", code=["x = 1", "assert x == 1"])) == [outcome]
     assert len(list(deaf.iterdir())) == min(times, 3)
 
 
@@ -325,7 +329,7 @@ def test_without_r_every_check_of_r_fails_in_words(image):
     image.env["FAKE_NO_R"] = "1"
     missing = (False, "UsageError: Cell magic `%%R` not found.")
 
-    checks = [check("r_version", version="4.5.2"), a_package("dplyr", "1"), check("recipe", kind="r", code=["1"])]
+    checks = [check("r_version", version="4.5.2"), a_package("dplyr", "1"), check("recipe", language="r", code=["1"])]
 
     assert image.run(check("start"), *checks) == [OK, missing, missing, missing]
 
@@ -335,7 +339,7 @@ def test_without_jupyter_every_check_of_the_kernel_fails_in_words_and_the_others
     (image.root / "mark").write_text("v1\n")
 
     first, second, third = image.run(
-        check("start"), check("recipe", kind="kernel", code=["1"]), check("file", file=str(image.root / "mark"), text="v1")
+        check("start"), check("recipe", language="kernel", code=["1"]), check("file", file=str(image.root / "mark"), text="v1")
     )
 
     assert first == second
@@ -387,8 +391,8 @@ def test_python_packages_are_imported_and_their_versions_compared(image):
 
 
 def test_checks_of_recipes_run_cell_by_cell_in_one_kernel(image):
-    good = check("recipe", kind="python", code=["x = 1", "assert x == 1"])
-    bad = check("recipe", kind="kernel", code=["%%R\ncat(1)", "assert x == 2, 'x is\\n\x1b[31mnot 2'"])
+    good = check("recipe", language="python", code=["x = 1", "assert x == 1"])
+    bad = check("recipe", language="kernel", code=["%%R\ncat(1)", "assert x == 2, 'x is\\n\x1b[31mnot 2'"])
 
     assert image.run(good, bad) == [OK, (False, "AssertionError: x is not 2")]
 
@@ -413,7 +417,7 @@ def test_where_no_magic_is_promised_r_itself_is_asked(image, tmp_path):
     program.chmod(0o755)
     image.program = str(program)
 
-    assert image.run(a_package("dbi", "1.2.3"), check("recipe", kind="r", code=["stop()"])) == [OK, (False, "Error: no")]
+    assert image.run(a_package("dbi", "1.2.3"), check("recipe", language="r", code=["stop()"])) == [OK, (False, "Error: no")]
 
 
 def test_the_driver_needs_no_newer_python_than_38():

@@ -1,14 +1,24 @@
-"""Which conda-forge package holds what a compiler looks for. Facts, as data; what is not here is not guessed at.
+"""What users are told about conda packages: those with what a compiler looks for, and those with link scripts.
 
-Headers are named by their path or by the folder that they lie in (`openssl/`), libraries as the linker's `-l` has them,
-modules as pkg-config does, tools by the name of their program. Where a package was split, the newer name comes first.
+Headers have their path or folder (`openssl/`), libraries the name after the linker's `-l`, modules the name that pkg-config has,
+tools the name of their program. Where a package was split, the newer name comes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+import re
+import tempfile
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["HEADERS", "LIBRARIES", "MODULES", "TOOLS"]
+from cregraph.errors import CregraphError
+from cregraph.kinds.conda import conda_archive
+from cregraph.lock.pins import Pin, Target
+from cregraph.store import Store
+from cregraph.text import few, printable
+
+__all__ = ["HEADERS", "LIBRARIES", "MODULES", "TOOLS", "link_scripts", "listed", "notes"]
 
 _XML = "libxml2-devel (libxml2 where the channel has no such)"
 _LZMA = "liblzma-devel (xz where the channel has no such)"
@@ -87,27 +97,15 @@ _HELD: Mapping[str, tuple[str, str, str, str]] = {
     "cxx-compiler": ("", "", "", "g++ c++ x86_64-conda-linux-gnu-c++ x86_64-conda-linux-gnu-g++"),
     "fortran-compiler": ("", "gfortran quadmath", "", "gfortran f77 x86_64-conda-linux-gnu-gfortran"),
     "rust": ("", "", "", "cargo rustc"),
-    "cmake": ("", "", "", "cmake"),
     "make": ("", "", "", "make gmake"),
-    "ninja": ("", "", "", "ninja"),
-    "meson": ("", "", "", "meson"),
-    "pkg-config": ("", "", "", "pkg-config"),
     "autoconf": ("", "", "", "autoconf autoreconf"),
     "automake": ("", "", "", "automake aclocal"),
     "libtool": ("", "", "", "libtool libtoolize"),
-    "bison": ("", "", "", "bison"),
-    "flex": ("", "", "", "flex"),
-    "m4": ("", "", "", "m4"),
-    "swig": ("", "", "", "swig"),
-    "git": ("", "", "", "git"),
-    "perl": ("", "", "", "perl"),
-    "patch": ("", "", "", "patch"),
-    "nasm": ("", "", "", "nasm"),
-    "pandoc": ("", "", "", "pandoc"),
-    "unzip": ("", "", "", "unzip"),
-    "go": ("", "", "", "go"),
     "nodejs": ("", "", "", "node npm"),
 }
+
+#: Programs that have the name of their package.
+_SAME = "bison cmake flex git go m4 meson nasm ninja pandoc patch perl pkg-config swig unzip"
 
 
 def _by(column: int) -> dict[str, str]:
@@ -117,4 +115,55 @@ def _by(column: int) -> dict[str, str]:
 HEADERS: Mapping[str, str] = _by(0)
 LIBRARIES: Mapping[str, str] = _by(1)
 MODULES: Mapping[str, str] = _by(2)
-TOOLS: Mapping[str, str] = _by(3)
+TOOLS: Mapping[str, str] = _by(3) | {name: name for name in _SAME.split()}
+
+
+def listed(store: Store, package: str) -> bool | None:
+    """Return whether an index of a conda channel in the store lists `package`; None if the store does not tell.
+
+    Indexes in shards are msgpack: a text is preceded by its length.
+    """
+    name = package.encode()
+    known = False
+    for path in sorted((store.root / "repodata").glob("*")) if (store.root / "repodata").is_dir() else ():
+        if not path.is_file() or path.stat().st_size == 0 or path.name.endswith(".info.json"):
+            continue
+        whole = path.suffix == ".json"
+        marks = (b'"name":"' + name + b'"', b'"name": "' + name + b'"') if whole else (bytes([0xA0 | len(name)]) + name,)
+        if len(name) > 31 and not whole:
+            marks = (bytes([0xD9, len(name)]) + name,)
+        try:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if any(data.find(mark) >= 0 for mark in marks):
+                    return True
+                known = known or (whole and data.find(b'"r-') >= 0)
+        except (OSError, ValueError):
+            continue
+    return False if known else None
+
+
+_LINK_SCRIPT = re.compile(r"bin/\.[^/]+-(?:pre-link|post-link|pre-unlink)\.sh")
+
+
+def notes(
+    targets: Sequence[Target], store: Store, *, before: Sequence[Target] = (), only: Container[str] | None = None
+) -> Iterator[str]:
+    """Return a note about packages with link scripts, if their bytes are in the store."""
+    pins = [pin for target in targets if target.kind == "conda" for pin in target.pins if only is None or pin.name in only]
+    found = [f"{pin.name} {pin.version} ({', '.join(scripts)})" for pin in pins if (scripts := _scripts(pin, store))]
+    way = "what they would change is not in the image; do it with a `file` step of a recipe, or in a notebook"
+    yield from [f"link scripts that are not run: {few(found)}\n  {way}"] if found else []
+
+
+def _scripts(pin: Pin, store: Store) -> list[str]:
+    if not store.has(pin.artifact.sha256):
+        return []
+    try:
+        return [printable(name) for name in link_scripts(store.path_of(pin.artifact.sha256))]
+    except CregraphError:
+        return []  # the build refuses the package, with the reason
+
+
+def link_scripts(path: Path) -> list[str]:
+    """Return the link scripts of the package at `path`."""
+    return [member for member in conda_archive.listed(path, tempfile.TemporaryFile, path.name) if _LINK_SCRIPT.fullmatch(member)]

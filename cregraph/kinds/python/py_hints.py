@@ -1,0 +1,39 @@
+"""Python packages in messages: ways out of a failed build of a wheel, and checks of an image (`cregraph test`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from cregraph.digest import Json
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Target
+from cregraph.sources.python_names import normal
+
+__all__ = ["FIELD", "PATTERNS", "USUAL", "checks", "ways_out"]
+
+FIELD = "`build` in the recipe"
+USUAL = "what its build needs is added to `build` in the recipe"
+PATTERNS = ()
+
+
+def ways_out(name: str, in_channel: Callable[[str], bool | None]) -> str:
+    """Return another way to get the package."""
+    return "ask for a version that has a wheel for the base's Python"
+
+
+def checks(targets: Sequence[Target], facts: BaseFacts | None, *, magic: bool) -> Iterator[tuple[str, str, Json]]:
+    """Return checks that each distribution is importable at the version of the lock, or else of the base."""
+    base = facts.python.distributions if facts and facts.python else {}
+    found: dict[str, str] = {}
+    for target in (target for target in targets if target.kind == "python"):
+        pins = {p.name: p.version for p in target.pins if p.data.get("role") != "build"}
+        for ask in target.asks:
+            match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", ask.what) if isinstance(ask.what, str) else None
+            name = normal(match[0]) if match else ""
+            version = pins.get(name) or base.get(name)
+            if version:  # else its marker does not fit this Python
+                found[name] = version
+    for name, version in sorted(found.items()):
+        yield f"python: {name} {version}", "python_package", {"package": name, "version": version}
+    yield "python: pip check", "pip_check", {}
