@@ -116,8 +116,7 @@ def finished(plan: Plan, facts: BaseFacts, store: Store) -> Built | None:
 
 def image_digest(plan: Plan, store: Store) -> str | None:
     """Return the digest (`sha256:…`) that `store` records for the image key of `plan`, or None."""
-    record = store.record("images", plan.key)
-    found = record.get("digest") if isinstance(record, dict) else None
+    found = store.fields("images", plan.key).get("digest")
     return found if isinstance(found, str) and is_sha256(found.removeprefix("sha256:")) else None
 
 
@@ -131,8 +130,7 @@ def _records(layers: Sequence[tuple[str, LayerRecord]]) -> tuple[LayerRecord, ..
 
 def _finished(plan: Plan, store: Store) -> list[tuple[str, LayerRecord]] | None:
     """The layers of the image with their names, if it was built before and all of them are in the store."""
-    record = store.record("images", plan.key)
-    listed = record.get("layers") if isinstance(record, dict) else None
+    listed = store.fields("images", plan.key).get("layers")
     if not isinstance(listed, list):
         return None
     found = []

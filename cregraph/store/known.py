@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cregraph.digest import is_sha256, sha256
+from cregraph.digest import Json, is_sha256, sha256
 from cregraph.store import Store
-from cregraph.store.object_store import is_key
+from cregraph.store.listing import records
 
 __all__ = ["Built", "Known", "known", "known_of", "record_of", "remember"]
 
@@ -36,43 +36,33 @@ class Known:
 
 def remember(store: Store, lock: Path, *, built: Built | None = None) -> None:
     """Record that `lock` is used with `store`, and its last build. Without `built`, an existing record stays."""
-    path = lock.absolute()
-    if built is None:
-        before = known_of(store, path)
-        if before is not None:
-            return
-    value: dict[str, object] = {"lock": str(path)}
+    value: dict[str, Json] = {"lock": str(lock.absolute())}
     if built is not None:
         value["built"] = {"text": built.text, "key": built.key, "digest": built.digest}
-    store.put_record(_SECTION, _key(path), value)
+    elif known_of(store, lock) is not None:
+        return
+    store.put_record(*record_of(lock), value)
 
 
 def known_of(store: Store, lock: Path) -> Known | None:
     """Return the record of one lock file, or None."""
-    return _read(store.record(_SECTION, _key(lock.absolute())))
+    return _read(store, record_of(lock)[1])
 
 
 def known(store: Store) -> tuple[Known, ...]:
     """Return all recorded lock files, sorted by path, also deleted ones."""
-    keys = (path.stem for path in (store.root / _SECTION).glob("*/*.json"))
-    found = (_read(store.record(_SECTION, key)) for key in keys if is_key(_SECTION, key))
+    found = (_read(store, entry.name) for entry in records(store, _SECTION))
     return tuple(sorted((one for one in found if one is not None), key=lambda one: one.lock))
 
 
 def record_of(lock: Path) -> tuple[str, str]:
     """Return section and key of the record of one lock file."""
-    return _SECTION, _key(lock.absolute())
+    return _SECTION, sha256(str(lock.absolute()).encode("utf-8", "surrogateescape"))
 
 
-def _key(path: Path) -> str:
-    return sha256(str(path).encode("utf-8", "surrogateescape"))
-
-
-def _read(record: object) -> Known | None:
-    if not isinstance(record, dict) or not isinstance(record.get("lock"), str):
-        return None
-    found = record.get("built")
-    built = None
+def _read(store: Store, key: str) -> Known | None:
+    record = store.fields(_SECTION, key)
+    lock, found, built = record.get("lock"), record.get("built"), None
     if isinstance(found, dict) and all(is_sha256(found.get(name)) for name in ("text", "key")):
-        built = Built(text=found["text"], key=found["key"], digest=str(found.get("digest", "")))
-    return Known(lock=Path(record["lock"]), built=built)
+        built = Built(text=str(found["text"]), key=str(found["key"]), digest=str(found.get("digest", "")))
+    return Known(lock=Path(lock), built=built) if isinstance(lock, str) else None

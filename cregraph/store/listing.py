@@ -58,10 +58,8 @@ class Measure:
 
 
 def objects(store: Store) -> Iterator[Entry]:
-    """Yield the objects, sorted."""
-    for path in _below(store.root / "sha256"):
-        if is_sha256(path.name) and (entry := _entry("sha256", path.name, path)) is not None:
-            yield entry
+    """Return the objects, sorted."""
+    return _entries("sha256", (path for path in _below(store.root / "sha256") if is_sha256(path.name)))
 
 
 def sections(store: Store) -> tuple[str, ...]:
@@ -70,38 +68,27 @@ def sections(store: Store) -> tuple[str, ...]:
 
 
 def records(store: Store, section: str) -> Iterator[Entry]:
-    """Yield the records of a section, sorted."""
-    for path in _below(store.root / section):
-        key = path.name.removesuffix(".json")
-        if path.name != key and is_key(section, key) and path.is_file() and (entry := _entry(section, key, path)) is not None:
-            yield entry
+    """Return the records of a section, sorted."""
+    found = (path for path in _below(store.root / section) if path.suffix == ".json" and path.is_file())
+    return _entries(section, (path for path in found if is_key(section, path.stem)))
 
 
 def trees(store: Store, section: str) -> Iterator[Entry]:
-    """Yield the trees of a section, sorted."""
-    for path in _below(store.root / section):
-        if (
-            is_sha256(path.name)
-            and path.is_dir()
-            and not path.is_symlink()
-            and (entry := _entry(section, path.name, path)) is not None
-        ):
-            yield entry
+    """Return the trees of a section, sorted."""
+    found = (path for path in _below(store.root / section) if is_sha256(path.name))
+    return _entries(section, (path for path in found if path.is_dir() and not path.is_symlink()))
 
 
 def files(store: Store, folder: str) -> Iterator[Entry]:
-    """Yield the files of `logs`, `partial` or `quarantine`, sorted."""
-    for path in _sorted(store.root / folder):
-        if _FILES[folder].fullmatch(path.name) and path.is_file() and (entry := _entry(folder, path.name, path)) is not None:
-            yield entry
+    """Return the files of `logs`, `partial` or `quarantine`, sorted."""
+    found = (path for path in _sorted(store.root / folder) if _FILES[folder].fullmatch(path.name))
+    return _entries(folder, (path for path in found if path.is_file()))
 
 
 def folders(store: Store, *names: str) -> Iterator[Entry]:
     """Yield folders of the store that other programs manage, if they exist."""
     for name in names:
-        path = store.root / name
-        if path.is_dir() and (entry := _entry(name, name, path)) is not None:
-            yield entry
+        yield from _entries(name, (path for path in (store.root / name,) if path.is_dir()))
 
 
 def named(entry: Entry) -> frozenset[str]:
@@ -164,10 +151,11 @@ def _sorted(folder: Path) -> list[Path]:
         ) from None
 
 
-def _entry(section: str, name: str, path: Path) -> Entry | None:
-    try:
-        info = path.lstat()
-    except OSError:
-        return None
-    put = max(info.st_mtime, info.st_ctime)
-    return Entry(section=section, name=name, path=path, put=put, used=max(put, info.st_atime))
+def _entries(section: str, paths: Iterable[Path]) -> Iterator[Entry]:
+    for path in paths:
+        try:
+            info = path.lstat()
+        except OSError:
+            continue
+        put = max(info.st_mtime, info.st_ctime)
+        yield Entry(section=section, name=path.name.removesuffix(".json"), path=path, put=put, used=max(put, info.st_atime))

@@ -154,6 +154,11 @@ class Store(StoreFolder):
         except (OSError, ValueError, RecursionError):
             return None
 
+    def fields(self, section: str, key: str) -> dict[str, Json]:
+        """Return the record of `key` if it is an object, else an empty dictionary."""
+        found = self.record(section, key)
+        return found if isinstance(found, dict) else {}
+
     def put_record(self, section: str, key: str, value: Json) -> None:
         """Write the record of `key`."""
         path = self._keyed(section, key, ".json")

@@ -21,23 +21,24 @@ _MOST = 4000
 def remember_pushed(store: Store, host: str, repository: str, digests: Iterable[str]) -> None:
     """Record that the repository has the blobs `digests` (`sha256:…`)."""
     fresh = dict.fromkeys(digests)
-    kept = [digest for digest in _read(store.record(_SECTION, _key(host, repository)))[2] if digest not in fresh]
+    kept = [digest for digest in _blobs(store, _key(host, repository)) if digest not in fresh]
     value = {"host": host, "repository": repository, "blobs": [*kept, *fresh][-_MOST:]}
     store.put_record(_SECTION, _key(host, repository), value)
 
 
 def pushed_to(store: Store, host: str, repository: str) -> frozenset[str]:
     """Return the digests of blobs that were pushed to the repository."""
-    return frozenset(_read(store.record(_SECTION, _key(host, repository)))[2])
+    return frozenset(_blobs(store, _key(host, repository)))
 
 
 def elsewhere(store: Store, host: str, repository: str) -> dict[str, str]:
     """Return blobs that were pushed to other repositories of the registry: digest to repository."""
     found: dict[str, str] = {}
     for path in sorted((store.root / _SECTION).glob("*/*.json")):
-        there, name, blobs = _read(store.record(_SECTION, path.stem))
-        if there == host and name != repository:
-            found |= dict.fromkeys(blobs, name)
+        record = store.fields(_SECTION, path.stem)
+        name = record.get("repository")
+        if record.get("host") == host and isinstance(name, str) and name != repository:
+            found |= dict.fromkeys(_blobs(store, path.stem), name)
     return found
 
 
@@ -45,10 +46,7 @@ def _key(host: str, repository: str) -> str:
     return sha256(f"{host}/{repository}".encode())
 
 
-def _read(record: object) -> tuple[str, str, list[str]]:
-    if not isinstance(record, dict):
-        return "", "", []
-    host, repository, blobs = record.get("host"), record.get("repository"), record.get("blobs")
-    if not isinstance(host, str) or not isinstance(repository, str) or not isinstance(blobs, list):
-        return "", "", []
-    return host, repository, [b for b in blobs if isinstance(b, str) and is_sha256(b.removeprefix("sha256:"))]
+def _blobs(store: Store, key: str) -> list[str]:
+    blobs = store.fields(_SECTION, key).get("blobs")
+    listed = blobs if isinstance(blobs, list) else []
+    return [blob for blob in listed if isinstance(blob, str) and is_sha256(blob.removeprefix("sha256:"))]

@@ -37,10 +37,9 @@ _RATE = 50_000  # bytes of its sources that such a task gets through in a second
 
 def recorded_result(store: Store, key: str) -> tuple[str, int] | None:
     """Return sha256 and size (bytes) of the result that `store` records for a task key, or None. The object is not read."""
-    record = store.record("tasks", key)
-    if isinstance(record, dict) and is_sha256(record.get("sha256")) and type(record.get("size")) is int:
-        return record["sha256"], record["size"]
-    return None
+    record = store.fields("tasks", key)
+    sha256, size = record.get("sha256"), record.get("size")
+    return (str(sha256), size) if is_sha256(sha256) and type(size) is int else None
 
 
 def task_results(tasks: Iterable[Task], store: Store) -> dict[str, tuple[str, int]]:
@@ -83,8 +82,7 @@ def record_seconds(store: Store, task: Task, seconds: float) -> None:
 def recorded_seconds(store: Store, task: Task) -> tuple[float, str] | None:
     """Return how long `task` took ("task"), else another version of its package ("package"); None if neither ran here."""
     for key, basis in ((task.key, "task"), (_package(task), "package")):
-        record = store.record(_HISTORY, key)
-        found = record.get("seconds") if isinstance(record, dict) else None
+        found = store.fields(_HISTORY, key).get("seconds")
         if isinstance(found, int | float) and 0 <= found < 1e7:
             return float(found), basis
     return None

@@ -22,8 +22,7 @@ class Uploads:
 
     def place(self, repository: str, digest: str) -> str | None:
         """Return the path of an unfinished upload, or None."""
-        found = self._store.record(_SECTION, self._key(repository, digest))
-        place = found.get("place") if isinstance(found, dict) else None
+        place = self._store.fields(_SECTION, self._key(repository, digest)).get("place")
         return place if isinstance(place, str) and place.startswith("/") and not place.startswith("//") else None
 
     def note(self, repository: str, digest: str, place: str | None) -> None:

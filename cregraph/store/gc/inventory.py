@@ -69,6 +69,5 @@ def _usage(name: str, entries: list[Entry], idle: set[Path] | None) -> Usage:
 
 def _named(store: Store, section: str, fields: tuple[str, ...]) -> Iterator[str]:
     for entry in records(store, section):
-        record = store.record(section, entry.name)
-        if isinstance(record, dict):
-            yield from (str(record.get(field)).removeprefix("sha256:") for field in fields)
+        record = store.fields(section, entry.name)
+        yield from (str(record.get(field)).removeprefix("sha256:") for field in fields)

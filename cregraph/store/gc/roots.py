@@ -114,8 +114,7 @@ def _reach(root: Root, store: Store) -> Reached:
     plan, lock = root.plan, root.plan.lock
     objects = {root.text, *(artifact.sha256 for artifact in artifacts(lock))}
     objects |= {layer.digest.removeprefix("sha256:") for layer in root.facts.layers}
-    for pin in _images(lock):
-        objects |= _image(pin, store)
+    objects.update(*(_image(pin, store) for target in lock.targets if target.place in (BASE, BUILD_ROOT) for pin in target.pins))
     keyed = {("segments", key) for key in (*plan.segments, *plan.hidden)}
     keyed |= {("layers", key) for key in (*(layer.key for layer in _layers(plan, store)), *_of_image(plan, store))}
     keyed |= {("settled", layers_of.settled_key(plan.layers)), ("images", plan.key)}
@@ -147,13 +146,8 @@ def _layers(plan: Plan, store: Store) -> Iterator[LayerPlan]:
 
 def _of_image(plan: Plan, store: Store) -> Iterator[str]:
     """Yield the keys of the layers of the last build."""
-    record = store.record("images", plan.key)
-    listed = record.get("layers") if isinstance(record, dict) else None
+    listed = store.fields("images", plan.key).get("layers")
     yield from (str(one[1]) for one in (listed if isinstance(listed, list) else ()) if isinstance(one, list) and len(one) == 2)
-
-
-def _images(lock: Lock) -> Iterator[Pin]:
-    yield from (pin for target in lock.targets if target.place in (BASE, BUILD_ROOT) for pin in target.pins)
 
 
 def _image(pin: Pin, store: Store) -> set[str]:
