@@ -10,6 +10,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from cregraph.digest import is_sha256
 from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact, PythonFact
@@ -31,10 +32,7 @@ def dumps(facts: BaseFacts) -> str:
         head = [f"{_text(name)}: {_text(getattr(facts.python, name))}" for name in _PYTHON]
         inner = _object((f"{_text(k)}: {_text(v)}" for k, v in sorted(facts.python.distributions.items())), 2)
         python = ["{", ",\n".join(f"  {line}" for line in [*head, f'"distributions": {inner}']), " }"]
-    layers = (
-        json.dumps({"digest": one.digest, "diff_id": one.diff_id, "size": one.size, "media_type": one.media_type})
-        for one in facts.layers
-    )
+    layers = (json.dumps(asdict(one)) for one in facts.layers)
     folders: dict[str, list[str]] = {}
     for path in facts.files:
         folder, _, name = path.rpartition("/")

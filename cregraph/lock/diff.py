@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from cregraph.digest import Json
 from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
@@ -19,7 +19,6 @@ __all__ = ["AskChange", "LockDiff", "PinChange", "Setting", "compare"]
 
 #: The order of changes: pins that both locks have, then added, then removed ones.
 _HOW = {"added": 1, "removed": 2}
-_IDENTITY = ("name", "image", "label", "tag", "base_type")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +76,7 @@ def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
     before, after = {t.id: t for t in old.targets}, {t.id: t for t in new.targets}
     pins: list[PinChange] = []
     asks: list[AskChange] = []
-    settings = _identity(old.identity, new.identity)
+    settings = _settings("image", Identity.__slots__, asdict(old.identity), asdict(new.identity))
     for target_id in sorted({*before, *after}):
         first, second = before.get(target_id), after.get(target_id)
         target = second or first
@@ -152,11 +151,6 @@ def _text(what: Json, rules: LockRules) -> str:
         text += f" at {', '.join(map(str, what['at']))}"
         text += "".join(f", {field} {what[field]}" for field in ("mode", "owner") if field in what)
     return text or _json(what)[:120]
-
-
-def _identity(old: Identity, new: Identity) -> list[Setting]:
-    before, after = ({name: getattr(identity, name) for name in _IDENTITY} for identity in (old, new))
-    return _settings("image", _IDENTITY, before, after)
 
 
 def _settings(section: str, names: Sequence[str], old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Setting]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from cregraph.digest import ASSEMBLY, Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Ask, Pin, Target
 from cregraph.lock.rules import Kinds
-from cregraph.lock.typed_json import Field, parse
+from cregraph.lock.typed_json import Field, parse, spaced
 
 __all__ = ["VERSION", "Identity", "Lock", "StageRecord", "dumps", "loads", "sorted_lock"]
 
@@ -100,9 +100,7 @@ def sorted_lock(lock: Lock) -> Lock:
 def _lasting(where: str) -> str:
     """`team.yaml:20: extras.conda_r[0]` as `team.yaml: extras.conda_r`."""
     match = re.fullmatch(r"(.+?):\d+: (.+)", where)
-    if match is None:
-        return where
-    return match.group(1) + ": " + re.sub(r"\[\d+\]", "", match.group(2))
+    return match[1] + ": " + re.sub(r"\[\d+\]", "", match[2]) if match else where
 
 
 def dumps(lock: Lock) -> str:
@@ -112,18 +110,12 @@ def dumps(lock: Lock) -> str:
         "version": VERSION,
         "assembly": lock.assembly,
         "platform": lock.platform,
-        "image": {
-            "name": lock.identity.name,
-            "image": lock.identity.image,
-            "label": lock.identity.label,
-            "tag": lock.identity.tag,
-            "base_type": lock.identity.base_type,
-        },
+        "image": asdict(lock.identity),
     }
     out = ["{"]
     out += [f"{json.dumps(key)}: {_line(value)}," for key, value in head.items()]
     out.append('"stages": [')
-    out += _lines([_stage_json(stage) for stage in lock.stages])
+    out += spaced([{**asdict(stage), "env": dict(sorted(stage.env.items()))} for stage in lock.stages])
     out.append("],")
     out.append('"targets": [')
     for number, target in enumerate(lock.targets):
@@ -132,10 +124,10 @@ def dumps(lock: Lock) -> str:
             "{" + f'"id": {json.dumps(target.id)}, "kind": {json.dumps(target.kind)}, "options": {_line(dict(target.options))},'
         )
         out.append('"asks": [')
-        out += _lines([_ask_json(ask) for ask in target.asks])
+        out += spaced([{"what": ask.what, "stage": ask.stage, "where": ask.where} for ask in target.asks])
         out.append("],")
         out.append('"pins": [')
-        out += _lines([_pin_json(pin, target.kind) for pin in target.pins])
+        out += spaced([_pin_json(pin, target.kind) for pin in target.pins])
         out.append("]}" + ("," if number + 1 < len(lock.targets) else ""))
     out += ["", "]", "}", ""]
     return "\n".join(out)
@@ -165,7 +157,7 @@ def loads(text: str, *, name: str, kinds: Kinds) -> Lock:
 
 def _read_v1(top: Field, kinds: Kinds) -> Lock:
     fields = top.fields("version", "assembly", "platform", "image", "stages", "targets")
-    image = fields["image"].fields("name", "image", "label", "tag", "base_type")
+    image = fields["image"].fields(*Identity.__slots__)
     stages = tuple(_read_stage(item.fields("name", needs=[], env={}, checks=[])) for item in fields["stages"].items())
     known = {stage.name for stage in stages}
     targets: dict[str, Target] = {}
@@ -261,26 +253,6 @@ def _read_pin(item: Field, kind: str) -> Pin:
 
 def _line(value: Json) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _lines(items: Sequence[Mapping[str, Json]]) -> list[str]:
-    out = []
-    for number, item in enumerate(items):
-        out += ["", json.dumps(item, ensure_ascii=False) + ("," if number + 1 < len(items) else "")]
-    return [*out, ""]
-
-
-def _stage_json(stage: StageRecord) -> dict[str, Json]:
-    return {
-        "name": stage.name,
-        "needs": list(stage.needs),
-        "env": dict(sorted(stage.env.items())),
-        "checks": list(stage.checks),
-    }
-
-
-def _ask_json(ask: Ask) -> dict[str, Json]:
-    return {"what": ask.what, "stage": ask.stage, "where": ask.where}
 
 
 def _pin_json(pin: Pin, kind: str) -> dict[str, Json]:

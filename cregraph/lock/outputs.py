@@ -9,13 +9,12 @@ covers the assembly, so the file does not state it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from cregraph.errors import Refused
-from cregraph.lock.typed_json import parse
+from cregraph.lock.typed_json import parse, spaced
 
 __all__ = ["VERSION", "Output", "Outputs", "contradiction", "dumps", "loads", "updated"]
 
@@ -84,14 +83,9 @@ def contradiction(name: str, *, recorded: str, gave: str) -> Refused:
 
 def dumps(outputs: Outputs) -> str:
     """Return the text of `outputs`; equal outputs give equal text."""
-    lines = [
-        json.dumps({"key": key, "name": output.name, "sha256": output.sha256, "size": output.size}, ensure_ascii=False)
-        for key, output in sorted(outputs.tasks.items(), key=lambda item: (item[1].name, item[0]))
-    ]
-    out = ["{", f'"version": {VERSION},', '"tasks": [']
-    for number, line in enumerate(lines):
-        out += ["", line + ("," if number + 1 < len(lines) else "")]
-    return "\n".join([*out, "", "]", "}", ""])
+    ordered = sorted(outputs.tasks.items(), key=lambda item: (item[1].name, item[0]))
+    lines = spaced([{"key": key, **asdict(output)} for key, output in ordered])
+    return "\n".join(["{", f'"version": {VERSION},', '"tasks": [', *lines, "]", "}", ""])
 
 
 def loads(text: str, *, name: str) -> Outputs:

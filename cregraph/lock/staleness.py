@@ -52,7 +52,7 @@ def reasons(
     `read` returns the bytes of a file of the project (`./x`) or of a recipe (`standard:x`), `files` the files below a folder.
     """
     found: list[str] = []
-    for name in ("name", "image", "label", "tag", "base_type"):
+    for name in Identity.__slots__:
         old, new = getattr(lock.identity, name), getattr(identity, name)
         if old != new:
             found.append(f"the image's {name}: `{old}` became `{new}`")

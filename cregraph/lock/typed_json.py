@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
 from cregraph.text import printable
 
-__all__ = ["Field", "parse"]
+__all__ = ["Field", "parse", "spaced"]
 
 _CONFLICT = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
 
@@ -124,6 +124,14 @@ def parse(text: str, *, name: str, what: str, version: int, limit: int, hint: st
     if found > version:
         raise CregraphError(f"`{name}` has {what} version {found}; this cregraph reads up to {version}", hint="upgrade cregraph")
     return top
+
+
+def spaced(items: Sequence[Mapping[str, Json]]) -> list[str]:
+    """Return the lines of a list's items: one line for each item, with empty lines between, so that git merges changes."""
+    out = []
+    for number, item in enumerate(items):
+        out += ["", json.dumps(item, ensure_ascii=False) + ("," if number + 1 < len(items) else "")]
+    return [*out, ""]
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
