@@ -34,7 +34,8 @@ CENTRAL = [
     *("plan.planner", "plan.missing_work", "kinds.base", "sources.protocol", "build.build_run", "session.session"),
 ]
 #: Classes of these modules that are a part of another: their docstring is enough.
-PARTS = {"StageRecord", "StepText", "Found", "Library", "Input", "Event", "StepRules", "LockRules", "LayerRules", "LocationRules"}
+PARTS = {"StageRecord", "Found", "Library", "Input", "Event", "NotThere"}
+PARTS |= {"StepRules", "LockRules", "LayerRules", "LocationRules", "VendorRules", "VerifyRules"}
 
 
 def rows() -> list[tuple[str, str, str]]:

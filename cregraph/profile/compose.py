@@ -206,17 +206,17 @@ def _env(recipe: Recipe, scope: Scope, variables: dict[str, Stated]) -> dict[str
 
 
 def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None:
-    written = recipe.steps[index]
+    kind, body = recipe.steps[index]
     fields: dict[str, Json] = {}
-    place = written.body.place
+    place = body.place
     where = {"": f"{place.file}:{place.line}: steps[{index}]"}
     good = True
-    for name, (kind, required) in kinds[written.kind].FIELDS.items():
-        node = written.body.fields.get(name)
+    for name, (type_, required) in kinds[kind].FIELDS.items():
+        node = body.fields.get(name)
         if node is None:
             continue
-        scope.paths = kind != "text"
-        value = _typed(scope.resolve(node), kind, node, scope.problems)
+        scope.paths = type_ != "text"
+        value = _typed(scope.resolve(node), type_, node, scope.problems)
         scope.paths = False
         if value.bad:
             good = False
@@ -224,9 +224,9 @@ def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None
             fields[name] = plain(value)
             where |= places(value, name)
         elif required:
-            scope.problems.append(node.problem(f"kind `{written.kind}` needs this field, and it is not set"))
+            scope.problems.append(node.problem(f"kind `{kind}` needs this field, and it is not set"))
             good = False
-    return Step(kind=written.kind, stage=recipe.name, fields=fields, where=where) if good else None
+    return Step(kind=kind, stage=recipe.name, fields=fields, where=where) if good else None
 
 
 def _typed(value: Stated, kind: str, node: Stated, problems: list[Problem]) -> Stated:

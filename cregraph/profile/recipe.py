@@ -28,7 +28,7 @@ from cregraph.profile.stated import Problem, Stated, refuse, shown
 from cregraph.profile.step import StepRules
 from cregraph.profile.yaml_reader import read_yaml
 
-__all__ = ["CHECKS", "Found", "Kinds", "Library", "Recipe", "StepText", "read_recipe"]
+__all__ = ["CHECKS", "Found", "Kinds", "Library", "Recipe", "read_recipe"]
 
 Kinds = Mapping[str, StepRules]
 
@@ -51,18 +51,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepText:
-    """A step as written: its kind and its fields, with references."""
-
-    kind: str
-    body: Stated
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A recipe as written, checked as far as it can be without a profile. `folder` is where `./x` in it leads.
 
-    `has_image`: a step brings the base, so other stages may refer to its facts (`$(name.python)`).
+    `steps` are kinds with their fields, with references. `has_image`: a step brings the base, so other stages may refer to its
+    facts (`$(name.python)`).
     """
 
     name: str
@@ -71,7 +64,7 @@ class Recipe:
     folder: str
     needs: tuple[Stated, ...]
     params: tuple[Param, ...]
-    steps: tuple[StepText, ...]
+    steps: tuple[tuple[str, Stated], ...]
     gives: Mapping[str, Stated]
     env: Mapping[str, Stated]
     checks: tuple[tuple[str, Stated], ...]
@@ -159,7 +152,7 @@ class _RecipeReader(Fields):
             gives=gives,
             env=self.env(top),
             checks=tuple(check for node in self.list(top, "checks") for check in self.check(node)),
-            has_image=any(self.kinds[step.kind].GIVES_BASE for step in steps),
+            has_image=any(self.kinds[kind].GIVES_BASE for kind, _ in steps),
         )
         if recipe.has_image and "python" in gives:
             self.wrong(gives["python"], "`python` is a fact of the base, which its image gives")
@@ -190,7 +183,7 @@ class _RecipeReader(Fields):
                 found[node.value] = node
         return tuple(found.values())
 
-    def step(self, node: Stated) -> Iterable[StepText]:
+    def step(self, node: Stated) -> Iterable[tuple[str, Stated]]:
         if len(node.fields) != 1:
             hint = f"write `- conda: {{…}}`; the kinds are {', '.join(sorted(self.kinds))}"
             self.wrong(node, "a step is one kind with its fields", hint)
@@ -208,7 +201,7 @@ class _RecipeReader(Fields):
             for name, (_, required) in known.items():
                 if required and name not in body.fields:
                     self.wrong(body, f"kind `{kind}` needs the field `{name}`")
-            yield StepText(kind=kind, body=body)
+            yield kind, body
 
     def give(self, name: str, node: Stated, params: set[str]) -> None:
         if not FIELD_NAME.fullmatch(name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cregraph.errors import nearest
 from cregraph.profile.profile_file import CORE, Profile
@@ -15,10 +14,7 @@ __all__ = ["unread_fields"]
 
 def unread_fields(profile: Profile, recipes: Mapping[str, Recipe], library: Library) -> list[Problem]:
     """Return a problem for each field of `profile` that none of `recipes`, those in use, reads."""
-    known = frozenset({*CORE, *(field for recipe in recipes.values() for param in recipe.params for field in param.fields)})
-    off = {field: name for name in sorted(profile.off) for param in library.params(name) for field in param.fields}
-    sections = frozenset(field.partition(".")[0] for field in known)
-    names = _Names(profile=profile, recipes=recipes, library=library, known=known, sections=sections, off=off)
+    names = _Names(profile, recipes, library)
     found = []
     for section, key, node in profile.fields():
         if not names.is_read(section, key) and not (node.value is None and names.can_be_null(section, key)):
@@ -27,16 +23,16 @@ def unread_fields(profile: Profile, recipes: Mapping[str, Recipe], library: Libr
     return [problem for problem in found if problem is not None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Names:
     """Names of fields: `known` are those that are read, in `sections`; `off` those of stages that are switched off."""
 
-    profile: Profile
-    recipes: Mapping[str, Recipe]
-    library: Library
-    known: frozenset[str]
-    sections: frozenset[str]
-    off: Mapping[str, str]
+    def __init__(self, profile: Profile, recipes: Mapping[str, Recipe], library: Library) -> None:
+        self.profile = profile
+        self.recipes = recipes
+        self.library = library
+        self.known = {*CORE, *(field for recipe in recipes.values() for param in recipe.params for field in param.fields)}
+        self.sections = {field.partition(".")[0] for field in self.known}
+        self.off = {field: name for name in sorted(profile.off) for param in library.params(name) for field in param.fields}
 
     def is_read(self, section: str, key: str | None) -> bool:
         return "." not in section and (section in self.known or (key is not None and _name(section, key) in self.known))

@@ -23,7 +23,6 @@ import datetime
 import posixpath
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.profile.package_texts import ADDRESS, is_r_name, r_package, r_tarball, requirement
@@ -61,7 +60,7 @@ def read_value(
 
     With `default_at` the value is a default in a recipe of `folder` and is said to stand there; else a profile states it.
     """
-    reader = _Reader(kind=kind, problems=problems, choices=choices, folder=folder, by_profile=default_at is None)
+    reader = _Reader(kind, problems, choices, folder, by_profile=default_at is None)
     return reader.read(node, default_at or node.place)
 
 
@@ -69,13 +68,13 @@ _Check = Callable[[str], tuple[str, str | None] | None]
 _Checked = str | bool | tuple[Stated, ...] | Mapping[str, Stated] | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Reader:
-    kind: str
-    problems: list[Problem]
-    choices: Collection[str]
-    folder: str
-    by_profile: bool
+    def __init__(self, kind: str, problems: list[Problem], choices: Collection[str], folder: str, *, by_profile: bool) -> None:
+        self.kind = kind
+        self.problems = problems
+        self.choices = choices
+        self.folder = folder
+        self.by_profile = by_profile
 
     def read(self, node: Stated, place: Place) -> Stated:
         if node.value is None:

@@ -14,7 +14,6 @@ version and the processor (`?r_version=4.4&arch=x86_64`, docs.posit.co/rspm/admi
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import zlib
@@ -137,6 +136,8 @@ def parse_index(data: bytes, *, date: str, what: str) -> Index:
     Raises CregraphError naming `what` for what cannot be inflated, or inflates beyond the size of any index.
     """
     if data.startswith(b"\x1f\x8b"):
+        import gzip
+
         try:
             with gzip.open(io.BytesIO(data)) as file:
                 data = file.read(_INDEX_LIMIT + 1)

@@ -15,7 +15,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def in_use(
             for data in facts:
                 _keep(store, data)
             known = None if locks is None else [_keep(store, text) for text in locks]
-            path = store.root / "users" / f"{os.getpid()}-{secrets.token_hex(8)}"
+            path = store.root / "users" / f"{os.getpid()}-{os.urandom(8).hex()}"
             with store.explained():
                 path.parent.mkdir(exist_ok=True)
                 file = inside.enter_context(path.open("x", encoding="utf-8"))

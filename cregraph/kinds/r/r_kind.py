@@ -29,7 +29,6 @@ from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, Task, segment, task
 from cregraph.profile.package_texts import is_r_name, r_package, r_tarball
 from cregraph.profile.step import Step
-from cregraph.sources import cran
 from cregraph.sources.protocol import Sources
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
@@ -93,11 +92,14 @@ def ask(step: Step) -> Sequence[Ask]:
     if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
         raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is no date", hint="write it as 2025-06-01")
     binaries = step.fields.get("binaries")
-    if binaries is not None and not (isinstance(binaries, str) and cran.is_distribution(binaries)):
-        raise CregraphError(
-            f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
-            hint="write it as the repository does: jammy, noble, bookworm, rhel9",
-        )
+    if binaries is not None:
+        from cregraph.sources.cran import is_distribution
+
+        if not (isinstance(binaries, str) and is_distribution(binaries)):
+            raise CregraphError(
+                f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
+                hint="write it as the repository does: jammy, noble, bookworm, rhel9",
+            )
     packages = step.fields["packages"]
     asked: list[tuple[Json, str]] = []
     if isinstance(packages, Mapping):
@@ -127,6 +129,8 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
     """Return where a snapshot of CRAN, or a repository of built packages, has the file."""
+    from cregraph.sources import cran
+
     return cran.locations(sources.routes("cran_binary" if cran.is_built(artifact.file) else "cran", "cran"), artifact.file)
 
 

@@ -11,7 +11,6 @@ from cregraph.kinds.defaults import asked_name, unanswered
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.rules import Offers
 from cregraph.profile.package_texts import is_r_name, is_r_version
-from cregraph.sources import cran
 
 __all__ = ["ask_text", "check_pin", "conda_around", "in_order", "is_built", "own_tokens", "problems", "shown"]
 
@@ -101,7 +100,10 @@ def _check_built(pin: Pin, hint: str) -> None:
     form = pin.data.get("form")
     if form not in (None, "binary"):
         raise CregraphError(f"R package {pin.name}: data.form: `{str(form)[:80]}` in the lock is none; `binary` is", hint=hint)
-    if (form == "binary") != (pin.artifact.source == "cran" and cran.is_built(pin.artifact.file)):
+    from_cran = pin.artifact.source == "cran"
+    if from_cran:
+        from cregraph.sources import cran  # loads slowly, and not every lock needs it
+    if (form == "binary") != (from_cran and cran.is_built(pin.artifact.file)):
         raise CregraphError(
             f"R package {pin.name}: its file in the lock is {'not ' if form else ''}one of a built package, and data.form says "
             f"{'that it is' if form else 'nothing of it'}",
