@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CregraphError", "Refused", "nearest"]
+__all__ = ["CregraphError", "Refused", "did_you_mean", "nearest"]
 
 
 class CregraphError(Exception):
@@ -32,6 +32,12 @@ class Refused(CregraphError):
     """The question was understood and the answer is no."""
 
     exit_code = 1
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
+    """Return a hint with the known name that `name` was probably meant to be, else `otherwise`."""
+    near = nearest(name, known)
+    return f"did you mean `{near}`?" if near else otherwise
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -19,9 +19,7 @@ from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.planner import make_plan
-from cregraph.review.as_json import as_json
-from cregraph.review.as_text import as_text
-from cregraph.review.change import change_of
+from cregraph.review.change import as_json, as_text, change_of
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 

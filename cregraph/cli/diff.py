@@ -13,9 +13,7 @@ from cregraph.cli.terminal_output import result, talk
 from cregraph.errors import CregraphError
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan, make_plan
-from cregraph.review.as_json import as_json
-from cregraph.review.as_text import as_text
-from cregraph.review.change import change_of
+from cregraph.review.change import as_json, as_text, change_of
 from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, project_of
 from cregraph.text import printable
 

@@ -16,7 +16,6 @@ __all__ = ["MAGIC", "Library", "library", "sections"]
 MAGIC = b"\x7fELF"
 _X86_64 = 62
 _LOAD, _DYNAMIC = 1, 2
-_NOBITS = 8  # a section without bytes in the file (.bss)
 _NO_BYTES = 8  # type of a section that has no bytes in the file (.bss)
 _NEEDED, _STRTAB, _STRSZ, _VERNEED, _VERNEEDNUM = 1, 5, 10, 0x6FFFFFFE, 0x6FFFFFFF
 _MOST = 4096  # entries of all tables of a sort, bytes of a name
@@ -59,7 +58,7 @@ def sections(data: bytes) -> dict[str, bytes]:
         name = table[header[0] : table.find(b"\0", header[0])].decode("ascii", "replace")
         while name in found:
             name += "'"
-        found[name] = b"" if header[1] == _NOBITS else data[header[4] : header[4] + header[5]]
+        found[name] = b"" if header[1] == _NO_BYTES else data[header[4] : header[4] + header[5]]
     return found
 
 

@@ -9,6 +9,7 @@ import errno
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,24 +73,16 @@ def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:
     head = b""
     while len(head) < 4 and (block := next(source, None)) is not None:
         head += block
+    whole = chain((head,) if head else (), source)
     if head.startswith(_GZIP):
-        return _gunzipped(head, source, what)
-    if head.startswith(_ZSTD):
-        return _unzstd(head, source, what)
-    return _joined(head, source)
+        return _gunzipped(whole, what)
+    return _unzstd(whole, what) if head.startswith(_ZSTD) else whole
 
 
-def _joined(head: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
-    if head:
-        yield head
-    yield from source
-
-
-def _gunzipped(head: bytes, source: Iterator[bytes], what: str) -> Iterator[bytes]:
+def _gunzipped(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
     member = zlib.decompressobj(31)
     started = False
-    for block in _joined(head, source):
-        data = block
+    for data in blocks:
         while data:
             if member.eof or not started:
                 if member.eof:
@@ -111,11 +104,11 @@ def _gunzipped(head: bytes, source: Iterator[bytes], what: str) -> Iterator[byte
         yield plain
 
 
-def _unzstd(head: bytes, source: Iterator[bytes], what: str) -> Iterator[bytes]:
+def _unzstd(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
     import zstandard
 
     reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
-        blocks_as_file(_joined(head, source)), read_size=1 << 18, read_across_frames=True
+        blocks_as_file(blocks), read_size=1 << 18, read_across_frames=True
     )
     try:
         while plain := reader.read(_BLOCK):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cregraph.errors import nearest
+from cregraph.errors import did_you_mean
 from cregraph.profile.stated import Place, Problem, Stated, shown
 from cregraph.profile.values import TYPES, read_value
 
@@ -46,10 +46,7 @@ class Fields:
         names = tuple(names)
         for key, item in node.fields.items():
             if key not in names:
-                near = nearest(key, names)
-                self.wrong(
-                    item, otherwise.format(shown(key)), f"did you mean `{near}`?" if near else f"it has {', '.join(names)}"
-                )
+                self.wrong(item, otherwise.format(shown(key)), did_you_mean(key, names, f"it has {', '.join(names)}"))
 
     def text(self, node: Stated, key: str) -> str | None:
         item = node.fields.get(key)
@@ -129,8 +126,7 @@ class ParamReader(Fields):
         if node.is_mapping and "type" not in node.fields:
             self.wrong(node, "the type is missing", f"one of {', '.join(TYPES)}")
         elif kind and kind not in TYPES:
-            near = nearest(kind, TYPES)
-            hint = f"did you mean `{near}`?" if near else f"one of {', '.join(TYPES)}"
+            hint = did_you_mean(kind, TYPES, f"one of {', '.join(TYPES)}")
             self.wrong(node.fields["type"], f"no type is called `{shown(kind)}`", hint)
         return kind
 

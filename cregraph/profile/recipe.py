@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from cregraph.errors import nearest
+from cregraph.errors import did_you_mean
 from cregraph.profile.params import FIELD_NAME, RESERVED, Fields, Param, ParamReader
 from cregraph.profile.references import references_in
 from cregraph.profile.stated import Problem, Stated, refuse, shown
@@ -118,10 +118,8 @@ class Library:
 
     def none(self, name: str, asked: Stated, text: str) -> Problem:
         """Return the problem that there is no recipe `name`, with the nearest name."""
-        near = nearest(name, self.names)
-        return asked.problem(
-            text, f"did you mean `{near}`?" if near else f"write it: recipes/{shown(name)}.yaml beside the profile"
-        )
+        otherwise = f"write it: recipes/{shown(name)}.yaml beside the profile"
+        return asked.problem(text, did_you_mean(name, self.names, otherwise))
 
 
 class _RecipeReader(Fields):
@@ -190,9 +188,8 @@ class _RecipeReader(Fields):
             return
         ((kind, body),) = node.fields.items()
         if kind not in self.kinds:
-            near = nearest(kind, self.kinds)
-            hint = f"did you mean `{near}`?" if near else f"the kinds are {', '.join(sorted(self.kinds))}"
-            self.wrong(body, f"no kind is called `{shown(kind)}`", hint)
+            meant = did_you_mean(kind, self.kinds, f"the kinds are {', '.join(sorted(self.kinds))}")
+            self.wrong(body, f"no kind is called `{shown(kind)}`", meant)
         elif not body.is_mapping:
             self.wrong(body, f"the fields of kind `{kind}` are needed here, and this is {body.what}")
         else:
@@ -229,8 +226,7 @@ class _RecipeReader(Fields):
         if len(node.fields) != 1:
             self.wrong(node, "a check is one of r, python and kernel with its code", "write `- r: library(DBI)`")
         elif kind not in CHECKS:
-            near = nearest(kind, CHECKS)
-            hint = f"did you mean `{near}`?" if near else f"one of {', '.join(CHECKS)}"
+            hint = did_you_mean(kind, CHECKS, f"one of {', '.join(CHECKS)}")
             self.wrong(node.fields[kind], f"no check is called `{shown(kind)}`", hint)
         else:
             yield kind, node.fields[kind]

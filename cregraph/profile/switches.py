@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cregraph.errors import nearest
+from cregraph.errors import did_you_mean
 from cregraph.profile.stated import Problem, Stated, shown
 
 __all__ = ["STANDARD", "Switch", "Switches"]
@@ -66,8 +66,7 @@ class Switches:
         elif name in self.stages:
             del self.stages[name]
         elif name not in self.off:
-            near = nearest(name, self.stages)
-            hint = f"did you mean `{near}`?" if near else None
+            hint = did_you_mean(name, self.stages)
             self._problems.append(switch.node.problem(f"no stage is called `{shown(name)}`", hint))
             return
         self.off[name] = switch

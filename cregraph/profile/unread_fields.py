@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cregraph.errors import nearest
+from cregraph.errors import did_you_mean
 from cregraph.profile.profile_file import CORE, Profile
 from cregraph.profile.recipe import Library, Recipe
 from cregraph.profile.stated import Problem, Stated
@@ -73,8 +73,8 @@ class _Names:
             return node.problem(f"stage `{section}` reads its parameter `{key}` elsewhere", hint)
         if section in self.library.names and section not in self.recipes:
             return node.problem(f"stage `{section}` is not in this image", f"add `with: [{section}]`, or remove this field")
-        near = nearest(field, {*self.known, *self.sections, "extends", "with", "without"} if key is None else self.known)
-        return node.problem("no recipe reads this field", f"did you mean `{near}`?" if near else None)
+        names = {*self.known, *self.sections, "extends", "with", "without"} if key is None else self.known
+        return node.problem("no recipe reads this field", did_you_mean(field, names))
 
 
 def _name(section: str, key: str | None) -> str:

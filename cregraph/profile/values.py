@@ -24,7 +24,7 @@ import posixpath
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.profile.package_texts import ADDRESS, is_r_name, r_package, r_tarball, requirement
 from cregraph.profile.stated import BAD, Place, Problem, Stated, shown
 
@@ -119,8 +119,7 @@ class _Reader:
     def choice(self, text: str) -> tuple[str, str | None] | None:
         if text in self.choices:
             return None
-        near = nearest(text, self.choices)
-        return f"`{shown(text)}` is none of {', '.join(self.choices)}", f"did you mean `{near}`?" if near else None
+        return f"`{shown(text)}` is none of {', '.join(self.choices)}", did_you_mean(text, self.choices)
 
     def tarballs(self, node: Stated, place: Place) -> Stated:
         if not node.is_mapping:
