@@ -25,8 +25,7 @@ from cregraph.image.media.registry import Registry
 from cregraph.image.model.manifest import read_manifest
 from cregraph.image.model.reference import LayoutName
 from cregraph.store import Store
-from cregraph.store.pushed import elsewhere, pushed_to, remember_pushed
-from cregraph.store.uploads import Uploads
+from cregraph.store.push_records import Uploads, elsewhere, pushed_to, remember_pushed
 from tests.engine_names import repository
 from tests.made_images import MANIFEST, Made, digest, entry, layout, tar
 from tests.real_project import Done

@@ -93,7 +93,7 @@ def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
         same=_decisive(old) == _decisive(new),
         pins=tuple(sorted(pins, key=lambda c: (order.index(c.kind), c.build, _HOW.get(c.how, 0), c.name, c.target))),
         asks=tuple(sorted(asks, key=lambda a: (order.index(a.kind), not a.added, a.text, a.stage))),
-        settings=(*settings, *_stages(old.stages, new.stages), *_env(old.stages, new.stages)),
+        settings=(*settings, *_stages(old.stages, new.stages), *_settings("env", sorted({*old.env, *new.env}), old.env, new.env)),
     )
 
 
@@ -192,11 +192,6 @@ def _stage(old: StageRecord, new: StageRecord) -> list[Setting]:
         counts = (f"{len(stage.checks)} ({text[:60]})" for stage, text in ((old, first), (new, second)))
         found.append(Setting(section="stages", name=f"{new.name}: checks", old=next(counts), new=next(counts)))
     return found
-
-
-def _env(old: Sequence[StageRecord], new: Sequence[StageRecord]) -> list[Setting]:
-    before, after = ({k: v for s in stages for k, v in s.env.items()} for stages in (old, new))
-    return _settings("env", sorted({*before, *after}), before, after)
 
 
 def _decisive(lock: Lock) -> Lock:

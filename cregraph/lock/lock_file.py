@@ -70,6 +70,12 @@ class Lock:
         return next(t for t in self.targets if t.place == BASE).pins[0]
 
     @property
+    def env(self) -> dict[str, str]:
+        """The variables of the image by name: a later stage wins."""
+        merged = {name: value for stage in self.stages for name, value in stage.env.items()}
+        return dict(sorted(merged.items()))
+
+    @property
     def build_root(self) -> Pin:
         """The pin of the image that tasks run over: its own, or the base."""
         target = next((t for t in self.targets if t.place == BUILD_ROOT), None)

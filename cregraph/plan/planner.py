@@ -59,7 +59,7 @@ def make_plan(lock: Lock, facts: BaseFacts) -> Plan:
     for target in lock.targets:
         into = hidden if target.scope == "sandbox" else shown
         into.update({s.key: s for s in placed[target.id].segments})
-    env = _env(lock)
+    env = lock.env
     labels = _labels(lock)
     stage = lock.stages[-1].name if lock.stages else ""
     embedded = file.written(assembly=lock.assembly, stage=stage, at=EMBEDDED, text=projection(lock, placed, env))
@@ -140,13 +140,6 @@ def _owners(segments: Mapping[str, Segment], facts: BaseFacts) -> dict[str, tupl
         if home and at.startswith(home + "/") and "/" in at.removeprefix(home + "/"):
             found[home + "/" + at.removeprefix(home + "/").split("/")[0]] = owner
     return dict(sorted(found.items()))
-
-
-def _env(lock: Lock) -> dict[str, str]:
-    merged: dict[str, str] = {}
-    for stage in lock.stages:
-        merged |= stage.env
-    return dict(sorted(merged.items()))
 
 
 def _labels(lock: Lock) -> dict[str, str]:

@@ -131,16 +131,16 @@ def _restored(store: Store, key: str, sha256: str) -> bool:
 def download_disputed(plan: Plan, store: Store, cache: RemoteCache, recorded: Outputs) -> None:
     """Download, as objects only, the results in `recorded` for whose keys `store` holds other results."""
     access = _Access(cache)
+
+    def fetch(task: Task, wanted: Output) -> None:
+        entry = cache.task(task.key, task.name)
+        if entry is not None and (entry.sha256, entry.size) == (wanted.sha256, wanted.size):
+            cache.fetch_result(entry, store, what=f"task {task.name}")
+
     for task in plan.tasks:
         known, mine = recorded.tasks.get(task.key), verified_result(store, task.key)
         if known is not None and mine not in (None, known.sha256) and not store.has(known.sha256):
-            access.ask(functools.partial(_fetch_object, cache, task, known, store))
-
-
-def _fetch_object(cache: RemoteCache, task: Task, wanted: Output, store: Store) -> None:
-    entry = cache.task(task.key, task.name)
-    if entry is not None and (entry.sha256, entry.size) == (wanted.sha256, wanted.size):
-        cache.fetch_result(entry, store, what=f"task {task.name}")
+            access.ask(functools.partial(fetch, task, known))
 
 
 def find_offer(plan: Plan, work: MissingWork, cache: RemoteCache, expected: Mapping[str, str]) -> Offer:

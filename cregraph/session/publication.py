@@ -20,9 +20,8 @@ from cregraph.image.media.push import Moved, Pushed, push_image, target_of
 from cregraph.image.media.registry import Registry
 from cregraph.image.model.reference import Reference
 from cregraph.session.session import Session
-from cregraph.store.pushed import elsewhere, remember_pushed
+from cregraph.store.push_records import Uploads, elsewhere, remember_pushed
 from cregraph.store.throughput import Throughput
-from cregraph.store.uploads import Uploads
 
 __all__ = ["Destination", "publish", "push_place"]
 

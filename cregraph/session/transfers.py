@@ -19,7 +19,7 @@ from cregraph.plan.missing_work import MissingWork
 from cregraph.session.publication import push_place
 from cregraph.session.session import Session
 from cregraph.store import Store
-from cregraph.store.pushed import elsewhere, pushed_to
+from cregraph.store.push_records import elsewhere, pushed_to
 
 __all__ = ["Places", "Push", "Transfers", "estimate", "places", "registry_state"]
 

@@ -64,17 +64,12 @@ class StoreFolder:
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the advisory lock `name`. Other processes and threads wait for it. The kernel frees it when the process ends."""
-        folder = self.root / "locks"
         if not NAME.fullmatch(name):
             name = hashlib.sha256(name.encode()).hexdigest()
-        path = folder / name
         while True:
-            with self.explained():
-                folder.mkdir(parents=True, exist_ok=True)
-                file = path.open("a")
-            with file:
+            with self.lock_file(name) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if not _is_still(path, file):
+                if not _is_still(self.root / "locks" / name, file):
                     continue  # `collect` removed the file while this process waited
                 yield
                 return
@@ -86,12 +81,17 @@ class StoreFolder:
         While it is shared, nothing is removed. While it is exclusive, no file gets its name either, so a file that was just
         examined is still the one that is removed. Does nothing on a file system without locks, where nothing is ever removed.
         """
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "commit").open("a") as file:
+        with self.lock_file("commit") as file:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             yield
+
+    def lock_file(self, name: str) -> IO[str]:
+        """Open the file of an advisory lock."""
+        folder = self.root / "locks"
+        with self.explained():
+            folder.mkdir(parents=True, exist_ok=True)
+            return (folder / name).open("a")
 
     def sweep(self) -> None:
         """Remove files of killed processes from tmp/, and downloads that were interrupted two weeks ago.

@@ -120,10 +120,7 @@ def _keep(store: Store, data: bytes) -> str:
 
 @contextlib.contextmanager
 def _locked(store: Store, how: int, waiting: Callable[[], None]) -> Iterator[None]:
-    with store.explained():
-        (store.root / "locks").mkdir(parents=True, exist_ok=True)
-        file = (store.root / "locks" / "gc").open("a")
-    with file:
+    with store.lock_file("gc") as file:
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)
         except OSError as error:

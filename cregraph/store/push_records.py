@@ -1,7 +1,7 @@
-"""Repositories that layers of this store were pushed to: hints, one record a repository, in the section `pushed`.
+"""Hints for pushes: blobs that this store pushed (section `pushed`), and unfinished uploads (section `uploads`).
 
 A registry may have deleted the blobs since, so a push asks it. `plan` estimates from these hints, and a push asks the registry to
-mount blobs from its other repositories.
+mount blobs from its other repositories. The record of an upload holds a path that the registry gave, and no login.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from cregraph.digest import is_sha256, sha256
 from cregraph.store import Store
 
-__all__ = ["elsewhere", "pushed_to", "remember_pushed"]
+__all__ = ["Uploads", "elsewhere", "pushed_to", "remember_pushed"]
 
-_SECTION = "pushed"
+_PUSHED = "pushed"
+_UPLOADS = "uploads"
 #: The number of blobs that are recorded for a repository; the latest stay.
 _MOST = 4000
 
@@ -23,7 +24,7 @@ def remember_pushed(store: Store, host: str, repository: str, digests: Iterable[
     fresh = dict.fromkeys(digests)
     kept = [digest for digest in _blobs(store, _key(host, repository)) if digest not in fresh]
     value = {"host": host, "repository": repository, "blobs": [*kept, *fresh][-_MOST:]}
-    store.put_record(_SECTION, _key(host, repository), value)
+    store.put_record(_PUSHED, _key(host, repository), value)
 
 
 def pushed_to(store: Store, host: str, repository: str) -> frozenset[str]:
@@ -34,12 +35,36 @@ def pushed_to(store: Store, host: str, repository: str) -> frozenset[str]:
 def elsewhere(store: Store, host: str, repository: str) -> dict[str, str]:
     """Return blobs that were pushed to other repositories of the registry: digest to repository."""
     found: dict[str, str] = {}
-    for path in sorted((store.root / _SECTION).glob("*/*.json")):
-        record = store.fields(_SECTION, path.stem)
+    for path in sorted((store.root / _PUSHED).glob("*/*.json")):
+        record = store.fields(_PUSHED, path.stem)
         name = record.get("repository")
         if record.get("host") == host and isinstance(name, str) and name != repository:
             found |= dict.fromkeys(_blobs(store, path.stem), name)
     return found
+
+
+class Uploads:
+    """Unfinished uploads to the registry at `host`. Threads may use it at the same time: each blob has its own record."""
+
+    def __init__(self, store: Store, host: str) -> None:
+        self._store = store
+        self._host = host
+
+    def place(self, repository: str, digest: str) -> str | None:
+        """Return the path of an unfinished upload, or None."""
+        place = self._store.fields(_UPLOADS, self._key(repository, digest)).get("place")
+        return place if isinstance(place, str) and place.startswith("/") and not place.startswith("//") else None
+
+    def note(self, repository: str, digest: str, place: str | None) -> None:
+        """Record that the upload continues at `place`, or with None that it is over."""
+        key = self._key(repository, digest)
+        if place is None:
+            self._store.drop_record(_UPLOADS, key)
+        else:
+            self._store.put_record(_UPLOADS, key, {"place": place})
+
+    def _key(self, repository: str, digest: str) -> str:
+        return _key(self._host, f"{repository}@{digest}")
 
 
 def _key(host: str, repository: str) -> str:
@@ -47,6 +72,6 @@ def _key(host: str, repository: str) -> str:
 
 
 def _blobs(store: Store, key: str) -> list[str]:
-    blobs = store.fields(_SECTION, key).get("blobs")
+    blobs = store.fields(_PUSHED, key).get("blobs")
     listed = blobs if isinstance(blobs, list) else []
     return [blob for blob in listed if isinstance(blob, str) and is_sha256(blob.removeprefix("sha256:"))]
