@@ -21,9 +21,10 @@ from cregraph.engines.contract import Files, Limits, Preparation, Stopped, TaskF
 from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, stage_name, task_file
 from cregraph.engines.loaded import Loaded
 from cregraph.engines.task_container import open_sandbox
-from cregraph.engines.task_image import TaskImage, blob_of, inputs_blob, note_blob, orders_blob, write_layout
+from cregraph.engines.task_image import Blob, TaskImage, inputs_blob, orders_blob, write_layout
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
+from cregraph.image.model import tar_writer as tar
 from cregraph.plan.parts import Task
 from cregraph.store import Store
 
@@ -34,14 +35,8 @@ _SENDING = 5.0
 #: Where BuildKit's frontend finds no image by digest in a layout of ours (Docker's classic image store), it says this.
 _NO_LAYOUTS = "unknown scheme oci-layout"
 _COMMON = (
-    "--platform",
-    "linux/amd64",
-    "--provenance=false",
-    "--sbom=false",
-    "--output",
-    "type=tar,dest=-",
-    "--file",
-    "Dockerfile",
+    *("--platform", "linux/amd64", "--provenance=false", "--sbom=false", "--output", "type=tar,dest=-", "--file", "Dockerfile"),
+    *("--build-arg", f"BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"),
 )
 #: From how many bytes of a log on BuildKit may have dropped some: what comes faster than 200 KiB/s, and all beyond 2 MiB.
 _CLIPPED = 200 << 10
@@ -115,19 +110,17 @@ class Docker:
         """Run one task; see `Engine.perform`. Also raises CregraphError when the engine does not answer or does not obey."""
         contract.check(task)
         self._works()
-        layers = [blob_of(layer) for layer in self._layers.stack(task, results)]
+        layers = self._layers.stack(task, results)
         with self._store.scratch_folder() as folder, log.open("ab", buffering=0) as out:
             mark = secrets.randbelow(1 << 30) + 1 if self._fresh else 0
+            orders = orders_blob(task, limits=self._limits, mark=mark)
             images = {
-                ROOT: TaskImage(
-                    layers=(*layers, orders_blob(task, limits=self._limits, mark=mark)), lasting=2 if task.environment else 1
-                ),
+                ROOT: TaskImage(layers=(*layers, orders), lasting=2 if task.environment else 1),
                 INPUTS: TaskImage(layers=(inputs_blob(inputs, folder / "inputs.tar"),)),
             }
-            words = ["--build-arg", f"BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"]
             found: dict[str, bytes] = {}
             wrong: Exception | None = None
-            with self._run(folder, images, task_file(task, limits=self._limits), words, out.write) as build:
+            with self._run(folder, images, task_file(task, limits=self._limits), out.write) as build:
                 try:
                     found = capture_tar(
                         build.out,
@@ -163,7 +156,7 @@ class Docker:
         """Run the command of `task` for a person, in a container of the task's image; see `Engine.shell`."""
         contract.check(task)
         self._works()
-        layers = [blob_of(layer) for layer in self._layers.stack(task, results)]
+        layers = self._layers.stack(task, results)
         image = TaskImage(layers=(*layers, orders_blob(task, limits=self._limits, terminal=True)))
         with Loaded(self._buildx.context, self._buildx.stopped).images({ROOT: image}) as names:
             return open_sandbox(names[ROOT], task, inputs, limits=self._limits, context=self._buildx.context)
@@ -171,19 +164,15 @@ class Docker:
     def _send(self, root: str, group: frozenset[str] | None) -> None:
         """Let the builder have a build root, and what tasks see right above it, unpacked."""
         self._works()
-        layers = [blob_of(self._layers.root(root)), *([blob_of(self._layers.group(group))] if group else [])]
+        layers = [self._layers.root(root), *([self._layers.group(group)] if group else [])]
         if self._loaded is not None:
             self._loaded.keep(TaskImage(layers=tuple(layers)))
             return
-        with self._store.scratch_folder() as folder:
-            image = TaskImage(layers=(*layers, note_blob("cregraph-ready")))
-            text = "FROM ready\nFROM scratch\nCOPY --from=ready /cregraph-ready /\n"
-            with self._run(folder, {"ready": image}, text, [], lambda _data: None) as build:
-                code = build.ended()
-            if self._buildx.stopped.is_set():
-                raise Stopped
-            if code:
-                raise _refused("what tasks need", build.said)
+        said = self._unpacked(layers)
+        if self._buildx.stopped.is_set():
+            raise Stopped
+        if said is not None:
+            raise _refused("what tasks need", said)
 
     def _works(self) -> None:
         refusal = self.available()
@@ -195,9 +184,7 @@ class Docker:
         self._buildx.stop()
 
     @contextlib.contextmanager
-    def _run(
-        self, folder: Path, images: Mapping[str, TaskImage], text: str, words: Sequence[str], output: Write
-    ) -> Iterator[Build]:
+    def _run(self, folder: Path, images: Mapping[str, TaskImage], text: str, output: Write) -> Iterator[Build]:
         """Build the file `text`, whose named contexts are `images`, with nothing else in its context."""
         (folder / "Dockerfile").write_text(text, encoding="utf-8")
         (folder / "empty").mkdir()
@@ -210,17 +197,17 @@ class Docker:
                 # By a relative name: in a path the signs @ and : would be read as something else.
                 contexts = [f"{name}=oci-layout://layout@{image.digest()}" for name, image in images.items()]
             given = [word for context in contexts for word in ("--build-context", context)]
-            build = held.enter_context(self._buildx.build([*_COMMON, *words, *given, "empty"], folder=folder, output=output))
+            build = held.enter_context(self._buildx.build([*_COMMON, *given, "empty"], folder=folder, output=output))
             yield build
             for blob, count in build.said.sent.items():
                 self.sent[blob] = self.sent.get(blob, 0) + count
 
     def _try(self) -> str | None:
         try:
-            said = self._probe()
+            said = self._unpacked(())
             if said is not None and _NO_LAYOUTS in "\n".join((*said.errors, said.words)):
                 self._loaded = Loaded.of(self._buildx)
-                said = self._probe()
+                said = self._unpacked(())
         except CregraphError as error:
             return error.message
         if said is None:
@@ -230,14 +217,14 @@ class Docker:
             return f"`{self._buildx.builder}` is a context: write `--context {self._buildx.builder}`"
         return words
 
-    def _probe(self) -> Said | None:
-        """What a build that failed said; None when it came back."""
-        with self._store.scratch_folder() as folder:
-            probe = TaskImage(layers=(inputs_blob({}, folder / "inputs.tar"),))
-            text = "FROM probe\nFROM scratch\nCOPY --from=probe /hosts /\n"
-            with self._run(folder, {"probe": probe}, text, [], lambda _data: None) as build:
-                code = build.ended()
-            return build.said if code else None
+    def _unpacked(self, layers: Sequence[Blob]) -> Said | None:
+        """Have the builder unpack `layers` and copy one small file. Return what the build said if it failed, else None."""
+        note = Blob.of(*tar.file("cregraph-ready", b"", mode=0o444))
+        text = "FROM ready\nFROM scratch\nCOPY --from=ready /cregraph-ready /\n"
+        images = {"ready": TaskImage(layers=(*layers, note))}
+        with self._store.scratch_folder() as folder, self._run(folder, images, text, lambda _data: None) as build:
+            code = build.ended()
+        return build.said if code else None
 
     def _failed(self, task: Task, said: Said) -> None:
         """Raise what became of a build that failed."""

@@ -12,24 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cregraph.digest import canonical, sha256
+from cregraph.digest import Json, canonical, sha256
 from cregraph.engines import contract, inside
-from cregraph.engines.contract import Limits
-from cregraph.engines.task_layers import Layer
+from cregraph.engines.contract import Files, Limits
 from cregraph.image.model import tar_writer as tar
+from cregraph.image.model.config import as_json
+from cregraph.image.model.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from cregraph.plan.parts import Task
 
-__all__ = [
-    "Blob",
-    "TaskImage",
-    "blob_of",
-    "inputs_blob",
-    "inputs_tar",
-    "load_archive",
-    "note_blob",
-    "orders_blob",
-    "write_layout",
-]
+__all__ = ["Blob", "TaskImage", "inputs_blob", "inputs_tar", "load_archive", "orders_blob", "write_layout"]
+
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +34,12 @@ class Blob:
     path: Path | None = None
     data: bytes = b""
 
+    @classmethod
+    def of(cls, *entries: bytes) -> Blob:
+        """Return a tar of these entries in memory."""
+        data = b"".join((*entries, tar.END))
+        return Blob(sha256=sha256(data), size=len(data), data=data)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskImage:
@@ -51,42 +50,24 @@ class TaskImage:
 
     def config(self) -> bytes:
         """The config (image-spec, config.md)."""
-        ids = [f"sha256:{layer.sha256}" for layer in self.layers]
-        return canonical(
-            {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": list(ids)}}
-        )
+        ids: list[Json] = [f"sha256:{layer.sha256}" for layer in self.layers]
+        return canonical({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ids}})
 
     def manifest(self) -> bytes:
         """The manifest (image-spec, manifest.md)."""
         config = self.config()
-        return canonical(
-            {
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": {
-                    "mediaType": "application/vnd.oci.image.config.v1+json",
-                    "digest": f"sha256:{sha256(config)}",
-                    "size": len(config),
-                },
-                "layers": [
-                    {
-                        "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                        "digest": f"sha256:{layer.sha256}",
-                        "size": layer.size,
-                    }
-                    for layer in self.layers
-                ],
-            }
-        )
+        named: dict[str, Json] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+        named["config"] = _described(OCI_CONFIG, sha256(config), len(config))
+        named["layers"] = [_described(_LAYER, layer.sha256, layer.size) for layer in self.layers]
+        return canonical(named)
 
     def digest(self) -> str:
         """The digest of the manifest."""
         return f"sha256:{sha256(self.manifest())}"
 
 
-def blob_of(layer: Layer) -> Blob:
-    """A layer of the store."""
-    return Blob(sha256=layer.sha256, size=layer.size, path=layer.path)
+def _described(media_type: str, digest: str, size: int) -> Json:
+    return as_json(Descriptor(media_type=media_type, digest=f"sha256:{digest}", size=size))
 
 
 def orders_blob(task: Task, *, limits: Limits, mark: int = 0, terminal: bool = False) -> Blob:
@@ -95,19 +76,21 @@ def orders_blob(task: Task, *, limits: Limits, mark: int = 0, terminal: bool = F
     Another `mark` makes another layer, and so another key of BuildKit's. It is in a time of a file that is gone when the command
     begins, so no command sees it.
     """
-    skeleton = inside.skeleton()
     spec = inside.spec(argv=task.argv, env=task.env, cwd=task.cwd, output=task.output, limits=limits, terminal=terminal)
     program = tar.file(inside.PROGRAM[1:], inside.program(), mode=0o755)
-    return _held(skeleton[: -len(tar.END)], *program, *tar.file(inside.SPEC[1:], spec, mtime=contract.EPOCH + mark))
+    orders = tar.file(inside.SPEC[1:], spec, mtime=contract.EPOCH + mark)
+    return Blob.of(inside.skeleton().removesuffix(tar.END), *program, *orders)
 
 
-def note_blob(name: str) -> Blob:
-    """A layer of one small file, `name`."""
-    return _held(*tar.file(name, b"", mode=0o444))
+def inputs_tar(inputs: Files, folder: str) -> Iterator[bytes]:
+    """Yield tar entries of `inputs` in `folder`, each with the one mode and time that the contract gives it; no end marker."""
+    yield tar.header(path=folder, type="directory", mode=0o755)
+    for name, path in sorted(inputs.items()):
+        yield from tar.file(f"{folder}/{name}", path, mode=0o444)
 
 
-def inputs_blob(inputs: Mapping[str, Path], place: Path) -> Blob:
-    """What is mounted into the sandbox, written to the file `place`: the folder `in` with the inputs, and the texts that BuildKit
+def inputs_blob(inputs: Files, place: Path) -> Blob:
+    """Write what is mounted into the sandbox to the file `place`: the folder `in` with the inputs, and the texts that BuildKit
     would write for itself."""
     hasher = hashlib.sha256()
     texts = (tar.file(name, contract.FILES[f"/etc/{name}"].encode()) for name in ("hosts", "resolv.conf"))
@@ -115,15 +98,7 @@ def inputs_blob(inputs: Mapping[str, Path], place: Path) -> Blob:
         for piece in itertools.chain(inputs_tar(inputs, "in"), *texts, (tar.END,)):
             hasher.update(piece)
             out.write(piece)
-        size = out.tell()
-    return Blob(sha256=hasher.hexdigest(), size=size, path=place)
-
-
-def inputs_tar(inputs: Mapping[str, Path], folder: str) -> Iterator[bytes]:
-    """Yield tar entries of `inputs` in `folder`, each with the one mode and time that the contract gives it; no end marker."""
-    yield tar.header(path=folder, type="directory", mode=0o755)
-    for name, path in sorted(inputs.items()):
-        yield from tar.file(f"{folder}/{name}", path, mode=0o444)
+    return Blob(sha256=hasher.hexdigest(), size=place.stat().st_size, path=place)
 
 
 def write_layout(folder: Path, images: Iterable[TaskImage]) -> None:
@@ -131,13 +106,12 @@ def write_layout(folder: Path, images: Iterable[TaskImage]) -> None:
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     (folder / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
-    listed = []
+    listed: list[Json] = []
     for image in images:
-        for data in (image.config(), image.manifest()):
+        manifest = image.manifest()
+        for data in (image.config(), manifest):
             (blobs / sha256(data)).write_bytes(data)
-        listed.append(
-            {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.digest(), "size": len(image.manifest())}
-        )
+        listed.append(_described(OCI_MANIFEST, sha256(manifest), len(manifest)))
         for layer in image.layers:
             place = blobs / layer.sha256
             if place.is_symlink() or place.exists():
@@ -146,28 +120,23 @@ def write_layout(folder: Path, images: Iterable[TaskImage]) -> None:
                 place.symlink_to(layer.path.absolute())
             else:
                 place.write_bytes(layer.data)
-    (folder / "index.json").write_bytes(canonical({"schemaVersion": 2, "manifests": list(listed)}))
+    (folder / "index.json").write_bytes(canonical({"schemaVersion": 2, "manifests": listed}))
 
 
 def load_archive(images: Mapping[str, TaskImage], *, held: Sequence[Blob] = ()) -> Iterator[bytes]:
     """The images by their names, as `docker image load` takes them. Layers in `held` are left out: an engine of the classic store
     does not open a layer whose chain it has."""
     left_out = {blob.sha256 for blob in held}
-    listing = []
+    listing: list[Json] = []
     for name, image in images.items():
         config = image.config()
-        yield from tar.file(f"{sha256(config)}.json", config)
+        place = f"{sha256(config)}.json"
+        yield from tar.file(place, config)
         for layer in image.layers:
             if layer.sha256 not in left_out:
                 left_out.add(layer.sha256)
                 yield from tar.file(f"{layer.sha256}.tar", layer.path or layer.data)
-        listing.append(
-            {"Config": f"{sha256(config)}.json", "RepoTags": [name], "Layers": [f"{layer.sha256}.tar" for layer in image.layers]}
-        )
-    yield from tar.file("manifest.json", canonical(list(listing)))
+        layers: list[Json] = [f"{layer.sha256}.tar" for layer in image.layers]
+        listing.append({"Config": place, "RepoTags": [name], "Layers": layers})
+    yield from tar.file("manifest.json", canonical(listing))
     yield tar.END
-
-
-def _held(*entries: bytes) -> Blob:
-    data = b"".join((*entries, tar.END))
-    return Blob(sha256=sha256(data), size=len(data), data=data)

@@ -17,6 +17,7 @@ from typing import IO
 from cregraph.digest import Json, is_sha256, key_of
 from cregraph.engines.contract import EPOCH, Write
 from cregraph.engines.flatten import flatten
+from cregraph.engines.task_image import Blob
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.formats.whiteouts import whiteout
@@ -38,12 +39,10 @@ _MANY = 60  # results that are layers of their own; more are one layer. Image st
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
-    """An uncompressed tar in the store: `sha256` (also its diff id), `size` in bytes. `folders` are the paths of the folders
-    that it lists, relative to the root; `others`, of a root only, those of all else."""
+class Layer(Blob):
+    """An uncompressed tar in the store; its sha256 is also its diff id. `folders` are the paths of the folders that it lists,
+    relative to the root; `others`, of a root only, those of all else."""
 
-    sha256: str
-    size: int
     path: Path
     folders: tuple[str, ...]
     others: frozenset[str] = frozenset()
