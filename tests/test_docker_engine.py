@@ -283,7 +283,7 @@ def test_without_dockers_program_the_reason_says_so(tmp_path: Path, monkeypatch:
 
 def test_where_no_engine_works_each_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
-    reasons = choice.reasons("auto", store=Store(tmp_path), root=None, context=None)  # type: ignore[arg-type]
+    reasons = choice.reasons("auto", store=Store(tmp_path), context=None)
     assert list(reasons) == ["native", "docker"]
     assert reasons["docker"]
     with pytest.raises(CregraphError, match=r"the docker engine does not work here: .*nobody\.sock") as caught:

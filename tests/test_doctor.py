@@ -170,7 +170,7 @@ def test_an_ordinary_user_is_told_the_switch(tmp_path: Path) -> None:
     script = (
         "import os; from cregraph.engines import namespaces\n"
         "namespaces.forbidding = lambda: ('why', 'sudo sysctl -w a=0')\n"
-        "from cregraph.engines.engine_advice import _native_cure; print(_native_cure())"
+        "from cregraph.engines.choice import _native_cure; print(_native_cure())"
     )
     tmp_path.chmod(0o755)
     done = subprocess.run(

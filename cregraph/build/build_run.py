@@ -21,9 +21,9 @@ from cregraph.build.task_execution import hold_task, run_task
 from cregraph.engines.contract import Ahead, Engine, TaskFailed
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
-from cregraph.image.model import segment as segments_of
 from cregraph.image.model.layer import LayerRecord
 from cregraph.image.model.segment import SegmentRecord
+from cregraph.image.model.segment_files import stored
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.plan.layer_split import LayerPlan
@@ -97,7 +97,7 @@ class BuildRun:
             Refused: Each failed task gave another result than `recorded` names.
         """
         for segment in (s for layer in self.plan.layers for s in layer.segments if s.key not in self._segments):
-            self.records[segment.key] = self._stored(segment)
+            self.records[segment.key] = stored(self.store, segment.key, segment.name)
         graph = [*self._artifact_jobs(), *self._segment_jobs(), *self._layer_jobs()]
         engine = self.engine() if self._tasks else None
         if engine is not None:
@@ -159,12 +159,6 @@ class BuildRun:
         seconds = time.monotonic() - start
         event = Event(what="made", subject="segment", name=segment.name, stage=segment.stage, seconds=seconds, size=record.size)
         self._report(context, event)
-
-    def _stored(self, segment: Segment) -> SegmentRecord:
-        record = segments_of.read(self.store, segment.key)
-        if record is None:
-            raise CregraphError(f"segment {segment.name} vanished from the store while it was used", hint="run the command again")
-        return record
 
     def _segments_of(self, keys: Iterable[str]) -> set[Id]:
         return {("segment", key) for key in keys if key in self._segments}

@@ -14,7 +14,6 @@ import typer
 from cregraph.cli.options import AsJson, Builder, Context, Profile, Sources
 from cregraph.cli.terminal_output import as_json, megabytes, result
 from cregraph.engines import choice
-from cregraph.engines.engine_advice import engine_states
 from cregraph.errors import CregraphError
 from cregraph.image.media.registry_credentials import docker_credentials
 from cregraph.session.project import Project
@@ -135,7 +134,7 @@ def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
 
 def _engines(store: Store, builder: str | None, context: str | None) -> tuple[list[Finding], str | None]:
     """Return a finding for each engine and one for all, and the name of the engine that `auto` takes."""
-    states = engine_states(store, builder=builder, context=context)
+    states = choice.engine_states(store, builder=builder, context=context)
     found = [
         Finding(what=f"engine {one.name}", ok=one.reason is None, text=one.reason or "works", hint=one.hint, needed=False)
         for one in states

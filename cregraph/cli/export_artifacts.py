@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from cregraph.cli.make_image import make_image
 from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
@@ -15,7 +13,6 @@ from cregraph.export import artifacts
 from cregraph.export.folder import Content, write_folder
 from cregraph.export.stages import Chain
 from cregraph.export.task_stages import described
-from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.model.reference import check_repository, check_tag
 from cregraph.session.session import Session
 from cregraph.store import Store
@@ -84,17 +81,14 @@ def _described(chains: list[Chain], store: Store) -> list[str]:
 
 
 def _runnable(session: Session, chain: Chain) -> tuple[list[str], dict[str, Content]]:
+    from cregraph.engines.choice import open_layers
     from cregraph.engines.task_layers import TaskLayers
     from cregraph.export.task_stages import runnable
 
-    store, root = session.store, session.build_root
-
-    def layers(_digest: str) -> Iterator[IO[bytes]]:
-        for layer in root.manifest.layers:
-            yield blocks_as_file(inflated(root.open_layer(layer), what=f"a layer of {root.name}"))
-
+    root = session.build_root
+    layers = TaskLayers(session.store, layers=lambda _digest: open_layers(root))
     with working("the tars that tasks see"):
-        return runnable(chain.plan.tasks, store, TaskLayers(store, layers=layers), session.sources.fetch)
+        return runnable(chain.plan.tasks, session.store, layers, session.sources.fetch)
 
 
 def _image_name(chain: Chain) -> str:

@@ -1,30 +1,43 @@
-"""Which engine runs tasks here."""
+"""Which engine runs tasks here, why one does not, and what to do about it."""
 
 from __future__ import annotations
 
+import functools
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cregraph.engines.contract import Engine, Limits
+from cregraph.engines.contract import Engine
 from cregraph.errors import CregraphError, nearest
 from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.bases.base_image import BaseImage
-from cregraph.image.model import segment as segments
-from cregraph.image.model.segment_files import unpack
+from cregraph.image.model.segment_files import stored, unpack
 from cregraph.store import Store
 
-__all__ = ["ENGINES", "check", "choose", "reasons"]
-
-ENGINES = ("auto", "native", "docker")
+__all__ = ["ENGINES", "EngineState", "check", "choose", "engine_states", "open_layers", "reasons"]
 
 #: What `auto` tries, in order: the fastest first.
 _ORDER = ("native", "docker")
+ENGINES = ("auto", *_ORDER)
+
+_NO_PLUGIN = "the program `docker` has no plugin buildx"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineState:
+    """An engine on this machine. `reason` says why it does not work, None if it works; `hint` is the way out, if one is known."""
+
+    name: str
+    reason: str | None
+    hint: str | None = None
 
 
 def check(name: str, *, builder: str | None = None, context: str | None = None) -> None:
-    """Raises CregraphError unless an engine is called `name` and goes with the builder and the context that were named."""
+    """Raise CregraphError unless an engine is called `name` and goes with the builder and the context that were named."""
     if name not in ENGINES:
         meant = nearest(name, ENGINES)
         raise CregraphError(
@@ -44,28 +57,19 @@ def check(name: str, *, builder: str | None = None, context: str | None = None) 
 
 
 def choose(
-    name: str,
-    *,
-    store: Store,
-    root: BaseImage,
-    builder: str | None = None,
-    context: str | None = None,
-    fresh: bool = False,
-    limits: Limits | None = None,
+    name: str, *, store: Store, root: BaseImage, builder: str | None = None, context: str | None = None, fresh: bool = False
 ) -> Engine:
-    """The engine called `name`, over the build root `root`; `auto` takes the first that works.
+    """Return the engine called `name`, over the build root `root`; `auto` takes the first that works.
 
-    A named `builder` or `context` leaves out engines that would not use it. `fresh`: nothing that the engine itself keeps from
-    earlier runs is taken for a result. Raises CregraphError saying why none works here.
+    A named `builder` or `context` leaves out engines that would not use it. With `fresh`, nothing that the engine itself keeps
+    from earlier runs is taken for a result. Raises CregraphError saying why none works here.
     """
     check(name, builder=builder, context=context)
     refused = []
-    for each, engine, reason in _tried(
-        name, store=store, root=root, builder=builder, context=context, fresh=fresh, limits=limits
-    ):
-        if reason is None and engine is not None:
+    for each, engine, reason in _tried(name, store, root, builder, context, fresh=fresh):
+        if engine is not None and reason is None:
             return engine
-        refused.append((each, reason or "it does not work here"))
+        refused.append((each, reason))
     if len(refused) == 1:
         text = f"the {refused[0][0]} engine does not work here: {refused[0][1]}"
     else:
@@ -77,75 +81,100 @@ def choose(
     )
 
 
-def reasons(
-    name: str, *, store: Store, root: BaseImage | None = None, builder: str | None = None, context: str | None = None
-) -> dict[str, str | None]:
-    """Why each engine that `name` may mean does not work here; None for one that does."""
-    tried = _tried(name, store=store, root=root, builder=builder, context=context, fresh=False, limits=None)
-    return {each: reason for each, _, reason in tried}
+def reasons(name: str, *, store: Store, builder: str | None = None, context: str | None = None) -> dict[str, str | None]:
+    """Return why each engine that `name` may mean does not work here; None for one that does."""
+    return {each: reason for each, _, reason in _tried(name, store, None, builder, context)}
+
+
+def open_layers(root: BaseImage) -> Iterator[IO[bytes]]:
+    """Open the uncompressed layers of an image, in order, each until the next is asked for."""
+    for layer in root.manifest.layers:
+        yield blocks_as_file(inflated(root.open_layer(layer), what=f"a layer of {root.name}"))
 
 
 def _tried(
-    name: str,
-    *,
-    store: Store,
-    root: BaseImage | None,
-    builder: str | None,
-    context: str | None,
-    fresh: bool,
-    limits: Limits | None,
+    name: str, store: Store, root: BaseImage | None, builder: str | None, context: str | None, *, fresh: bool = False
 ) -> Iterator[tuple[str, Engine | None, str | None]]:
-    """Engines in order, each with why it does not work here; none is made before it is asked for."""
+    """Engines in order, each with why it does not work here; none is made, nor imported, before it is asked for.
+
+    `root` is None if only whether they work is asked.
+    """
 
     def layers(_digest: str) -> Iterator[IO[bytes]]:
-        if root is None:  # only whether it works was asked
-            return
-        for layer in root.manifest.layers:
-            yield blocks_as_file(inflated(root.open_layer(layer), what=f"a layer of {root.name}"))
+        return open_layers(root) if root is not None else iter(())
 
-    makers: dict[str, Callable[[], tuple[Engine | None, str | None]]] = {
-        "native": lambda: _native(store, layers, limits),
-        "docker": lambda: _docker(store, layers, builder, context, fresh, limits),
-    }
     for each in _ORDER if name == "auto" else (name,):
-        if each == "native" and (builder or context):
+        if each == "docker":
+            from cregraph.engines.buildx import Buildx
+            from cregraph.engines.docker import Docker
+            from cregraph.engines.task_layers import TaskLayers
+
+            docker = Docker(store, TaskLayers(store, layers=layers), Buildx(builder=builder, context=context), fresh=fresh)
+            yield each, docker, docker.available()
+        elif builder or context:
             continue
-        yield each, *makers[each]()
+        elif not sys.platform.startswith("linux"):
+            yield each, None, "namespaces are a thing of Linux; this is another system"
+        else:
+            from cregraph.engines.native import Native
+            from cregraph.engines.trees import Trees
+
+            native = Native(store, Trees(store, layers=layers, unpack=functools.partial(_unpack, store)))
+            yield each, native, native.available()
 
 
-# What an engine is made of is imported with it: none needs what another needs.
+def _unpack(store: Store, key: str, folder: Path) -> None:
+    unpack(store, stored(store, key, key[:12]), folder)
 
 
-def _native(
-    store: Store, layers: Callable[[str], Iterator[IO[bytes]]], limits: Limits | None
-) -> tuple[Engine | None, str | None]:
-    if not sys.platform.startswith("linux"):
-        return None, "namespaces are a thing of Linux; this is another system"
-    from cregraph.engines.native import Native
-    from cregraph.engines.trees import Trees
-
-    def files(key: str, folder: Path) -> None:
-        record = segments.read(store, key)
-        if record is None:
-            raise CregraphError(f"segment {key[:12]} vanished from the store while it was used", hint="run the command again")
-        unpack(store, record, folder)
-
-    engine = Native(store, Trees(store, layers=layers, unpack=files), limits=limits)
-    return engine, engine.available()
+def engine_states(store: Store, *, builder: str | None, context: str | None) -> list[EngineState]:
+    """Return the state of each engine, in the order in which `auto` tries them."""
+    return [_state(name, store, builder, context) for name in _ORDER]
 
 
-def _docker(
-    store: Store,
-    layers: Callable[[str], Iterator[IO[bytes]]],
-    builder: str | None,
-    context: str | None,
-    fresh: bool,
-    limits: Limits | None,
-) -> tuple[Engine | None, str | None]:
+def _state(name: str, store: Store, builder: str | None, context: str | None) -> EngineState:
+    try:
+        check(name, builder=builder, context=context)
+    except CregraphError as error:
+        return EngineState(name=name, reason=error.message)  # the message says itself what the option wants
+    try:
+        reason = _NO_PLUGIN if name == "docker" and _lacks_buildx() else None
+        reason = reason or reasons(name, store=store, builder=builder, context=context)[name]
+    except CregraphError as error:
+        reason = error.message
+    if reason is None or str(store.root) in reason:
+        return EngineState(name=name, reason=reason)
+    return EngineState(name=name, reason=reason, hint=_native_cure() if name == "native" else _docker_cure(reason))
+
+
+def _lacks_buildx() -> bool:
+    """Whether there is a `docker` without its plugin. docker itself only says that it knows no such flag."""
     from cregraph.engines.buildx import Buildx
-    from cregraph.engines.docker import Docker
-    from cregraph.engines.task_layers import TaskLayers
 
-    buildx = Buildx(builder=builder, context=context)
-    engine = Docker(store, TaskLayers(store, layers=layers), buildx, limits=limits, fresh=fresh)
-    return engine, engine.available()
+    return bool(shutil.which("docker")) and Buildx().ask("version").returncode != 0
+
+
+def _native_cure() -> str:
+    if not sys.platform.startswith("linux"):
+        return "it needs Linux; here the docker engine does the same (Docker Desktop, or an engine elsewhere)"
+    from cregraph.engines.namespaces import forbidding
+
+    found = forbidding()
+    if found is not None and os.geteuid() != 0:
+        return f"{found[1]}\n(for good: a line in /etc/sysctl.d/), or run cregraph as root, or take another engine"
+    return (
+        "run cregraph as root, in a container with --cap-add SYS_ADMIN, seccomp and AppArmor unconfined; or take another engine"
+    )
+
+
+def _docker_cure(reason: str) -> str:
+    low = reason.lower()
+    if not shutil.which("docker"):
+        return "install Docker's command line (the package docker-cli or docker-ce-cli)"
+    if reason == _NO_PLUGIN:
+        return "install the plugin buildx (the package docker-buildx or docker-buildx-plugin)"
+    if "permission denied" in low:
+        return "this user may not use the engine's socket: join the group `docker`, or set DOCKER_HOST to another engine"
+    if any(words in low for words in ("does not answer", "cannot connect", "connect", "dial", "no such host")):
+        return "start the engine, or say where it is: DOCKER_HOST, `docker context use NAME`, or `--context NAME`"
+    return "`docker info` and `docker buildx ls` say more"

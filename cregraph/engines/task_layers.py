@@ -24,7 +24,7 @@ from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import segment as segments
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord
-from cregraph.image.model.segment_files import contents
+from cregraph.image.model.segment_files import contents, stored
 from cregraph.plan.parts import Task
 from cregraph.store import Store
 
@@ -196,10 +196,7 @@ class TaskLayers:
             self._store.put_record(_SECTION, _GROUPS, [sorted(group) for group in self._known[-_REMEMBERED:]])
 
     def _segment(self, key: str) -> SegmentRecord:
-        record = segments.read(self._store, key)
-        if record is None:
-            raise CregraphError(f"segment {key[:12]} vanished from the store while it was used", hint="run the command again")
-        return record
+        return stored(self._store, key, key[:12])
 
     def _rows_of(self, key: str) -> tuple[Row, ...]:
         with self._guard:

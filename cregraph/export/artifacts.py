@@ -16,8 +16,8 @@ from cregraph.export.folder import MARK, Content
 from cregraph.export.stages import Chain, chain, layer_file, render_base, render_image, render_stage
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.model import layer as layers_of
-from cregraph.image.model import segment as segments_of
 from cregraph.image.model.reference import LayoutName, parse, parse_reference
+from cregraph.image.model.segment_files import stored
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.store import Store
 
@@ -64,12 +64,7 @@ def base_of(base: BaseImage, source: str, project: str) -> Base:
 def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
     """Return the Docker stages of a built image."""
     plan = built.plan
-    records = {}
-    for key, segment in plan.segments.items():
-        record = segments_of.read(store, key)
-        if record is None:
-            raise CregraphError(f"segment {segment.name} vanished from the store while it was used", hint="run the command again")
-        records[key] = record
+    records = {key: stored(store, key, segment.name) for key, segment in plan.segments.items()}
     settled = layers_of.settle(plan.layers, records, plan.planner, store)
     return chain(plan, list(zip(settled, built.layers, strict=True)), facts, base=base.reference)
 

@@ -10,12 +10,20 @@ from pathlib import Path
 
 from cregraph.errors import CregraphError
 from cregraph.image.model import tar_writer as tar
-from cregraph.image.model.segment import Row, SegmentRecord, directories, index, members_of
+from cregraph.image.model.segment import Row, SegmentRecord, directories, index, members_of, read
 from cregraph.store import Store
 
-__all__ = ["contents", "unpack"]
+__all__ = ["contents", "stored", "unpack"]
 
 _PIECE = 1 << 20
+
+
+def stored(store: Store, key: str, name: str) -> SegmentRecord:
+    """Return the record of a segment that must be in the store. Raise CregraphError, naming the segment `name`, if it is not."""
+    record = read(store, key)
+    if record is None:
+        raise CregraphError(f"segment {name} vanished from the store while it was used", hint="run the command again")
+    return record
 
 
 def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
