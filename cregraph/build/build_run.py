@@ -40,13 +40,16 @@ _DOWNLOADS = 6  # artifacts that are downloaded at once
 #: Bytes of artifacts in a second, about. They order jobs and decide nothing else.
 _DOWNLOADED, _PACKED, _JOINED = 20e6, 12e6, 50e6
 
+What = Literal["begin", "fetched", "made", "reused", "failed"]
+Subject = Literal["artifact", "segment", "task", "layer", "image"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     """One thing that a build did. `seconds` is how long it took, `size` how many bytes it is about, where known."""
 
-    what: Literal["begin", "fetched", "made", "reused", "failed"]
-    subject: Literal["artifact", "segment", "task", "layer", "image"]
+    what: What
+    subject: Subject
     name: str
     stage: str = ""
     seconds: float = 0.0
@@ -116,19 +119,14 @@ class BuildRun:
 
     def _artifact_jobs(self) -> Iterator[Job]:
         for artifact in self.work.artifacts:
-            yield Job(
-                id=("artifact", artifact.sha256),
-                run=functools.partial(self._download, artifact),
-                seconds=artifact.size / _DOWNLOADED,
-                pool="fetch",
-            )
+            download = functools.partial(self._download, artifact)
+            yield Job(id=("artifact", artifact.sha256), run=download, seconds=artifact.size / _DOWNLOADED, pool="fetch")
 
     def _download(self, artifact: Artifact, context: JobContext) -> None:
         start = time.monotonic()
         self.fetch(artifact)
         name = artifact.file.rsplit("/", 1)[-1] or artifact.source
-        seconds = time.monotonic() - start
-        self._report(context, Event(what="fetched", subject="artifact", name=name, seconds=seconds, size=artifact.size))
+        self._report(context, "fetched", "artifact", name, start=start, size=artifact.size)
 
     def _downloads_of(self, artifacts: Iterable[Artifact]) -> set[Id]:
         return {("artifact", artifact.sha256) for artifact in artifacts if artifact.sha256 in self._artifacts}
@@ -140,12 +138,8 @@ class BuildRun:
             needs = self._downloads_of([segment.artifact] if segment.artifact else [])
             if segment.task_key in self._tasks:
                 needs.add(("task", segment.task_key))
-            yield Job(
-                id=("segment", segment.key),
-                run=functools.partial(self._write_segment, segment),
-                needs=tuple(needs),
-                seconds=segment.size / _PACKED,
-            )
+            write = functools.partial(self._write_segment, segment)
+            yield Job(id=("segment", segment.key), run=write, needs=tuple(needs), seconds=segment.size / _PACKED)
 
     def _write_segment(self, segment: Segment, context: JobContext) -> None:
         file: Path | None = None
@@ -156,9 +150,7 @@ class BuildRun:
         start = time.monotonic()
         record = write_segment(segment, file, self.store, self.plan.lock.assembly)
         self.records[segment.key] = record
-        seconds = time.monotonic() - start
-        event = Event(what="made", subject="segment", name=segment.name, stage=segment.stage, seconds=seconds, size=record.size)
-        self._report(context, event)
+        self._report(context, "made", "segment", segment.name, stage=segment.stage, start=start, size=record.size)
 
     def _segments_of(self, keys: Iterable[str]) -> set[Id]:
         return {("segment", key) for key in keys if key in self._segments}
@@ -190,9 +182,7 @@ class BuildRun:
     def _make_or_reuse(self, task: Task, engine: Engine, context: JobContext) -> None:
         """Run a task, unless another process has run it since `work` was found."""
 
-        def report(what: Literal["begin", "made", "reused", "failed"], seconds: float = 0.0) -> None:
-            self._report(context, Event(what=what, subject="task", name=task.name, stage=task.stage, seconds=seconds))
-
+        report = functools.partial(self._report, context, subject="task", name=task.name, stage=task.stage)
         start = time.monotonic()
         try:
             found = verified_result(self.store, task.key)
@@ -203,14 +193,13 @@ class BuildRun:
                         report("begin")
                         start = time.monotonic()
                         self.results[task.key] = self._make(task, engine, context.slot)
-                        seconds = time.monotonic() - start
-                        record_seconds(self.store, task, seconds)
-                        report("made", seconds)
+                        record_seconds(self.store, task, time.monotonic() - start)
+                        report("made", start=start)
                         return
             self.results[task.key] = found
             report("reused")
         except BaseException:
-            report("failed", time.monotonic() - start)
+            report("failed", start=start)
             raise
 
     def _make(self, task: Task, engine: Engine, slot: int) -> str:
@@ -237,19 +226,13 @@ class BuildRun:
 
     def _layer_jobs(self) -> Iterator[Job]:
         for layer in self.plan.layers:
-            yield Job(
-                id=("layer", layer.key),
-                run=functools.partial(self._assemble, layer),
-                needs=tuple(self._segments_of(s.key for s in layer.segments)),
-                seconds=sum(s.size for s in layer.segments) / _JOINED,
-            )
+            needs, size = self._segments_of(s.key for s in layer.segments), sum(s.size for s in layer.segments)
+            assemble = functools.partial(self._assemble, layer)
+            yield Job(id=("layer", layer.key), run=assemble, needs=tuple(needs), seconds=size / _JOINED)
         if self.plan.layers:
-            yield Job(
-                id=("settle", self.plan.key),
-                run=self._settle,
-                needs=tuple(self._segments_of(s.key for layer in self.plan.layers for s in layer.segments)),
-                seconds=len(self.plan.segments) / 1000,
-            )
+            needs = self._segments_of(s.key for layer in self.plan.layers for s in layer.segments)
+            seconds = len(self.plan.segments) / 1000
+            yield Job(id=("settle", self.plan.key), run=self._settle, needs=tuple(needs), seconds=seconds)
 
     def _assemble(self, layer: LayerPlan, context: JobContext) -> None:
         """Write one layer of the plan. If a path stands twice in it, with equal bytes, it becomes several layers."""
@@ -257,7 +240,7 @@ class BuildRun:
         found = layers_of.read(self.store, layer.key)
         if found is not None and found.segments == tuple(self.records[s.key].object for s in layer.segments):
             self.layers[layer.key] = found
-            self._report_layer(context, layer, "reused", start, found.size)
+            self._report(context, "reused", "layer", layer.name, start=start, size=found.size)
             return
         rest, alone = layers_of.apart(layer, self.records, self.plan.planner, self.store)
         for each in (rest, *alone):
@@ -267,16 +250,15 @@ class BuildRun:
             self.layers[each.key] = record
             if is_new:
                 self.fresh.add(each.key)
-            self._report_layer(context, each, "made" if is_new else "reused", start, record.size)
+            self._report(context, "made" if is_new else "reused", "layer", each.name, start=start, size=record.size)
 
     def _settle(self, _context: JobContext) -> None:
         self.settled.extend(layers_of.settle(self.plan.layers, self.records, self.plan.planner, self.store))
 
-    def _report_layer(
-        self, context: JobContext, layer: LayerPlan, what: Literal["made", "reused"], start: float, size: int
+    def _report(
+        self, context: JobContext, what: What, subject: Subject, name: str, *, stage: str = "", start: float = 0.0, size: int = 0
     ) -> None:
-        seconds = time.monotonic() - start
-        self._report(context, Event(what=what, subject="layer", name=layer.name, seconds=seconds, size=size))
-
-    def _report(self, context: JobContext, event: Event) -> None:
+        """Report an event. `start` is when it began, on the monotonic clock; 0 if no duration is reported."""
+        seconds = time.monotonic() - start if start else 0.0
+        event = Event(what=what, subject=subject, name=name, stage=stage, seconds=seconds, size=size)
         context.report(functools.partial(self.on_event, event))

@@ -89,7 +89,9 @@ def build(
     )
     run.run(jobs=jobs, keep_going=keep_going)
     layers = [(each.name, run.layers[each.key]) for each in run.settled]
-    image = _image(plan, facts, layers)
+    counts = (len(work.artifacts), len(work.segments), len(work.tasks), len(run.fresh))
+    built = _built(plan, facts, layers, counts)
+    image = built.image
     known = image_digest(plan, store)
     if known not in (None, image.digest):
         raise CregraphError(
@@ -99,19 +101,14 @@ def build(
     record = {"digest": image.digest, "layers": [[name, layer.key] for name, layer in layers]}
     store.put_record("images", plan.key, record)
     on_event(Event(what="made", subject="image", name=image.digest))
-    counts = (len(work.artifacts), len(work.segments), len(work.tasks), len(run.fresh))
-    return Built(plan=plan, image=image, layers=_records(layers), made=dict(zip(_COUNTED, counts, strict=True)))
+    return built
 
 
 def finished(plan: Plan, facts: BaseFacts, store: Store) -> Built | None:
     """Return the image of `plan` if it was built before and its layers are in the store, else None."""
     layers = _finished(plan, store)
-    if layers is None:
-        return None
-    image = _image(plan, facts, layers)
-    if image.digest != image_digest(plan, store):
-        return None
-    return Built(plan=plan, image=image, layers=_records(layers), made=dict.fromkeys(_COUNTED, 0))
+    built = None if layers is None else _built(plan, facts, layers, (0, 0, 0, 0))
+    return built if built is not None and built.image.digest == image_digest(plan, store) else None
 
 
 def image_digest(plan: Plan, store: Store) -> str | None:
@@ -120,12 +117,10 @@ def image_digest(plan: Plan, store: Store) -> str | None:
     return found if isinstance(found, str) and is_sha256(found.removeprefix("sha256:")) else None
 
 
-def _image(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]]) -> Image:
-    return compose(facts, layers, env=plan.env, labels=plan.labels)
-
-
-def _records(layers: Sequence[tuple[str, LayerRecord]]) -> tuple[LayerRecord, ...]:
-    return tuple(record for _, record in layers)
+def _built(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]], counts: Sequence[int]) -> Built:
+    image = compose(facts, layers, env=plan.env, labels=plan.labels)
+    made = dict(zip(_COUNTED, counts, strict=True))
+    return Built(plan=plan, image=image, layers=tuple(record for _, record in layers), made=made)
 
 
 def _finished(plan: Plan, store: Store) -> list[tuple[str, LayerRecord]] | None:

@@ -31,6 +31,8 @@ __all__ = ["Compared", "Difference", "compare", "seed"]
 
 _SHOWN = 20  # paths of a segment that are listed
 
+What = Literal["task", "segment", "layer", "image", "recorded"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
@@ -41,7 +43,7 @@ class Difference:
         kept: Folder that holds both results, if they were compared.
     """
 
-    what: Literal["task", "segment", "layer", "image", "recorded"]
+    what: What
     name: str
     key: str
     one: str
@@ -112,43 +114,36 @@ class _Comparison:
     def _add_task(self, task: Task, one: str, two: str) -> None:
         because = tuple(self._differing[key] for key in task.needs if key in self._differing)
         self._differing[task.key] = task.name
-        findings: tuple[Finding, ...] = ()
-        kept = None
-        if not because:
-            what = f"the result of task {task.name}"
-            files = {"first.tar": self._first.verified(one, what), "again.tar": self._second.verified(two, what)}
-            findings, kept = self._compare_results(task, files)
-        self.found.differences.append(
-            Difference(
-                what="task", name=task.name, key=task.key, stage=task.stage,
-                one=one, two=two, because=because, findings=findings, kept=kept,
-            )
-        )  # fmt: skip
+        what = f"the result of task {task.name}"
+        files = {} if because else {"first.tar": self._first.verified(one, what), "again.tar": self._second.verified(two, what)}
+        self._add_result("task", task, one, two, files, because)
 
     def _add_recorded(self, task: Task, wanted: str, one: str) -> None:
         """Add the difference to the recorded result. It is looked into if the first store holds that result too."""
-        findings: tuple[Finding, ...] = ()
-        kept = None
+        files: dict[str, Path] = {}
         if self._first.has(wanted):
             recorded = self._first.verified(wanted, "the recorded result")
             files = {"recorded.tar": recorded, "here.tar": self._first.verified(one, f"the result of task {task.name}")}
-            findings, kept = self._compare_results(task, files)
-        self.found.differences.append(
-            Difference(
-                what="recorded", name=task.name, key=task.key, stage=task.stage,
-                one=wanted, two=one, findings=findings, kept=kept,
-            )
-        )  # fmt: skip
+        self._add_result("recorded", task, wanted, one, files)
 
-    def _compare_results(self, task: Task, files: Mapping[str, Path]) -> tuple[tuple[Finding, ...], Path]:
-        """The findings, and the folder into which both files were copied by their names in `files`."""
+    def _add_result(
+        self, what: What, task: Task, one: str, two: str, files: Mapping[str, Path], because: tuple[str, ...] = ()
+    ) -> None:
+        """Add a difference. The two `files`, if any, are compared, and copied into a folder by their names."""
+        findings: list[Finding] = []
         folder = self._keep / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', task.name)[:80]}-{task.key[:12]}"
-        folder.mkdir(parents=True, exist_ok=True)
         for name, path in files.items():
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / name).unlink(missing_ok=True)
             shutil.copyfile(path, folder / name)
-        one, two = files.values()
-        return tuple(compare_results(one, two)), folder
+        if files:
+            findings = compare_results(*files.values())
+        self.found.differences.append(
+            Difference(
+                what=what, name=task.name, key=task.key, stage=task.stage, one=one, two=two, because=because,
+                findings=tuple(findings), kept=folder if files else None,
+            )
+        )  # fmt: skip
 
     def compare_segments(self) -> None:
         for segment in {**self._plan.segments, **self._plan.hidden}.values():

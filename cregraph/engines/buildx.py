@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import Stopped
+from cregraph.engines.namespaces import Running
 from cregraph.errors import CregraphError
 from cregraph.text import printable
 
 __all__ = ["Build", "Buildx", "Said", "one_line"]
 
-_GRACE = 15  # seconds that a build has to end in order once it is told to
+_GRACE = 15  # seconds to wait for the last words of a build that ended
 _SAID = 8000  # characters of what it says that are kept
 _HELD = 16 << 20  # bytes of stderr of a step that are kept
 _LARGEST = 64 << 20  # characters of one object
@@ -145,9 +146,7 @@ class Buildx:
                 raise CregraphError(f"`{option} {printable(name, 120)}` is no name", hint="letters, digits and . _ + - are")
         self.builder = builder
         self.context = context
-        self._guard = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self.stopped = threading.Event()
+        self.running = Running()
 
     def docker(self) -> list[str]:
         """The words that begin a command of Docker's for this engine."""
@@ -161,21 +160,17 @@ class Buildx:
         """
         argv = [*self.docker(), "buildx", "build", *(["--builder", self.builder] if self.builder else [])]
         env = {name: value for name, value in os.environ.items() if name not in _UNSET} | _SET
-        with self._guard:
-            if self.stopped.is_set():
-                raise Stopped
-            process = _start([*argv, "--progress", "rawjson", *words], env, folder)
-            self._running.add(process)
+        if self.running.stopped.is_set():
+            raise Stopped
+        process = _start([*argv, "--progress", "rawjson", *words], env, folder)
         said = Said(output)
         reader = threading.Thread(target=_read, args=(process.stderr, said), daemon=True)
         reader.start()
         try:
-            yield Build(process, said, reader)
+            with self.running.holding(process):
+                yield Build(process, said, reader)
         finally:
-            _finish(process)
             reader.join(_GRACE)
-            with self._guard:
-                self._running.discard(process)
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
@@ -191,13 +186,6 @@ class Buildx:
             return subprocess.CompletedProcess(argv, 1, "", "no answer within a minute")
         except OSError as error:
             return subprocess.CompletedProcess(argv, 1, "", f"the program `docker` cannot be started: {error.strerror}")
-
-    def stop(self) -> None:
-        """End all builds, now and in the future."""
-        with self._guard:
-            self.stopped.set()
-            for process in self._running:
-                process.terminate()  # buildx tells BuildKit, which ends the step
 
 
 def _start(argv: Sequence[str], env: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
@@ -231,17 +219,6 @@ def _read(stream: IO[bytes], said: Said) -> None:
         with contextlib.suppress(OSError, ValueError):
             while os.read(stream.fileno(), _PIECE):
                 pass
-
-
-def _finish(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def one_line(parts: Iterable[str]) -> str:

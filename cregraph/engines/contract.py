@@ -66,6 +66,7 @@ __all__ = [
     "TaskFailed",
     "Write",
     "check",
+    "collision",
     "ended",
 ]
 
@@ -238,6 +239,14 @@ def check(task: Task) -> None:
         raise CregraphError(f"task {task.name}: its output `{task.output}` would hold the sandbox's own folders")
     if not task.argv or any("\0" in text for text in (*task.argv, *task.env, *task.env.values())):
         raise CregraphError(f"task {task.name}: its command is empty or holds a NUL byte")
+
+
+def collision(path: str) -> CregraphError:
+    """Return the error of two segments of one environment that own `path` with different content."""
+    return CregraphError(
+        f"two packages of one environment own `{path}` with different content",
+        hint="leave one of them out, or ask for versions that do not collide",
+    )
 
 
 def ended(exit: int, end: str | None) -> None:

@@ -7,6 +7,7 @@ they are forbidden (Ubuntu 24.04's AppArmor rule, most containers) `available` s
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -17,15 +18,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cregraph.engines import contract
+from cregraph.engines import contract, inside
 from cregraph.engines.calls import FILTER
 from cregraph.engines.contract import Limits, Stopped
+from cregraph.engines.extract import Extraction
 from cregraph.engines.terminal import Stdio
 from cregraph.plan.parts import Task
 
-__all__ = ["NotHere", "Outcome", "Running", "available", "enter", "forbidding", "lay_out"]
+__all__ = ["NotHere", "Outcome", "Running", "available", "end", "enter", "forbidding", "lay_out"]
 
 _GRACE = 60  # seconds that a sandbox may stay after its own limit, before it is killed from outside
+_ORDERLY = 15  # seconds between SIGTERM and SIGKILL
 _MOST_LOWERS = 400  # overlayfs stacks 500, and its options must fit one page
 
 
@@ -44,7 +47,7 @@ class Outcome:
 
 
 class Running:
-    """The sandboxes that run now, so that all can be ended at once."""
+    """The processes that run now, so that all can be ended at once."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -61,8 +64,7 @@ class Running:
         try:
             yield
         finally:
-            if process.poll() is None:
-                _end(process)
+            end(process)
             with self._guard:
                 self._processes.discard(process)
 
@@ -91,18 +93,11 @@ def lay_out(folder: Path) -> None:
     for name in ("upper", "work", "merged", "none", "in", "l", "skeleton"):
         (folder / name).mkdir()
         (folder / name).chmod(0o755)
-    for path, mode in contract.FOLDERS.items():
-        place = folder / "skeleton" / path[1:]
-        place.mkdir(parents=True, exist_ok=True)
-        place.chmod(mode)
-    for path, text in contract.FILES.items():
-        place = folder / "skeleton" / path[1:]
-        place.write_text(text, encoding="utf-8")
-        place.chmod(0o644)
-    for path, target in contract.ETC_LINKS.items():
-        (folder / "skeleton" / path[1:]).symlink_to(target)
-    for place in [*(folder / "skeleton").rglob("*"), folder / "skeleton", folder / "in"]:
-        os.utime(place, (contract.EPOCH, contract.EPOCH), follow_symlinks=False)
+    extraction = Extraction(folder / "skeleton", "the skeleton of a sandbox")
+    extraction.add(io.BytesIO(inside.skeleton()))
+    extraction.finish()
+    for name in ("skeleton", "in"):
+        os.utime(folder / name, (contract.EPOCH, contract.EPOCH))
 
 
 def enter(
@@ -189,7 +184,7 @@ def _run(spec: dict[str, object], log: Path, running: Running, patience: float |
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
-            _end(process)
+            end(process)
         data = answer.read() if select.select([answer], [], [], 0)[0] else b""
     if running.stopped.is_set():
         raise Stopped
@@ -201,11 +196,11 @@ def _run(spec: dict[str, object], log: Path, running: Running, patience: float |
     return Outcome(exit=int(found["exit"]), end=found["end"], output=found["output"])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Orderly first: on SIGTERM the outer process goes only once all inside are gone."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process if it still runs. It gets time after SIGTERM: to end all inside, or the step of a build."""
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(_ORDERLY)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

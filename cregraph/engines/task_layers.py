@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from cregraph.digest import Json, is_sha256, key_of
-from cregraph.engines.contract import EPOCH, Write
+from cregraph.engines.contract import Files, Write, collision
 from cregraph.engines.flatten import flatten
 from cregraph.engines.task_image import Blob
 from cregraph.errors import CregraphError
@@ -74,7 +74,7 @@ class TaskLayers:
             groups, _ = _fit(frozenset(task.environment), self._known_groups())
             return groups[0] if groups else None
 
-    def stack(self, task: Task, results: Mapping[str, Path]) -> list[Layer]:
+    def stack(self, task: Task, results: Files) -> list[Layer]:
         """The layers that make the root of `task`, the lowest first. `results` maps the keys that it needs to their tars.
 
         Raises CregraphError where two of them cannot be laid over each other.
@@ -111,7 +111,7 @@ class TaskLayers:
         """The result of the task `key`, at the folder `at`. `result` is its tar in the store."""
         return self._made({"results": [[result.name, at]]}, lambda write: (_lay([(key, result, at)], write), []))
 
-    def _results(self, task: Task, results: Mapping[str, Path]) -> list[Layer]:
+    def _results(self, task: Task, results: Files) -> list[Layer]:
         placed = [(key, results[key], at) for key, at in sorted(task.results.items())]
         if len(placed) <= _MANY:
             return [self.result(*each) for each in placed]
@@ -125,7 +125,7 @@ class TaskLayers:
         def make(write: Write) -> tuple[list[str], list[str]]:
             folders = sorted({path for key in keys for path in segments.directories(self._rows_of(key))})
             for path in folders:
-                write(tar.header(path=path, type="directory", mode=0o755, mtime=EPOCH))
+                write(tar.header(path=path, type="directory", mode=0o755))
             seen: set[str] = set()
             for key in keys:
                 for row, content in contents(self._store, self._segment(key)):
@@ -135,7 +135,7 @@ class TaskLayers:
                         continue
                     seen.add(row.path)
                     size, link = (row.size, "") if row.type == "file" else (0, row.what)
-                    write(tar.header(path=row.path, type=row.type, mode=row.mode & 0o777, size=size, link=link, mtime=EPOCH))
+                    write(tar.header(path=row.path, type=row.type, mode=row.mode & 0o777, size=size, link=link))
                     for piece in content:
                         write(bytes(piece))
                     if row.type == "file":
@@ -158,9 +158,9 @@ class TaskLayers:
                 for row in rows:
                     before = owners.setdefault(row.path, row)
                     if (before.type, before.mode, before.size, before.what) != (row.type, row.mode, row.size, row.what):
-                        raise _taken(row.path)
+                        raise collision(row.path)
             for path in folders & owners.keys():
-                raise _taken(path)
+                raise collision(path)
             self._sound.add(environment)
 
     def _cut(self, environment: frozenset[str]) -> list[frozenset[str]]:
@@ -296,11 +296,4 @@ def _lay(results: Sequence[tuple[str, Path, str]], write: Write) -> list[str]:
 def _folder(path: str, folders: dict[str, None], write: Write) -> None:
     if path not in folders:
         folders[path] = None
-        write(tar.header(path=path, type="directory", mode=0o755, mtime=EPOCH))
-
-
-def _taken(path: str) -> CregraphError:
-    return CregraphError(
-        f"two packages of one environment own `{path}` with different content",
-        hint="leave one of them out, or ask for versions that do not collide",
-    )
+        write(tar.header(path=path, type="directory", mode=0o755))

@@ -13,12 +13,12 @@ import functools
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from cregraph.digest import key_of
-from cregraph.engines.contract import EPOCH, Preparation
+from cregraph.engines.contract import EPOCH, Files, Preparation, collision
 from cregraph.engines.extract import Extraction
 from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
@@ -45,7 +45,7 @@ class Trees:
         self._layers = layers
         self._unpack = unpack
 
-    def below(self, task: Task, results: Mapping[str, Path]) -> list[Path]:
+    def below(self, task: Task, results: Files) -> list[Path]:
         """The trees that make the root of `task`, the uppermost first. `results` maps the keys that it needs to their tars.
 
         Raises CregraphError where two of them cannot be laid over each other.
@@ -84,14 +84,13 @@ class Trees:
     def root(self, digest: str) -> Path:
         """The files of the image whose manifest has that digest."""
 
-        def make(folder: Path) -> None:
-            _own(folder)
+        def fill(folder: Path) -> None:
             extraction = Extraction(folder, f"the build root {digest[:19]}")
             for stream in self._layers(digest):
                 extraction.add(stream)
             extraction.finish()
 
-        return self._store.tree(*_root(digest), make)
+        return self._tree(_root(digest), fill)
 
     def environment(self, keys: Iterable[str]) -> Path:
         """The files of all these segments."""
@@ -101,31 +100,37 @@ class Trees:
     def result(self, key: str, tar: Path, at: str) -> Path:
         """The result of the task `key`, at the folder `at`."""
 
-        def make(folder: Path) -> None:
-            _own(folder)
+        def fill(folder: Path) -> None:
             extraction = Extraction(folder, f"the result of task {key[:12]}")
             with tar.open("rb") as stream:
                 extraction.add(stream, at=at, whiteouts=False)
             extraction.finish()
 
-        return self._store.tree(*_result(tar.name, at), make)
+        return self._tree(_result(tar.name, at), fill)
 
     def _segment(self, key: str) -> Path:
-        def make(folder: Path) -> None:
-            _own(folder)
+        def fill(folder: Path) -> None:
             self._unpack(key, folder)
             _settle(os.fsencode(folder))
 
-        return self._store.tree(*of_segment(key), make)
+        return self._tree(of_segment(key), fill)
 
     def _merged(self, section: str, parts: Iterable[Path], what: Sequence[object]) -> Path:
-        def make(folder: Path) -> None:
-            _own(folder)
+        def fill(folder: Path) -> None:
             for part in parts:
                 _merge(os.fsencode(part), os.fsencode(folder), b"")
             _settle(os.fsencode(folder))
 
-        return self._store.tree(*_of_all(section, what), make)
+        return self._tree(_of_all(section, what), fill)
+
+    def _tree(self, name: tuple[str, str], fill: Callable[[Path], None]) -> Path:
+        def make(folder: Path) -> None:
+            # The user's own group for all that comes into it: another one means nothing inside a user namespace.
+            os.chown(folder, -1, os.getegid())
+            folder.chmod(0o755)
+            fill(folder)
+
+        return self._store.tree(*name, make)
 
     def _fits(self, tree: Path, root: Path, task: Task) -> None:
         """Refuse a folder over something else: in an overlay it would hide a link of the root, and all that lies behind it."""
@@ -183,12 +188,6 @@ def kept_root(store: Store, digest: str) -> bool:
     return (store.root / section / key[:2] / key).is_dir()
 
 
-def _own(folder: Path) -> None:
-    """Let all that comes into `folder` have the user's own group: another one means nothing inside a user namespace."""
-    os.chown(folder, -1, os.getegid())
-    folder.chmod(0o755)
-
-
 def _merge(source: bytes, target: bytes, at: bytes) -> None:
     """Lay the files of `source` into `target`, by hard links. A name taken by equal content is left; by another, an error."""
     for entry in sorted(os.scandir(source), key=lambda e: e.name):
@@ -198,14 +197,14 @@ def _merge(source: bytes, target: bytes, at: bytes) -> None:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(place, 0o755)  # noqa: PTH102
             if not stat.S_ISDIR(os.lstat(place).st_mode):
-                raise _taken(shown)
+                raise collision(shown.decode(errors="replace"))
             _merge(entry.path, place, shown)
             continue
         try:
             os.link(entry.path, place, follow_symlinks=False)
         except FileExistsError:
             if not _equal(entry.path, place):
-                raise _taken(shown) from None
+                raise collision(shown.decode(errors="replace")) from None
         except OSError as error:
             if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EXDEV):
                 raise
@@ -219,13 +218,6 @@ def _equal(one: bytes, other: bytes) -> bool:
     if stat.S_ISLNK(first.st_mode):
         return os.readlink(one) == os.readlink(other)  # noqa: PTH115
     return filecmp.cmp(one, other, shallow=False)
-
-
-def _taken(path: bytes) -> CregraphError:
-    return CregraphError(
-        f"two packages of one environment own `{path.decode(errors='replace')}` with different content",
-        hint="leave one of them out, or ask for versions that do not collide",
-    )
 
 
 def _settle(folder: bytes) -> None:
