@@ -147,6 +147,7 @@ class Buildx:
         self.builder = builder
         self.context = context
         self.running = Running()
+        self.stopped = self.running.stopped
 
     def docker(self) -> list[str]:
         """The words that begin a command of Docker's for this engine."""
@@ -160,7 +161,7 @@ class Buildx:
         """
         argv = [*self.docker(), "buildx", "build", *(["--builder", self.builder] if self.builder else [])]
         env = {name: value for name, value in os.environ.items() if name not in _UNSET} | _SET
-        if self.running.stopped.is_set():
+        if self.stopped.is_set():
             raise Stopped
         process = _start([*argv, "--progress", "rawjson", *words], env, folder)
         said = Said(output)

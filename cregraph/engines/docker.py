@@ -134,7 +134,7 @@ class Docker:
                 except (TaskFailed, CregraphError) as error:
                     wrong = error  # if the build failed, that is why
                 code = build.ended()
-            if self._buildx.running.stopped.is_set():
+            if self._buildx.stopped.is_set():
                 raise Stopped
             if code:
                 if log.stat().st_size >= _CLIPPED:
@@ -169,7 +169,7 @@ class Docker:
             self._loaded.keep(TaskImage(layers=tuple(layers)))
             return
         said = self._unpacked(layers)
-        if self._buildx.running.stopped.is_set():
+        if self._buildx.stopped.is_set():
             raise Stopped
         if said is not None:
             raise _refused("what tasks need", said)
