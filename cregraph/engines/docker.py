@@ -87,24 +87,16 @@ class Docker:
             group = self._layers.lowest(task)
             if group is not None:
                 groups.setdefault((task.root, group), []).append(task.key)
-        return [
-            *(
-                Preparation(name=root, make=functools.partial(self._send, root, None), tasks=tuple(of), seconds=_SENDING)
-                for root, of in roots.items()
-            ),
-            *(
-                Preparation(
-                    name=f"{root} {key_of(sorted(group))}",
-                    make=functools.partial(self._send, root, group),
-                    segments=tuple(sorted(group)),
-                    needs=(root,),
-                    tasks=tuple(of),
-                    seconds=_SENDING,
-                )
-                for (root, group), of in groups.items()
-                if len(of) > 1
-            ),
-        ]
+        found = []
+        for root, of in roots.items():
+            send = functools.partial(self._send, root, None)
+            found.append(Preparation(name=root, make=send, tasks=tuple(of), seconds=_SENDING))
+        for (root, group), of in groups.items():
+            if len(of) > 1:
+                keys, send = tuple(sorted(group)), functools.partial(self._send, root, group)
+                name = f"{root} {key_of(list(keys))}"
+                found.append(Preparation(name=name, make=send, segments=keys, needs=(root,), tasks=tuple(of), seconds=_SENDING))
+        return found
 
     def perform(self, task: Task, *, inputs: Files, results: Files, write: Write, log: Path, slot: int) -> None:
         """Run one task; see `Engine.perform`. Also raises CregraphError when the engine does not answer or does not obey."""
