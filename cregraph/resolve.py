@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
@@ -169,8 +169,7 @@ def _identities(target: Target) -> set[tuple[str, str, str]]:
 def _check_names(upgrade: Upgrade, before: dict[str, Target]) -> None:
     known = {pin.name.lower() for target in before.values() for pin in target.pins}
     for name in sorted(upgrade.packages - known):
-        meant = nearest(name, known)
         raise CregraphError(
             f"`--upgrade-package {name}`: the lock pins no package of that name",
-            hint=f"did you mean `{meant}`?" if meant else "names are as in the lock, such as r-dplyr, survival or rpy2",
+            hint=did_you_mean(name, known, "names are as in the lock, such as r-dplyr, survival or rpy2"),
         )

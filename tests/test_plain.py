@@ -22,6 +22,7 @@ from cregraph.cli.app import COMMANDS as NAMES_OF_COMMANDS
 from cregraph.cli.app import app_for, command_of
 from cregraph.cli.direct_parser import direct_call
 from cregraph.errors import CregraphError
+from cregraph.kinds import MODULES
 from cregraph.profile import yaml_reader
 from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.stated import Stated
@@ -98,6 +99,15 @@ def test_no_other_command_is_imported(words: list[str], module: str) -> None:
     imported = set(re.findall(r"'cregraph\.cli\.(\w+)'", done.stdout))
     assert "app" in imported
     assert imported & set(NAMES_OF_COMMANDS) == {module} - {""}
+
+
+def test_commands_and_kinds_load_no_module_that_a_command_with_nothing_to_do_does_not_need() -> None:
+    modules = ["cregraph.cli.direct_parser", *(f"cregraph.cli.{name}" for name in ("lock", "build"))]
+    program = f"import sys, importlib as i\nfor m in {[*modules, *MODULES.values()]}: i.import_module(m)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "cregraph.kinds.r.r_kind" in loaded
+    assert loaded & {"gzip", "tempfile", "tarfile", "cregraph.sources.cran", "cregraph.formats.dcf"} == set()
 
 
 def test_the_list_of_commands_says_what_each_does() -> None:

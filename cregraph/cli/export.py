@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cregraph.cli.options import All, AsJson, Engine, Jobs, Profiles, Sources, sessions
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.session.session import BuildOptions
 
 FORMATS = ("bake", "dockerfile")
@@ -68,7 +68,4 @@ def export(
 
 def _known(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        meant = nearest(name, known)
-        raise CregraphError(
-            f"`{what}`: there is no `{name}`", hint=f"did you mean `{meant}`?" if meant else f"there are: {', '.join(known)}"
-        )
+        raise CregraphError(f"`{what}`: there is no `{name}`", hint=did_you_mean(name, known, f"there are: {', '.join(known)}"))

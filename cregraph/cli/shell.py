@@ -17,7 +17,7 @@ from cregraph.cli.build_progress import Display
 from cregraph.cli.options import Context, Jobs, Sources
 from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import talk
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task
 from cregraph.session.session import BuildOptions, Session
@@ -92,11 +92,10 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
 
 def _unknown(called: str, tasks: Sequence[Task]) -> CregraphError:
     names = sorted({name for task in tasks for name in (task.name, task.name.split(" ")[0])})
-    meant = nearest(called, names)
     listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
     return CregraphError(
         f"no task is called `{printable(called, 120)}`",
-        hint=f"did you mean `{meant}`?" if meant else f"the tasks of this lock: {listed}",
+        hint=did_you_mean(called, names, f"the tasks of this lock: {listed}"),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import Engine
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.model.segment_files import stored, unpack
@@ -39,10 +39,9 @@ class EngineState:
 def check(name: str, *, builder: str | None = None, context: str | None = None) -> None:
     """Raise CregraphError unless an engine is called `name` and goes with the builder and the context that were named."""
     if name not in ENGINES:
-        meant = nearest(name, ENGINES)
         raise CregraphError(
             f"`--engine {name}`: no engine is called so",
-            hint=f"did you mean `{meant}`?" if meant else f"engines: {', '.join(ENGINES)}",
+            hint=did_you_mean(name, ENGINES, f"engines: {', '.join(ENGINES)}"),
         )
     if builder is not None and name not in ("auto", "docker"):
         raise CregraphError(

@@ -73,15 +73,13 @@ class Scope:
         """Return what this stage gives under `name`."""
         if name not in self._given:
             self._open.append(name)
-            self._given[name] = self._simple(self.gives[name], self.resolve(self.gives[name]))
+            value = self.resolve(self.gives[name])
+            items = value.items if value.is_list else (value,)
+            if not value.bad and not all(isinstance(item.value, str | bool) or item.value is None for item in items):
+                value = self._wrong(self.gives[name], "what a recipe gives is a text, a boolean or a list of texts")
+            self._given[name] = value
             self._open.pop()
         return self._given[name]
-
-    def _simple(self, node: Stated, value: Stated) -> Stated:
-        items = value.items if value.is_list else (value,)
-        if value.bad or all(isinstance(item.value, str | bool) or item.value is None for item in items):
-            return value
-        return self._wrong(node, "what a recipe gives is a text, a boolean or a list of texts")
 
     def resolve(self, node: Stated) -> Stated:
         """Return the value of `node` with its references substituted; it is `bad` if one of them cannot be."""

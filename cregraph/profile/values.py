@@ -81,13 +81,16 @@ class _Reader:
             return self.good(None, place)
         if self.kind == "boolean":
             if not isinstance(node.value, bool):
-                return self.wrong(node, f"true or false is needed here, and this is {self.said(node)}", "write true or false")
+                what = f"the text `{shown(node.value)}`" if isinstance(node.value, str) else node.what
+                return self.wrong(node, f"true or false is needed here, and this is {what}", "write true or false")
             return self.good(node.value, place)
         if self.kind in _LISTS:
             if not node.is_list:
-                return self.wrong(node, f"a list is needed here, and this is {node.what}", self.as_list(node))
+                hint = f"write [{shown(node.raw)}]" if isinstance(node.value, str) and node.value else None
+                return self.wrong(node, f"a list is needed here, and this is {node.what}", hint)
             items = tuple(
-                self.text(item, self.inside(item, place, index), _CHECKS[self.kind]) for index, item in enumerate(node.items)
+                self.text(item, self.inside(item, place, index), _CHECKS.get(self.kind, _any))
+                for index, item in enumerate(node.items)
             )
             return self.good(items, place, bad=any(item.bad for item in items))
         if self.kind == "r-tarballs":
@@ -103,7 +106,8 @@ class _Reader:
             self.problems.append(node.no_number())
             return BAD
         if not isinstance(node.value, str):
-            return self.wrong(node, f"a text is needed here, and this is {self.said(node)}", _as_text(node))
+            hint = f'quote it: "{shown(node.raw)}"' if isinstance(node.value, bool) else None
+            return self.wrong(node, f"a text is needed here, and this is {node.what}", hint)
         text = node.value
         if not text.strip() or text != text.strip():
             return self.wrong(node, "an empty text" if not text.strip() else "white space before or after the text", None)
@@ -165,16 +169,6 @@ class _Reader:
         self.problems.append(node.problem(text, hint))
         return BAD
 
-    def said(self, node: Stated) -> str:
-        return f"the text `{shown(node.value)}`" if isinstance(node.value, str) else node.what
-
-    def as_list(self, node: Stated) -> str | None:
-        return f"write [{shown(node.raw)}]" if isinstance(node.value, str) and node.value else None
-
-
-def _as_text(node: Stated) -> str | None:
-    return f'quote it: "{shown(node.raw)}"' if isinstance(node.value, bool) else None
-
 
 def _any(text: str) -> tuple[str, str | None] | None:
     return None
@@ -199,8 +193,6 @@ def _told(check: Callable[[str], object], text: str) -> tuple[str, str | None] |
 
 
 _CHECKS: Mapping[str, _Check] = {
-    "texts": _any,
-    "conda-specs": _any,
     "date": _date,
     "r-packages": lambda text: _told(r_package, text),
     "requirements": lambda text: _told(requirement, text),

@@ -7,7 +7,7 @@ HOST/PATH               a repository of that registry
 
 from __future__ import annotations
 
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean, nearest
 from cregraph.image.model.reference import Reference, parse_reference
 from cregraph.remote_cache.cache_repository import RemoteCache
 from cregraph.sources.routes import Routes
@@ -44,10 +44,9 @@ def _place(ref: str, routes: Routes, where: str, named: str) -> Reference:
         text = f"{registry.host}/{path}"
     host, slash, _ = text.partition("/")
     if not slash or not (any(c in host for c in ".:") or host == "localhost"):
-        meant = nearest(named, routes.cache)
         raise CregraphError(
             f"{where}: names no cache: {_known(routes)}",
-            hint=f"did you mean `{meant}`?" if meant else "write HOST/PATH, or state it: `cache: {NAME: {ref: HOST/PATH}}`",
+            hint=did_you_mean(named, routes.cache, "write HOST/PATH, or state it: `cache: {NAME: {ref: HOST/PATH}}`"),
         )
     place = parse_reference(text, where=where, fold=True)
     if place.tag or place.digest:

@@ -158,10 +158,7 @@ def _graph(
     return graph, nodes, pins
 
 
-_Providing = Callable[[Target, str], Sequence[tuple[str, str]]]
-
-
-def _providers(lock: Lock) -> _Providing:
+def _providers(lock: Lock) -> Callable[[Target, str], Sequence[tuple[str, str]]]:
     """The pins that provide a token to a target: its own, else those of the nearest target around it, else any."""
     by_token: dict[str, list[tuple[Target, str]]] = {}
     for target in lock.targets:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.kinds import KINDS
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
@@ -67,10 +67,9 @@ class Revision:
         commit = out.decode("ascii", "replace").strip()
         if code or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
             there = sorted(p.as_posix() for p in Path("locks").glob(f"*{END}"))
-            meant = nearest(text, there)
             raise CregraphError(
                 f"`{printable(text)}` is neither a file nor a git revision" + (f": {words}" if words else ""),
-                hint=f"did you mean `{meant}`?" if meant else "name a lock file, a profile, or a revision such as HEAD or main",
+                hint=did_you_mean(text, there, "name a lock file, a profile, or a revision such as HEAD or main"),
             )
         return cls(folder=folder, text=text, commit=commit)
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cregraph.errors import CregraphError, nearest
+from cregraph.errors import CregraphError, did_you_mean
 from cregraph.text import redacted
 
 __all__ = ["Cache", "Registry", "Routes", "is_web_address", "join", "read_routes"]
@@ -103,10 +103,9 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         raise CregraphError(f"`{name}`: a mapping of {', '.join(_SECTIONS)} is wanted, not a {type(data).__name__}")
     for section in data:
         if section not in _SECTIONS:
-            meant = nearest(str(section), _SECTIONS)
             raise CregraphError(
                 f"`{name}`: unknown section `{section}`",
-                hint=f"did you mean `{meant}`?" if meant else f"sections are {', '.join(_SECTIONS)}",
+                hint=did_you_mean(str(section), _SECTIONS, f"sections are {', '.join(_SECTIONS)}"),
             )
 
     def addresses(value: object, field: str) -> tuple[str, ...]:
