@@ -163,7 +163,7 @@ def loads(text: str, *, name: str, kinds: Kinds) -> Lock:
 
 def _read_v1(top: Field, kinds: Kinds) -> Lock:
     fields = top.fields("version", "assembly", "platform", "image", "stages", "targets")
-    image = fields["image"].fields(*Identity.__slots__)
+    image = fields["image"].fields("name", "image", "label", "tag", "base_type")
     stages = tuple(_read_stage(item.fields("name", needs=[], env={}, checks=[])) for item in fields["stages"].items())
     known = {stage.name for stage in stages}
     targets: dict[str, Target] = {}
