@@ -146,13 +146,10 @@ def _layers(
         buckets: dict[int, list[Segment]] = {}
         for one in members:
             if one.size < alone:
-                buckets.setdefault(_bucket(one.name, count), []).append(one)
+                number = int.from_bytes(hashlib.sha256(one.name.encode()).digest()[:8]) % count
+                buckets.setdefault(number, []).append(one)
         layers += [planner.layer(f"{group} {one.name}", [one]) for one in big]
         layers += [
             planner.layer(group if count == 1 else f"{group} {number + 1}/{count}", buckets[number]) for number in sorted(buckets)
         ]
     return tuple(layers)
-
-
-def _bucket(name: str, count: int) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count

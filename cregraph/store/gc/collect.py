@@ -76,7 +76,8 @@ def collect(store: Store, reached: Reached, users: Iterable[User] = (), *, older
     registration stay: their records may not exist yet.
     """
     users = tuple(users)
-    now = _now(store)
+    with store.scratch_folder() as folder:
+        now = folder.stat().st_mtime  # the clock of the store's file system
     began = min([now, *(user.since for user in users)]) - _TICK
     going = [entry for entry in unreached(store, reached, now=now, older=older, idle=not users) if entry.put < began]
     freed = measure(going, freed=True).size
@@ -161,9 +162,3 @@ def _take(path: Path, aside: Path, folders: list[Path]) -> None:
             f"`{path}` cannot be removed: {error.strerror}",
             hint="run it as who owns the store; what was removed before is gone",
         ) from None
-
-
-def _now(store: Store) -> float:
-    """Return the time by the clock of the store's file system."""
-    with store.scratch_folder() as folder:
-        return folder.stat().st_mtime

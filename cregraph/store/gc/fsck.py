@@ -141,20 +141,15 @@ def _needed(store: Store, known: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _read(entry: Entry) -> tuple[object, str | None]:
+    """Parse a record. Raises CregraphError if the user or the disk does not permit it: the record may be whole and stays."""
     try:
-        return json.loads(_bytes(entry)), None
-    except (ValueError, RecursionError):
-        return None, "it is not JSON"
-
-
-def _bytes(entry: Entry) -> bytes:
-    """Read a record. Raises CregraphError if the user or the disk does not permit it: the record may be whole and stays."""
-    try:
-        return entry.path.read_bytes()
+        return json.loads(entry.path.read_bytes()), None
     except FileNotFoundError:
-        return b"null"  # it was removed meanwhile
+        return None, None  # it was removed meanwhile
     except OSError as error:
         raise _unreadable(entry, error) from None
+    except (ValueError, RecursionError):
+        return None, "it is not JSON"
 
 
 def _unreadable(entry: Entry, error: OSError) -> CregraphError:

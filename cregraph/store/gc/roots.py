@@ -20,8 +20,7 @@ from cregraph.kinds import KINDS
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.lock.lock_file import Lock
-from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Pin
+from cregraph.lock.pins import BASE, BUILD_ROOT, Pin
 from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.store import Store
@@ -112,7 +111,7 @@ def reach(found: Roots, store: Store) -> Reached:
 
 def _reach(root: Root, store: Store) -> Reached:
     plan, lock = root.plan, root.plan.lock
-    objects = {root.text, *(artifact.sha256 for artifact in artifacts(lock))}
+    objects = {root.text, *(pin.artifact.sha256 for target in lock.targets for pin in target.pins)}
     objects |= {layer.digest.removeprefix("sha256:") for layer in root.facts.layers}
     objects.update(*(_image(pin, store) for target in lock.targets if target.place in (BASE, BUILD_ROOT) for pin in target.pins))
     keyed = {("segments", key) for key in (*plan.segments, *plan.hidden)}
@@ -125,13 +124,6 @@ def _reach(root: Root, store: Store) -> Reached:
         folders |= set(trees.names(task, lambda key: (recorded_result(store, key) or (None,))[0]))
         logs.add(log_file(store, task).name)
     return Reached(objects=frozenset(objects), records=frozenset(keyed), trees=frozenset(folders), logs=frozenset(logs))
-
-
-def artifacts(lock: Lock) -> Iterator[Artifact]:
-    """Yield every artifact that a lock pins."""
-    for target in lock.targets:
-        for pin in target.pins:
-            yield pin.artifact
 
 
 def _layers(plan: Plan, store: Store) -> Iterator[LayerPlan]:
