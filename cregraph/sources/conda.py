@@ -1,18 +1,18 @@
-"""Ask conda channels: the adapter around py-rattler, which only this module and its worker know.
+"""Adapter around py-rattler, which solves conda environments. Only this module and its worker use py-rattler.
 
-rattler runs in a process of its own (`conda_worker`), one per solve. The request is one line of JSON:
+rattler runs in a separate process (`conda_worker`), one for each solve. The request is one line of JSON:
 
     {"path": [...], "channels": [{"name", "addresses"}], "platform", "specs": [text], "virtual": [[name, version, build]],
      "locked": [{"channel", "fn", "record"}], "constraints": [text], "exclude_newer": ISO time in UTC or null,
      "cache": folder, "offline": bool}
 
-and the answer one of
+The answer is one of:
 
-    {"records": [{"channel", "fn", "record"}]}              `record` as repodata has it, with `name`
+    {"records": [{"channel", "fn", "record"}]}              `record` is as in repodata, with `name`
     {"error": {"kind", "text", ...}}                        spec, missing, solve, channel, panic, internal
 
-No address gets out of here: records carry the channel's name, and messages an address without its credentials.
-Credentials are rattler's business (its auth file, netrc, the keyring); `user:password@` in an address works too.
+Records contain the channel's name, never its address. Messages contain addresses without credentials.
+rattler reads credentials itself (its auth file, netrc, the keyring). `user:password@` in an address also works.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from cregraph.text import redacted_text
 __all__ = ["Channel", "Record", "Request", "Wanted", "solve"]
 
 _WORKER = Path(__file__).with_name("conda_worker.py")
-#: Fields of a record that are kept: those that a solve, a true conda-meta record or another lock format needs. Not
-#: `indexed_timestamp` (when the channel was indexed), `arch` and `platform` (they follow from `subdir`).
+#: Fields of a record that cregraph keeps, because a solve, a conda-meta record or another lock format needs them.
+#: `indexed_timestamp` (when the channel was indexed) is not kept. `arch` and `platform` follow from `subdir`.
 _KEPT = (
     *("build", "build_number", "subdir", "noarch", "depends", "constrains", "extra_depends", "flags", "features"),
     *("track_features", "license", "license_family", "python_site_packages_path", "timestamp", "md5"),
@@ -52,7 +52,7 @@ _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Channel:
-    """A channel: its name and its addresses, of which the first that answers is used."""
+    """A conda channel with its addresses in order of preference. The first address that answers is used."""
 
     name: str
     addresses: tuple[str, ...]
@@ -60,7 +60,7 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """A match spec, and the line that stated it (`my_team.yaml:20: extras.conda_r[0]`)."""
+    """A match spec and the line that states it, such as `my_team.yaml:20: extras.conda_r[0]`."""
 
     spec: str
     where: str
@@ -68,7 +68,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """A package file of a channel, as the channel describes it. `sha256` and `size` are None where it does not say."""
+    """A package file as its channel describes it. `sha256` is hexadecimal, `size` is in bytes; both may be None."""
 
     name: str
     version: str
@@ -83,9 +83,9 @@ class Record:
 class Request:
     """A question to the solver.
 
-    `about` names the environment in messages. `channels` are in order of priority, which is strict. `virtual` lists all
-    virtual packages: none is detected. `locked` are preferred and do not move unless they must. Records newer than
-    `exclude_newer` are left out, those without a time are not. `cache` keeps repodata for `offline`, which opens no socket.
+    `about` names the environment in messages. `channels` are in order of strict priority. `virtual` lists all virtual
+    packages (name, version, build). `locked` records change only if the other asks require it. Records newer than
+    `exclude_newer` are excluded; records without a time are not. `cache` keeps repodata for `offline`, which opens no socket.
     """
 
     about: str
@@ -107,8 +107,8 @@ class Request:
 def solve(request: Request) -> list[Record]:
     """Return one record for each package of the environment, sorted by name. Each call asks the channels.
 
-    Raises CregraphError for a spec that is not valid, a package that no channel has, asks that contradict each other, a channel
-    that cannot be read, and a solver that stopped without an answer.
+    Raises CregraphError for an invalid spec, an unknown package, asks that contradict each other, an unreadable channel, or
+    a solver without an answer. Raises ValueError if `exclude_newer` has no time zone.
     """
     newest = request.exclude_newer
     if newest is not None and newest.tzinfo is None:
@@ -123,7 +123,7 @@ def solve(request: Request) -> list[Record]:
                 "virtual": [list(v) for v in request.virtual],
                 "locked": [_to_json(record) for record in request.locked],
                 "constraints": list(request.constraints),
-                # rattler takes the digits of a time as UTC whatever its zone says
+                # rattler reads the digits of a time as UTC and ignores its zone
                 "exclude_newer": newest.astimezone(UTC).isoformat() if newest else None,
                 "cache": str(cache),
                 "offline": request.offline,
@@ -136,7 +136,7 @@ def solve(request: Request) -> list[Record]:
 
 @contextlib.contextmanager
 def _cache(request: Request) -> Iterator[Path]:
-    """The folder for repodata. rattler writes addresses into it, so one with credentials gets a folder that is removed."""
+    """Yield the folder for repodata. rattler writes addresses into it, so addresses with credentials get a temporary folder."""
     secret = any("@" in urlsplit(a).netloc or "/t/" in urlsplit(a).path for c in request.channels for a in c.addresses)
     if request.cache is not None and not secret:
         request.cache.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _cache(request: Request) -> Iterator[Path]:
 
 
 def _ask(request: Mapping[str, Json]) -> dict[str, Json]:
-    """The worker's answer. Its exit status is ignored once there is one; it does not outlive this call."""
+    """Return the worker's answer. The exit status of the worker is ignored. The worker ends with this call."""
     with tempfile.TemporaryFile() as talk:
         worker = subprocess.Popen(
             [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=talk, close_fds=True
@@ -157,7 +157,7 @@ def _ask(request: Mapping[str, Json]) -> dict[str, Json]:
             with contextlib.suppress(BrokenPipeError):
                 worker.stdin.write(json.dumps(request).encode() + b"\n")
                 worker.stdin.flush()
-            # stdin stays open while the answer is awaited: the worker ends when it closes
+            # stdin stays open until the answer arrives: the worker exits when it closes
             line = worker.stdout.readline()
         finally:
             worker.kill()
@@ -182,7 +182,7 @@ def _to_json(record: Record) -> dict[str, Json]:
 
 
 def _from_json(item: Mapping[str, Json], request: Request) -> Record:
-    """A record that is safe to keep: its names lead nowhere, its digests are digests. Raises CregraphError."""
+    """Return a record with valid names and digests, safe to use in a path. Raises CregraphError."""
     data = item["record"]
     name, version, build, subdir = (str(data[key]) for key in ("name", "version", "build", "subdir"))
     file = str(item["fn"])
@@ -215,7 +215,7 @@ _ASK_OWNER = "its index is damaged or hostile; ask who runs the channel"
 
 
 def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
-    """The worker's failure in words."""
+    """Raise a CregraphError that describes the worker's failure."""
     match error["kind"]:
         case "spec":
             spec = request.specs[error["index"]]
@@ -257,7 +257,7 @@ def _tree(text: str) -> str:
 
 
 def _meeting(request: Request, text: str) -> str:
-    """Which asks the solver's tree speaks of, and what to do."""
+    """Return a hint with the asks that the solver's tree names."""
     said = set(re.split(r"[\s',|()]+", text))
     found = [spec for spec in request.specs if re.split(r"[ =<>!~]", spec)[0] in said] or list(request.specs)
     lines = [f"  {spec}  ({_lines(request, spec)})" for spec in found]
@@ -269,11 +269,11 @@ def _meeting(request: Request, text: str) -> str:
 
 
 def _unreadable(request: Request, failures: Sequence[Sequence[str]]) -> CregraphError:
-    """A channel of which no address answers; one line an address."""
+    """Return the error for an unreadable channel, with one line for each address."""
     name = failures[0][0]
     reasons: dict[str, str] = {}
     for _, address, text in failures:
-        reasons[redacted_text(address)] = _reason(text)  # the last way that was tried at an address is the plain one
+        reasons[redacted_text(address)] = _reason(text)  # the last attempt at an address is plain repodata
     lines = "\n".join(f"  {address}: {reason}" for address, reason in reasons.items())
     texts = " ".join(reasons.values())
     if request.offline:
@@ -286,7 +286,7 @@ def _unreadable(request: Request, failures: Sequence[Sequence[str]]) -> Cregraph
 
 
 def _reason(text: str) -> str:
-    """rattler's several lines in one: the innermost cause says most."""
+    """Return the innermost cause of rattler's message, on one line."""
     if status := re.search(r"status [a-z ]*error \((\d{3})\b", text):
         known = status[1] in {str(s.value) for s in HTTPStatus}
         return f"{status[1]} {HTTPStatus(int(status[1])).phrase}" if known else f"status {status[1]}"

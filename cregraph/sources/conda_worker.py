@@ -1,10 +1,10 @@
-"""The process in which rattler solves: one line of JSON in on stdin, one line of JSON out on stdout.
+"""Process in which rattler solves: reads one line of JSON from stdin and writes one line of JSON to stdout.
 
-It stands alone (standard library and rattler, nothing of cregraph) because it is started by its file's path in isolated
-mode. rattler can crash when its process ends, after the answer is out (PyO3/pyo3-async-runtimes#40): so the exit status
-means nothing, and this process leaves by `os._exit`. It ends as soon as its stdin does, so it never outlives who asked.
+It imports no module of cregraph, because its file is run by path in isolated mode. rattler can crash at process exit,
+after the answer is written (PyO3/pyo3-async-runtimes#40). The caller therefore ignores the exit status, and this process
+exits by `os._exit`. It also exits when its stdin closes, so it never outlives its caller.
 
-The request and the answer are documented in cregraph/sources/conda.py, the only caller.
+The only caller, cregraph/sources/conda.py, documents the request and the answer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-#: Seconds that one solve may take; a conda-forge-sized one takes less than one.
+#: Time limit of one solve (seconds). One of conda-forge's size takes under 1 s.
 SOLVE_LIMIT = 600
 
 
 class Failure(Exception):
-    """A failure with a kind that the caller turns into words."""
+    """A failure with a kind. The caller writes the message."""
 
     def __init__(self, kind: str, text: str, **more: object) -> None:
         super().__init__(text)
@@ -30,7 +30,7 @@ class Failure(Exception):
 
 
 class Reached(NamedTuple):
-    """A channel as it answered: its name, the address that did, and the package names that it has."""
+    """A channel that answered: its name, the address that answered, and its package names."""
 
     name: str
     address: str
@@ -38,7 +38,7 @@ class Reached(NamedTuple):
 
 
 async def solve(request: Mapping[str, Any]) -> dict[str, object]:
-    """The answer to one request. Raises Failure."""
+    """Return the answer to one request. Raises Failure."""
     import datetime
 
     import rattler
@@ -75,7 +75,7 @@ async def solve(request: Mapping[str, Any]) -> dict[str, object]:
         raise Failure(
             "channel", "", failures=[[c.name, c.address, str(error)] for c in _mentioned(str(error), reached)]
         ) from error
-    # What was locked is answered as it was given: a channel that rewrites its metadata moves no pin.
+    # Locked records are returned as given: a channel that rewrites its metadata changes no pin.
     given = {_identity(item): item for item in kept}
     answer = [given.get(_identity(record), record) for record in (_record(record, reached) for record in records)]
     return {"records": sorted(answer, key=lambda r: str(r["record"]["name"]))}
@@ -86,10 +86,10 @@ def _identity(item: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _shared(specs: list[Any], reached: list[Reached]) -> list[Any]:
-    """The bare names of asks that several channels have.
+    """Return the bare names of asks that several channels have.
 
-    For a name that is asked for directly rattler loads only the records that match the ask, and then takes one of a later
-    channel, because it never saw that an earlier one has the name. The bare name makes it load them all.
+    For an asked name, rattler loads only the records that match the ask. It can then take a record of a later channel,
+    because it does not see that an earlier channel has the name. The bare name makes rattler load all records.
     """
     import rattler
 
@@ -107,10 +107,10 @@ def _spec(text: str, index: int) -> Any:
 
 
 async def _reach(request: Mapping[str, Any], platforms: list[Any]) -> tuple[Any, list[Reached]]:
-    """A gateway, and for each channel the first of its addresses that answers.
+    """Return a gateway, and for each channel the first of its addresses that answers. Raises Failure.
 
-    Sharded repodata is tried first and plain repodata at the same address after it: some servers answer the question
-    for shards with anything but 404.
+    Each address is asked for sharded repodata, then for plain repodata. Some servers without shards do not answer 404
+    to the first request.
     """
     import rattler
     from rattler.exceptions import FetchRepoDataError, GatewayError
@@ -122,7 +122,7 @@ async def _reach(request: Mapping[str, Any], platforms: list[Any]) -> tuple[Any,
     ]
     step = [0] * len(ways)
     failures: list[list[list[str]]] = [[] for _ in ways]
-    # A default gateway has no credentials: the client is what reads rattler's auth file, netrc and keyring.
+    # A default gateway has no credentials. This client reads rattler's auth file, netrc and the keyring.
     client = Client([RetryMiddleware(), AuthenticationMiddleware(), OciMiddleware()])
     while True:
         chosen = [way[at] for way, at in zip(ways, step, strict=True)]
@@ -142,7 +142,7 @@ async def _reach(request: Mapping[str, Any], platforms: list[Any]) -> tuple[Any,
             except (GatewayError, FetchRepoDataError) as error:
                 failures[i].append([name, address, str(error)])
                 step[i] += 1
-                if "(Connect)" in str(error):  # nobody is there: do not wait for nobody a second time
+                if "(Connect)" in str(error):  # no server: skip further attempts at this address
                     while step[i] < len(ways[i]) and ways[i][step[i]][0] == address:
                         step[i] += 1
                 if step[i] == len(ways[i]):
@@ -158,10 +158,10 @@ def _shards(address: str) -> tuple[bool, ...]:
 
 
 def _still_first(item: Mapping[str, Any], reached: list[Reached]) -> bool:
-    """Whether strict priority still lets this record's name come from its channel.
+    """Return whether strict priority still lets this record's name come from its channel.
 
-    The solver takes locked records as they are: it would keep one of a channel that a new one in front now shadows. A name
-    that no channel has any more stays: its bytes may still be there.
+    The solver accepts locked records unchecked, even if an earlier channel now has the name. A record stays if no channel
+    has its name any more, because its bytes may still be available.
     """
     if item["channel"] not in [c.name for c in reached]:
         return False
@@ -170,7 +170,7 @@ def _still_first(item: Mapping[str, Any], reached: list[Reached]) -> bool:
 
 
 def _locked(item: Mapping[str, Any], reached: list[Reached]) -> Any:
-    """A record of an old lock as rattler's; the solver prefers it to what the channel lists."""
+    """Return a locked record as a rattler record. The solver prefers it to listed records."""
     import datetime
 
     import rattler
@@ -199,7 +199,7 @@ def _locked(item: Mapping[str, Any], reached: list[Reached]) -> Any:
 
 
 def _names_exist(request: Mapping[str, Any], specs: list[Any], reached: list[Reached], known: set[str]) -> None:
-    """A name that no channel has is said before solving, with the one that was probably meant."""
+    """Raise Failure for names that no channel has, with the nearest known name of each."""
     import difflib
 
     missing = {}
@@ -213,7 +213,7 @@ def _names_exist(request: Mapping[str, Any], specs: list[Any], reached: list[Rea
 
 
 def _record(record: Any, reached: list[Reached]) -> dict[str, Any]:
-    """A solved record without an address: the channel's name instead."""
+    """Return a solved record with its channel's name, without address."""
     data = json.loads(record.to_json())
     home = _bare(data.pop("channel", None) or "")
     data.pop("url", None)
@@ -224,7 +224,7 @@ def _record(record: Any, reached: list[Reached]) -> dict[str, Any]:
 
 
 def _bare(address: str) -> str:
-    """An address without user, password and token, to compare by."""
+    """Return an address without user, password and token."""
     scheme, _, rest = address.rstrip("/").partition("://")
     host, slash, path = rest.partition("/")
     parts = path.split("/")
@@ -234,7 +234,7 @@ def _bare(address: str) -> str:
 
 
 def _named(text: str, reached: list[Reached]) -> str:
-    """The solver's text with channels called by their names."""
+    """Return the solver's text with names of channels instead of addresses."""
     for channel in reached:
         for address in (channel.address.rstrip("/"), _bare(channel.address)):
             text = text.replace(f"{address}/'", f"{channel.name}'").replace(address, channel.name)
@@ -246,15 +246,15 @@ def _mentioned(text: str, reached: list[Reached]) -> list[Reached]:
 
 
 def _follow(stdin: Any) -> None:
-    """Ends this process when the one that asked is gone."""
+    """End this process when its stdin closes."""
     stdin.read()
     os._exit(1)
 
 
 def main() -> None:
-    """Reads a request, answers it, and leaves without running rattler's destructors."""
+    """Read a request, write the answer, exit without running rattler's destructors."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever else writes to stdout must not get into the answer
+    os.dup2(2, 1)  # other output to stdout must not get into the answer
     request = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_follow, args=(sys.stdin.buffer,), daemon=True).start()
     sys.path.extend(p for p in request["path"] if p not in sys.path)

@@ -1,4 +1,4 @@
-"""The sources of this machine: what kinds ask while locking, and what a build downloads from."""
+"""Sources of this machine. Kinds ask them while locking; builds download from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ConfiguredSources", "NotThere"]
 
 
 class ConfiguredSources:
-    """Implements `cregraph.sources.protocol.Sources` over a store, this machine's routes and the project's own files."""
+    """Implementation of `cregraph.sources.protocol.Sources` with a store, the routes and the project's files."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class ConfiguredSources:
     def routes(self, section: str, name: str) -> tuple[str, ...]:
         """Return the addresses of source `name` in a section of sources.yaml.
 
-        For a registry that is its host, with `http://` before it if it speaks plain http; for images the folders of the
-        layouts that are asked first.
+        A registry's address is its host, prefixed with `http://` for plain http. Addresses of images are folders with OCI
+        layouts. Raises CregraphError for an unknown registry, ValueError for an unknown section.
         """
         match section:
             case "conda":
@@ -86,7 +86,7 @@ class ConfiguredSources:
         return self._fetcher.fetch(self.addresses(artifact), sha256=artifact.sha256, size=artifact.size, what=what)
 
     def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
-        """Download a file whose sha256 is not known yet. Kind `path` reads the project: a folder is packed as an R package."""
+        """Download a file of unknown sha256; return its artifact and path. Kind `path` reads the project and packs folders."""
         if kind == "path":
             data = self.local.read(source)
             digest = self.store.add(data)
@@ -97,12 +97,12 @@ class ConfiguredSources:
         return Artifact(kind=kind, source=source, file=file, sha256=digest, size=size), path
 
     def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
-        """Return a small file of an index without keeping it."""
+        """Return the bytes of a small index file. It is not kept."""
         artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=0)
         return self._fetcher.read(self.addresses(artifact), what=redacted(file or source), limit=limit)
 
     def addresses(self, artifact: Artifact) -> tuple[str, ...]:
-        """Return where `artifact` may be fetched from on this machine, best first. Its kind knows; a URL is its own place."""
+        """Return the addresses of `artifact` on this machine, best first. Its kind states them; for a URL, sources.yaml does."""
         if artifact.kind == "url":
             return self.table.of_url(artifact.source)
         return self._kinds[artifact.kind].locations(artifact, self)
@@ -119,13 +119,13 @@ class ConfiguredSources:
 
 
 def _shown(file: str, source: str) -> str:
-    """The name of an artifact in messages: its file's, else its source's, without credentials."""
+    """Return the file name of an artifact, else its source, without credentials."""
     name = file.rsplit("/", 1)[-1]
     return name.partition("?")[0] if name else redacted(source)
 
 
 def _unread(origin: str) -> str:
-    """Words on a `sources.yaml` in the current folder that is not the one that was read (`origin`)."""
+    """Return a hint if `./sources.yaml` exists and is not `origin`, the file that was read."""
     here = Path("sources.yaml")
     if not here.is_file() or (Path(origin).is_file() and here.samefile(origin)):
         return ""

@@ -1,15 +1,15 @@
-"""CRAN and what is laid out like it: its index, its tarballs, its way to compare versions.
+"""CRAN and repositories of the same layout: index, tarballs, comparison of versions.
 
-    <address>/src/contrib/PACKAGES.gz                       the index, else PACKAGES
-    <address>/src/contrib/[Path/]NAME_VERSION.tar.gz        what the index lists
-    <address>/src/contrib/Archive/NAME/NAME_VERSION.tar.gz  every older version
+    <address>/src/contrib/PACKAGES.gz                       the index (or PACKAGES)
+    <address>/src/contrib/[Path/]NAME_VERSION.tar.gz        listed versions
+    <address>/src/contrib/Archive/NAME/NAME_VERSION.tar.gz  older versions
 
-An address of sources.yaml may hold `{date}`. CRAN has one version of a package at a time, so a dated snapshot needs no
-solver. An artifact's file is `<date>/[Path/]NAME_VERSION.tar.gz`; `locations` says where that may lie.
+An address in sources.yaml may contain `{date}`. CRAN has one version of a package at a time, so a dated snapshot needs no
+solver. An artifact's file is `<date>/[Path/]NAME_VERSION.tar.gz`; `locations` returns its possible addresses.
 
-Built packages lie in trees of the same form, one for each distribution and date, under the very names that sources have; the
-file of one is `<distribution>/<R minor>/<date>/[Path/]NAME_VERSION.tar.gz`. Posit Package Manager gives one to who names R's
-version and the processor (`?r_version=4.4&arch=x86_64`, docs.posit.co/rspm/admin/serving-binaries), else the source.
+Built packages have the same layout and file names, in one tree for each distribution and date. The file of a built package
+is `<distribution>/<R minor>/<date>/[Path/]NAME_VERSION.tar.gz`. Posit Package Manager sends one if the query names R's version
+and the processor (`?r_version=4.4&arch=x86_64`, docs.posit.co/rspm/admin/serving-binaries). Otherwise it sends the source.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Record:
 
 
 class Index:
-    """What one snapshot lists. `date` is the snapshot's."""
+    """The packages of one snapshot. `date` is YYYY-MM-DD."""
 
     def __init__(self, listed: dict[str, list[dict[str, str]]], *, date: str, what: str) -> None:
         self._listed = listed
@@ -61,9 +61,9 @@ class Index:
         self.date = date
 
     def find(self, name: str, *, r_version: str | None = None) -> Record | None:
-        """The newest version of `name` that R `r_version` can use (the newest of all if none can), or None.
+        """Return the newest version of `name` that R `r_version` can use (else the newest of all), or None if not listed.
 
-        A name may be listed twice: recommended packages stand in a folder for each version of R.
+        An index may list a name twice: recommended packages have a folder for each version of R.
         """
         records = [self._record(fields) for fields in self._listed.get(name, ())]
         if not records:
@@ -72,7 +72,7 @@ class Index:
         return max(usable or records, key=lambda r: version_key(r.version))
 
     def nearest(self, name: str) -> str | None:
-        """The listed name that `name` was probably meant to be; R's names are case-sensitive."""
+        """Return the listed name nearest to `name`, or None. R's names are case-sensitive."""
         return nearest(name, self._listed)
 
     def _record(self, fields: dict[str, str]) -> Record:
@@ -96,10 +96,10 @@ class Index:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """What R compares: whole numbers between `.` and `-` (conda writes `_`), so 7.3-65 is 7.3.65; trailing zeros are equal.
+    """Return the numbers that R compares, without trailing zeros. `.`, `-` and conda's `_` separate them: 7.3-65 is 7.3.65.
 
-    As R's numeric_version() does it for dependencies (compareVersion() counts trailing zeros; R itself does not use it here).
-    Raises ValueError for what is no version.
+    R's numeric_version() compares dependencies this way. compareVersion() counts trailing zeros, but R does not use it here.
+    Raises ValueError for an invalid version.
     """
     if not _VERSION.fullmatch(version):
         raise ValueError(f"`{version}` is no version of an R package")
@@ -110,12 +110,12 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def is_version(version: str) -> bool:
-    """Whether `version` is one that R can compare."""
+    """Return whether R can compare `version`."""
     return _VERSION.fullmatch(version) is not None
 
 
 def satisfies(version: str, op: str, wanted: str) -> bool:
-    """Whether `version` is `op` `wanted` by R's rules; no `op` is always satisfied. Raises ValueError for no version."""
+    """Return whether `version` `op` `wanted` holds in R; an empty `op` holds. Raises ValueError for an invalid version."""
     if not op:
         return True
     ours, theirs = version_key(version), version_key(wanted)
@@ -131,9 +131,9 @@ def satisfies(version: str, op: str, wanted: str) -> bool:
 
 
 def parse_index(data: bytes, *, date: str, what: str) -> Index:
-    """The index in the bytes of PACKAGES or PACKAGES.gz. Entries without a usable name or version are passed over.
+    """Return the index in the bytes of PACKAGES or PACKAGES.gz. Skips entries without a usable name or version.
 
-    Raises CregraphError naming `what` for what cannot be inflated, or inflates beyond the size of any index.
+    Raises CregraphError naming `what` if the data cannot be inflated or inflates to more than 256 MiB.
     """
     if data.startswith(b"\x1f\x8b"):
         import gzip
@@ -155,9 +155,9 @@ def parse_index(data: bytes, *, date: str, what: str) -> Index:
 
 
 def read_index(sources: Sources, date: str) -> Index:
-    """The index of the snapshot of `date`, from the first address that has one.
+    """Return the index of the snapshot of `date`, from the first address that has one.
 
-    Raises CregraphError naming source and date when none does.
+    Raises CregraphError naming source and date if no address has one.
     """
     failures: list[CregraphError] = []
     for address in _addresses(sources.routes("cran", "cran"), date):
@@ -171,7 +171,7 @@ def read_index(sources: Sources, date: str) -> Index:
                 failures.append(error)
             except CregraphError as error:
                 failures.append(error)
-                break  # unreachable or unreadable: the plain file lies on the same server
+                break  # unreachable or unreadable: the plain file is on the same server
     told = "".join(f"\n  {error.message}" for error in failures)
     raise CregraphError(
         f"no index of R packages for source `cran` as of {date}{told}",
@@ -180,10 +180,10 @@ def read_index(sources: Sources, date: str) -> Index:
 
 
 def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
-    """Where an artifact's `file` (`2025-06-01/dplyr_1.1.4.tar.gz`) may lie, best first: in each address, then its archive.
+    """Return the possible addresses of an artifact's `file` (`2025-06-01/dplyr_1.1.4.tar.gz`): each mirror, then its archive.
 
-    `addresses` are those of built packages when the file is one (`jammy/4.4/2025-06-01/dplyr_1.1.4.tar.gz`).
-    Raises CregraphError for a file that is of neither form (a lock edited by hand).
+    For a built package (`jammy/4.4/2025-06-01/dplyr_1.1.4.tar.gz`) `addresses` are those of built packages.
+    Raises CregraphError for a file of neither form (a lock edited by hand).
     """
     built = _BUILT.match(file)
     match = _FILE.fullmatch(file[built.end() :] if built else file)
@@ -194,7 +194,7 @@ def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
     for address in _addresses(addresses, date):
         ask = ""
         if built:
-            # Posit Package Manager's own form. Elsewhere the address alone says which R and processor it is for.
+            # Posit Package Manager needs a query. Other addresses alone determine R's version and the processor.
             ask = f"?r_version={built[2]}&arch=x86_64" if "/__linux__/" in address and not address.startswith("file://") else ""
             address = address.replace("{distribution}", built[1]).replace("{r}", built[2])
         places = [join(address, "src/contrib", path, base), join(address, "src/contrib", base)]
@@ -203,17 +203,17 @@ def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
 
 
 def is_built(file: str) -> bool:
-    """Whether an artifact's `file` is one of a built package."""
+    """Return whether `file` names a built package."""
     return _BUILT.match(file) is not None
 
 
 def is_distribution(text: str) -> bool:
-    """Whether `text` can be the name of a Linux distribution, as a repository of built packages has it (`jammy`, `rhel9`)."""
+    """Return whether `text` can name a Linux distribution in a repository of built packages (`jammy`, `rhel9`)."""
     return _DISTRIBUTION.fullmatch(text) is not None
 
 
 def path_of(file: str) -> str:
-    """The folder below src/contrib that an artifact's `file` names, mostly empty."""
+    """Return the folder below src/contrib in an artifact's `file`; often empty."""
     built = _BUILT.match(file)
     match = _FILE.fullmatch(file[built.end() :] if built else file)
     return match[2].strip("/") if match else ""
@@ -222,10 +222,10 @@ def path_of(file: str) -> str:
 def take(
     sources: Sources, name: str, version: str, *, date: str, record: Record | None = None, path: str = ""
 ) -> tuple[Artifact, Path]:
-    """The tarball of a version, listed (`record`, or below src/contrib in `path`) or archived, with its artifact: source
-    `cran`, never a mirror's address.
+    """Download the tarball of a version, listed or archived; return its artifact and path.
 
-    Raises NotThere naming package, version and date when no address has it.
+    The folder below src/contrib is `record.path` or `path`. The artifact's source is `cran`, never a mirror's address.
+    Raises NotThere naming package, version and date if no address has it.
     """
     md5 = record.md5 if record else None
     return _take(sources, "cran", _named(name, version, date, record.path if record else path), md5, f"{name} {version}", date)
@@ -234,10 +234,10 @@ def take(
 def take_built(
     sources: Sources, name: str, version: str, *, date: str, distribution: str, r: str, path: str
 ) -> tuple[Artifact, Path]:
-    """What the repositories of built packages have of a version for `distribution` and R `r` (`4.4`), with its artifact.
+    """Download a version for `distribution` and R `r` (`4.4`) from repositories of built packages; return artifact and path.
 
-    It may be a source package: that is what Posit Package Manager gives when it has not built one. Its index's checksums are
-    those of the sources, so none is checked. Raises NotThere as `take` does.
+    Posit Package Manager sends a source package if it has not built one. The checksums of its index are those of the
+    source packages, so they are not checked. Raises NotThere as `take` does.
     """
     file = f"{distribution}/{r}/{_named(name, version, date, path)}"
     return _take(sources, "cran_binary", file, None, f"{name} {version} for {distribution}", date)

@@ -1,7 +1,7 @@
-"""Files from the first address that has them: resumed, retried, verified.
+"""Downloads from the first address that has a file: resumed, retried, verified.
 
-A download stays in the store's partial/ until its sha256 is right; a later run continues it. Only bytes that were verified (or,
-while locking, hashed and named) leave this module.
+A download stays in the store's partial/ until its sha256 is right; a later run resumes it. Artifacts leave this module
+only after they are verified or, while locking, hashed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 
 class _Differing(CregraphError):
-    """The bytes that arrived are not the wanted ones."""
+    """Error: the received bytes have another digest than expected."""
 
 
 class Fetcher:
-    """Downloads into `store`. `on_bytes` is called with the number of bytes that arrived, from any thread."""
+    """Downloader into `store`. Calls `on_bytes` with the number of bytes received, from any thread."""
 
     def __init__(self, store: Store, *, offline: bool = False, on_bytes: Callable[[int], None] | None = None) -> None:
         self.store = store
@@ -39,9 +39,9 @@ class Fetcher:
         self._retries = Retries()
 
     def fetch(self, addresses: Sequence[str], *, sha256: str, size: int, what: str) -> Path:
-        """Return the object `sha256`, from the store or the first address that has it.
+        """Return the path of object `sha256`, from the store or the first address that has it.
 
-        Raises CregraphError naming file, both digests and the source when bytes differ, or each address and its failure.
+        Raises CregraphError with both digests and the source if the bytes differ, else with each address and its failure.
         """
         if self.store.has(sha256):
             with contextlib.suppress(CregraphError):
@@ -60,7 +60,7 @@ class Fetcher:
                     found = error.message
                 if found != f"sha256:{sha256}":
                     partial.unlink(missing_ok=True)
-                    if begun:  # what an earlier try left may be what is wrong
+                    if begun:  # the bytes of an earlier try may be wrong
                         raise Passing(f"what was kept of {what} does not go on here")
                     raise _Differing(
                         f"{what} has {found}, but the lock pins sha256:{sha256} ({size} bytes)\n  from {redacted(address)}",
@@ -72,9 +72,9 @@ class Fetcher:
             return self._first(addresses, attempt, what, kept=True)
 
     def take(self, addresses: Sequence[str], *, what: str, md5: str | None = None, limit: int = 1 << 36) -> tuple[str, int, Path]:
-        """Download a file whose sha256 is not known yet; return (sha256, size, path). `md5`, which CRAN's index has, is checked.
+        """Download a file of unknown sha256; return (sha256, size, path). `md5`, which CRAN's index states, is checked.
 
-        Each try starts from the first byte: a file that cannot be verified is never put together from parts.
+        Each try starts at the first byte: a file that cannot be verified is never assembled from parts.
         """
         with self.store.scratch_folder() as folder:
             partial = folder / "download"
@@ -95,7 +95,7 @@ class Fetcher:
             return self._first(addresses, attempt, what)
 
     def read(self, addresses: Sequence[str], *, what: str, limit: int) -> bytes:
-        """Return a small file of an index. Nothing is kept: each call asks the source."""
+        """Return the bytes of a small index file. Each call asks the source."""
         with self.store.scratch_folder() as folder:
             partial = folder / "index"
 

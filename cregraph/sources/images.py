@@ -1,6 +1,6 @@
-"""Images as a source: what a name leads to now, an image by its pin, and its base facts, made once.
+"""Images as a source: the image of a name now, the image of a pin, and its base facts.
 
-A named registry (`registry: snowflake`) leads to the host that sources.yaml gives; that host reaches neither pin nor facts.
+sources.yaml states the host of a named registry (`registry: snowflake`). Pins and base facts do not contain that host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ImageSources", "facts_digest", "facts_for", "facts_path", "first_wit
 
 
 class ImageSources(Protocol):
-    """What is needed of the world to ask for images."""
+    """The part of the sources that image requests use."""
 
     offline: bool
     store: Store
@@ -33,7 +33,7 @@ class ImageSources(Protocol):
 
 
 def named(name: ImageName, sources: ImageSources, project: Path) -> tuple[Artifact, BaseImage]:
-    """What `name` leads to now, and how a lock names it: by host (or `oci:DIR`, `docker:NAME`), `repository:tag` and digest."""
+    """Return the artifact (host, `oci:DIR` or `docker:NAME`; `repository:tag`; digest) and the image of `name` now."""
     if isinstance(name, LayoutName):
         source, file = f"oci:{name.folder}", name.tag
     elif isinstance(name, DockerName):
@@ -50,10 +50,10 @@ def named(name: ImageName, sources: ImageSources, project: Path) -> tuple[Artifa
 def first_with_tag(
     registry: str, repositories: Sequence[str], tag: str, sources: ImageSources, project: Path
 ) -> tuple[Artifact, BaseImage]:
-    """The image in the first of `repositories` of the named registry that has `tag`.
+    """Return artifact and image from the first of `repositories` of the named registry that has `tag`.
 
-    Raises CregraphError that names all that were tried when none has it; a refused login is raised at once, so that
-    what is pinned never depends on who asks.
+    Raises CregraphError that names all images tried if no repository has it. A refused login is raised immediately,
+    so that the pin never depends on the user's rights.
     """
     for repository in repositories:
         known = beside(f"registry:{registry}", f"{repository}:{tag}", sources.routes("image", ""))
@@ -80,12 +80,12 @@ def first_with_tag(
 
 
 def opened(artifact: Artifact, sources: ImageSources, project: Path) -> BaseImage:
-    """The image that a lock pins, by its digest and no other."""
+    """Return the image that a lock pins, by its digest."""
     return find(artifact, routes=sources.routes, project=project, store=sources.store, offline=sources.offline)
 
 
 def facts_path(project: Path, sha256: str) -> Path:
-    """Where a project keeps the facts of the image with that manifest digest."""
+    """Return the path of the base facts of the image with that manifest digest."""
     return project / "bases" / f"{sha256}.json"
 
 
@@ -98,11 +98,11 @@ def facts_for(
     pinned: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> BaseFacts:
-    """The base facts of a pinned image: from `bases/<digest>.json`, else out of its layers, and then written there.
+    """Return the base facts of a pinned image from `bases/<digest>.json`, else from its layers. Writes the missing file.
 
-    A file whose sha256 is not `pinned`, where that is known, is made anew.
+    If `pinned` is known, a file with another sha256 is replaced.
 
-    Raises CregraphError naming the file and field when the file does not hold facts of that image.
+    Raises CregraphError naming the file and field if the file does not hold facts of that image.
     """
     path = facts_path(project, artifact.sha256)
     name = f"bases/{path.name}"
@@ -128,7 +128,7 @@ def facts_for(
 
 
 def facts_digest(facts: BaseFacts) -> str:
-    """The sha256 of the file that holds `facts`: what a pin of the image says, so that the file cannot change unnoticed."""
+    """Return the sha256 of the file that holds `facts`. The image's pin states it, to detect changes of the file."""
     return sha256(facts_json.dumps(facts).encode())
 
 

@@ -1,7 +1,7 @@
-"""Where the ordinary Python clients look for packages on this machine: pip's and uv's configuration, both.
+"""Package locations from the configuration of pip and uv on this machine.
 
-Only settings that say where packages are and who asks are read (indexes, folders of wheels, certificates, credentials). Settings
-that choose versions are not, because a lock must not depend on them. uv runs without its files (`--no-config`) and gets these.
+Reads only settings of locations and access: indexes, folders of wheels, certificates, credentials. Ignores settings that
+choose versions, because a lock must not depend on them. uv runs without its files (`--no-config`) and gets these settings.
 
 pip: https://pip.pypa.io/en/stable/topics/configuration/. uv: https://docs.astral.sh/uv/reference/settings/.
 """
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 __all__ = ["PYPI", "Indexes", "ordinary"]
 
-#: The index that pip and uv ask when nothing else is configured.
+#: The index that pip and uv ask by default.
 PYPI = "https://" + ".".join(("pypi", "org")) + "/simple"
 
 _ASKED = {"index-url", "extra-index-url", "find-links", "no-index", "cert", "trusted-host"}
@@ -27,11 +27,11 @@ _ASKED = {"index-url", "extra-index-url", "find-links", "no-index", "cert", "tru
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Indexes:
-    """Addresses of indexes, the first one first, and folders or pages of files (`find_links`).
+    """Addresses of indexes in order, and folders or pages of files (`find_links`).
 
-    `default` is the last index that is asked; None is PyPI. `equal` is whether all are held equal, as pip does with its own; else
-    the first that has a package answers for it, as uv does. `cert` is a file of certificates to trust, `system_certs` whether the
-    system's are, `keyring` uv's word for how passwords are asked for.
+    `default` is the index asked last; None means PyPI. If `equal` is true, all indexes have the same priority, as in pip.
+    Otherwise the first index that has a package answers for it, as in uv. `cert` is a file of trusted certificates.
+    `system_certs` also trusts those of the system. `keyring` is uv's keyring provider.
     """
 
     default: str | None = None
@@ -45,13 +45,13 @@ class Indexes:
     keyring: str | None = None
 
     def addresses(self) -> tuple[str, ...]:
-        """Return every index in the order in which it is asked."""
+        """Return all indexes in the order in which they are asked."""
         last = () if self.no_index else (self.default or PYPI,)
         return tuple(dict.fromkeys((*self.extra, *last)))
 
 
 def ordinary(environ: Mapping[str, str], home: Path, *, system: Path = Path("/etc")) -> Indexes:
-    """Return what pip and uv are configured to use on this machine. If both name a default index, uv's holds."""
+    """Return the settings of pip and uv on this machine. uv's default index has priority over pip's."""
     pip = _pip(environ, home, system)
     uv = _uv(environ, home, system)
     default = uv.default or _one(pip, "index-url")
@@ -70,14 +70,14 @@ def ordinary(environ: Mapping[str, str], home: Path, *, system: Path = Path("/et
 
 
 def _pip(environ: Mapping[str, str], home: Path, system: Path) -> dict[str, str]:
-    """pip's settings: global, user and site files, the file that a variable names, then variables; later ones hold."""
+    """Return pip's settings: global, user and site files, PIP_CONFIG_FILE, then variables. Later values win."""
     asked: dict[str, str] = {}
     for file in _pip_files(environ, home, system):
         parser = configparser.RawConfigParser()
         try:
             parser.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError, OSError):
-            continue  # pip itself says so when it is used
+            continue  # pip itself reports this error
         for section in ("global", "install", "download"):
             if parser.has_section(section):
                 for key, value in parser.items(section):
@@ -105,7 +105,7 @@ def _pip_files(environ: Mapping[str, str], home: Path, system: Path) -> list[Pat
 
 
 def _uv(environ: Mapping[str, str], home: Path, system: Path) -> Indexes:
-    """uv's settings: its files, or the one that a variable names, then variables; later ones hold."""
+    """Return uv's settings: its files or UV_CONFIG_FILE, then variables. Later values win."""
     files = [system / "uv/uv.toml", Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv/uv.toml"]
     if environ.get("UV_CONFIG_FILE"):
         files = [Path(environ["UV_CONFIG_FILE"])]
@@ -125,7 +125,7 @@ def _uv(environ: Mapping[str, str], home: Path, system: Path) -> Indexes:
 
 
 def _with_file(found: Indexes, data: Mapping[str, object], environ: Mapping[str, str]) -> Indexes:
-    """`found` and what one file of uv says: its own settings, those under `pip`, then its indexes by name."""
+    """Return `found` with one file of uv: its own settings, those under `pip`, then its named indexes."""
     pip = data.get("pip")
     for table in (data, pip if isinstance(pip, dict) else {}):
         found = replace(
@@ -148,13 +148,13 @@ def _with_file(found: Indexes, data: Mapping[str, object], environ: Mapping[str,
 
 
 def _after_name(address: str, environ: Mapping[str, str]) -> str:
-    """uv writes an index as `URL` or `name=URL`."""
+    """Return the address of an index that uv writes as `URL` or `name=URL`."""
     name, equals, rest = address.partition("=")
     return _known(rest, name, environ) if equals and "/" not in name else address
 
 
 def _known(address: str, name: str | None, environ: Mapping[str, str]) -> str:
-    """The address with the credentials that uv finds for the index `name`: UV_INDEX_<NAME>_USERNAME and …_PASSWORD."""
+    """Return the address with uv's credentials for index `name`: UV_INDEX_<NAME>_USERNAME and …_PASSWORD."""
     variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", (name or "").upper())
     user, password = environ.get(f"{variable}_USERNAME"), environ.get(f"{variable}_PASSWORD")
     url = urlsplit(address)

@@ -1,4 +1,4 @@
-"""What lies in the project or ships with cregraph: `./path` beside the profile's folder, `standard:path` in the recipes."""
+"""Files of the project (`./path`, from the profile's folder) and of the recipes in cregraph (`standard:path`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _FILES = 10_000
 
 
 class Local:
-    """Paths of sources. `project` is the folder of `./…`, `shipped` the folder of `standard:…`."""
+    """Local sources. `project` is the folder of `./…`, `shipped` the folder of `standard:…`."""
 
     def __init__(self, *, project: Path, shipped: Path) -> None:
         self._roots = {"./": project, "standard:": shipped}
 
     def path(self, source: str) -> Path:
-        """Where `source` lies. Raises CregraphError for what leads out of its root, also through a link."""
+        """Return the path of `source`. Raises CregraphError if it leaves its root, also by a link."""
         for prefix, root in self._roots.items():
             if source.startswith(prefix):
                 rest = source.removeprefix(prefix)
@@ -33,7 +33,7 @@ class Local:
         raise CregraphError(f"`{source}` is no path of the project", hint="write it as ./folder/file, beside the profile")
 
     def files(self, source: str) -> tuple[str, ...]:
-        """The sources of the files below the folder `source`, sorted; of a file, itself. Caches and hidden files are left out."""
+        """Return the sorted sources of the files below `source`, or a file itself. Skips caches and hidden files."""
         path = self.path(source)
         if path.is_file():
             return (source,)
@@ -55,7 +55,7 @@ class Local:
         return tuple(found)
 
     def read(self, source: str) -> bytes:
-        """The bytes that a pin of `source` names: a file's own, or an R package's folder packed in its one form."""
+        """Return the bytes that a pin of `source` names: the file's, or those of the packed R package folder."""
         path = self.path(source)
         try:
             if path.is_dir():

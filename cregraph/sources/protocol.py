@@ -1,4 +1,4 @@
-"""What a kind can ask of sources while locking."""
+"""Interfaces between sources and kinds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["LocationRules", "NotThere", "Sources"]
 
 
 class NotThere(CregraphError):
-    """Every address of a source answered, and none has the file."""
+    """Error: all addresses of a source answered without the file."""
 
 
 class Sources(Protocol):
-    """The sources that this machine can ask. `cregraph.sources.configured` implements it; tests use file:// and loopback.
+    """Sources that this machine can ask. `cregraph.sources.configured` implements them; tests use file:// and loopback.
 
     If `offline` is true, every method refuses to open a connection.
     """
@@ -34,10 +34,10 @@ class Sources(Protocol):
         """Return the path of the verified bytes of `artifact` in the store."""
 
     def take(self, *, kind: str, source: str, file: str, md5: str | None = None) -> tuple[Artifact, Path]:
-        """Download a file whose sha256 is not known yet into the store, and return what it is."""
+        """Download a file of unknown sha256 into the store; return its artifact and path."""
 
     def read(self, *, kind: str, source: str, file: str, limit: int = 256 << 20) -> bytes:
-        """Return a small file of an index without keeping it.
+        """Return the bytes of a small index file. It is not kept.
 
         Raises:
             NotThere: The source does not have the file.
@@ -45,11 +45,11 @@ class Sources(Protocol):
 
 
 class LocationRules(Protocol):
-    """What sources/ asks of a kind."""
+    """The part of a kind that sources/ uses."""
 
     def locations(self, artifact: Artifact, sources: Sources) -> tuple[str, ...]:
-        """Return where an artifact of this kind may be fetched from on this machine, best first.
+        """Return the addresses of an artifact of this kind on this machine, best first.
 
         Raises:
-            NotThere: No source has it.
+            NotThere: No source has the artifact.
         """

@@ -1,4 +1,4 @@
-"""Package indexes of Python: which page lists a file. `uv_resolver` asks which files are wanted."""
+"""Python package indexes: the page that lists a file. `uv_resolver` chooses the files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PAGE_LIMIT = 64 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """A wheel or sdist as an index lists it. `sha256` and `size` (bytes) are empty and 0 where the index does not say."""
+    """A wheel or sdist as an index lists it. If unknown, `sha256` is empty and `size` (bytes) is 0."""
 
     name: str
     sha256: str = ""
@@ -37,7 +37,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A distribution that uv chose: name in normal form, its files, and the names of those that need it."""
+    """A distribution that uv chose: normal name, files, and the names of distributions that need it."""
 
     name: str
     version: str
@@ -47,9 +47,9 @@ class Found:
 
 
 def find_file(index: str, name: str, file: str, read: Callable[[str], bytes]) -> str:
-    """Where `file` of distribution `name` lies, as the index at `index` says (PEP 691 JSON, or PEP 503 HTML).
+    """Return the address of `file` of distribution `name` in the index at `index` (PEP 691 JSON or PEP 503 HTML).
 
-    `read` gives the bytes at an address. Raises NotThere when the index does not list the file.
+    `read` returns the bytes at an address. Raises NotThere if the index does not list the file.
     """
     page = f"{index.rstrip('/')}/{normal(name)}/"
     local = urlsplit(index).scheme == "file"
@@ -66,9 +66,9 @@ def find_file(index: str, name: str, file: str, read: Callable[[str], bytes]) ->
 
 
 def locations(sources: Sources, file: str) -> tuple[str, ...]:
-    """Where an artifact's `file` (`numpy/numpy-2.0.0-….whl`) may be fetched from on this machine, best first.
+    """Return the addresses of an artifact's `file` (`numpy/numpy-2.0.0-….whl`) on this machine, best first.
 
-    Raises NotThere when no index lists it, CregraphError for a file that is not of that form (a lock edited by hand).
+    Raises NotThere if no index lists the file. Raises CregraphError for another form of file (a lock edited by hand).
     """
     name, _, base = file.partition("/")
     if not is_place(file):
@@ -122,7 +122,7 @@ def _links(data: bytes, page: str) -> list[str]:
 
 
 def read_pylock(path: Path) -> list[Found]:
-    """Return the distributions that a pylock.toml (PEP 751) lists."""
+    """Return the distributions of a pylock.toml (PEP 751). Raises CregraphError if it is invalid."""
     from packaging.pylock import Pylock, PylockValidationError
 
     try:

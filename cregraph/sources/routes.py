@@ -1,15 +1,15 @@
-"""Where the names of sources lead on this machine (`sources.yaml`, design 6). Never part of a lock.
+"""Addresses of sources on this machine (`sources.yaml`, design 6), never part of a lock.
 
     conda:    {conda-forge: https://mirror.example/conda-forge}   # an address or a list of them, asked in order
     cran:     https://cran.example/snapshots/{date}
-    cran_binary: https://cran.example/binaries/{distribution}/{r}/{date}     # unset: as Posit Package Manager lays them out
+    cran_binary: https://cran.example/binaries/{distribution}/{r}/{date}     # default: the layout of Posit Package Manager
     pypi:     https://index.example/simple
     image:    ./vendor/images                     # an OCI layout on disk, or a list of them, asked first for every image
     registry: {snowflake: {host: myorg-acct.registry.example, plain_http: false}}
     url:      {"https://github.com/": "https://mirror.example/github/"}
     cache:    {team: {ref: registry.example/team/cache, trusted: true}}     # remote caches by name; see docs/cache.md
 
-An address is http(s)://, file://, or a path that starts with `./` or `/`, beside the file that states it.
+An address starts with http(s)://, file://, `./`, `../` or `/`. Relative paths start at the folder of sources.yaml.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cregraph.text import redacted
 
 __all__ = ["Cache", "Registry", "Routes", "is_web_address", "join", "read_routes"]
 
-#: Where names lead that sources.yaml does not state.
+#: Addresses of names that sources.yaml does not state.
 CONDA_DEFAULT = "https://conda.anaconda.org/{name}"
 CRAN_DEFAULT = "https://packagemanager.posit.co/cran/{date}"
 
@@ -34,7 +34,7 @@ _SECTIONS = ("conda", "cran", "cran_binary", "pypi", "image", "registry", "url",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registry:
-    """An image registry: `host` may carry a port; `plain_http` speaks http to it."""
+    """An image registry. `host` may have a port. `plain_http` means http, not https."""
 
     host: str
     plain_http: bool = False
@@ -42,7 +42,7 @@ class Registry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """A remote cache: `ref` is `HOST/PATH` or `registry:NAME/PATH`. `trusted`: what it holds is used on its word alone."""
+    """A remote cache. `ref` is `HOST/PATH` or `registry:NAME/PATH`. Builds also use unrecorded results of a `trusted` cache."""
 
     ref: str
     trusted: bool = False
@@ -50,7 +50,7 @@ class Cache:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Routes:
-    """Names to addresses. `origin` is the file that said so, for messages."""
+    """Addresses of sources by name. `origin` is the file that states them, for messages."""
 
     origin: str = "the defaults"
     conda: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -63,18 +63,18 @@ class Routes:
     cache: Mapping[str, Cache] = field(default_factory=dict)
 
     def channel(self, name: str) -> tuple[str, ...]:
-        """The addresses of a conda channel, without a slash at the end."""
+        """Return the addresses of a conda channel, without final slash."""
         return self.conda.get(name) or (CONDA_DEFAULT.format(name=name),)
 
     def snapshot(self, date: str) -> tuple[str, ...]:
-        """The addresses of CRAN as it was on `date`."""
+        """Return the addresses of CRAN as of `date`."""
         return tuple(address.replace("{date}", date) for address in self.cran or (CRAN_DEFAULT,))
 
     def binaries(self) -> tuple[str, ...]:
-        """The addresses of built R packages, with `{distribution}`, `{r}` and `{date}` in them.
+        """Return the addresses of built R packages, with `{distribution}`, `{r}` and `{date}`.
 
-        Unless stated they follow from those of CRAN: Posit Package Manager has a folder `__linux__/<distribution>` before the
-        date. An address without a date has none.
+        By default they follow from the addresses of CRAN: Posit Package Manager has a folder `__linux__/<distribution>`
+        before the date. A CRAN address without `{date}` is skipped.
         """
         if self.cran_binary:
             return self.cran_binary
@@ -82,7 +82,7 @@ class Routes:
         return tuple(address.replace("{date}", "__linux__/{distribution}/{date}") for address in dated)
 
     def of_url(self, url: str) -> tuple[str, ...]:
-        """Where a URL of a profile is fetched from: the longest matching prefix decides, else itself."""
+        """Return the addresses of a profile's URL: the longest matching prefix decides. By default, return the URL itself."""
         for prefix in sorted(self.url, key=len, reverse=True):
             if url.startswith(prefix):
                 return tuple(address + url[len(prefix) :] for address in self.url[prefix])
@@ -90,7 +90,7 @@ class Routes:
 
 
 def read_routes(text: str, *, name: str, folder: Path) -> Routes:
-    """`sources.yaml` to routes. Relative addresses start at `folder`. Raises CregraphError naming the field."""
+    """Return the routes in a `sources.yaml`. Relative addresses start at `folder`. Raises CregraphError naming the field."""
     import yaml
 
     try:
@@ -125,7 +125,7 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         return tuple(a.rstrip("/") for a in addresses(data[section], section)) if data.get(section) else ()
 
     def pairs(section: str, text: str, flag: str, example: str) -> Iterator[tuple[str, str, bool]]:
-        """The entries of a section that maps names to a text, or to a text and a flag."""
+        """Yield (name, text, flag) for each entry of a section that maps names to a text, or to a text and a flag."""
         for key, value in mapping(section).items():
             fields = {text: value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get(text), str) or set(fields) - {text, flag}:
@@ -156,23 +156,23 @@ def _on_disk(address: str, name: str) -> str:
             f"`{name}`: image: `{redacted(address)}` is no folder of this machine",
             hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`",
         )
-    from urllib.request import url2pathname  # it brings http and ssl
+    from urllib.request import url2pathname  # imports http and ssl
 
     return url2pathname(urlsplit(address).path)
 
 
 def is_web_address(text: str) -> bool:
-    """Whether `text` is an http(s) address: a host, a port that is one, no white space."""
+    """Return whether `text` is an http(s) address with a host, a valid port and no white space."""
     try:
         parts = urlsplit(text)
-        well = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # .port raises for what is none
+        well = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # .port raises if invalid
     except ValueError:
         return False
     return bool(well) and not re.search(r"[\s\0-\x1f]", text)
 
 
 def join(address: str, *parts: str) -> str:
-    """`address/part/part`, whatever slashes they bring; nothing in `parts` may climb."""
+    """Return `address/part/part` with single slashes. Raises CregraphError if a part contains `..`."""
     for part in parts:
         if ".." in part.split("/"):
             raise CregraphError(f"{part!r} climbs out of {redacted(address)}")
@@ -191,7 +191,7 @@ def _address(text: str, field: str, name: str, folder: Path) -> str:
 
 
 def _why(error: Exception) -> str:
-    """Where and why a text is no YAML, without the line itself: an address in it may carry a password."""
+    """Return line number and reason of a YAML error. The line itself may contain a password."""
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
     return f"{line}: not readable as YAML: {getattr(error, 'problem', None) or type(error).__name__}"

@@ -1,4 +1,4 @@
-"""One file from one address (http, https or file) into a partial file, which a later call continues."""
+"""Transfer of a file from an address (http, https, file) to a partial file. A later call resumes it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _BLOCK = 1 << 20
 
 
 class TooMuch(CregraphError):
-    """More bytes than are wanted."""
+    """Error: too many bytes."""
 
 
 class Unreachable(CregraphError):
-    """An address that does not give the file, and will not on a further try."""
+    """Error: the address does not give the file, and a retry would not help."""
 
 
 class Transfer:
-    """`on_bytes` is called with the number of bytes that arrived, from any thread. With `offline` no connection is opened."""
+    """Downloader. Calls `on_bytes` with the number of bytes received, from any thread. `offline` opens no connection."""
 
     def __init__(self, *, offline: bool, on_bytes: Callable[[int], None]) -> None:
         self._offline = offline
@@ -43,10 +43,10 @@ class Transfer:
         self._pools = Pools(size=16)
 
     def receive(self, address: str, partial: Path, *, limit: int) -> None:
-        """Append to `partial` what it lacks of the file at `address`. Its bytes are not verified here.
+        """Append the missing bytes of the file at `address` to `partial`, without verification.
 
         Raises:
-            NotThere: The address answers, and does not have the file.
+            NotThere: The address answers but does not have the file.
             TooMuch: The file has more than `limit` bytes.
             Unreachable: The address does not give the file.
             Passing: A further try may succeed.
@@ -154,7 +154,7 @@ def _check_status(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
-    """The address without user and password, and the header that carries them (from the address, else from ~/.netrc)."""
+    """Return the address without credentials, and the header with them (from the address, else from ~/.netrc)."""
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
@@ -173,5 +173,5 @@ def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
 
 
 def _whole(text: str | None) -> int | None:
-    """A number as servers write it; None for all else."""
+    """Return the decimal number of an HTTP header, or None if it is invalid."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None

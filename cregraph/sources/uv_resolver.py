@@ -1,7 +1,7 @@
-"""Resolve Python requirements with uv.
+"""Resolver of Python requirements with uv.
 
-uv runs as a program (`uv pip compile`), for the interpreter and the glibc of the base, whatever this machine has. Nothing of its
-configuration that chooses versions is let through; where packages are is (pip_settings.py), unless sources.yaml says so.
+uv runs as a program (`uv pip compile`) for the interpreter and the glibc of the base, not for those of this machine. It gets
+no settings that choose versions. Package locations come from sources.yaml, else from pip_settings.py.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from cregraph.text import redacted_text
 
 __all__ = ["Question", "Unanswered", "resolve"]
 
-#: What uv may be told by the environment: who asks, how patiently. Where packages lie is told by _where, what to choose never.
+#: Variables that uv may see: credentials, timeouts. `_where` sets package locations. No variable may choose versions.
 _LET_THROUGH = re.compile(
     r"UV_(CACHE_DIR|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|KEYRING_PROVIDER|HTTP_[A-Z_]+|REQUEST_TIMEOUT|CONCURRENT_[A-Z_]+"
     r"|CREDENTIALS_DIR|OFFLINE)"
 )
-#: Where no Python is. An interpreter that is told to have its library there ends before it runs a line, unless it is told to
-#: look at no variables (-I), as uv does to ask it what it is. So uv builds nothing: no package's code runs while locking.
+#: A folder without Python. An interpreter with this PYTHONHOME exits before it runs a line, except with -I, which uv uses
+#: to query it. So uv builds nothing: no package's code runs while locking.
 _NO_HOME = "/nonexistent/cregraph-builds-nothing-while-locking"
 _BUILDS = re.compile(r"[Ff]ailed to (?:download and )?build `([^`=@ ]+)(?:==| @ |@)?([^`]*)`")
 _NO_ANSWER = re.compile(
@@ -42,7 +42,7 @@ _NO_ANSWER = re.compile(
     r"|HTTP status|--find-links` directory"
 )
 _DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
-#: The glibc versions (minor, of 2.x) that uv knows as platforms.
+#: Minor versions of glibc 2.x that uv knows as platforms.
 _GLIBC = (17, 28, *range(31, 41))
 _NO_SUCH_EXTRA = re.compile(r"The package `([A-Za-z0-9._-]+)==[^`]*` does not have an extra named")
 _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\S+)[^#]*(?:#\s*via\s+(.*))?")
@@ -50,10 +50,10 @@ _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\S+)[^#]*(?
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """What uv is asked. `python` is `3.11.2`, `glibc` `2.36`; names are in normal form.
+    """A question to uv, with `python` such as `3.11.2` and `glibc` such as `2.36`.
 
-    `base` are distributions that are there already and cannot move; `keep` versions to prefer where they fit; `as_of` an ISO
-    date, to its end (UTC). `wheels_only` leaves out what is only there as an sdist.
+    `base` are installed distributions, which cannot change; `keep` are versions to prefer. Both map normal names to versions.
+    `as_of` is an ISO date and includes that day (UTC). `wheels_only` excludes versions without a wheel.
     """
 
     requirements: tuple[str, ...]
@@ -66,10 +66,10 @@ class Question:
 
 
 def resolve(sources: Sources, question: Question) -> tuple[Found, ...]:
-    """What answers `question`, by name, without what the base has.
+    """Return the distributions that answer `question`, sorted by name, without those of the base.
 
-    Raises Unanswered with uv's explanation; CregraphError when an index cannot be reached, and for an sdist that says what it
-    needs only to who runs its code (docs/adr/0009-no-package-code-while-locking.md).
+    Raises Unanswered with uv's explanation. Raises CregraphError if an index cannot be reached, or if an sdist must run
+    code to state its requirements (docs/adr/0009-no-package-code-while-locking.md).
     """
     stand_ins = dict(question.base)
     while True:
@@ -78,7 +78,7 @@ def resolve(sources: Sources, question: Question) -> tuple[Found, ...]:
             talk = run.compile("pylock.toml", "pylock.toml")
             bare = {normal(found) for found in _NO_SUCH_EXTRA.findall(talk)} & set(stand_ins)
             if bare:
-                for found in bare:  # the index knows its extras; it must have that very version then
+                for found in bare:  # the index knows its extras, so it must have that version
                     del stand_ins[found]
                 continue
             found_all = read_pylock(Path(name) / "pylock.toml")
@@ -91,11 +91,11 @@ def resolve(sources: Sources, question: Question) -> tuple[Found, ...]:
 
 
 class Unanswered(CregraphError):
-    """uv has no answer; the message is its explanation, indented."""
+    """Error: uv has no answer. The message is uv's, indented."""
 
 
 class _Run:
-    """uv with one question, in one temporary folder."""
+    """Runs of uv for one question in one folder."""
 
     def __init__(self, sources: Sources, question: Question, stand_ins: Mapping[str, str], folder: Path) -> None:
         import uv
@@ -120,7 +120,7 @@ class _Run:
             (folder / "pylock.toml").write_text('lock-version = "1.0"\ncreated-by = "cregraph"\n\n' + "\n".join(kept))
 
     def compile(self, form: str, out: str, *more: str) -> str:
-        """Run uv; returns what it said on stderr. The answer is in `out`."""
+        """Run uv and return its stderr. uv writes the answer to `out`."""
         q = self._question
         command = [self._program, "pip", "compile", "--format", form, "--output-file", out, "--no-header", "--color", "never"]
         command += ["--no-progress", "--no-python-downloads", "--python", sys.executable, "--python-version", q.python]
@@ -139,7 +139,7 @@ class _Run:
         return done.stderr
 
     def edges(self, found: Sequence[Found]) -> dict[str, tuple[str, ...]]:
-        """Who needs whom, by name: uv's annotations of the same answer. Asked offline first: all is in uv's cache by now."""
+        """Return for each name the names that need it, by uv's annotations. Tries offline first: uv's cache has all files now."""
         exact = "".join(f"{f.name}=={f.version}\n" for f in found)
         (self._folder / "exact.txt").write_text(exact)
         flags = ("--annotation-style", "line", "--constraints", "exact.txt")
@@ -159,9 +159,9 @@ class _Run:
 
 
 def _where(sources: Sources, folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Environment and flags that say where packages lie. Addresses go through the environment: they may hold a password.
+    """Return environment and flags with package locations. Addresses may hold a password, so they are in the environment.
 
-    uv reads no configuration of its own: what of it says where packages lie is read by pip_settings, and told.
+    uv does not read its own configuration: pip_settings reads the locations in it.
     """
     kept = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(kept) or _LET_THROUGH.fullmatch(k)}
@@ -177,7 +177,7 @@ def _where(sources: Sources, folder: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _ordinary(environ: dict[str, str]) -> list[str]:
-    """Put what pip and uv are configured to use into `environ` and the flags that are returned."""
+    """Add the settings of pip and uv to `environ`, and return those that are flags."""
     told = ordinary(os.environ, Path.home())
     environ["UV_DEFAULT_INDEX"] = told.default or PYPI
     if told.extra:
@@ -196,7 +196,7 @@ def _ordinary(environ: dict[str, str]) -> list[str]:
 
 
 def _lend_keyring(folder: Path, environ: dict[str, str]) -> None:
-    """The `keyring` program is the user's own, asked by uv for credentials, and written in Python: it gets its home back."""
+    """Put a wrapper of the user's `keyring` program on PATH that unsets PYTHONHOME. uv asks it for credentials."""
     program = shutil.which("keyring") if environ.get("UV_KEYRING_PROVIDER") == "subprocess" else None
     if program is None:
         return
@@ -211,7 +211,7 @@ def _is_local(routes: Sequence[str]) -> bool:
 
 
 def _folders_are_there(routes: Sequence[str]) -> None:
-    """uv says of every package in an index that is not there that it was not found."""
+    """Raise CregraphError for a missing folder. uv would report each of its packages as not found."""
     for address in routes:
         url = urlsplit(address)
         if url.scheme == "file" and not Path(unquote(url.path)).is_dir():
@@ -223,7 +223,7 @@ def _unreachable(reason: str, hint: str) -> CregraphError:
 
 
 def _refusal(talk: str) -> CregraphError:
-    """Why uv gave no answer: an index, a package whose code would have to run, or the question itself."""
+    """Return the error: an index failed, a package's code would have to run, or uv has no answer."""
     text = _explained(talk)
     built = _BUILDS.search(talk)
     if built:
@@ -247,7 +247,7 @@ def _refusal(talk: str) -> CregraphError:
 
 
 def _platform(glibc: str | None) -> str:
-    """uv's name of the newest platform that is not newer than `glibc`."""
+    """Return uv's name of the newest platform that `glibc` supports. Raises CregraphError if `glibc` is not 2.x."""
     match = re.fullmatch(r"2\.(\d+)(?:\..*)?", glibc or "")
     if match is None:
         raise CregraphError(
@@ -258,7 +258,7 @@ def _platform(glibc: str | None) -> str:
 
 
 def _stand_in(folder: Path, name: str, version: str) -> None:
-    """A wheel that says only that a distribution of the base is there: its needs are met, and no index need know it."""
+    """Write a wheel that represents a distribution of the base. It has no requirements, and no index must list it."""
     stem = f"{name.replace('-', '_')}-{version}"
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
         info = f"{stem}.dist-info"
@@ -268,7 +268,7 @@ def _stand_in(folder: Path, name: str, version: str) -> None:
 
 
 def _explained(talk: str) -> str:
-    """uv's message without its warnings, its frame, and this run's temporary names."""
+    """Return uv's message without warnings, prefixes and temporary file names."""
     lines = [line for line in talk.splitlines() if line.strip() and not line.startswith("warning:")]
     text = "\n".join(f"  {line}" for line in lines)
     text = redacted_text(text)
