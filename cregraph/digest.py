@@ -1,4 +1,4 @@
-"""Digests and keys: sha256, always, as 64 lower-case hex digits (OCI writes `sha256:` before them)."""
+"""Digests and keys: always sha256, as 64 lower-case hex digits (OCI puts `sha256:` before them)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["ASSEMBLY", "Json", "canonical", "is_sha256", "key_of", "sha256"]
 
-#: The byte rules that this version writes: tar form, compressor, splitting, normalisation. A lock names its own.
+#: Number of the byte rules that this version uses: tar form, compressor, splitting, normalisation. A lock states its own.
 ASSEMBLY = 1
 
 Json = Any  # str | int | bool | None | list[Json] | dict[str, Json]; mypy cannot hold recursive types cheaply
@@ -18,26 +18,26 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def canonical(value: Json) -> bytes:
-    """One value, one byte string: sorted keys, no white space, UTF-8.
+    """Return the one byte string of `value`: JSON with sorted keys, no white space, UTF-8.
 
-    Floats are refused: their text depends on who prints them.
+    Raises TypeError for a float. The text of a float depends on the library that prints it.
     """
     _refuse_floats(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def key_of(value: Json) -> str:
-    """The key of what `value` describes."""
+    """Return the key of `value`: the sha256 of its canonical bytes."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def sha256(data: bytes) -> str:
-    """The sha256 of `data` as hex."""
+    """Return the sha256 of `data` as hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def is_sha256(text: object) -> bool:
-    """Whether `text` is a sha256 in the one form that cregraph writes."""
+    """Return whether `text` is a sha256 of 64 lower-case hex digits."""
     return isinstance(text, str) and _SHA256.fullmatch(text) is not None
 
 

@@ -1,9 +1,9 @@
-"""The errors that a user is shown.
+"""The errors that a user sees.
 
     CregraphError     no answer: unreadable input, unreachable source, failed build   exit 2
     +- Refused        the answer is no: stale, different, invalid, a check failed     exit 1
 
-Anything else that reaches the command line is a fault of cregraph (exit 3).
+Any other exception that reaches the command line is a fault of cregraph (exit 3).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["CregraphError", "Refused", "did_you_mean", "nearest"]
 
 
 class CregraphError(Exception):
-    """A refusal in words: what is wrong, naming file and field, and in `hint` the way out."""
+    """A problem in words. `message` names file, field and problem; `hint` says how to fix it."""
 
     exit_code = 2
 
@@ -29,7 +29,7 @@ class CregraphError(Exception):
 
 
 class Refused(CregraphError):
-    """The question was understood and the answer is no."""
+    """An answer of no to a valid question."""
 
     exit_code = 1
 
@@ -41,7 +41,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be, or None."""
+    """Return the known name that `name` was probably meant to be, or None."""
     names = sorted(set(known))
     folded = {n.lower(): n for n in reversed(names)}
     found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)

@@ -1,5 +1,5 @@
-"""The world of `cregraph demo`: a base image, a conda channel, a CRAN and a package index, all in their real formats.
+"""Sources of `cregraph demo`: a base image, a conda channel, a CRAN and a package index, all in their real formats.
 
-What is in them stands in for software: small files that say what they are. The same bytes come out on every machine,
-so every demo has one digest.
+They hold small placeholder files instead of software. The bytes are equal on every machine, so every demo has the same
+digest.
 """

@@ -1,6 +1,6 @@
-"""Archives with equal bytes on every machine: sorted, one time, no owner's name, and no compressor that may change.
+"""Archives with equal bytes on every machine: sorted, one mtime, no owner names, no compressor that may change.
 
-Zstandard frames hold raw blocks (RFC 8878, 3.1.1.2), zips store; gzip is made by the compressor that layers are made by.
+Zstandard frames hold raw blocks (RFC 8878, 3.1.1.2), and zips store. The compressor of layers writes gzip.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Literal
 
 __all__ = ["TIME", "Item", "folder", "gz", "link", "tar", "text", "zipped", "zst"]
 
-#: Seconds since the epoch that every file carries: 2024-01-01 in UTC.
+#: The mtime of every file, in seconds since the epoch: 2024-01-01 in UTC.
 TIME = 1_704_067_200
 _BLOCK = 128 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """A path in an archive, without a slash at its beginning; `link` is the text of a symbolic link."""
+    """A path in an archive, without a leading slash. `link` is the text of a symbolic link."""
 
     path: str
     type: Literal["file", "folder", "link"] = "file"
@@ -34,22 +34,22 @@ class Item:
 
 
 def text(path: str, content: str, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Item:
-    """A file of UTF-8 text."""
+    """Return a file of UTF-8 text."""
     return Item(path=path, data=content.encode(), mode=mode, uid=uid, gid=gid)
 
 
 def folder(path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Item:
-    """A directory."""
+    """Return a directory."""
     return Item(path=path, type="folder", mode=mode, uid=uid, gid=gid)
 
 
 def link(path: str, to: str) -> Item:
-    """A symbolic link."""
+    """Return a symbolic link."""
     return Item(path=path, type="link", link=to, mode=0o777)
 
 
 def tar(items: Iterable[Item]) -> bytes:
-    """A tar of `items` by path (POSIX.1-1988 ustar, so no header depends on a locale)."""
+    """Return a tar of `items`, sorted by path (POSIX.1-1988 ustar: no header depends on a locale)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for item in sorted(items, key=lambda i: i.path.encode()):
@@ -66,14 +66,14 @@ def tar(items: Iterable[Item]) -> bytes:
 
 
 def gz(data: bytes) -> bytes:
-    """`data` as one gzip member, without a name or a time."""
+    """Return `data` as one gzip member, without name or time."""
     import deflate
 
     return bytes(deflate.gzip_compress(data, 6))
 
 
 def zst(data: bytes) -> bytes:
-    """`data` as a Zstandard frame of raw blocks: real, and equal with every version of the library."""
+    """Return `data` as a Zstandard frame of raw blocks. Its bytes do not depend on the library's version."""
     out = [struct.pack("<IBQ", 0xFD2FB528, 0b1110_0000, len(data))]  # one segment; its size in eight bytes; no checksum
     for at in range(0, max(len(data), 1), _BLOCK):
         block = data[at : at + _BLOCK]
@@ -83,7 +83,7 @@ def zst(data: bytes) -> bytes:
 
 
 def zipped(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """A zip that stores `members` in the order given."""
+    """Return a zip that stores `members` in the given order."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members:

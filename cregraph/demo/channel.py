@@ -1,7 +1,7 @@
 """A conda channel: repodata.json for linux-64 and noarch, and packages in the .conda format.
 
-The packages stand in for software, and say so. Three have the names that the standard recipes ask for: micromamba,
-r-base, python. They hold what conda's packages hold: text and binary prefixes, links, hard dependencies, entry points.
+The packages are placeholders, and say so. Three have the names that the standard recipes ask for: micromamba, r-base,
+python. They have the features of real packages: text and binary prefixes, links, hard dependencies, entry points.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["NAME", "write_channel"]
 #: The channel's name in profile, lock and sources.yaml.
 NAME = "demo"
 
-#: What stands for the prefix in a package's files; as long as conda-build makes it.
+#: Placeholder of the prefix in a package's files, as long as conda-build's.
 _PREFIX = "/opt/cregraph-demo/" + "placehold_" * 20
 _SAID = "A stand-in made by `cregraph demo`: the real package format, no real software."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Package:
-    """A package to be written. Files that hold `_PREFIX` are listed with it; `binary` names those patched in place."""
+    """A package to write. Its list of files marks those that hold `_PREFIX`; `binary` names those patched in place."""
 
     name: str
     version: str
@@ -50,7 +50,7 @@ class _Package:
         return f"{self.name}-{self.version}-{self.build}"
 
     def index(self) -> dict[str, Json]:
-        """info/index.json, and with digests and size the row of repodata.json."""
+        """Return info/index.json. With digests and size it is the package's row in repodata.json."""
         row: dict[str, Json] = {
             "name": self.name,
             "version": self.version,
@@ -67,7 +67,7 @@ class _Package:
 
 
 def write_channel(folder: Path) -> int:
-    """Write the channel into `folder`; returns how many packages it has."""
+    """Write the channel into `folder`. Return its number of packages."""
     packages = _packages()
     for subdir in ("linux-64", "noarch"):
         (folder / subdir).mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _program(path: str, says: str) -> Item:
 
 
 def _library(path: str, about: str) -> Item:
-    """Bytes with the prefix as a C string, which is replaced in place and padded."""
+    """Return bytes with the prefix as a C string, which is replaced in place and padded."""
     return Item(path=path, data=b"stand-in\0" + about.encode() + b"\0" + _PREFIX.encode() + b"/lib\0end\0", mode=0o755)
 
 
@@ -179,7 +179,7 @@ def _packages() -> list[_Package]:
 
 
 def _r(name: str, version: str, depends: Sequence[str] = ()) -> _Package:
-    """An R package as conda has it: below lib/R/library, with the conda name in lower case."""
+    """Return an R package in conda's form: below lib/R/library, with a lower-case conda name."""
     at = f"lib/R/library/{name}"
     return _Package(
         name=f"r-{name}",

@@ -1,6 +1,6 @@
-"""A CRAN: src/contrib with its index, source packages as `R CMD build` lays them out, and an Archive.
+"""A CRAN: src/contrib with its index, source packages in the layout of `R CMD build`, and an Archive.
 
-The sources are true R packages, small ones. Compiling them needs R, which a demo does not have: they are locked.
+The sources are valid, small R packages. The demo only locks them, because it has no R to compile them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cregraph.demo.archives import Item, folder, gz, tar, text
 
 __all__ = ["SNAPSHOT", "write_cran"]
 
-#: The day that the profile asks for; the tree is the same for every day.
+#: The day in the profile; the tree is the same for every day.
 SNAPSHOT = "2025-06-01"
 
 _C = """\
@@ -28,7 +28,7 @@ SEXP demo_sum(SEXP x) {
 
 
 def write_cran(root: Path) -> int:
-    """Write the tree into `root`; returns how many packages its index lists."""
+    """Write the tree into `root`. Return the number of packages in its index."""
     contrib = root / "src" / "contrib"
     listed = [
         _package("demostats", "1.0-3", compiled=True),

@@ -1,7 +1,7 @@
-"""A base image that stands in for Snowflake's: an OCI layout with the places, users, links and modes that matter.
+"""A placeholder for Snowflake's base image: an OCI layout with the relevant paths, users, links and modes.
 
-Nothing in it can be started. What is true of a real base is true here: /bin and /lib are links, the home belongs to
-`jupyter` and is closed to others, the way to Python runs through a link, some distributions are there and must not move.
+Its programs do not run. As in a real base, /bin and /lib are links. The home belongs to `jupyter` and is closed to others.
+The path of Python contains a link. Some distributions are installed and must not change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAID = "a stand-in made by `cregraph demo`: the files that cregraph reads of a 
 _CREATED = "2024-01-01T00:00:00Z"
 _JUPYTER = 1000
 _PYTHON = "opt/python/cpython-3.11.9"
-#: What the base has; asks of Python that these satisfy pin nothing.
+#: Distributions of the base. Asks of Python that they satisfy pin nothing.
 _DISTRIBUTIONS = (("demo-kernel", "6.29.0"), ("demo-tables", "2.1.0"))
 
 _PASSWD = f"""\
@@ -30,12 +30,12 @@ daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 jupyter:x:{_JUPYTER}:{_JUPYTER}::/home/jupyter:/bin/bash
 """
-# glibc's own banner, by which the version of a C library is told.
+# glibc's own banner, from which the version of a C library is read.
 _LIBC = f"libc.so.6: {_SAID}\nGNU C Library (stand-in) stable release version 2.35.\n"
 
 
 def write_base(layout: Path) -> str:
-    """Write the base as the layout `layout`, a new folder; returns its manifest digest."""
+    """Write the base as the layout `layout`, a new folder. Return its manifest digest."""
     layers = [("a root file system in the form of Debian's", _root()), ("a Python tree", _python())]
     rows: list[Json] = []
     diff_ids: list[Json] = []

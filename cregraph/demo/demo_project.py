@@ -1,4 +1,4 @@
-"""The files of the demo's project, besides what commands make in it."""
+"""The files of the demo's project, without those that commands write."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ pypi: ./world/simple
 
 _IGNORED = "cache/*\nimage*/\n"
 
-#: Stands in the folder while the demo is being made: one that was interrupted can be made again.
+#: Marker file while the demo is written, so that an interrupted demo can be written again.
 _UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """What was written: how many packages each source has."""
+    """The number of packages written to each source."""
 
     conda: int
     cran: int
@@ -70,9 +70,9 @@ class World:
 
 
 def claim(folder: Path) -> None:
-    """Make `folder`, or take one that is empty or a demo that was interrupted, until `finish`.
+    """Create `folder`, or reuse an empty one or an interrupted demo, and mark it until `finish`.
 
-    Raises CregraphError for anything else: nothing of a user's is touched.
+    Raises CregraphError for any other folder, and changes nothing in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,12 +91,12 @@ def claim(folder: Path) -> None:
 
 
 def finish(folder: Path) -> None:
-    """From now on the folder is the user's."""
+    """Remove the marker file: the demo is complete."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
 def write_project(folder: Path) -> World:
-    """Write world, profiles and sources into `folder`, over what an interrupted run left. Equal bytes each time."""
+    """Write sources and profiles into `folder`, over files of an interrupted run. The bytes are always equal."""
     world = folder / "world"
     write_base(world / "base")
     made = World(conda=write_channel(world / "channel"), cran=write_cran(world / "cran"), wheels=write_index(world / "simple"))

@@ -1,4 +1,4 @@
-"""A package index of Python in the simple form (PEP 503), with pure wheels."""
+"""A Python package index in the simple form (PEP 503), with pure wheels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAID = "Made by `cregraph demo`; it is on no server."
 
 
 def write_index(root: Path) -> int:
-    """Write the index into `root`; returns how many wheels it has."""
+    """Write the index into `root`. Return its number of wheels."""
     wheels = [
         _wheel("demo-greeting", "1.0", body='def main() -> None:\n    print("hello")\n'),
         _wheel("demo-greeting", "1.1", body=_GREETING, needs="demo-words >=2", script="demo-greeting = demo_greeting:main"),
@@ -47,7 +47,7 @@ def _page(path: Path, links: list[str]) -> None:
 
 
 def _wheel(name: str, version: str, *, body: str, needs: str = "", script: str = "") -> tuple[str, str, bytes]:
-    """Name, file name and bytes of a wheel (the binary distribution format, version 1.0)."""
+    """Return name, file name and bytes of a wheel (the binary distribution format, version 1.0)."""
     module = name.replace("-", "_")
     stem = f"{module}-{version}"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: {_SAID}\nRequires-Python: >=3.9\n"

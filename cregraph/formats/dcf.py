@@ -1,7 +1,7 @@
 """Debian control text, as R writes it: DESCRIPTION files and the PACKAGES index of a CRAN-like repository.
 
-A paragraph is lines of `Field: value`; a line that starts with white space continues the value above; an empty line ends the
-paragraph ("Writing R Extensions", 1.1.1). Dependency fields are lists of `name (op version)` (the same, 1.1.3).
+A paragraph consists of lines `Field: value`. A line that starts with white space continues the value above. An empty line ends
+the paragraph ("Writing R Extensions", 1.1.1). Dependency fields are lists of `name (op version)` (1.1.3).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from cregraph.errors import CregraphError
 
 __all__ = ["BASE_PACKAGES", "Dependency", "decode", "dependencies", "paragraph", "paragraphs"]
 
-#: What comes with R itself, and R: never a package of its own.
+#: R and the packages that it includes. They are never pinned.
 BASE_PACKAGES = frozenset(
     {"R", "base", "compiler", "datasets", "graphics", "grDevices", "grid", "methods", "parallel", "splines", "stats"}
     | {"stats4", "tcltk", "tools", "utils"}
 )
 
-#: Characters of one index. CRAN's has 10 million.
+#: Most characters of one index. CRAN's index has 10 million.
 _LIMIT = 256 << 20
 _DEPENDENCY = re.compile(r"([A-Za-z][A-Za-z0-9.]*)\s*(?:\(\s*(>=|<=|==|=|<|>|!=)\s*([0-9]+(?:[.-][0-9]+)*|r[0-9]+)\s*\))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dependency:
-    """One entry of Depends, Imports or LinkingTo: a name, and `op` and `version` or neither."""
+    """An entry of Depends, Imports or LinkingTo. `op` and `version` are both set or both empty."""
 
     name: str
     op: str = ""
@@ -38,7 +38,7 @@ class Dependency:
 
 
 def decode(data: bytes) -> str:
-    """Text of a file whose encoding is not stated: UTF-8, else Latin-1, which takes every byte."""
+    """Return `data` as text: UTF-8 if it is valid, else Latin-1, which accepts every byte."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -46,10 +46,10 @@ def decode(data: bytes) -> str:
 
 
 def paragraphs(text: str, *, what: str) -> Iterator[dict[str, str]]:
-    """The paragraphs of `text`, values with their line breaks folded to one space; the last of two equal fields holds.
+    """Yield the paragraphs of `text`. Line breaks in values become one space. The last of two equal fields wins.
 
-    A line that is neither field nor continuation is passed over, as R does. Raises CregraphError, naming `what`, for a text
-    that is larger than any index.
+    Ignores a line that is neither field nor continuation, as R does. Raises CregraphError, naming `what`, if the text is larger
+    than `_LIMIT`.
     """
     if len(text) > _LIMIT:
         raise CregraphError(f"{what} is larger than {_LIMIT >> 20} MiB, which no package index is")
@@ -76,14 +76,14 @@ def paragraphs(text: str, *, what: str) -> Iterator[dict[str, str]]:
 
 
 def paragraph(text: str, *, what: str) -> dict[str, str]:
-    """The first paragraph of `text`. Raises CregraphError naming `what` when there is none."""
+    """Return the first paragraph of `text`. Raises CregraphError, naming `what`, if it is empty."""
     for fields in paragraphs(text, what=what):
         return fields
     raise CregraphError(f"{what} is empty")
 
 
 def dependencies(field: str | None, *, what: str) -> tuple[Dependency, ...]:
-    """The entries of a dependency field, in order. Raises CregraphError naming `what` for an entry that is none."""
+    """Return the entries of a dependency field, in order. Raises CregraphError, naming `what`, for an invalid entry."""
     found = []
     for entry in (field or "").split(","):
         entry = entry.strip()
@@ -94,6 +94,6 @@ def dependencies(field: str | None, *, what: str) -> tuple[Dependency, ...]:
             raise CregraphError(f"{what}: `{entry[:80]}` is no dependency (`name` or `name (>= version)` is)")
         name, op, version = match.groups(default="")
         if version.startswith("r"):
-            op = version = ""  # `R (>= r45672)` names a revision of R's sources, which no release can be held against
+            op = version = ""  # `R (>= r45672)` names a revision of R's sources; releases cannot be compared with it
         found.append(Dependency(name=name, op="==" if op == "=" else op, version=version))
     return tuple(found)

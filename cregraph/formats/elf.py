@@ -1,6 +1,6 @@
-"""Read ELF64 files, little-endian: what a shared library needs of the system that loads it, and sections to compare.
+"""Reader for little-endian ELF64 files: the system libraries that a shared library needs, and sections to compare.
 
-`library` reads what the dynamic loader reads: program headers and the dynamic section. Section headers may be stripped.
+`library` reads the program headers and the dynamic section, as the dynamic loader does. Section headers may be stripped.
 Source: System V ABI, "Object Files" and "Dynamic Linking"; for symbol versions Linux Standard Base, 10.7.
 """
 
@@ -18,13 +18,13 @@ _X86_64 = 62
 _LOAD, _DYNAMIC = 1, 2
 _NO_BYTES = 8  # type of a section that has no bytes in the file (.bss)
 _NEEDED, _STRTAB, _STRSZ, _VERNEED, _VERNEEDNUM = 1, 5, 10, 0x6FFFFFFE, 0x6FFFFFFF
-_MOST = 4096  # entries of all tables of a sort, bytes of a name
+_MOST = 4096  # limit of table entries and of bytes in a name
 _GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Library:
-    """`needed` are the names (sonames) of other libraries; `glibc` the highest version of glibc's symbols, None for none."""
+    """Needs of an ELF file: `needed` are sonames, `glibc` the highest symbol version of glibc (None without one)."""
 
     x86_64: bool
     needed: tuple[str, ...]
@@ -32,7 +32,7 @@ class Library:
 
 
 def library(data: bytes) -> Library:
-    """Return what the ELF file `data` needs; nothing if it has no dynamic section. Raises ValueError if it is not ELF."""
+    """Return the needs of the ELF file `data`; none without a dynamic section. Raises ValueError if it is not ELF."""
     if data[:4] != MAGIC or len(data) < 64:
         raise ValueError("no ELF file")
     if data[4] != 2 or data[5] != 1:
@@ -44,7 +44,7 @@ def library(data: bytes) -> Library:
 
 
 def sections(data: bytes) -> dict[str, bytes]:
-    """Return the sections of an ELF64 file, little-endian, by name; a name that repeats gets a `'`. Raises ValueError."""
+    """Return the sections of a little-endian ELF64 file by name. A repeated name gets a `'`. Raises ValueError."""
     if data[4:6] != b"\2\1":
         raise ValueError("not ELF64, little-endian")
     (at,) = struct.unpack_from("<Q", data, 40)
@@ -81,7 +81,7 @@ def _read(data: bytes) -> Library:
 
 
 def _segments(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, int] | None]:
-    """What is loaded (address, offset, size), and offset and size of the dynamic section."""
+    """Return the loaded segments (address, offset, size), and offset and size of the dynamic section."""
     (at,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
     loads: list[tuple[int, int, int]] = []
@@ -96,7 +96,7 @@ def _segments(data: bytes) -> tuple[list[tuple[int, int, int]], tuple[int, int] 
 
 
 def _dynamic(data: bytes, at: int, size: int) -> tuple[list[int], dict[int, int]]:
-    """Where the names of needed libraries stand, and the other entries by tag."""
+    """Return the string offsets of needed libraries, and the other entries by tag."""
     wanted: list[int] = []
     found: dict[int, int] = {}
     for number in range(min(size // 16, _MOST)):
@@ -118,7 +118,7 @@ def _offset(loads: list[tuple[int, int, int]], address: int) -> int:
 
 
 def _versions(data: bytes, here: int, count: int) -> Iterator[int]:
-    """Where the names of needed versions of symbols stand."""
+    """Yield the string offsets of needed symbol versions."""
     left = _MOST
     for _ in range(min(count, _MOST)):
         _, auxiliaries, _, aux, following = struct.unpack_from("<HHIII", data, here)

@@ -1,6 +1,6 @@
-"""Compressed files and streams as plain blocks, within bounds, and blocks as a file that is read forward.
+"""Bounded decompression of files and streams into blocks, and blocks as a file that is read forward.
 
-Inflated bytes never enter a digest of ours, so any correct decompressor will do here.
+Any correct decompressor is suitable, because inflated bytes never enter a digest of cregraph.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file", "part"]
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-#: The most memory that a zstd frame may ask for (its window), in bytes.
+#: Largest window that a zstd frame may ask for, in bytes.
 _WINDOW = 1 << 27
-#: How many times its compressed size a stream may have, past `Policy.free`.
+#: Largest ratio of inflated to compressed size, past `Policy.free`.
 _RATIO = 1100
 
 
@@ -64,10 +64,9 @@ def part(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
 
 
 def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:
-    """Return the plain bytes of a tar, gzip (of any number of members) or zstd stream, told apart by how it begins.
+    """Return the plain bytes of a tar, gzip (any number of members) or zstd stream. The first bytes decide which it is.
 
-    No block is larger than 1 MiB, whatever the input promises. Raises CregraphError, beginning with `what`, for a damaged or
-    cut stream.
+    An inflated block has at most 1 MiB. Raises CregraphError, beginning with `what`, for a damaged or cut stream.
     """
     source = iter(blocks)
     head = b""
@@ -87,7 +86,7 @@ def _gunzipped(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
             if member.eof or not started:
                 if member.eof:
                     if not data.strip(b"\0"):
-                        break  # padding between or after members, as gzip itself allows
+                        break  # gzip allows padding between and after members
                     member = zlib.decompressobj(31)
                 started = True
             try:
@@ -118,10 +117,10 @@ def _unzstd(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
 
 
 def inflated_file(path: Path, *, what: str, policy: Policy) -> Iterator[bytes]:
-    """Yield the plain bytes of a gzip, bzip2, xz or zstd file; any other file as it is.
+    """Yield the plain bytes of a gzip, bzip2, xz or zstd file. Yield any other file unchanged.
 
-    Raises CregraphError, beginning with `what`, for a damaged file and for one that is past the bounds of `policy`. An OSError of
-    this machine (a full disk) stays one.
+    Raises CregraphError, beginning with `what`, for a damaged file or one past the bounds of `policy`. An OSError of this
+    machine (a full disk) is raised unchanged.
     """
     from lzma import LZMAError
 
@@ -159,7 +158,7 @@ def _opener(magic: bytes) -> Callable[[Path, str], Any]:
 def bounded(blocks: Iterable[bytes], *, compressed: Callable[[], int], what: str, policy: Policy) -> Iterator[bytes]:
     """Yield `blocks`. Raises CregraphError once they are past the bounds of `policy`.
 
-    `compressed` returns the size in bytes of what they were inflated from so far.
+    `compressed` returns the number of compressed bytes that were read so far.
     """
     total = 0
     for block in blocks:

@@ -1,12 +1,12 @@
-"""Built R packages: what `R CMD INSTALL --build` makes, and what dated repositories of Linux binaries hold.
+"""Built R packages, as `R CMD INSTALL --build` writes them and dated repositories of Linux binaries hold them.
 
-A tarball as large as the installed package, with one top folder of the package's name. It is told from a source package by
-the field `Built` of its DESCRIPTION ("R Administration and Installation", 6.3; `.install_packages` in R's own tools writes it):
+A built package is a tarball of the installed files in one top folder, named after the package. Only built packages have the
+field `Built` in DESCRIPTION ("R Administration and Installation", 6.3; written by `.install_packages` of R's tools):
 
-    Built: R 4.2.2; x86_64-pc-linux-gnu; 2025-06-01 00:00:00 UTC; unix       the platform is empty where nothing is compiled
+    Built: R 4.2.2; x86_64-pc-linux-gnu; 2025-06-01 00:00:00 UTC; unix       the platform is empty if nothing is compiled
 
-It comes from anywhere and goes into the image as it is, so it is looked through like a source tarball, and its libraries
-are asked what they need of the system.
+The tarball is untrusted and enters the image unchanged. So cregraph checks its members as in a source tarball, and reads the
+needs of its libraries.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BUILT = re.compile(r"R ([0-9]+\.[0-9]+(?:\.[0-9]+)?); *([^;]*); *[^;]*; *(unix|
 _LIBRARY = re.compile(r".*\.so(?:\.[0-9.]+)?")
 _MOST = 512 << 20  # bytes of one shared library
 
-#: Libraries that are there wherever conda's R is: glibc's, the compilers', R's own and those that it computes with.
+#: Libraries that every installation of conda's R has: those of glibc, the compilers, R, BLAS and LAPACK.
 _EVERYWHERE = frozenset(
     (
         *("libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1", "ld-linux-x86-64.so.2"),
@@ -39,8 +39,8 @@ _EVERYWHERE = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """A built package. `r` is the R that built it, `platform` empty where nothing is compiled; `needed` are the libraries
-    that its own need and it does not hold, without those that are everywhere; `glibc` the highest version of its symbols."""
+    """A built package. `r` is the version of R that built it. `platform` is empty if nothing is compiled. `needed` are sonames
+    that neither the package nor `_EVERYWHERE` has. `glibc` is the highest symbol version that it uses."""
 
     description: Description
     r: str
@@ -53,14 +53,14 @@ class Built:
 
 
 def built_field(text: str, *, what: str) -> str | None:
-    """The field `Built` of a DESCRIPTION, None in that of a source package."""
+    """Return the field `Built` of a DESCRIPTION, or None for a source package."""
     return dcf.paragraph(text, what=f"{what}: DESCRIPTION").get("Built")
 
 
 def read_built(path: Path, *, what: str) -> Built | None:
-    """What the built package at `path` is; None for a source package. Every member is looked at, nothing is written.
+    """Return the built package at `path`, or None for a source package. Checks every member and writes nothing.
 
-    Raises CregraphError naming `what` and the member for whatever must not be unpacked, or is no R package.
+    Raises CregraphError, naming `what` and the member, if it is unsafe to unpack or the tarball is not an R package.
     """
     held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="the repository gave something else than an R package")
     if "DESCRIPTION" not in held.read:
@@ -102,7 +102,7 @@ def read_built(path: Path, *, what: str) -> Built | None:
 
 
 def unfit(found: Built, *, r_minor: str, glibc: str | None) -> str | None:
-    """Why a built package cannot be used by R `r_minor` (`4.2`) for x86-64 Linux over a base with `glibc`; None when it can."""
+    """Return why R `r_minor` (`4.2`) on x86-64 Linux with `glibc` cannot use a built package, or None if it can."""
     if not found.whole:
         return "holds no Meta/package.rds"
     if ".".join(found.r.split(".")[:2]) != r_minor:

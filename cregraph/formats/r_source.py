@@ -1,8 +1,8 @@
-"""R source packages: reading DESCRIPTION inside a tarball, and packing a folder into one.
+"""R source packages: reading DESCRIPTION from a tarball, and packing a folder as a tar.
 
 A source package is a tar, mostly gzip, whose only top folder has the package's name and holds DESCRIPTION ("Writing R
-Extensions", 1.1). A tarball comes from anywhere, so it is read without unpacking: names that climb, links that lead out,
-devices and bombs are refused by name.
+Extensions", 1.1). A tarball is untrusted, so it is read without unpacking. Paths and links that lead out, devices and
+decompression bombs are refused by name.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Description", "describe", "pack_folder", "read_tarball"]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]")
 _VERSION = re.compile(r"[0-9]+(?:[.-][0-9]+)+")
 
-#: What editors, version control and compilers leave behind: no part of a package (R CMD build drops them too).
+#: Files of editors, version control and compilers. They are not part of a package; R CMD build drops them too.
 _LEFT_OUT = {".git", ".svn", ".hg", ".Rproj.user", ".Rhistory", ".RData", ".DS_Store", "__MACOSX", ".Rcheck"}
 _COMPILED = (".o", ".so", ".sl", ".dylib", ".dll", ".a")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What DESCRIPTION says. `depends` joins Depends and Imports; both it and `linking` leave out nothing (`R` is in it)."""
+    """Fields of DESCRIPTION. `depends` joins Depends and Imports. It and `linking` hold all entries, `R` included."""
 
     name: str
     version: str
@@ -41,7 +41,7 @@ class Description:
 
 
 def describe(text: str, *, what: str, has_src: bool) -> Description:
-    """DESCRIPTION's text. Raises CregraphError naming `what` for a name or version that R would refuse."""
+    """Parse the text of a DESCRIPTION. Raises CregraphError, naming `what`, for a name or version that R refuses."""
     fields = dcf.paragraph(text, what=f"{what}: DESCRIPTION")
     name, version = fields.get("Package", ""), fields.get("Version", "")
     if not _NAME.fullmatch(name):
@@ -62,9 +62,9 @@ def describe(text: str, *, what: str, has_src: bool) -> Description:
 
 
 def read_tarball(path: Path, *, what: str) -> Description:
-    """What the source package at `path` is. Every member is looked at, nothing is written.
+    """Return the description of the source package at `path`. Checks every member and writes nothing.
 
-    Raises CregraphError naming `what` and the member for whatever must not be unpacked.
+    Raises CregraphError, naming `what` and the member, if it is unsafe to unpack.
     """
     held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="a .tar.gz made by `R CMD build` is wanted")
     if "DESCRIPTION" not in held.read:
@@ -89,10 +89,10 @@ def read_tarball(path: Path, *, what: str) -> Description:
 
 
 def pack_folder(folder: Path) -> bytes:
-    """The R package in `folder` as a tar: equal files and execute bits, equal bytes, wherever and whenever it is packed.
+    """Return the R package in `folder` as a tar. Equal files and execute bits give equal bytes.
 
-    The top folder is the package's name. Left out: what version control, editors and compilers leave behind.
-    Raises CregraphError naming the path for links that lead out of the folder and for what is neither file nor folder.
+    The top folder is the package's name. Files of version control, editors and compilers are left out.
+    Raises CregraphError, naming the path, for a link that leads out of the folder or a special file such as a device.
     """
     if not (folder / "DESCRIPTION").is_file():
         raise CregraphError(f"`{folder}` holds no DESCRIPTION, so it is no R package")

@@ -1,4 +1,4 @@
-"""Fields of a tar header (POSIX.1-2001 and GNU). Each function raises ValueError for bytes that are not as the format says."""
+"""Fields of a tar header (POSIX.1-2001 and GNU). Each function raises ValueError for bytes that break the format."""
 
 from __future__ import annotations
 

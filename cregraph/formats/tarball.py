@@ -1,6 +1,6 @@
 """Tarballs of one package, read without unpacking: R packages (source and binary) and Python sdists.
 
-Such a tarball has one top folder, and comes from anywhere: `cregraph.formats.untrusted_tar` refuses what must not be unpacked.
+Such a tarball has one top folder and is untrusted: `cregraph.formats.untrusted_tar` refuses members that are unsafe to unpack.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _READ = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scanned:
-    """A tarball's top folder, the names of its files below that, and the bytes of those that were wanted."""
+    """A tarball's top folder, the names of files below it, and the bytes of the wanted files."""
 
     top: str
     files: frozenset[str]
@@ -30,9 +30,9 @@ class Scanned:
 
 
 def scan(path: Path, *, what: str, wanted: Collection[str], hint: str) -> Scanned:
-    """Look at every member of the tarball at `path` (plain, gzip, bzip2, xz or zstd); read the files `wanted` (`DESCRIPTION`).
+    """Check every member of the tarball at `path` (plain, gzip, bzip2, xz or zstd) and read the `wanted` files.
 
-    Raises CregraphError naming `what` and the member for whatever must not be unpacked; `hint` is the way out.
+    Raises CregraphError, naming `what` and the member, if it is unsafe to unpack. `hint` is the hint of that error.
     """
     top = ""
     files: set[str] = set()
@@ -56,7 +56,7 @@ def scan(path: Path, *, what: str, wanted: Collection[str], hint: str) -> Scanne
 def files(path: Path, *, what: str, chosen: Callable[[str], bool], most: int) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of the regular files below the top folder whose names are `chosen`.
 
-    Raises CregraphError naming `what` and the member for one of more than `most` bytes, and as `scan` does.
+    Raises CregraphError, naming `what` and the member, for a file of more than `most` bytes, and as `scan` does.
     """
     tar = Reader(blocks_as_file(inflated_file(path, what=what, policy=PACKAGE)), what=what, policy=PACKAGE)
     for member in tar:
@@ -68,7 +68,7 @@ def files(path: Path, *, what: str, chosen: Callable[[str], bool], most: int) ->
 
 
 def unpack(path: Path, out: IO[bytes], *, what: str) -> list[Member]:
-    """Inflate the tarball into the empty file `out`; return its files and links, contents at `offset` in `out`.
+    """Inflate the tarball into the empty file `out`. Return its files and links; contents start at `offset` in `out`.
 
     Raises CregraphError as `scan` does.
     """
@@ -84,7 +84,7 @@ def unpack(path: Path, out: IO[bytes], *, what: str) -> list[Member]:
 
 
 def _check(member: Member, what: str) -> None:
-    """Refuse a path and a link that are read otherwise elsewhere, or that lead out of the top folder."""
+    """Refuse paths and links that other tools read differently or that lead out of the top folder."""
     if "\\" in member.name:
         raise CregraphError(f"{what}: `{printable(member.name, 200)}` leads out of its folder")
     top = member.path.split("/")[0]

@@ -1,7 +1,7 @@
 """Tars of unknown origin, read forward without unpacking, in bounded memory.
 
-The reader understands ustar, pax (POSIX.1-2001) and GNU headers. It refuses names that lead out, numbers that are none, headers
-that are damaged or huge, and tars that are cut or past the limits of their `Policy`.
+The reader understands ustar, pax (POSIX.1-2001) and GNU headers. It refuses names that lead out, invalid numbers, and damaged
+or huge headers. It also refuses tars that are cut or past the limits of their `Policy`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TYPES |= {b"5": "directory", b"3": "other", b"4": "other", b"6": "other"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """What a tar may hold: members and bytes (headers included) in all.
+    """Limits of a tar: members, and bytes in total (headers included).
 
-    A `package` holds files, directories and links only, at relative paths, each path once. Image layers hold anything: an
-    absolute name is relative to the root, and a later member replaces an earlier one. Past `free` bytes, inflated bytes may
-    be at most 1100 times the compressed ones; gzip's own limit is 1032.
+    A `package` holds files, directories and links only, at relative paths, each path once. Image layers may hold any member.
+    In a layer an absolute name is relative to the root, and a later member replaces an earlier one. Past `free` bytes,
+    inflated bytes may be at most 1100 times the compressed ones; gzip's own limit is 1032.
     """
 
     members: int
@@ -94,9 +94,9 @@ def is_tar(head: bytes) -> bool:
 
 
 class Reader:
-    """The members of a tar in order. While one is at hand, `blocks` and `read` give its content; what is not read is skipped.
+    """The members of a tar in order. `blocks` and `read` give the current member's content; unread content is skipped.
 
-    At the end of the tar the rest of `stream` is read. `what` begins the messages of errors.
+    At the end of the tar the rest of `stream` is read. Error messages begin with `what`.
     """
 
     def __init__(self, stream: IO[bytes], *, what: str, policy: Policy, hint: str | None = None) -> None:
@@ -106,12 +106,12 @@ class Reader:
         self._hint = hint
         self._global: dict[str, str] = {}
         self._member: Member | None = None
-        self._at = 0  # bytes that were read
-        self._left = 0  # bytes of content that were not
+        self._at = 0  # bytes read so far
+        self._left = 0  # unread bytes of the member's content
         self._padding = 0
 
     def __iter__(self) -> Iterator[Member]:
-        """Yield each member. Raises CregraphError for a tar that is hostile, damaged or past the limits."""
+        """Yield each member. Raises CregraphError if the tar is unsafe, damaged or past the limits."""
         count = 0
         seen: set[str] = set()
         while (member := self._readable()) is not None:
@@ -127,7 +127,7 @@ class Reader:
             pass
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield what is left of the member's content, in blocks of at most 1 MiB."""
+        """Yield the rest of the member's content, in blocks of at most 1 MiB."""
         assert self._member is not None
         if self._member.sparse:
             raise self._bad(f"`{_shown(self._member.name)}` is stored with holes (a sparse file), which is not read here")
@@ -139,7 +139,7 @@ class Reader:
             yield block
 
     def read(self, most: int | None = None) -> bytes:
-        """Return what is left of the member's content, cut after `most` bytes."""
+        """Return the rest of the member's content, cut after `most` bytes."""
         data = bytearray()
         for block in self.blocks():
             data += block
@@ -190,7 +190,7 @@ class Reader:
         sparse = flag == b"S" or not _SPARSE.isdisjoint(extended)
         found = _TYPES.get(flag, "other")
         if found == "file" and not sparse and name.endswith("/"):
-            found = "directory"  # how tars before POSIX say it
+            found = "directory"  # tars before POSIX mark directories so
         size, uid, gid, mtime = [
             tar_header.decimal(extended[key]) if key in extended else tar_header.number(block[start:end])
             for key, start, end in _NUMBERS
@@ -198,7 +198,7 @@ class Reader:
         if flag == b"S":
             self._skip_sparse_map(block)
         if flag in b"123456":
-            size = 0  # no content follows these, whatever their header says
+            size = 0  # no content follows these, even if their header states a size
         if min(size, uid, gid) < 0:
             raise self._bad(f"gives `{_shown(name)}` a size or owner below zero")
         return Member(
@@ -216,7 +216,7 @@ class Reader:
         )
 
     def _names(self, block: bytes, extended: dict[str, str]) -> tuple[str, str]:
-        """The member's name and what it links to."""
+        """Return the member's name and its link target."""
         name = _text(block[:100])
         if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500])):
             name = prefix + b"/" + name
@@ -265,7 +265,7 @@ class Reader:
         return data
 
     def _exactly(self, size: int) -> bytes:
-        """`size` bytes; fewer only at the end of the stream, and then none where a header may begin."""
+        """Return `size` bytes, or fewer at the end of the stream. Refuse a part of a header."""
         data = self._some(size)
         if len(data) == size:
             return data

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 __all__ = ["OPAQUE", "whiteout"]
 
-#: What `whiteout` returns for the name that hides everything of the lower layers in its folder.
+#: Result of `whiteout` for the name that hides everything of the lower layers in its folder.
 OPAQUE = "/"
 
 
 def whiteout(name: str) -> str | None:
-    """Return the name that a layer's member `name` (without folder) hides in its folder, or None if it is no whiteout.
+    """Return the name that a layer's member `name` (without folder) hides in its folder, or None if it is not a whiteout.
 
-    The answer is OPAQUE for everything in the folder, and empty for a name that hides nothing (`.wh.` and aufs' own `.wh..wh.…`).
+    The result is OPAQUE for everything in the folder. It is empty for a name that hides nothing (`.wh.`, aufs' `.wh..wh.…`).
     """
     if not name.startswith(".wh."):
         return None

@@ -1,4 +1,4 @@
-"""Base facts: what must be known of a base image without having it. Written once to `bases/<digest>.json`."""
+"""Base facts: properties of a base image, for use without the image. Written once to `bases/<digest>.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LayerFact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DirFact:
-    """A directory as the base has it: permission bits, numeric owner, mtime in whole seconds."""
+    """A directory of the base: permission bits, numeric owner, mtime in whole seconds."""
 
     mode: int
     uid: int
@@ -32,10 +32,10 @@ class DirFact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PythonFact:
-    """The interpreter that notebooks run on, with all links resolved.
+    """The Python interpreter of notebooks, with all links resolved.
 
     `version` is `3.11.2`; `executable`, `prefix`, `site_packages` and `scripts` are absolute paths.
-    `distributions` maps the normal name (PEP 503) to the version, for everything that its path holds.
+    `distributions` maps the normal name (PEP 503) to the version, for all distributions on its path.
     """
 
     version: str
@@ -48,11 +48,11 @@ class PythonFact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseFacts:
-    """Everything that lock and plan know of a base.
+    """All that lock and plan know about a base.
 
-    `digest` is the manifest's (`sha256:…`), `config` its parsed config, `users` name to (uid, gid, home).
-    `directories` holds every directory of the image, `links` every symbolic link (path to text), both as absolute paths.
-    `files` are the other paths, listed only below the places that images write to (image/facts_from_layers.py says which).
+    `digest` is the manifest's (`sha256:…`), `config` the parsed config. `users` maps a name to (uid, gid, home).
+    `directories` holds every directory of the image, `links` every symbolic link (path to text). All paths are absolute.
+    `files` are the other paths, only below the places that images write to (see image/bases/facts_from_layers.py).
     """
 
     digest: str
@@ -66,9 +66,9 @@ class BaseFacts:
     files: frozenset[str] = frozenset()
 
     def resolve(self, path: str) -> str:
-        """`path` with every symbolic link of the base on its way followed (all components but the last), normalised.
+        """Return `path`, normalised, with the base's symbolic links followed in all components but the last.
 
-        Raises ValueError when links form a loop (40 hops, as Linux counts) or lead above the root.
+        Raises ValueError if links form a loop (40 hops, as in Linux) or lead above the root.
         """
         todo = [p for p in reversed(path.split("/")) if p]
         done: list[str] = []

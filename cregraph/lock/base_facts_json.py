@@ -1,7 +1,7 @@
 """`bases/<digest>.json`: base facts as text that reads well in a diff.
 
-One line a layer, user, distribution, directory, link and file, sorted, equal facts to equal bytes. A directory is
-`"<mode, octal> <uid> <gid> <mtime>"`, files are grouped by their folder, their first line break aside. `version` is read first.
+Each layer, user, distribution, directory, link and file has its own line. Lines are sorted; equal facts give equal bytes. A
+directory is `"<mode, octal> <uid> <gid> <mtime>"`. Files are grouped by folder. `version` is read first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PYTHON = ("version", "executable", "prefix", "site_packages", "scripts")
 
 
 def dumps(facts: BaseFacts) -> str:
-    """The text of `facts`, ending in a line break."""
+    """Return the text of `facts`, which ends in a line break."""
     python: list[str] = ["null"]
     if facts.python is not None:
         head = [f"{_text(name)}: {_text(getattr(facts.python, name))}" for name in _PYTHON]
@@ -59,9 +59,9 @@ def dumps(facts: BaseFacts) -> str:
     return "{\n" + ",\n".join(f" {field}" for field in fields) + "\n}\n"
 
 
-@functools.lru_cache(maxsize=4)  # a command asks several times for those of one base
+@functools.lru_cache(maxsize=4)  # a command reads the facts of one base several times
 def loads(text: str, *, name: str) -> BaseFacts:
-    """Return the facts that `text` states. `name` is the file's, for messages.
+    """Return the facts in `text`. `name` is the file's, for messages.
 
     Raises:
         CregraphError: The text is not as `dumps` writes it (with the place), is of a newer version, or is an unfinished merge.
@@ -144,7 +144,7 @@ def _digest(item: Field) -> str:
 
 
 def _text(value: object) -> str:
-    # ASCII, so that names which are no UTF-8 (kept as lone surrogates) can be written too
+    # ASCII, so that names that are not UTF-8 (kept as lone surrogates) can be written too
     return json.dumps(dict(value) if isinstance(value, Mapping) else value, sort_keys=True)
 
 

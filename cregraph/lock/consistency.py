@@ -1,7 +1,7 @@
-"""Consistency of a lock: every ask is answered, every requirement is met, and every pin provides what its name says.
+"""Consistency of a lock: pins answer every ask, meet every requirement, and provide the tokens of their names.
 
 A hand edit or a git merge can break a lock without a conflict. `find_problems` reports that offline; `cregraph lock` repairs it.
-The meaning of an ask and of a token belongs to its kind (`LockRules`); this module only walks.
+The kind (`LockRules`) defines the meaning of asks and tokens; this module only visits them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["agrees", "find_problems"]
 
 
 def find_problems(lock: Lock, kinds: Kinds, *, base: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """Return the problems of each target, by the target's id; targets without one are left out.
+    """Return the problems of each target, by the target's id. Targets without problems are left out.
 
     `base` are the normal names (PEP 503) of the base's Python distributions. With None, a requirement that they could meet
-    is no problem.
+    is not a problem.
     """
     offers = Offers(
         tokens=frozenset(token.split(" ")[0] for t in lock.targets for p in t.pins for token in p.provides),
@@ -31,7 +31,7 @@ def find_problems(lock: Lock, kinds: Kinds, *, base: Iterable[str] | None = None
 
 
 def agrees(pin: Pin, rules: LockRules) -> bool:
-    """Return whether a pin provides what its name and version say."""
+    """Return whether a pin provides the tokens of its name and version."""
     return all(token in pin.provides for token in rules.own_tokens(pin))
 
 

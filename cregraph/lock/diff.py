@@ -1,7 +1,7 @@
-"""What changes between two locks: pins, asks, settings of the image, of targets and of stages. Pure.
+"""Differences of two locks: pins, asks, and settings of the image, of targets and of stages. Pure.
 
-Versions are compared as texts, never by order: `1.1.4 -> 1.1.5` says what it was and what it is. The places of asks explain and
-decide nothing, so locks that differ only in them are the same.
+Versions are compared as texts, never by order: `1.1.4 -> 1.1.5` states the old and the new one. The places of asks are only
+explanations, so locks that differ only in them are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cregraph.lock.rules import Kinds, LockRules, answered_asks, in_sandbox
 
 __all__ = ["AskChange", "LockDiff", "PinChange", "Setting", "compare"]
 
-#: The order of changes: pins that both locks have, then added, then removed ones.
+#: Order of changes: pins that both locks have, then added pins, then removed pins.
 _HOW = {"added": 1, "removed": 2}
 
 
@@ -25,9 +25,9 @@ _HOW = {"added": 1, "removed": 2}
 class PinChange:
     """A pin that differs.
 
-    `how`: `added`, `removed`, `changed` (another version), `rebuilt` (the version stays, the bytes differ), `moved` (the bytes
-    stay; source, needs or build differ). `build` marks pins that only the sandbox sees. `asked_by` are the asks, new in this
-    lock, that the pin answers.
+    `how`: `added`, `removed`, `changed` (another version), `rebuilt` (same version, other bytes), `moved` (same bytes; source,
+    needs or build differ). `build` marks pins that only the sandbox sees. `asked_by` are the places of the new asks that the
+    pin answers.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class PinChange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskChange:
-    """An ask that is new (`added`) or gone."""
+    """An ask that was added (`added` is true) or removed."""
 
     kind: str
     stage: str
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockDiff:
-    """All that differs. Pins and asks are sorted by kind, then by what happened to them."""
+    """All differences. Pins and asks are sorted by kind, then by type of change."""
 
     same: bool
     pins: tuple[PinChange, ...] = ()
@@ -72,7 +72,7 @@ class LockDiff:
 
 
 def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
-    """Return what `new` has that `old` has not, and the reverse."""
+    """Return the differences from `old` to `new`."""
     before, after = {t.id: t for t in old.targets}, {t.id: t for t in new.targets}
     pins: list[PinChange] = []
     asks: list[AskChange] = []
@@ -142,7 +142,7 @@ def _asks(old: Target, new: Target, rules: LockRules) -> list[AskChange]:
 
 
 def _text(what: Json, rules: LockRules) -> str:
-    """What an ask asks, with what decides bytes of files."""
+    """Return the text of an ask, with the fields that decide bytes of files."""
     text = rules.ask_text(what)
     if isinstance(what, Mapping) and isinstance(what.get("at"), list):
         if not text:
@@ -195,7 +195,7 @@ def _stage(old: StageRecord, new: StageRecord) -> list[Setting]:
 
 
 def _decisive(lock: Lock) -> Lock:
-    """The lock without what only explains, in its one order."""
+    """Return the lock in sorted order, without fields that only explain."""
     targets = (
         replace(
             target,

@@ -1,8 +1,8 @@
-"""The lock: what an image is made of, to the byte, and which line asked for it.
+"""The lock: every artifact of an image by sha256, and the line that asked for it.
 
-Goals, in order: complete (a build asks nobody anything), readable in review (one pin a line, one ask a line, an empty line
-between them: a bump is a diff of one line and git merges most bumps by itself), the same bytes for the same content, every
-version ever written stays readable, staleness decided offline by comparing what was asked with what is asked now.
+Goals, in order: (1) complete: a build resolves nothing. (2) Readable in review: each pin and ask has one line, with empty lines
+between, so git merges most bumps. (3) Equal content gives equal bytes. (4) Every version ever written stays readable.
+(5) Staleness is decided offline, by comparing the recorded asks with the current asks.
 
 It holds no time of writing, no host, no path of a machine, no version of the tool, no address of a mirror, no credential.
 """
@@ -31,7 +31,7 @@ _MERGE = "take one side (`git checkout --ours -- FILE`), then run `cregraph lock
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """What the image is called: runtime environment `name`, `image` name, version `label`, `tag` as the profile states it."""
+    """Names of the image: runtime environment `name`, `image` name, version `label`, `tag` as the profile states it."""
 
     name: str
     image: str
@@ -42,7 +42,7 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageRecord:
-    """A stage as the lock remembers it. `checks` decide no byte; `cregraph test` runs them."""
+    """A stage as the lock records it. `cregraph test` runs its `checks`; they do not change the image."""
 
     name: str
     needs: tuple[str, ...] = ()
@@ -61,31 +61,31 @@ class Lock:
     platform: str = PLATFORM
 
     def target(self, target_id: str) -> Target | None:
-        """The target of that id."""
+        """Return the target of that id."""
         return next((t for t in self.targets if t.id == target_id), None)
 
     @property
     def base(self) -> Pin:
-        """The pin of the base image. loads() refuses a lock without one."""
+        """Return the pin of the base image. `loads` refuses a lock without one."""
         return next(t for t in self.targets if t.place == BASE).pins[0]
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables of the image by name: a later stage wins."""
+        """Return the variables of the image by name. A later stage wins."""
         merged = {name: value for stage in self.stages for name, value in stage.env.items()}
         return dict(sorted(merged.items()))
 
     @property
     def build_root(self) -> Pin:
-        """The pin of the image that tasks run over: its own, or the base."""
+        """Return the pin of the image that tasks run over: the build root, or else the base."""
         target = next((t for t in self.targets if t.place == BUILD_ROOT), None)
         return target.pins[0] if target else self.base
 
 
 def sorted_lock(lock: Lock) -> Lock:
-    """`lock` with everything that is a set in its one order, and asks by file and field only.
+    """Return `lock` with all sets sorted, and with the places of asks by file and field only.
 
-    A line's number would move with every line above it: two changes that touch nothing of each other would conflict.
+    Line numbers are left out because a change above a line would move its number. Unrelated changes would then conflict.
     """
     targets = [
         replace(
@@ -104,13 +104,13 @@ def sorted_lock(lock: Lock) -> Lock:
 
 
 def _lasting(where: str) -> str:
-    """`team.yaml:20: extras.conda_r[0]` as `team.yaml: extras.conda_r`."""
+    """Return `team.yaml:20: extras.conda_r[0]` as `team.yaml: extras.conda_r`."""
     match = re.fullmatch(r"(.+?):\d+: (.+)", where)
     return match[1] + ": " + re.sub(r"\[\d+\]", "", match[2]) if match else where
 
 
 def dumps(lock: Lock) -> str:
-    """The lock as text; equal locks give equal text, in whatever order their parts arrived."""
+    """Return the lock as text. Equal locks give equal text; the order of their parts does not matter."""
     lock = sorted_lock(lock)
     head = {
         "version": VERSION,

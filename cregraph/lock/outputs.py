@@ -1,9 +1,9 @@
 """Outputs: the result of each task of a lock, by task key (`locks/<profile>.outputs.json`).
 
-A task's key covers its inputs; its output records the result. So a different result is an error instead of another digest under
-the same tag, and another machine can take a result from a cache that nobody vouches for.
+A task's key covers its inputs; its output records the result. So a different result is an error, not another digest under the
+same tag. And another machine can take a result from an untrusted cache.
 
-The form is the lock's: JSON, one task per line, an empty line between, sorted; no time, host, path or version of the tool. A key
+The form is that of the lock: sorted JSON, one task per line, empty lines between, no time, host, path or tool version. A key
 covers the assembly, so the file does not state it.
 """
 
@@ -53,7 +53,7 @@ class _Task(Protocol):
 
 
 def updated(before: Outputs, tasks: Iterable[_Task], gave: Mapping[str, tuple[str, int]]) -> Outputs:
-    """Return `before` with new results added and without keys that the lock no longer has.
+    """Return `before` with new results added, and without keys that the lock no longer has.
 
     `tasks` are all tasks of the lock; `gave` maps a key to sha256 and size in bytes. A recorded key keeps its record.
 

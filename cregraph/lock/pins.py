@@ -1,4 +1,4 @@
-"""The nouns of a lock: an ask states one request, a pin fixes one artifact, a target is a place that steps fill."""
+"""The parts of a lock: an ask states one request, a pin fixes one artifact, a target is a place that steps fill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BASE", "BUILD_ROOT", "Artifact", "Ask", "Pin", "Scope", "Target"]
 #: "image": the pins become part of the image. "sandbox": only tasks see them, such as compilers.
 Scope = Literal["image", "sandbox"]
 
-#: Places of the two images that every lock has: the one that the image extends, and the one that tasks run over.
+#: Places of two images: the base, which the image extends, and the build root, which tasks run over.
 BASE = "base"
 BUILD_ROOT = "build-root"
 
@@ -24,8 +24,8 @@ class Ask:
 
     `kind` and `place` name the target, see `Target`.
     `what` is normalised JSON: a text for the package kinds (`r-base =4.5.2`), an object for files and images.
-    `options` is what all asks of one target must agree on (channels, the CRAN source, a build's environment).
-    `where` is `<file>:<line>: <field>`; it explains, and decides nothing.
+    `options` must be equal in all asks of one target (channels, the CRAN source, a build's environment).
+    `where` is `<file>:<line>: <field>`, only for explanations.
     """
 
     kind: str
@@ -43,10 +43,10 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """Bytes that the build fetches: known by sha256, found by kind, source and file.
+    """Bytes that the build fetches, identified by sha256, located by kind, source and file.
 
-    `source` is a name of design 6 (`conda-forge`, `cran`, `pypi`), a URL, or `./path` in the project;
-    `file` is the place below that source (`linux-64/x-1-0.conda`, `dplyr_1.1.4.tar.gz`), empty for a URL or path.
+    `source` is the name of a source (`conda-forge`, `cran`, `pypi`), a URL, or `./path` in the project.
+    `file` is the path below that source (`linux-64/x-1-0.conda`, `dplyr_1.1.4.tar.gz`), empty for a URL or path.
     Only sha256 decides bytes.
     """
 
@@ -64,7 +64,7 @@ class Pin:
     `needs` are tokens that other pins provide (`conda:libzlib`, `r:rlang`, `py:numpy`), by name, without versions.
     `provides` are `<ecosystem>:<name> <version>`; names in the ecosystem's normal form (R: lower case).
     `asked` are the texts of the asks that it answers, as `<stage>: <what>`, sorted; empty for a dependency.
-    `data` is the kind's own (conda: build, subdir, depends…; python: tags); JSON without floats.
+    `data` holds fields of the kind (conda: build, subdir, depends…; python: tags), as JSON without floats.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A place that steps fill, what is asked of it, and (in a lock) what answers.
+    """A place that steps fill, with its asks and (in a lock) the pins that answer them.
 
     Attributes:
         kind: Name of the module in `kinds/` that resolves and installs, such as "conda".
-        place: What the kind fills: an absolute path in the image for most kinds; empty if each ask names its own. A late
-            reference, such as "$(snowbooks.python)", stays as written.
+        place: Absolute path in the image for most kinds; empty if each ask names its own. A late reference, such as
+            "$(snowbooks.python)", stays as written.
         scope: "image" or "sandbox", see `Scope`. The kind decides it by the place.
     """
 

@@ -1,4 +1,4 @@
-"""What lock/ asks of a kind. Kinds are above lock/ in import order, so functions that need them take `kinds` as an argument."""
+"""The interface of a kind to lock/. Kinds are above lock/ in import order, so functions take `kinds` as an argument."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Kinds", "LockRules", "Offers", "answered_asks", "in_sandbox"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offers:
-    """What can meet a requirement: `tokens` of all pins (without versions), and the Python distributions of the base.
+    """Names that can meet a requirement: `tokens` of all pins (without versions), and the base's Python distributions.
 
     `base` holds normal names (PEP 503); None if the base is not known yet.
     """
@@ -25,22 +25,22 @@ class Offers:
 
 
 class LockRules(Protocol):
-    """The part of a kind (cregraph/kinds/base.py) that says what a lock means."""
+    """The part of a kind (cregraph/kinds/base.py) that defines the meaning of a lock."""
 
-    #: The word that people use for the kind's ecosystem.
+    #: The usual name of the kind's ecosystem, for people.
     ECOSYSTEM: str
 
     def scope(self, place: str) -> Scope:
         """Return the scope of the target at `place`."""
 
     def ask_text(self, what: Json) -> str:
-        """Return the ask as the pins that answer it repeat it in `asked`; empty if no pin answers it. Takes any JSON."""
+        """Return the ask as pins state it in `asked`; empty if no pin answers it. Takes any JSON."""
 
     def shown(self, what: Json) -> str:
         """Return the ask as the reasons of a stale lock show it. Takes any JSON."""
 
     def shown_name(self, pin: Pin) -> str:
-        """Return the name by which people know what is pinned."""
+        """Return the pin's usual name, for people."""
 
     def hidden(self, pin: Pin) -> bool:
         """Return whether only tasks see the pin, though its target is part of the image."""
@@ -49,13 +49,13 @@ class LockRules(Protocol):
         """Return the tokens, with versions, that a pin of this name and version must provide."""
 
     def base_has(self, token: str, offers: Offers) -> bool:
-        """Return whether the base provides `token`, or could."""
+        """Return whether the base provides `token`, or could provide it."""
 
     def problems(self, target: Target, offers: Offers) -> Iterable[str]:
         """Return a sentence for each ask that no pin answers, and for each pin that contradicts another target."""
 
     def folder(self, ask: Ask) -> str | None:
-        """Return the path in the project, or of a recipe, of which an ask takes every file."""
+        """Return the folder in the project or a recipe whose files the ask takes, or None."""
 
 
 #: Kinds by name, in the order of sections in a review.
@@ -68,5 +68,5 @@ def in_sandbox(pin: Pin, target: Target, rules: LockRules) -> bool:
 
 
 def answered_asks(pin: Pin, target: Target, rules: LockRules) -> tuple[Ask, ...]:
-    """Return the asks of `target` that its pin says that it answers."""
+    """Return the asks of `target` that `pin` names in `asked`."""
     return tuple(ask for ask in target.asks if f"{ask.stage}: {rules.ask_text(ask.what)}" in pin.asked)

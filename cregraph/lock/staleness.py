@@ -1,6 +1,6 @@
-"""Staleness: the reasons why a lock does not answer profile and recipes. No reason means that the lock is fresh.
+"""Staleness: the reasons why a lock does not answer profile and recipes. A fresh lock has no reason.
 
-No source is asked. The project's own files, and those that recipes ship, are hashed.
+The check is offline. It hashes the files of the project and of recipes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["group", "reasons", "same_asks"]
 
 
 def group(asks: Sequence[Ask], kinds: Kinds) -> tuple[Target, ...]:
-    """Return asks by target. Raises CregraphError when two asks of one target want different options, naming both lines."""
+    """Return asks by target. Raises CregraphError, naming both lines, if two asks of one target have different options."""
     targets: dict[str, list[Ask]] = {}
     for ask in asks:
         targets.setdefault(ask.target, []).append(ask)
@@ -47,9 +47,9 @@ def reasons(
     read: Callable[[str], bytes],
     files: Callable[[str], Sequence[str]],
 ) -> list[str]:
-    """Return why `lock` is stale, each as `file:line: what`.
+    """Return the reasons why `lock` is stale, each as `file:line: problem`.
 
-    `read` returns the bytes of a file of the project (`./x`) or of a recipe (`standard:x`), `files` the files below a folder.
+    `read` returns the bytes of a file of the project (`./x`) or a recipe (`standard:x`). `files` lists the files below a folder.
     """
     found: list[str] = []
     for name in Identity.__slots__:
@@ -74,7 +74,7 @@ def reasons(
 
 
 def same_asks(locked: Target, target: Target) -> bool:
-    """Return whether `locked` answers the same asks as `target` has, whichever lines state them."""
+    """Return whether `locked` and `target` have the same asks and options. Lines do not matter."""
     same_options = canonical(dict(locked.options)) == canonical(dict(target.options))
     return same_options and _bag(locked.asks).keys() == _bag(target.asks).keys()
 

@@ -1,6 +1,6 @@
 """JSON files that people edit and git merges: the lock, its outputs, base facts.
 
-`parse` refuses a file that is not whole. A `Field` gives typed values out of it, and its errors name file and place.
+`parse` refuses a file that is not complete. A `Field` returns typed values of it; its errors name file and place.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Field:
         return CregraphError(f"`{self._name}`: {printable(self.place) or 'the file'}: {why}", hint=self._hint)
 
     def called(self, name: str) -> Field:
-        """Return this field with `name` in its place, because a reader finds an item by its name rather than its number."""
+        """Return this field with `name` in its place. A reader finds an item by its name, not its number."""
         return self._at(self.value, f"{self.place} ({name})")
 
     def fields(self, *required: str, **defaults: Json) -> dict[str, Field]:
-        """Return the fields of an object. Refuses unknown and missing ones; those in `defaults` may be missing."""
+        """Return the fields of an object. Refuses unknown and missing fields; those in `defaults` may be missing."""
         value = self.mapping()
         for key in value:
             if key not in required and key not in defaults:
@@ -100,8 +100,8 @@ class Field:
 def parse(text: str, *, name: str, what: str, version: int, limit: int, hint: str, merge: str) -> Field:
     """Return the object that the file `name` holds.
 
-    Numbers are whole, because keys cover what these files say. `what` names their content for messages ("lock"), `version` is the
-    newest that is read, `limit` counts characters, `hint` is the way out of a broken file and `merge` out of an unfinished merge.
+    Floats are refused, because keys cover the content of these files. `what` names the content in messages ("lock"). `version`
+    is the newest supported one, `limit` a number of characters. `hint` is for broken files, `merge` for unfinished merges.
 
     Raises:
         CregraphError: The text is too long, not JSON, of a newer version, or an unfinished merge.
@@ -127,7 +127,7 @@ def parse(text: str, *, name: str, what: str, version: int, limit: int, hint: st
 
 
 def spaced(items: Sequence[Mapping[str, Json]]) -> list[str]:
-    """Return the lines of a list's items: one line for each item, with empty lines between, so that git merges changes."""
+    """Return the items of a list as lines, with empty lines between, so that git merges changes."""
     out = []
     for number, item in enumerate(items):
         out += ["", json.dumps(item, ensure_ascii=False) + ("," if number + 1 < len(items) else "")]

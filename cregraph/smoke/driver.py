@@ -1,7 +1,7 @@
-"""Runs the checks of smoke_checks.py inside an image, in real Jupyter kernels, and prints a line of JSON for each.
+"""Driver that runs the checks of smoke_checks.py inside an image, in Jupyter kernels, and prints JSON lines.
 
-It needs Python 3.8 with its standard library, and reads checks.json in its own folder. jupyter_client is the image's own;
-if it is missing, checks fail. No check can end the driver: a dead kernel is started again for the next check.
+It needs Python 3.8 with its standard library, and reads checks.json in its own folder. It uses the image's jupyter_client;
+if that is missing, checks fail. No check can end the driver: a dead kernel is restarted for the next check.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 START_SECONDS = 240.0
 CELL_SECONDS = 600.0
-#: A kernel that is free says at once that it is busy with a cell. ipykernel 7 now and then never hears of one: then again.
+#: A free kernel reports at once that it runs a cell. ipykernel 7 sometimes misses a cell: then the driver tries again.
 TAKEN_SECONDS = 20.0
 TRIES = 3
 MARK = "cregraph-answer:"
@@ -63,25 +63,25 @@ def _cregraph_probe(name):
 
 
 class Failed(Exception):
-    """The check's answer is no; the text says why."""
+    """A check failed; the text says why."""
 
 
 class NotTaken(Failed):
-    """The kernel lives and did not begin. That is no answer to the check, so it is tried again in a new kernel."""
+    """The kernel is alive but did not begin. The check has no result, so it is retried in a new kernel."""
 
 
 class Kernel:
-    """A Jupyter kernel of this image in `folder`. It starts when it is first needed, and again after it died."""
+    """A Jupyter kernel of this image in `folder`. It starts on first use, and again after it died."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.manager: Any = None
         self.client: Any = None
         self.said_at_start = ""
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as we do)
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (open until the driver ends)
 
     def start(self) -> None:
-        """Start it unless it runs."""
+        """Start the kernel unless it runs."""
         if self.manager is not None and self.manager.is_alive():
             return
         self.stop()
@@ -100,13 +100,13 @@ class Kernel:
         self.ready()
 
     def restart(self) -> None:
-        """Restart it, as a user does from the menu."""
+        """Restart the kernel, as a user does from the menu."""
         self.start()
         self.manager.restart_kernel(now=False)
         self.ready()
 
     def ready(self) -> None:
-        """Wait until it answers; keep what it said on its own account meanwhile."""
+        """Wait until the kernel answers. Keep its own start-up output."""
         self.said_at_start = ""
         end = time.monotonic() + START_SECONDS
         request = self.client.kernel_info()
@@ -116,7 +116,7 @@ class Kernel:
                     break
             except queue.Empty:
                 self.still_there(end)
-        # Only now what is published surely arrives: ask until an answer is heard.
+        # The output channel may connect later: run a cell until its answer arrives.
         limit = time.monotonic() + TAKEN_SECONDS
         while self.run("pass", 1, quiet=True) is None:
             if time.monotonic() > limit:
@@ -130,7 +130,7 @@ class Kernel:
             raise Failed(f"the kernel did not answer within {START_SECONDS:.0f} s of its start")
 
     def run(self, code: str, seconds: float, quiet: bool = False) -> Any:
-        """What a cell says: (text, error), where error is empty when it went well. With `quiet` None when nothing was heard."""
+        """Return a cell's (text, error); error is empty on success. With `quiet`, return None if nothing arrives."""
         request = self.client.execute(code, store_history=not quiet, allow_stdin=False)
         text: list[str] = []
         error, begun = "", False
@@ -164,7 +164,7 @@ class Kernel:
                 text.append(said)
 
     def cell(self, code: str) -> str:
-        """What a cell says. Raises Failed when it fails, or names a magic that is not there."""
+        """Return a cell's text. Raises Failed if it fails or uses an unknown magic."""
         self.start()
         text, error = self.run(code, CELL_SECONDS)
         missing = re.search(r"UsageError: .*", text)
@@ -186,7 +186,7 @@ class Kernel:
 
 
 class Image:
-    """The kernels of this image, and a function for each check. `program` is the R to ask; None to ask %%R."""
+    """The kernels of this image, and a function for each check. `program` is the R to run; None to use %%R."""
 
     def __init__(self, asked: Any) -> None:
         self.kernel = Kernel(str(Path.cwd()))
@@ -204,7 +204,7 @@ class Image:
     def banner(self, file: str, says: str) -> None:
         self.kernel.start()
         said = self.kernel.said_at_start
-        if says not in said:  # published before anyone listened; the file may be run again
+        if says not in said:  # it may have come before the driver listened; the file may run again
             said = self.kernel.cell(f"exec(compile(open({file!r}).read(), {file!r}, 'exec'))")
         found = next((row for row in said.splitlines() if says in row), None)
         if found is None:
@@ -260,7 +260,7 @@ class Image:
             [sys.executable, "-m", "pip", "check"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=CELL_SECONDS
         )
         rows = done.stdout.decode("utf-8", "replace").splitlines()
-        # Snowflake's own check passes over lines that name jupyter-lsp.
+        # Snowflake's own check ignores lines that name jupyter-lsp.
         rows = [plain(row) for row in rows if row.strip() and "jupyter-lsp" not in row and "WARNING" not in row]
         if done.returncode and rows:
             raise Failed("; ".join(rows[:5]) + (f"; and {len(rows) - 5} more" if len(rows) > 5 else ""))
@@ -290,7 +290,7 @@ class Image:
 
 
 def error_text(content: Any) -> str:
-    """The one line that matters of a cell's error; of an error of R what R said."""
+    """Return a cell's error as one line; for an error of R, R's message."""
     name, value = plain(str(content.get("ename", ""))), str(content.get("evalue", ""))
     r_said = re.search(r"R error message:(.*)", value, re.DOTALL)
     if r_said:
@@ -303,12 +303,12 @@ def answers(text: str) -> list[str]:
 
 
 def parts(version: str) -> list[int | str]:
-    """R takes 1.0-16 and 1.0.16 for the same version; conda writes 1.0_16."""
+    """Return a version's parts. To R, 1.0-16 equals 1.0.16; conda writes 1.0_16."""
     return [int(part) if part.isdigit() else part for part in re.split(r"[._-]", version)]
 
 
 def plain(text: str) -> str:
-    """Text as one line, without what moves a terminal's cursor."""
+    """Return text as one line, without terminal control sequences."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -317,7 +317,7 @@ def line(error: BaseException) -> str:
     return plain(f"{type(error).__name__}: {error}")[:400]
 
 
-#: What a check may ask for (`do` in checks.json).
+#: The functions that a check may name (`do` in checks.json).
 CHECKS: dict[str, Callable[..., None]] = {
     "start": Image.start,
     "banner": Image.banner,
@@ -353,7 +353,7 @@ def attempt(image: Image, check: Any) -> None:
 
 
 def main() -> None:
-    """Answer every check of checks.json, which lies next to this file."""
+    """Run every check of checks.json, which is next to this file."""
     asked = json.loads(Path(__file__).with_name("checks.json").read_text(encoding="utf-8"))
     image = Image(asked)
     try:

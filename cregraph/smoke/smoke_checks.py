@@ -1,6 +1,6 @@
-"""The checks of `cregraph test`: those that a lock asks for, as data, and their outcomes.
+"""The checks of `cregraph test`: the checks of a lock, as data, and their outcomes.
 
-`driver.py` runs them inside a container. `files` returns what it needs, and `read` reads its answers.
+`driver.py` runs them inside a container. `files` returns its input files, and `read` reads its answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DRIVER = f"{_FOLDER}/driver.py"
 
 _VERSION_FILE = "/opt/sfnb/CRE_VERSION"
 _HOOK_FILE = f"{HOME}/.ipython/profile_default/startup/00-sfnb-enable-r.py"
-# As renv leaves a project: R would read it on start, and (on a network file system) hang.
+# Imitates a project with renv: R would read it on start and hang on a network file system.
 _RENV = 'stop("the project\'s renv was activated")\n'
 
 
@@ -41,7 +41,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The result of a check. `why` says what is wrong; `seconds` is how long it took."""
+    """The result of a check. `why` is the problem; `seconds` is its duration."""
 
     name: str
     ok: bool
@@ -71,7 +71,7 @@ def checks_of(lock: Lock, facts: BaseFacts | None) -> tuple[Check, ...]:
 
 
 def files(lock: Lock, checks: Sequence[Check]) -> dict[str, bytes]:
-    """Return what the container needs, by absolute path: the driver, the checks, and a folder as renv leaves it."""
+    """Return the container's files by absolute path: the driver, the checks, and a folder that imitates renv."""
     hook = _is_written(lock.targets, _HOOK_FILE)
     programs = {name: rules.program(lock.targets) for name, rules in parts("smoke").items() if hasattr(rules, "program")}
     asked = {
@@ -90,7 +90,7 @@ def files(lock: Lock, checks: Sequence[Check]) -> dict[str, bytes]:
 
 
 def read(lines: Iterable[str]) -> Iterator[Outcome]:
-    """Return the outcomes among the lines of a container. Other lines, such as a greeting of the image, are ignored."""
+    """Yield the outcomes among the lines of a container. Ignores other lines, such as a greeting of the image."""
     for line in lines:
         try:
             said = json.loads(line)

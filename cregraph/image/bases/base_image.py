@@ -1,10 +1,10 @@
 """A base image in a registry, in an OCI layout on disk, or in a Docker engine.
 
-    find    the image of a lock's pin, by digest; a warm store answers alone
+    find    the image of a lock's pin, by digest; a warm store needs no request
     ask     the image that a name leads to now, while locking
 
-Every blob is checked against its digest while it is read. Layers of gigabytes are streamed and not kept, except those of a
-Docker engine, which gives an image only as one archive: that is streamed once into the store.
+Every blob is checked against its digest while it is read. Layers are streamed and not kept. The exception is a Docker engine,
+which exports an image only as one archive: it is streamed once into the store.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from cregraph.store import Store
 
 __all__ = ["BaseImage", "Routes", "ask", "beside", "find", "home_of", "registry_at", "registry_of"]
 
-#: Where the names of a section of sources.yaml lead (`Sources.routes`).
+#: Function that returns the routes of a name in a section of sources.yaml (`Sources.routes`).
 Routes = Callable[[str, str], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseImage:
-    """An image at its origin. `store` is asked first for every blob, and keeps manifest and config."""
+    """An image at its origin. Every blob is looked up in `store` first, which keeps manifest and config."""
 
     origin: Origin
     manifest: Manifest
@@ -42,7 +42,7 @@ class BaseImage:
 
     @property
     def name(self) -> str:
-        """Return where the image is, for messages."""
+        """Return the image's location, for messages."""
         return self.origin.name
 
     @property
@@ -62,7 +62,7 @@ class BaseImage:
         return data
 
     def config(self) -> dict[str, Any]:
-        """Return the parsed config. Raises CregraphError unless it is one for linux/amd64 that names a diff id for each layer."""
+        """Return the parsed config. Raises CregraphError unless it is for linux/amd64 with a diff id for each layer."""
         what = f"{self.name}: config"
         config = read_json(self.config_bytes(), what=what, limit=CONFIG_LIMIT)
         check_platform(config, what=self.name)
@@ -75,7 +75,7 @@ class BaseImage:
         return config
 
     def check_facts(self, facts: BaseFacts) -> None:
-        """Raise CregraphError when `facts` tell of other layers or another config than this image has."""
+        """Raise CregraphError if `facts` state other layers or another config than this image has."""
         layers = [layer.digest for layer in facts.layers] == [layer.digest for layer in self.manifest.layers]
         if not layers or self.config() != facts.config:
             raise CregraphError(
@@ -93,16 +93,16 @@ class BaseImage:
 def ask(name: ImageName, *, project: Path, store: Store, registry: Registry | None = None, offline: bool = False) -> BaseImage:
     """Return the image for linux/amd64 that `name` leads to now. `oci:` folders are relative to `project`.
 
-    Raises NotInRegistry when a registry does not have it, CregraphError for all else.
+    Raises NotInRegistry if a registry does not have it, CregraphError for other failures.
     """
     return _kept(_origin(name, project=project, store=store, registry=registry, offline=offline), None, store)
 
 
 def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, offline: bool = False) -> BaseImage:
-    """Return the image that a lock pins, by its digest. Nothing is asked until a blob is read that the store lacks.
+    """Return the image that a lock pins, by its digest. Sends no request before a blob is read that the store lacks.
 
-    With `offline` a registry or engine that would be asked is an error instead; a layout on disk is read.
-    Raises CregraphError naming both digests when the place now holds another image and not this one.
+    With `offline`, a request to a registry or engine is an error; a layout on disk is read.
+    Raises CregraphError, naming both digests, if the place now holds another image and not this one.
     The layouts that sources.yaml names under `image` come before the place that the lock names.
     """
     if not is_sha256(artifact.sha256):
@@ -110,7 +110,7 @@ def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, off
     for folder in routes("image", ""):
         layout = LayoutFolder(LayoutName(folder=folder), Path())
         if layout.holds(f"sha256:{artifact.sha256}"):
-            with contextlib.suppress(CregraphError):  # no registry of that name here: then nobody can mount from it
+            with contextlib.suppress(CregraphError):  # without a registry of that name, nothing can be mounted from it
                 layout.home = home_of(artifact, routes=routes)
             return _kept(layout, f"sha256:{artifact.sha256}", store)
     name, registry = _named(artifact, routes)
@@ -119,7 +119,7 @@ def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, off
 
 
 def beside(source: str, file: str, folders: Sequence[str]) -> Artifact | None:
-    """Return the image that OCI layouts in `folders` hold by its name in a lock (`NAMED` in their index.json)."""
+    """Return the image that OCI layouts in `folders` hold under its name in a lock (`NAMED` in index.json), or None."""
     for folder in folders:
         found = LayoutFolder(LayoutName(folder=folder), Path()).named(f"{source} {file}".strip())
         if found is not None:
@@ -128,13 +128,13 @@ def beside(source: str, file: str, folders: Sequence[str]) -> Artifact | None:
 
 
 def home_of(artifact: Artifact, *, routes: Routes) -> tuple[str, str] | None:
-    """Return host and repository of an image that a lock pins, None if it is in no registry. Nothing is asked."""
+    """Return host and repository of a pinned image, or None if no registry holds it. Sends no request."""
     name, registry = _named(artifact, routes)
     return (registry.host if registry else name.host, name.repository) if isinstance(name, Reference) else None
 
 
 def _named(artifact: Artifact, routes: Routes) -> tuple[ImageName, Registry | None]:
-    """What a lock's image is called on this machine, and the registry where sources.yaml leads to it."""
+    """Return the image's name on this machine, and the registry that sources.yaml gives for it."""
     source, file = artifact.source, artifact.file
     where = f"the lock's image `{source} {file}`"
     if not is_sha256(artifact.sha256):
@@ -183,7 +183,7 @@ def _origin(name: ImageName, *, project: Path, store: Store, registry: Registry 
 
 
 def _kept(origin: Origin, digest: str | None, store: Store) -> BaseImage:
-    """The image, its manifest from the store if there, else from the origin and then kept."""
+    """Return the image. Take its manifest from the store, or fetch it from the origin and store it."""
     if digest and store.has(digest.removeprefix("sha256:")):
         data = store.verified(digest.removeprefix("sha256:"), f"the manifest of {origin.name}").read_bytes()
         return BaseImage(origin=origin, manifest=read_manifest(data, what=origin.name), store=store)

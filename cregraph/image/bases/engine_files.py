@@ -1,4 +1,4 @@
-"""The files of an image that a Docker engine holds: the archive of `docker save`, read forward once."""
+"""The files of an image in a Docker engine, from the archive of `docker save`, which is read forward once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["of_engine"]
 
 
 def of_engine(name: str, *, known: Known, wanted: Callable[[str], bool]) -> Contents:
-    """Return the contents of the image that a Docker engine calls `name`. Raises CregraphError with the engine's own words."""
+    """Return the contents of the image `name` in a Docker engine. Raises CregraphError with the engine's message."""
     what = f"docker:{name}"
     archive = _Archive(what, skipped={one.removeprefix("sha256:") for pair in known.layers for one in pair})
     archive.read(name, LayerReader(wanted))
@@ -46,7 +46,7 @@ def _is_digest(value: object) -> bool:
 
 
 class _Archive:
-    """Descriptions (JSON) and layers by their paths in the archive. Layers whose names are `skipped` are not read."""
+    """Descriptions (JSON) and layers by their paths in the archive. Layers named in `skipped` are not read."""
 
     def __init__(self, what: str, *, skipped: set[str]) -> None:
         self._what = what
@@ -97,7 +97,7 @@ class _Archive:
         return data
 
     def _take(self, path: str, size: int, blocks: Iterator[bytes], reader: LayerReader) -> None:
-        """Read a description or a layer. A file that is neither is an error once it is needed."""
+        """Read a description or a layer. Any other file is an error only if it is needed."""
         hasher = hashlib.sha256()
 
         def hashed() -> Iterator[bytes]:

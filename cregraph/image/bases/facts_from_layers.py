@@ -1,16 +1,16 @@
 """Base facts from the layers of an image, streamed once; nothing is unpacked.
 
-Each layer is read once, in order; its blob is checked against its digest, its plain bytes against the config's diff id.
+Each layer is read once, in order. Its blob is checked against its digest, its plain bytes against the config's diff id.
 Memory grows with the number of paths (about 150 bytes each), not with the size of files.
 
-**Which files are listed.** `BaseFacts.directories` and `links` are complete. `files` holds everything else (devices and
-sockets among it) that is not
+**Listed files.** `BaseFacts.directories` and `links` are complete. `files` holds all other paths (devices and sockets too)
+that are not
 
 - in /bin, /sbin, /lib*, /proc, /sys, /dev;
 - in /usr/bin, /usr/sbin, /usr/lib*, /usr/share, /usr/include, /usr/libexec, /usr/src, /usr/games (/usr/local is listed);
 - more than two levels below a folder named site-packages or dist-packages.
 
-These are the places that images write to, where a file of the base can be in the way of one of ours.
+The listed places are those that images write to, where a file of the base can conflict with a new one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,63}\$?", re.IGNORECASE)
 def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
     """Return the base facts of `image`. `progress` is called with the number of compressed bytes that were read.
 
-    Raises CregraphError naming the layer for a blob or diff id that differs, a hostile or damaged tar, and bombs.
+    Raises CregraphError, naming the layer, for a wrong blob or diff id, an unsafe or damaged tar, or a decompression bomb.
     """
     config = image.config()
     try:
@@ -94,7 +94,7 @@ def _read_layer(
 
 
 def _kept(tar: Reader, member: Member) -> bytes | None:
-    """What base facts need of a file: its first bytes, or the first match of a pattern in it."""
+    """Return the part of a file that base facts need: its first bytes, or the first match of a pattern."""
     wanted = _wanted(member.path)
     if wanted is None or isinstance(wanted, int):
         return None if wanted is None else tar.read(wanted)
@@ -107,7 +107,7 @@ def _kept(tar: Reader, member: Member) -> bytes | None:
 
 
 def _wanted(path: str) -> int | re.Pattern[bytes] | None:
-    """How many first bytes are wanted of the file at `path`, or what is looked for in it."""
+    """Return the number of first bytes to keep of the file at `path`, or the pattern to search for."""
     folder, _, name = path.rpartition("/")
     if name == "METADATA" or name == "PKG-INFO" or name.endswith((".egg-info", ".pth", "patchlevel.h")):
         if folder.endswith((".dist-info", ".egg-info", "EGG-INFO", "-packages")) or name == "patchlevel.h":
@@ -135,7 +135,7 @@ def _glibc(tree: Tree) -> str | None:
 
 
 def _users(passwd: bytes) -> dict[str, tuple[int, int, str]]:
-    """passwd(5), lines that are none skipped; of two lines for a name the first holds, as in libc."""
+    """Parse passwd(5). Skip invalid lines. The first of two lines for a name wins, as in libc."""
     users: dict[str, tuple[int, int, str]] = {}
     for line in passwd.decode("utf-8", "replace").splitlines()[:100_000]:
         fields = line.split(":")

@@ -1,8 +1,8 @@
-"""What a file system looks like after layers were applied in order, without any file's content.
+"""A file system after layers were applied in order, without the contents of files.
 
-The rules are those of the OCI image specification 1.1 (layer.md): `.wh.NAME` hides NAME of the layers below, `.wh..wh..opq` all
-that the layers below have in its folder, neither hides what its own layer brings, wherever in the tar it stands. A path
-through a link or a file replaces that by a directory, as both image stores of Docker do.
+Source: OCI image specification 1.1, layer.md. `.wh.NAME` hides NAME of the layers below. `.wh..wh..opq` hides all that the
+layers below have in its folder. Neither hides members of its own layer; the order in the tar does not matter. A path through
+a link or file replaces that by a directory, as both image stores of Docker do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Directory", "File", "Link", "Tree"]
 
 
 class File:
-    """Anything that is neither directory nor link. `kept` is what was taken from its content, if it was wanted."""
+    """A node that is neither directory nor link. `kept` is the wanted part of its content, or None."""
 
     __slots__ = ("kept", "layer")
 
@@ -37,7 +37,7 @@ class Link:
 
 
 class Directory:
-    """A directory; one that no layer lists is root's with mode 755 and time 0, as engines make it."""
+    """A directory. If no layer lists it, it belongs to root, with mode 755 and time 0, as in engines."""
 
     __slots__ = ("children", "fact", "layer")
 
@@ -48,7 +48,7 @@ class Directory:
 
     @property
     def is_listed(self) -> bool:
-        """Whether a layer said what it is like."""
+        """Return whether a layer lists the directory."""
         return self.fact is not _UNLISTED
 
 
@@ -56,7 +56,7 @@ _UNLISTED = DirFact(mode=0o755, uid=0, gid=0, mtime=0)
 
 
 class Tree:
-    """Starts empty; `start_layer` before the members of each layer."""
+    """A tree of nodes, empty at first. Call `start_layer` before the members of each layer."""
 
     def __init__(self) -> None:
         self.root = Directory(0)
@@ -64,12 +64,12 @@ class Tree:
         self._plain = File(0)
 
     def start_layer(self) -> None:
-        """All that follows belongs to the next layer."""
+        """Start the next layer. All members that follow belong to it."""
         self._layer += 1
-        self._plain = File(self._layer)  # one object for all files of a layer of which nothing is kept
+        self._plain = File(self._layer)  # one object for all files of a layer without kept content
 
     def apply(self, member: Member, kept: bytes | None = None) -> None:
-        """Apply one member; `kept` is what was taken from its content."""
+        """Apply one member. `kept` is the kept part of its content."""
         folder, _, name = member.path.rpartition("/")
         if not name:
             if member.type == "directory":
@@ -100,7 +100,7 @@ class Tree:
             parent.children[name] = self._file(kept)
 
     def at(self, path: str) -> Directory | Link | File | None:
-        """What lies at `path` itself, no link followed."""
+        """Return the node at `path`, without following links."""
         node: Directory | Link | File | None = self.root
         for part in path.split("/"):
             if part:
@@ -108,7 +108,7 @@ class Tree:
         return node
 
     def resolve(self, path: str) -> str | None:
-        """The path that `path` leads to with every link followed, the last too; None when nothing is there."""
+        """Return `path` with all links followed, the last component too; None if nothing is there."""
         todo = [part for part in reversed(path.split("/")) if part]
         done: list[str] = []
         hops = 0
@@ -117,7 +117,7 @@ class Tree:
             if part == ".":
                 continue
             if part == "..":
-                done = done[:-1]  # as the kernel: the root's parent is the root
+                done = done[:-1]  # as in the kernel: the root's parent is the root
                 continue
             node = self.at("/".join([*done, part]))
             if node is None:
@@ -134,19 +134,19 @@ class Tree:
         return "/" + "/".join(done)
 
     def kept(self, path: str) -> bytes | None:
-        """What was taken from the file that `path` leads to."""
+        """Return the kept content of the file that `path` leads to."""
         found = self.resolve(path)
         node = self.at(found) if found else None
         return node.kept if isinstance(node, File) else None
 
     def names(self, path: str) -> list[str]:
-        """The sorted names in the directory that `path` leads to; none when it leads to no directory."""
+        """Return the sorted names in the directory that `path` leads to; empty if it is not a directory."""
         found = self.resolve(path)
         node = self.at(found) if found else None
         return sorted(node.children) if isinstance(node, Directory) else []
 
     def walk(self) -> Iterator[tuple[str, Directory | Link | File]]:
-        """Every path but the root, absolute, with its node; in no particular order."""
+        """Yield every absolute path except the root with its node, in no particular order."""
         todo: list[tuple[str, Directory]] = [("", self.root)]
         while todo:
             path, folder = todo.pop()

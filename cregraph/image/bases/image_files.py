@@ -2,9 +2,9 @@
 
 `of_image` reads an image in a registry or an OCI layout; `cregraph.image.bases.engine_files` reads an engine's.
 
-The layers of a known base are skipped if the image has the very same ones (by digest or diff id): then `Contents` describes only
-what lies above them, and what of the base is deleted or replaced. Of files that `wanted` asks for, at most 32 MiB each and
-1 GiB together are kept; of all others the sha256.
+The layers of a known base are skipped if the image has the same layers (by digest or diff id). Then `Contents` describes only
+the layers above them, and the paths of the base that they delete or replace. The bytes of `wanted` files are kept, at most
+32 MiB each and 1 GiB in total. Of all other files only the sha256 is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KEPT_ALL = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A file: permission bits, owner, bytes, sha256; `data` where it was wanted. `type` is `other` for devices and the like."""
+    """A file: permission bits, owner, bytes, sha256; `data` if it was wanted. `type` is `other` for devices and similar."""
 
     type: str
     mode: int
@@ -41,21 +41,21 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """The layers that need not be read: of each its digest and diff id (`sha256:…`), lowest first."""
+    """The layers that are not read: digest and diff id of each (`sha256:…`), lowest first."""
 
     layers: tuple[tuple[str, str], ...] = ()
 
 
-#: A layer's members in order, each with what is held of it.
+#: A layer's members in order, each with its file (`Held`), if it is one.
 Listing = list[tuple[Member, Held | None]]
 
 
 @dataclass(kw_only=True, slots=True)
 class Contents:
-    """An image's config, and its files. `base` tells whether it stands on the known layers, which then are not in `tree`.
+    """An image's config and files. `base` is true if its lowest layers are the known ones; they are then not in `tree`.
 
-    `layers` are the digests of all its layers, empty where an archive does not tell them, `diff_ids` those of their plain bytes.
-    `hidden` are the paths that layers delete (with `/` at the end: all below), and whether a layer that was read put them there.
+    `layers` are the digests of all layers, empty if an archive does not state them; `diff_ids` those of their plain bytes.
+    `hidden` are the paths that layers delete (`/` at the end: all below), and whether a layer that was read had put them there.
     """
 
     name: str
@@ -69,17 +69,17 @@ class Contents:
     hidden: list[tuple[str, bool]] = field(default_factory=list)
 
     def file(self, path: str) -> Held | None:
-        """The file at `path` itself, no link followed."""
+        """Return the file at `path`, without following links."""
         node = self.tree.at(path)
         return self.of(node) if isinstance(node, File) else None
 
     def of(self, node: File) -> Held:
-        """What is held of a file of the tree."""
+        """Return the `Held` of a file of the tree."""
         assert node.kept is not None
         return self.held[int(node.kept)]
 
     def apply(self, listing: Listing) -> None:
-        """Lay a layer over what is there."""
+        """Apply a layer on top of those below."""
         self.tree.start_layer()
         for member, held in listing:
             folder, _, name = member.path.rpartition("/")
@@ -88,7 +88,7 @@ class Contents:
                 hidden = (f"/{folder}/", False) if gone == OPAQUE else (f"/{path}", self.tree.at(path) is not None)
                 self.hidden.append(hidden)
             if held is None and member.type == "hardlink" and not isinstance(self.tree.at(member.link), File | Link):
-                # Into a layer that was not read (the base's): what it leads to is not known.
+                # The link's target is unknown, because it is in a layer of the base that was not read.
                 held = Held("other", member.mode, member.uid, member.gid, 0, "")
             kept = None
             if held is not None:
@@ -97,13 +97,13 @@ class Contents:
             self.tree.apply(member, kept)
 
     def walk(self) -> Iterator[tuple[str, Held | Link | Directory]]:
-        """Every path with what lies there, sorted."""
+        """Yield every path and its node, sorted."""
         for path, node in sorted(self.tree.walk(), key=lambda pair: pair[0]):
             yield path, self.of(node) if isinstance(node, File) else node
 
 
 def of_image(image: BaseImage, *, known: Known, wanted: Callable[[str], bool]) -> Contents:
-    """The contents of an image that can be asked for its blobs. `wanted` says of which paths the bytes are kept."""
+    """Return the contents of an image in a registry or layout. The bytes of `wanted` paths are kept."""
     config = image.config()
     diff_ids = tuple(config["rootfs"]["diff_ids"])
     layers = tuple(layer.digest for layer in image.manifest.layers)
@@ -127,7 +127,7 @@ def of_image(image: BaseImage, *, known: Known, wanted: Callable[[str], bool]) -
 
 
 def stands_on(layers: Sequence[str], diff_ids: Sequence[str], known: Known) -> int:
-    """Return how many layers the base has if the lowest layers are the base's; else 0."""
+    """Return the number of the base's layers if the lowest layers are the base's, else 0."""
     count = len(known.layers)
     if not count or len(diff_ids) < count:
         return 0
@@ -139,7 +139,7 @@ def stands_on(layers: Sequence[str], diff_ids: Sequence[str], known: Known) -> i
 
 
 class LayerReader:
-    """Lists the members of layers, with the contents of files whose absolute path is `wanted`."""
+    """A reader that lists the members of layers, with the contents of `wanted` absolute paths."""
 
     def __init__(self, wanted: Callable[[str], bool]) -> None:
         self._wanted = wanted
@@ -161,7 +161,7 @@ class LayerReader:
         return listing, layer.sha256()
 
     def _read(self, tar: Reader, keep: int) -> tuple[str, bytes | None]:
-        """The sha256 of a file, and its bytes if there are at most `keep`."""
+        """Return the sha256 of a file, and its bytes if there are at most `keep`."""
         hasher = hashlib.sha256()
         kept: bytearray | None = bytearray() if keep else None
         for block in tar.blocks():

@@ -13,7 +13,7 @@ __all__ = ["LayerTar", "check_diff_id"]
 
 
 class LayerTar:
-    """A layer, compressed or not. `tar` gives its members; afterwards `sha256` returns the digest of its plain bytes.
+    """A layer, compressed or not. Iterate over `tar` first; then `sha256` returns the digest of the plain bytes.
 
     `progress` is called with the number of compressed bytes that were read.
     """

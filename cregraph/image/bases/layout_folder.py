@@ -1,4 +1,4 @@
-"""Read an OCI image layout that anyone may have written."""
+"""Reader of an untrusted OCI image layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cregraph.image.model.reference import LayoutName
 
 __all__ = ["NAMED", "LayoutFolder"]
 
-#: The annotation by which an entry of a layout that `vendor` wrote says what a lock calls the image.
+#: Annotation in layouts that `vendor` wrote: the image's name in a lock.
 NAMED = "org.cregraph.image"
 
 
@@ -39,11 +39,11 @@ class LayoutFolder:
         self._folder = project / name.folder
 
     def holds(self, digest: str) -> bool:
-        """Return whether the blob `digest` is there."""
+        """Return whether the layout holds the blob `digest`."""
         return self._path(digest).is_file()
 
     def named(self, source: str) -> Descriptor | None:
-        """Return the image that a lock calls `source` (see NAMED)."""
+        """Return the image that is named `source` in a lock (see NAMED)."""
         index = read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json")
         listed = index.get("manifests")
         for i, one in enumerate(listed if isinstance(listed, list) else ()):
@@ -53,7 +53,7 @@ class LayoutFolder:
         return None
 
     def image(self, digest: str | None) -> Manifest:
-        if digest and self._path(digest).is_file():  # else what it holds instead, for the message
+        if digest and self._path(digest).is_file():  # else read the image that it holds instead, for the message
             return read_manifest(self._small(digest, MANIFEST_LIMIT), what=self.name)
         first = self._chosen(read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json"))
         return follow(self._small(first.digest, MANIFEST_LIMIT), lambda d: self._small(d.digest, MANIFEST_LIMIT), what=self.name)
@@ -75,7 +75,7 @@ class LayoutFolder:
         return choose({"manifests": [listed[i] for i in fitting]}, what=what)
 
     def _fitting(self, listed: list[dict[str, Any]], tags: list[str]) -> list[int]:
-        """The numbers of the entries with the wanted tag; of all if none is wanted."""
+        """Return the indexes of the entries with the wanted tag, or of all entries without one."""
         found = [i for i, one in enumerate(listed) if not self._tag or self._tag in _tags(one)]
         if not found:
             raise CregraphError(f"{self.name}: holds no image with that tag; there are: {', '.join(tags) or 'none with a tag'}")
@@ -115,7 +115,7 @@ def _hex(digest: str) -> str:
 
 
 def _tags(entry: dict[str, Any]) -> list[str]:
-    """The tags that an entry of index.json goes by: tools write the tag alone, or a whole reference that ends in it."""
+    """Return the tags of an entry of index.json. Tools write the tag alone, or a reference that ends in it."""
     notes = entry.get("annotations")
     names = (
         [notes.get(key) for key in ("org.opencontainers.image.ref.name", "io.containerd.image.name")]

@@ -1,4 +1,4 @@
-"""Places that hold an image: a registry, a Docker engine, or none (`--offline`). An OCI layout is in `layout_folder`."""
+"""Origins of an image: a registry, a Docker engine, or none (`--offline`). `layout_folder` has OCI layouts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _BLOCK = 1 << 20
 
 
 class Origin(Protocol):
-    """A place that holds one image. `name` is for messages; `home` is the registry's host and the repository, if it is one."""
+    """A place that holds one image. `name` is for messages. `home` is host and repository for a registry, else None."""
 
     name: str
     home: tuple[str, str] | None
 
     def image(self, digest: str | None) -> Manifest:
-        """Return the manifest with that digest, or with None the one that the place holds now."""
+        """Return the manifest with that digest. With None, return the one that the place holds now."""
         ...
 
     def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
@@ -35,7 +35,7 @@ class Origin(Protocol):
 
 
 class Offline:
-    """An image that must not be asked for."""
+    """An image that must not be requested."""
 
     home: tuple[str, str] | None = None
 
@@ -70,7 +70,7 @@ class InRegistry:
 
 
 class Engine:
-    """An image of a Docker engine (both image stores), copied to the store as one archive when it is first needed."""
+    """An image of a Docker engine (both image stores). Its archive is copied to the store on first use."""
 
     home: tuple[str, str] | None = None
 
@@ -105,7 +105,7 @@ def blocks_of(path: Path, start: int) -> Iterator[bytes]:
 
 
 def verified_blocks(path: Path, blob: Descriptor, start: int, name: str) -> Iterator[bytes]:
-    """Yield the bytes of a blob's file from `start` on. Raises CregraphError at the end if they are not the blob's."""
+    """Yield the bytes of a blob's file from `start` on. Raises CregraphError at the end if the digest differs."""
     hasher, size = hashlib.sha256(), start
     try:
         for block in blocks_of(path, start):

@@ -1,12 +1,12 @@
-"""Which Python notebooks run on in a base, and what it holds.
+"""The Python of a base that notebooks run on, and its distributions.
 
-The interpreter is looked for as Snowflake's own tools do: /opt/python/cpython-*/bin/python3 (the highest version), then
-/usr/local/bin/python3, then /usr/bin/python3. Its full version is read from the executable or libpython (the text that
-`sys.version` begins with), else from patchlevel.h, else from the folder's name.
+The order of search is that of Snowflake's tools: /opt/python/cpython-*/bin/python3 (the highest version), then
+/usr/local/bin/python3, then /usr/bin/python3. The full version comes from the executable or libpython (the first word of
+`sys.version`), else from patchlevel.h, else from the folder's name.
 
-Where packages go is `<prefix>/lib/pythonX.Y/site-packages` if the base has it, with scripts in `<prefix>/bin`. Debian's Python in
-/usr has none: there it is /usr/local/lib/pythonX.Y/dist-packages and /usr/local/bin, as pip installs there. Distributions are
-read from *.dist-info and *.egg-info over the whole path: that folder, lib64's, Debian's three, and what their .pth files add.
+Packages go to `<prefix>/lib/pythonX.Y/site-packages` if the base has it, scripts to `<prefix>/bin`. Debian's Python in /usr
+has no such folder. There pip uses /usr/local/lib/pythonX.Y/dist-packages and /usr/local/bin. Distributions are read from
+*.dist-info and *.egg-info on the whole path: that folder, lib64's, Debian's three, and folders that .pth files add.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _OPT = "/opt/python"
 
 
 def find_python(tree: Tree, *, where: str) -> PythonFact | None:
-    """The interpreter of the file system `tree`, None when there is none.
+    """Return the interpreter of the file system `tree`, or None without one.
 
-    Raises CregraphError, beginning with `where`, for one whose version cannot be told.
+    Raises CregraphError, beginning with `where`, if its version cannot be read.
     """
     executable = next((found for path in _candidates(tree) if (found := tree.resolve(path))), None)
     if executable is None:
@@ -72,7 +72,7 @@ def _candidates(tree: Tree) -> list[str]:
 
 
 def _minor(tree: Tree, executable: str, prefix: str) -> str | None:
-    """`3.11`, from the executable's name, else from the only library of that prefix."""
+    """Return `3.11`, from the executable's name, else from the only library of that prefix."""
     if named := re.search(r"python(3\.[0-9]+)$", executable):
         return named[1]
     there = [found[1] for name in tree.names(f"{prefix}/lib") if (found := re.fullmatch(r"python(3\.[0-9]+)", name))]
@@ -100,7 +100,7 @@ def _distributions(tree: Tree, path: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     seen: set[str] = set()
     todo = [folder for folder in path if tree.resolve(folder)]
-    for folder in todo:  # grows by what .pth files add
+    for folder in todo:  # .pth files add more folders
         real = tree.resolve(folder)
         if real is None or real in seen or len(seen) > 100:
             continue
@@ -121,13 +121,13 @@ def _distributions(tree: Tree, path: list[str]) -> dict[str, str]:
 
 
 def _added(folder: str, pth: bytes) -> list[str]:
-    """The folders that a .pth file adds to the path (site.py: a path a line; `#` and `import` lines add none)."""
+    """Return the folders that a .pth file adds (site.py: one path per line, except `#` and `import` lines)."""
     lines = [line.strip() for line in pth.decode("utf-8", "replace").splitlines()[:1000]]
     return [posixpath.normpath(posixpath.join(folder, x)) for x in lines if x and not x.startswith(("#", "import ", "import\t"))]
 
 
 def _name_and_version(metadata: bytes) -> tuple[str, str] | None:
-    """The normal name (PEP 503) and the version of core metadata; only its header is looked at."""
+    """Return the normal name (PEP 503) and version in the header of core metadata."""
     name = version = None
     for line in metadata.decode("utf-8", "replace").splitlines():
         if not line.strip():

@@ -1,8 +1,8 @@
-"""One HTTP exchange with a registry: who we are, patience with failures, and messages that a user can act on.
+"""HTTP exchange with a registry: login, retries, and messages that a user can act on.
 
 The token flow is that of the distribution specification (`WWW-Authenticate: Bearer realm=…,service=…,scope=…`), with Basic and
-OAuth 2 refresh tokens as Docker uses them. Credentials go to the registry itself and to the realm that it names, never along a
-redirect to another host, never over plain HTTP to another machine.
+OAuth 2 refresh tokens as Docker uses them. Credentials go only to the registry and to the realm that it names. They never
+follow a redirect to another host, and never go over plain HTTP to another machine.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _SAID_LIMIT = 64 << 10
 
 
 class NotInRegistry(CregraphError):
-    """The registry answered, and does not have what was asked for."""
+    """The registry answered that it does not have the requested object."""
 
 
 class Unauthorized(CregraphError):
-    """The registry answered, and wants a login, or a login that may do this."""
+    """The registry requires a login, or the login lacks a permission."""
 
 
 class Exchange:
     """Requests to one registry. Safe with many threads.
 
-    `host` is as in a reference. `plain_http` None means plain HTTP on this machine only, as Docker does. Tests give `credentials`
+    `host` is as in a reference. `plain_http` None means plain HTTP on this machine only, as in Docker. Tests pass `credentials`
     and `retries`.
     """
 
@@ -76,10 +76,10 @@ class Exchange:
         expect: tuple[int, ...] = (200,),
         patient: bool = True,
     ) -> urllib3.BaseHTTPResponse:
-        """The answer, its body not read yet; the caller closes it. `path` may be a whole address (an upload's place).
+        """Return the response with its body unread; the caller closes it. `path` may be a full URL (an upload's location).
 
-        With `patient` and a body that can be sent again, 5xx, 429 and broken connections are tried again; without, they
-        raise Passing. Raises NotInRegistry, Unauthorized or CregraphError, naming host and `about`, for any other status.
+        With `patient`, 5xx, 429 and broken connections are retried; `body` must then be bytes or None. Otherwise they raise
+        Passing. Raises NotInRegistry, Unauthorized or CregraphError, naming host and `about`, for any other status.
         """
         if not patient:
             return self._once(method, path, about=about, scopes=scopes, headers=headers, body=body, expect=expect)
@@ -88,28 +88,28 @@ class Exchange:
         )
 
     def patiently(self, attempt: Callable[[], T], *, about: str) -> T:
-        """Return what `attempt` returns, tried again after each Passing; then raise a CregraphError."""
+        """Return the result of `attempt`, retried after each Passing. Raises CregraphError after the last try."""
         try:
             return self.retries.run(attempt)
         except Passing as error:
             raise self.failed(about, str(error)) from None
 
     def wait(self, failures: int, error: Passing, *, about: str) -> None:
-        """Wait after that many `failures` in a row; raise a CregraphError if no try is left."""
+        """Wait after that many `failures` in a row. Raises CregraphError if no try is left."""
         try:
             self.retries.wait(failures, error)
         except Passing:
             raise self.failed(about, str(error)) from None
 
     def failed(self, about: str, why: str) -> CregraphError:
-        """The error for what did not come right in all its tries."""
+        """Return the error for a request that failed in every try."""
         hint = "check the network, and the host's name in sources.yaml; what arrived is kept"
         if self.base.startswith("https:") and ("SSL" in why or "record layer" in why or "wrong version" in why.lower()):
             hint = "if this registry speaks plain HTTP, say `plain_http: true` beside its host in sources.yaml"
         return CregraphError(f"{self.host}: {about}: {why}", hint)
 
     def read(self, response: urllib3.BaseHTTPResponse, limit: int, *, about: str) -> bytes:
-        """The body, at most `limit` bytes; a longer one is a CregraphError, a broken one Passing."""
+        """Return the body. Raises CregraphError if it exceeds `limit` bytes, Passing if the connection breaks."""
         import urllib3
 
         try:
@@ -138,12 +138,12 @@ class Exchange:
         url = urljoin(self.base, path)
         response = self._send(method, url, headers, body, self._authorization(url, scopes))
         elsewhere = response.retries is not None and any(step.redirect_location for step in response.retries.history)
-        if response.status == 401 and self._ours(url) and not elsewhere:  # a storage's 401 is no registry's question
+        if response.status == 401 and self._ours(url) and not elsewhere:  # a storage host's 401 is not the registry's
             challenge = response.headers.get("WWW-Authenticate", "")
             response.close()
             self._log_in(challenge, scopes, about)
             if body is not None and not isinstance(body, bytes):
-                raise Passing("the registry asked for a token")  # the body is spent; the next try has the token
+                raise Passing("the registry asked for a token")  # the body is consumed; the next try has the token
             response = self._send(method, url, headers, body, self._authorization(url, scopes))
         if response.status in expect:
             return response
@@ -204,7 +204,7 @@ class Exchange:
 
     def _authorization(self, url: str, scopes: tuple[str, ...]) -> str | None:
         if not self._ours(url):
-            return None  # an upload's place on another host carries its own permission
+            return None  # an upload URL on another host carries its own permission
         with self._guard:
             return self._tokens.get(" ".join(scopes)) or self._tokens.get("basic")
 
@@ -269,7 +269,7 @@ class Exchange:
             )
 
     def _said(self, response: urllib3.BaseHTTPResponse) -> str:
-        """What the registry adds to a refusal (`errors[0]` of the specification), in brackets; empty when it adds nothing."""
+        """Return the registry's error text (`errors[0]` of the specification) after a colon; empty without one."""
         try:
             error = json.loads(self.read(response, _SAID_LIMIT, about=""))["errors"][0]
             text = " ".join(" ".join(str(error[name]) for name in ("code", "message") if error.get(name)).split())
