@@ -20,6 +20,7 @@ ROOT = PACKAGE.parent
 MOST_ROOT_MODULES = 8
 MOST_LINES = 36_700
 LONG = 300
+LONG_IN_CLI = 150
 COMPLEX = 15
 
 #: Exceptions that stand in limits.toml and only shrink. `python -m tests.test_invariants` deletes those that are not needed.
@@ -72,6 +73,12 @@ def test_modules_of_different_meaning_have_different_names() -> None:
 
 def test_a_module_is_read_in_one_sitting() -> None:
     check("long_modules", long_modules())
+
+
+def test_modules_of_the_command_line_are_short() -> None:
+    cli = [module for module in modules() if module.startswith("cli.")]
+    lengths = {module: path_of(module).read_text(encoding="utf-8").count("\n") for module in cli}
+    assert {module: length for module, length in lengths.items() if length > LONG_IN_CLI} == {}
 
 
 def long_modules() -> set[str]:
