@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import secrets
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from cregraph.engines.contract import Limits
 from cregraph.engines.task_image import inputs_tar
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_as_file
+from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.media.docker_client import client
 from cregraph.image.media.docker_engine import remove
 from cregraph.image.model import tar_writer as tar
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["open_sandbox"]
 
 _LABEL = "cregraph.task"
+_REPORT_LIMIT = 64 << 20  # bytes
 #: The few rights that `inside` needs to give up the others.
 _RIGHTS = ["DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETPCAP", "SETGID"]
 
@@ -99,10 +100,9 @@ def _host_config(api: APIClient, store: str, limits: Limits, tty: bool) -> dict[
 
 def _report(api: APIClient, name: str) -> inside.Report | None:
     """The report that the ended container left, or None."""
-    with contextlib.suppress(CregraphError, tarfile.TarError, ValueError):
+    with contextlib.suppress(CregraphError, ValueError):
         stream, _ = api.get_archive(name, inside.REPORT)
-        with tarfile.open(fileobj=blocks_as_file(stream), mode="r|") as archive:
-            member = archive.next()
-            content = archive.extractfile(member) if member is not None and member.isfile() else None
-            return inside.read_report(content.read()) if content is not None else None
+        reader = Reader(blocks_as_file(stream), what="the report", policy=PACKAGE)
+        if any(member.type == "file" for member in reader):  # stops at the file
+            return inside.read_report(reader.read(_REPORT_LIMIT))
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import IO
 
 from cregraph.build.compare.file_contents import compare_file
 from cregraph.build.compare.finding import Finding, shown
+from cregraph.errors import CregraphError
+from cregraph.formats.inflate import part
+from cregraph.formats.untrusted_tar import PACKAGE, Member, Reader
 
 __all__ = ["compare_results", "compare_tars"]
 
@@ -32,10 +34,9 @@ def compare_tars(one: IO[bytes], two: IO[bytes]) -> list[Finding]:
     texts of findings are printable, whatever the files are called.
     """
     try:
-        with tarfile.TarFile(fileobj=one) as first, tarfile.TarFile(fileobj=two) as second:
-            found = list(itertools.islice(_differences(_Result(first), _Result(second)), _FOUND))
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        found = [Finding(path="(the whole result)", cause="unknown", inside=f"cannot be read as a tar: {error}")]
+        found = list(itertools.islice(_differences(_Result(one), _Result(two)), _FOUND))
+    except CregraphError as error:
+        found = [Finding(path="(the whole result)", cause="unknown", inside=f"cannot be read as a tar: {error.message}")]
     return [
         replace(each, path=shown(each.path, 400), inside=shown(each.inside, 200), one=shown(each.one), two=shown(each.two))
         for each in found
@@ -43,25 +44,25 @@ def compare_tars(one: IO[bytes], two: IO[bytes]) -> list[Finding]:
 
 
 class _Result:
-    """An open tar and its entries by path."""
+    """A tar and its entries by path."""
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-        self.entries = {entry.name: entry for entry in tar}
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.entries = {entry.path: entry for entry in Reader(file, what="it", policy=PACKAGE)}
 
     def content(self, path: str) -> bytes | None:
         """The content of a file; None if there is no such file, or it is too large."""
         entry = self.entries.get(path)
-        reader = self._tar.extractfile(entry) if entry and entry.isfile() and entry.size <= _LIMIT else None
-        return reader.read() if reader else None
+        return b"".join(self._blocks(entry)) if entry and entry.type == "file" and entry.size <= _LIMIT else None
 
     def sha256(self, path: str) -> str:
-        reader = self._tar.extractfile(path)
-        assert reader is not None
         hasher = hashlib.sha256()
-        while block := reader.read(1 << 20):
+        for block in self._blocks(self.entries[path]):
             hasher.update(block)
         return hasher.hexdigest()
+
+    def _blocks(self, entry: Member) -> Iterator[bytes]:
+        return part(self._file, entry.offset, entry.size)
 
 
 def _differences(first: _Result, second: _Result) -> Iterator[Finding]:
@@ -73,9 +74,9 @@ def _differences(first: _Result, second: _Result) -> Iterator[Finding]:
         if mine is None or theirs is None:
             a, b = ("is not there" if each is None else "is there" for each in (mine, theirs))
             yield Finding(path=path, cause="listing", one=a, two=b)
-        elif mine.type != theirs.type or mine.linkname != theirs.linkname:
+        elif mine.type != theirs.type or mine.link != theirs.link:
             yield Finding(path=path, cause="mode", one=_form(mine), two=_form(theirs))
-        elif mine.isfile():
+        elif mine.type == "file":
             found = _contents(path, first, second)
             if found and path.endswith(".rdb"):
                 databases.add(path)
@@ -94,5 +95,5 @@ def _contents(path: str, first: _Result, second: _Result) -> list[Finding]:
     return [Finding(path=path, cause="unknown", inside="too large to look into")]
 
 
-def _form(entry: tarfile.TarInfo) -> str:
-    return shown(f"a link to {entry.linkname}" if entry.issym() else "a folder" if entry.isdir() else "a file")
+def _form(entry: Member) -> str:
+    return shown(f"a link to {entry.link}" if entry.type == "symlink" else "a folder" if entry.type == "directory" else "a file")
