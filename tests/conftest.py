@@ -18,9 +18,10 @@ from tests.world.needed import needed
 REQUIRE_DOCKER = os.environ.get("CREGRAPH_REQUIRE_DOCKER") == "1"
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that: tests of Ctrl-C would wait.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell ignores some signals for what it puts into the background, and children inherit that: tests of Ctrl-C would wait.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
