@@ -41,7 +41,7 @@ def test_a_person_works_in_a_sandbox_at_a_terminal(layer: Path, tmp_path: Path, 
     keys = [
         ("in> ", "cat /cregraph/in/src.txt; stty size; id -u\n"),
         ("source", ""),
-        ("in> ", "echo re''ady; sleep 300\n"),
+        ("in> ", "bash -c \"echo re''ady; exec sleep 300\"\n"),  # said by the process that Ctrl-C is to end
         ("ready", "\x03"),
         ("in> ", "echo still $((40 + 2)) here; echo lost > /opt/new; exit 3\n"),
         ("still 42 here", ""),
