@@ -11,8 +11,10 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +36,6 @@ class Downloads:
     def __init__(self, scratch: Path, folder: Path) -> None:
         self._scratch = scratch
         self._folder = folder
-        self._slots = threading.Semaphore(2 * _AHEAD)
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(_AHEAD)
         self.fetched = 0
@@ -44,16 +45,13 @@ class Downloads:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        for _each in range(2 * _AHEAD):
-            self._slots.release()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def files(self, items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Path | None]]:
         """Return each item with the verified file of its artifact, in order. A downloaded file is removed before the next one."""
-        futures = [
-            self._pool.submit(self._one, item["artifact"], number) for number, item in enumerate(items) if item.get("artifact")
-        ]
-        waiting = iter(futures)
+        artifacts = ((item["artifact"], number) for number, item in enumerate(items) if item.get("artifact"))
+        # In the order of use: a later file never takes the place of the one that is waited for.
+        waiting = deque(self._pool.submit(self._one, *one) for one in islice(artifacts, 2 * _AHEAD))
         for item in items:
             if item.get("made"):
                 yield item, self._made(item["made"])
@@ -61,13 +59,13 @@ class Downloads:
             if not item.get("artifact"):
                 yield item, None
                 continue
-            file = next(waiting).result()
+            file = waiting.popleft().result()
             try:
                 yield item, file
             finally:
                 if file.parent == self._scratch:
                     file.unlink()
-                    self._slots.release()
+                waiting.extend(self._pool.submit(self._one, *one) for one in islice(artifacts, 1))
 
     def _made(self, folder: str) -> Path:
         """Return the one file that a task left."""
@@ -82,7 +80,6 @@ class Downloads:
             with path.open("rb") as file:
                 _same(_digest(file), path.stat().st_size, artifact, artifact["file"])
             return path
-        self._slots.acquire()
         if self._stopped.is_set():
             raise CregraphError("stopped")
         failures: list[str] = []
