@@ -26,7 +26,7 @@ from cregraph.engines.capture import Undeclared
 from cregraph.engines.contract import Limits, Stopped, TaskFailed
 from cregraph.engines.docker import Docker
 from cregraph.engines.dockerfile import copy, stage_name, task_file
-from cregraph.engines.extract import Extraction
+from cregraph.engines.extract import extract
 from cregraph.engines.flatten import flatten
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
@@ -72,13 +72,9 @@ def listing(tar: bytes) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def on_disk(into: Path, layers: list[io.BytesIO]) -> dict[str, tuple[object, ...]]:
+def on_disk(into: Path, tar: bytes) -> dict[str, tuple[object, ...]]:
     into.mkdir()
-    extraction = Extraction(into, "the image")
-    for layer in layers:
-        layer.seek(0)
-        extraction.add(layer)
-    extraction.finish()
+    extract(io.BytesIO(tar), into, title="the image")
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(into.rglob("*")):
         info = path.lstat()
@@ -98,7 +94,7 @@ def again(layers: list[io.BytesIO]) -> Iterator[IO[bytes]]:
         yield layer
 
 
-def test_layers_are_flattened_to_what_unpacking_them_leaves(tmp_path: Path) -> None:
+def test_layers_are_flattened_by_the_rules_of_images_and_unpacked_as_they_are(tmp_path: Path) -> None:
     first = tar_of(
         folder("a"), file("a/one", b"1"), file("a/two", b"2", mode=0o4755), folder("b", mode=0o700), file("b/x", b"x"),
         file("c", b"c"), file("g/h/i", b"i"), link("l", "a"), file("o/keep", b"k"), file("o/sub/deep", b"d"),
@@ -113,9 +109,20 @@ def test_layers_are_flattened_to_what_unpacking_them_leaves(tmp_path: Path) -> N
     )  # fmt: skip
     out = io.BytesIO()
     others = flatten(lambda: again([first, second]), out.write, title="the image")
-    expected = on_disk(tmp_path / "tree", [first, second])
-    assert listing(out.getvalue()) == expected
-    assert others == sorted(name for name, what in expected.items() if what[0] != tarfile.DIRTYPE)
+    found = listing(out.getvalue())
+    assert found == on_disk(tmp_path / "tree", out.getvalue())
+    assert others == sorted(name for name, what in found.items() if what[0] != tarfile.DIRTYPE)
+    assert {name: what[3] for name, what in found.items() if what[0] != tarfile.DIRTYPE} == {
+        "a/two": b"22", "b/new": b"n", "c/in": b"i", "l/through": b"t", "o/sub/new": b"", "r": b"last", "s": "../../etc",
+        "h1": b"other", "h2": b"hard", "h3": b"hard", "Case": b"1", "case": b"2", "name-\udcff": b"bytes",
+        "x" * 90 + "/" + "y" * 120: b"long",
+    }  # fmt: skip
+    folders = {name: what[1:3] for name, what in found.items() if what[0] == tarfile.DIRTYPE}
+    given, made = (0o755, 1_000_000_000), (0o755, 315532800)
+    assert folders == {
+        "a": given, "b": (0o700, given[1]), "c": given, "o": made, "o/sub": given, "g": made, "l": made, "x" * 90: made,
+        "t": (0o1777, given[1]),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +17,8 @@ from cregraph.build.build_run import Event
 from cregraph.digest import sha256
 from cregraph.engines.capture import capture
 from cregraph.engines.contract import Stopped, TaskFailed, check
-from cregraph.engines.extract import Extraction
+from cregraph.engines.extract import extract
+from cregraph.engines.flatten import flatten
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
@@ -333,12 +334,18 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tuple[str, bytes,
     return name, kind, {"linkname": to}, b""
 
 
+def again(layers: Iterable[io.BytesIO]) -> Iterator[IO[bytes]]:
+    for layer in layers:
+        layer.seek(0)
+        yield layer
+
+
 def unpacked(into: Path, *layers: io.BytesIO) -> dict[str, str]:
     into.mkdir()
-    extraction = Extraction(into, "the image")
-    for layer in layers:
-        extraction.add(layer)
-    extraction.finish()
+    plain = io.BytesIO()
+    flatten(lambda: again(layers), plain.write, title="the image")
+    plain.seek(0)
+    extract(plain, into, title="the image")
     found = {}
     for path in sorted(into.rglob("*")):
         name = str(path.relative_to(into))
@@ -396,6 +403,24 @@ def test_a_truncated_layer_is_refused(tmp_path: Path) -> None:
     whole = tar_of(file("x", b"x" * 5000)).getvalue()
     with pytest.raises(CregraphError, match="the image: ends in the middle of a file"):
         unpacked(tmp_path / "t", io.BytesIO(whole[:2000]))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [link("lib", "/etc"), file("lib/x")],
+        [link("lib", "/etc"), file("lib")],
+        [file("a"), file("a/b")],
+        [folder("a"), link("a", "b")],
+        [link("up", "/etc"), link("a", "up/passwd", tarfile.LNKTYPE)],
+        [folder("a"), link("b", "a", tarfile.LNKTYPE)],
+    ],
+)
+def test_a_result_that_names_a_path_twice_or_behind_a_link_is_refused(
+    tmp_path: Path, entries: list[tuple[str, bytes, dict[str, object], bytes]]
+) -> None:
+    with pytest.raises(CregraphError, match="the result cannot be unpacked: `"):
+        extract(tar_of(*entries), tmp_path, title="the result", at="/out")
 
 
 def test_names_are_bytes_modes_are_kept_and_devices_and_set_id_bits_are_not(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from cregraph.engines import contract, inside
 from cregraph.engines.calls import FILTER
 from cregraph.engines.contract import Limits, Stopped
-from cregraph.engines.extract import Extraction
+from cregraph.engines.extract import extract
 from cregraph.engines.terminal import Stdio
 from cregraph.plan.parts import Task
 
@@ -93,9 +93,7 @@ def lay_out(folder: Path) -> None:
     for name in ("upper", "work", "merged", "none", "in", "l", "skeleton"):
         (folder / name).mkdir()
         (folder / name).chmod(0o755)
-    extraction = Extraction(folder / "skeleton", "the skeleton of a sandbox")
-    extraction.add(io.BytesIO(inside.skeleton()))
-    extraction.finish()
+    extract(io.BytesIO(inside.skeleton()), folder / "skeleton", title="the skeleton of a sandbox")
     for name in ("skeleton", "in"):
         os.utime(folder / name, (contract.EPOCH, contract.EPOCH))
 

@@ -19,7 +19,8 @@ from typing import IO
 
 from cregraph.digest import key_of
 from cregraph.engines.contract import EPOCH, Files, Preparation, collision
-from cregraph.engines.extract import Extraction
+from cregraph.engines.extract import extract
+from cregraph.engines.flatten import flatten
 from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
 from cregraph.store import Store
@@ -85,10 +86,11 @@ class Trees:
         """The files of the image whose manifest has that digest."""
 
         def fill(folder: Path) -> None:
-            extraction = Extraction(folder, f"the build root {digest[:19]}")
-            for stream in self._layers(digest):
-                extraction.add(stream)
-            extraction.finish()
+            title = f"the build root {digest[:19]}"
+            with self._store.scratch_file() as tar:
+                flatten(lambda: self._layers(digest), tar.write, title=title)
+                tar.seek(0)
+                extract(tar, folder, title=title)
 
         return self._tree(_root(digest), fill)
 
@@ -101,10 +103,8 @@ class Trees:
         """The result of the task `key`, at the folder `at`."""
 
         def fill(folder: Path) -> None:
-            extraction = Extraction(folder, f"the result of task {key[:12]}")
             with tar.open("rb") as stream:
-                extraction.add(stream, at=at, whiteouts=False)
-            extraction.finish()
+                extract(stream, folder, title=f"the result of task {key[:12]}", at=at)
 
         return self._tree(_result(tar.name, at), fill)
 
