@@ -30,7 +30,6 @@ the bytes of a result that is kept:
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,6 @@ __all__ = [
     "Write",
     "check",
     "collision",
-    "ended",
 ]
 
 HOSTNAME = "cregraph"
@@ -247,13 +245,3 @@ def collision(path: str) -> CregraphError:
         f"two packages of one environment own `{path}` with different content",
         hint="leave one of them out, or ask for versions that do not collide",
     )
-
-
-def ended(exit: int, end: str | None) -> None:
-    """Raise TaskFailed unless a command ended well: `exit` is its status, negative for a signal, `end` a limit that ended it."""
-    if end:
-        raise TaskFailed(f"it was ended: {end}")
-    if exit < 0:
-        raise TaskFailed(f"its command was killed by signal {-exit} ({signal.strsignal(-exit)})")
-    if exit:
-        raise TaskFailed(f"its command ended with exit status {exit}")

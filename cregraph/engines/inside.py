@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cregraph.digest import sha256
 from cregraph.engines import contract
 from cregraph.engines.calls import FILTER
 from cregraph.engines.capture import Undeclared, no_content
-from cregraph.engines.contract import Limits, TaskFailed, ended
+from cregraph.engines.contract import Limits, TaskFailed
 from cregraph.errors import CregraphError
 from cregraph.image.model import tar_writer as tar
 from cregraph.plan.parts import Task
@@ -189,7 +190,12 @@ def judge(report: Report, task: Task) -> None:
             f"the sandbox for task {task.name} cannot be made in this container: {report.setup}",
             hint="`cregraph doctor` says which engines work here; `--engine` chooses another",
         )
-    ended(report.exit, report.end)
+    if report.end:
+        raise TaskFailed(f"it was ended: {report.end}")
+    if report.exit < 0:
+        raise TaskFailed(f"its command was killed by signal {-report.exit} ({signal.strsignal(-report.exit)})")
+    if report.exit:
+        raise TaskFailed(f"its command ended with exit status {report.exit}")
     if report.changes:
         raise Undeclared(report.changes, task.output, count=report.count)
     if report.gone:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from cregraph.engines import contract, inside
@@ -25,7 +25,7 @@ from cregraph.engines.extract import extract
 from cregraph.engines.terminal import Stdio
 from cregraph.plan.parts import Task
 
-__all__ = ["NotHere", "Outcome", "Running", "available", "end", "enter", "forbidding", "lay_out"]
+__all__ = ["NotHere", "Running", "available", "end", "enter", "forbidding", "lay_out"]
 
 _GRACE = 60  # seconds that a sandbox may stay after its own limit, before it is killed from outside
 _ORDERLY = 15  # seconds between SIGTERM and SIGKILL
@@ -34,16 +34,6 @@ _MOST_LOWERS = 400  # overlayfs stacks 500, and its options must fit one page
 
 class NotHere(Exception):
     """The sandbox cannot be made here; the text says why."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a command ended: `exit` is its status, negative for a signal; `end` the limit that ended it. `output` is where its
-    output folder really lies below the root (its path with links resolved, before the command ran)."""
-
-    exit: int
-    end: str | None
-    output: str
 
 
 class Running:
@@ -108,7 +98,7 @@ def enter(
     cpu: int,
     running: Running,
     shell: Stdio | None = None,
-) -> Outcome:
+) -> inside.Report:
     """Run the command of `task` in a sandbox whose files lie in `folder` (made by `lay_out`) and wait for its end.
 
     `lowers` are the unpacked trees that make its root, the uppermost first; nothing writes to them. Afterwards `folder`/upper
@@ -149,7 +139,9 @@ def _spec(folder: Path, lowers: int, limits: Limits, *, user: bool, shell: bool)
     }
 
 
-def _run(spec: dict[str, object], log: Path, running: Running, patience: float | None, shell: Stdio | None = None) -> Outcome:
+def _run(
+    spec: dict[str, object], log: Path, running: Running, patience: float | None, shell: Stdio | None = None
+) -> inside.Report:
     if running.stopped.is_set():
         raise Stopped
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
@@ -191,7 +183,7 @@ def _run(spec: dict[str, object], log: Path, running: Running, patience: float |
         raise RuntimeError(f"a sandbox broke: {found['fault']}")
     if "setup" in found:
         raise NotHere(found["setup"])
-    return Outcome(exit=int(found["exit"]), end=found["end"], output=found["output"])
+    return inside.Report(exit=int(found["exit"]), end=found["end"], output=found["output"])
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

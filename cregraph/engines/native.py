@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cregraph.engines import contract, namespaces
-from cregraph.engines.capture import Undeclared, capture, undeclared
-from cregraph.engines.contract import Files, Limits, Preparation, TaskFailed, Write
+from cregraph.engines import contract, inside, namespaces
+from cregraph.engines.capture import capture, undeclared
+from cregraph.engines.contract import Files, Limits, Preparation, Write
 from cregraph.engines.terminal import Stdio, terminal
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
@@ -47,27 +48,24 @@ class Native:
         """Run one task; see `Engine.perform`. Also raises CregraphError when the sandbox cannot be made here."""
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder:
-            outcome = self._enter(folder, task, lowers, inputs, log=log, slot=slot)
-            contract.ended(outcome.exit, outcome.end)
-            allowed = (contract.WORK, contract.HOME, outcome.output)
-            changes = undeclared(folder / "upper", allowed=allowed, lowers=lowers)
-            if changes:
-                raise Undeclared(changes, task.output)
-            output = folder / "upper" / outcome.output[1:]
-            if output.is_symlink() or not output.is_dir():
-                raise TaskFailed(f"it removed its output folder {task.output}")
+            report = self._enter(folder, task, lowers, inputs, log=log, slot=slot)
+            inside.judge(report, task)
+            changes = undeclared(folder / "upper", allowed=(contract.WORK, contract.HOME, report.output), lowers=lowers)
+            output = folder / "upper" / report.output[1:]
+            gone = output.is_symlink() or not output.is_dir()
+            inside.judge(replace(report, changes=tuple(changes), gone=gone), task)
             capture(output, write, at=task.output, limit=self._limits.output)
 
     def shell(self, task: Task, *, inputs: Files, results: Files) -> int:
         """Run the command of `task` for a person, at this process's terminal; see `Engine.shell`."""
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder, terminal() as stdio:
-            outcome = self._enter(folder, task, lowers, inputs, log=folder / "log", slot=0, shell=stdio)
-        return outcome.exit if outcome.exit >= 0 else 128 - outcome.exit
+            code = self._enter(folder, task, lowers, inputs, log=folder / "log", slot=0, shell=stdio).exit
+        return code if code >= 0 else 128 - code
 
     def _enter(
         self, folder: Path, task: Task, lowers: Sequence[Path], inputs: Files, *, log: Path, slot: int, shell: Stdio | None = None
-    ) -> namespaces.Outcome:
+    ) -> inside.Report:
         contract.check(task)
         namespaces.lay_out(folder)
         for name, source in inputs.items():

@@ -7,22 +7,24 @@ Nothing of this machine is mounted, so the engine may be anywhere. The container
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cregraph.engines import contract, inside
-from cregraph.engines.container_terminal import attached
 from cregraph.engines.contract import Limits
 from cregraph.engines.task_image import inputs_tar
+from cregraph.engines.terminal import raw, relayed, write
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_as_file
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.media.docker_client import client
-from cregraph.image.media.docker_engine import remove
+from cregraph.image.media.docker_engine import frames, plain_socket, received, remove
 from cregraph.image.model import tar_writer as tar
 from cregraph.plan.parts import Task
 
@@ -67,7 +69,7 @@ def open_sandbox(image: str, task: Task, inputs: Mapping[str, Path], *, limits: 
                 healthcheck={"test": ["NONE"]},
                 host_config=_host_config(api, store, limits, tty),
             )
-            code = attached(api, name, tty=tty)
+            code = _attached(api, name, tty=tty)
             report = _report(api, name) if code == inside.NOT_MADE else None
         finally:
             remove(name, context)
@@ -106,3 +108,36 @@ def _report(api: APIClient, name: str) -> inside.Report | None:
         if any(member.type == "file" for member in reader):  # stops at the file
             return inside.read_report(reader.read(_REPORT_LIMIT))
     return None
+
+
+def _attached(api: APIClient, name: str, *, tty: bool) -> int:
+    """Start the container `name` with our stdin, stdout and stderr; return its exit status when it has ended.
+
+    The container was made with an open stdin, and with a terminal if `tty`: then ours is in raw mode until the end, and the
+    engine is told its size. To be used in the main thread.
+    """
+    with contextlib.closing(
+        plain_socket(api.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
+    ) as plain:
+        # Not SSLSocket's own shutdown, after which nothing can be read any more.
+        end = functools.partial(socket.socket.shutdown, plain, socket.SHUT_WR)
+        resize = functools.partial(_resize, api, name)
+        with raw(resize) if tty else contextlib.nullcontext(), relayed(plain.sendall, end):
+            api.start(name)
+            if tty:
+                resize()
+                while data := received(plain):
+                    write(1, data)
+            else:
+                for descriptor, data in frames(plain):
+                    write(descriptor, data)
+        return int(api.wait(name)["StatusCode"])
+
+
+def _resize(api: APIClient, name: str) -> None:
+    import docker.errors
+    import requests
+
+    with contextlib.suppress(OSError, docker.errors.DockerException, requests.RequestException):
+        width, height = os.get_terminal_size(0)
+        api.resize(name, height, width)

@@ -38,23 +38,21 @@ def terminal() -> Iterator[Stdio]:
     import termios
 
     master, slave = os.openpty()
-    stop, stopped = os.pipe()
 
     def resize() -> None:
         with contextlib.suppress(OSError):
-            termios.tcsetwinsize(slave, termios.tcgetwinsize(0))
+            termios.tcsetwinsize(master, termios.tcgetwinsize(0))
 
     resize()
-    relay = threading.Thread(target=_relay, args=(master, stop), daemon=True)
-    with raw(resize):
-        relay.start()
+    screen = threading.Thread(target=_show, args=(master,), daemon=True)
+    with raw(resize), relayed(functools.partial(write, master), lambda: None):
+        screen.start()
         try:
             yield slave, slave, slave
         finally:
-            os.write(stopped, b".")
-            relay.join(5)
-            for each in (master, slave, stop, stopped):
-                os.close(each)
+            os.close(slave)
+            screen.join(5)
+    os.close(master)
 
 
 @contextlib.contextmanager
@@ -107,28 +105,11 @@ def raw(resize: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGWINCH, before)
 
 
-def _relay(master: int, stop: int) -> None:
-    """Copy keys to the new terminal and what is written there to ours, until told to stop and nothing is left to show."""
-    sources = [master, stop, 0]
-    ending = False
-    while True:
-        ready = select.select(sources, [], [], 0 if ending else None)[0]
-        if master in ready:
-            with contextlib.suppress(OSError):
-                write(1, os.read(master, _PIECE))
-                continue
-            return
-        if ending:
-            return
-        if 0 in ready:
-            keys = os.read(0, _PIECE)
-            if keys:
-                write(master, keys)
-            else:
-                sources.remove(0)
-        if stop in ready:
-            ending = True
-            sources = [master]
+def _show(master: int) -> None:
+    """Copy what is written to the new terminal to ours, until all other ends of it are closed and nothing is left to show."""
+    with contextlib.suppress(OSError):
+        while data := os.read(master, _PIECE):
+            write(1, data)
 
 
 def write(descriptor: int, data: bytes) -> None:
