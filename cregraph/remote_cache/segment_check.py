@@ -7,17 +7,16 @@ cannot be checked: therefore segments come from trusted caches only.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import get_args
 
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import blocks_as_file
 from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import tar_writer as tar
-from cregraph.image.model.segment import Row, SegmentRecord, ancestors, members_of
+from cregraph.image.model.segment import Row, SegmentRecord, ancestors, listing
+from cregraph.image.model.segment_files import NotTheIndex, check_rows
 from cregraph.plan.parts import Segment
 from cregraph.remote_cache.cache_entry import BadEntry
 from cregraph.store import Store
@@ -27,7 +26,6 @@ __all__ = ["check"]
 #: The fields of a segment's place that name folders for its files.
 _PLACES = ("at", "prefix", "site_packages", "scripts", "data", "headers")
 _LIMIT = 512 << 20
-_BLOCK = 1 << 20
 
 
 def check(store: Store, record: SegmentRecord, segment: Segment, *, what: str) -> None:
@@ -40,19 +38,18 @@ def check(store: Store, record: SegmentRecord, segment: Segment, *, what: str) -
         raise BadEntry(f"{what}: its index has {len(rows)} rows, not the {record.entries} that it claims")
     _check_paths(rows, segment.place, what)
     try:
-        _check_bytes(rows, (content for _, content in members_of(store, record)), what)
-    except BadEntry:
-        raise
+        check_rows(rows, store, record)
+    except NotTheIndex as error:
+        where = f"`/{error.row.path}` does not hold what its index says" if error.row else "holds more than its index says"
+        raise BadEntry(f"{what}: {where}") from None
     except (CregraphError, ValueError) as error:
         raise BadEntry(f"{what}: {error}") from None
 
 
 def _rows(data: bytes, what: str) -> list[Row]:
     try:
-        listed = json.loads(data)
-        rows = [Row(*row) for row in listed]
-        lines = (json.dumps([r.path, r.type, r.mode, r.uid, r.gid, r.size, r.what], ensure_ascii=False) for r in rows)
-        same = ("[" + ",".join(f"\n{line}" for line in lines) + "\n]\n").encode() == data
+        rows = [Row(*row) for row in json.loads(data)]
+        same = listing(rows) == data
     except (ValueError, TypeError, RecursionError):
         raise BadEntry(f"{what}: its index is not readable") from None
     if not same or not all(_is_row(row) for row in rows):
@@ -97,22 +94,3 @@ def _is_below(path: str, roots: tuple[str, ...]) -> bool:
     if "\0" in path or any(part in ("", ".", "..") or whiteout(part) is not None for part in path.split("/")):
         return False
     return any(path == root or path.startswith(f"{root}/") for root in roots)
-
-
-def _check_bytes(rows: list[Row], contents: Iterator[bytes], what: str) -> None:
-    """Check that the tar has the header and content of every row, zeros as padding, and nothing else."""
-    stream = blocks_as_file(contents)
-    for row in rows:
-        header = row.header()
-        if stream.read(len(header)) != header:
-            raise BadEntry(f"{what}: its bytes are not those of its index, at `/{row.path}`")
-        if row.type == "file":
-            hasher, left = hashlib.sha256(), row.size
-            while left and (block := stream.read(min(left, _BLOCK))):
-                hasher.update(block)
-                left -= len(block)
-            pad = tar.padding(row.size)
-            if hasher.hexdigest() != row.what or stream.read(len(pad)) != pad:
-                raise BadEntry(f"{what}: `/{row.path}` does not hold what its index says")
-    if stream.read(1):
-        raise BadEntry(f"{what}: holds more than its index says")

@@ -22,7 +22,7 @@ from cregraph.image.model.gzip_members import compress, inflate
 from cregraph.image.model.tar_entry import Entry
 from cregraph.store import Store
 
-__all__ = ["Row", "SegmentRecord", "ancestors", "directories", "index", "members_of", "read", "write"]
+__all__ = ["Row", "SegmentRecord", "ancestors", "directories", "index", "listing", "members_of", "read", "write"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,15 +92,13 @@ def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> Se
         for member in compress(stream()):
             out.write(member)
             members.append(len(member))
-    lines = (json.dumps([r.path, r.type, r.mode, r.uid, r.gid, r.size, r.what], ensure_ascii=False) for r in rows)
-    listing = "[" + ",".join(f"\n{line}" for line in lines) + "\n]\n"
     record = SegmentRecord(
         key=key,
         assembly=assembly,
         object=out.sha256,
         size=out.size,
         tar_size=tar_size,
-        index=store.add(listing.encode()),
+        index=store.add(listing(rows)),
         entries=len(rows),
         members=tuple(members),
     )
@@ -133,6 +131,12 @@ def index(store: Store, record: SegmentRecord) -> tuple[Row, ...]:
     """Return the rows of a segment, sorted by the bytes of their paths. The index is verified first."""
     data = store.verified(record.index, f"the index of segment {record.key[:12]}").read_bytes()
     return tuple(Row(*row) for row in json.loads(data))
+
+
+def listing(rows: Iterable[Row]) -> bytes:
+    """Return the index of a segment with `rows`. Raises ValueError if a text is not UTF-8."""
+    lines = (json.dumps([r.path, r.type, r.mode, r.uid, r.gid, r.size, r.what], ensure_ascii=False) for r in rows)
+    return ("[" + ",".join(f"\n{line}" for line in lines) + "\n]\n").encode()
 
 
 def directories(rows: Iterable[Row]) -> frozenset[str]:

@@ -7,13 +7,15 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_as_file
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord, directories, index, members_of, read
 from cregraph.store import Store
 
-__all__ = ["contents", "stored", "unpack"]
+__all__ = ["NotTheIndex", "check_rows", "contents", "stored", "unpack"]
 
 _PIECE = 1 << 20
 
@@ -54,7 +56,7 @@ def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
         os.utime(folder / name, (tar.MTIME, tar.MTIME))
 
 
-def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[memoryview]]]:
+def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[bytes]]]:
     """Yield each row of a segment with the content of its file, which must be read before the next row.
 
     Bytes are checked as in `unpack`; a caller may keep nothing that it made from them before this is exhausted.
@@ -62,63 +64,48 @@ def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterato
     return _checked(index(store, record), store, record)
 
 
-def _checked(rows: Iterable[Row], store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[memoryview]]]:
+def check_rows(rows: Iterable[Row], store: Store, record: SegmentRecord) -> None:
+    """Raise NotTheIndex unless the bytes of a segment are those of `rows`, and CregraphError if they are damaged."""
+    for _, content in _checked(rows, store, record):
+        for _piece in content:
+            pass
+
+
+class NotTheIndex(CregraphError):
+    """The bytes of a segment are not those of its index: of `row`, or after all of them if `row` is None."""
+
+    def __init__(self, title: str, row: Row | None) -> None:
+        super().__init__(
+            f"{title} in the store does not hold `{row.path}` as its index says"
+            if row
+            else f"{title} in the store holds more than its index lists",
+            hint="delete the store and run the command again to make it anew",
+        )
+        self.row = row
+
+
+def _checked(rows: Iterable[Row], store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[bytes]]]:
     title = f"segment {record.key[:12]}"
-    source = _Source(content for _, content in members_of(store, record))
+    stream = blocks_as_file(content for _, content in members_of(store, record))
     for row in rows:
         expected = row.header()
-        if source.read(len(expected)) != expected:
-            raise _not_the_index(title, row)
-        if row.type == "file":
-            yield row, _content(row, source, title)
-            source.read(len(tar.padding(row.size)))
-        else:
-            yield row, iter(())
-    source.finish(title)
+        if stream.read(len(expected)) != expected:
+            raise NotTheIndex(title, row)
+        yield row, _content(row, stream, title) if row.type == "file" else iter(())
+    if stream.read(1):  # at the end the bytes turn out to be the recorded ones
+        raise NotTheIndex(title, None)
 
 
-def _content(row: Row, source: _Source, title: str) -> Iterator[memoryview]:
+def _content(row: Row, stream: IO[bytes], title: str) -> Iterator[bytes]:
     hasher = hashlib.sha256()
     left = row.size
-    while left and (piece := source.some(min(left, _PIECE))):
+    while left and (piece := stream.read(min(left, _PIECE))):
         hasher.update(piece)
         left -= len(piece)
         yield piece
-    if left or hasher.hexdigest() != row.what:
-        raise _not_the_index(title, row)
-
-
-class _Source:
-    """Reads exact numbers of bytes out of chunks."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._held = memoryview(b"")
-
-    def some(self, limit: int) -> memoryview:
-        """At most `limit` bytes, empty only at the end."""
-        while not self._held:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return memoryview(b"")
-            self._held = memoryview(chunk)
-        piece, self._held = self._held[:limit], self._held[limit:]
-        return piece
-
-    def read(self, size: int) -> bytes:
-        """`size` bytes, fewer only at the end."""
-        pieces = []
-        while size and (piece := self.some(size)):
-            pieces.append(bytes(piece))
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def finish(self, title: str) -> None:
-        """Read to the end, where the bytes turn out to be the recorded ones, and there must be nothing left."""
-        if self.some(1):
-            raise CregraphError(
-                f"{title} in the store holds more than its index lists", hint="delete the store and run the command again"
-            )
+    padding = tar.padding(row.size)
+    if left or hasher.hexdigest() != row.what or stream.read(len(padding)) != padding:
+        raise NotTheIndex(title, row)
 
 
 def _directory(path: Path, name: str, title: str) -> None:
@@ -134,7 +121,7 @@ def _directory(path: Path, name: str, title: str) -> None:
             ) from None
 
 
-def _file(path: Path, row: Row, content: Iterator[memoryview], title: str) -> None:
+def _file(path: Path, row: Row, content: Iterator[bytes], title: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -179,11 +166,4 @@ def _taken(title: str, row: Row) -> CregraphError:
     return CregraphError(
         f"{title} writes `{row.path}`, which is there already with another content",
         hint="two packages own one path; leave one of them out",
-    )
-
-
-def _not_the_index(title: str, row: Row) -> CregraphError:
-    return CregraphError(
-        f"{title} in the store does not hold `{row.path}` as its index says",
-        hint="delete the store and run the command again to make it anew",
     )

@@ -21,10 +21,11 @@ from pathlib import Path
 from cregraph.digest import is_sha256
 from cregraph.engines import trees
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import blocks_as_file, inflated
+from cregraph.formats.inflate import inflated
 from cregraph.image.model import layer as layers
 from cregraph.image.model import segment as segments
-from cregraph.image.model.segment import Row, SegmentRecord
+from cregraph.image.model.segment import Row
+from cregraph.image.model.segment_files import NotTheIndex, check_rows
 from cregraph.store import Store
 from cregraph.store.atomic_file import remove_tree
 from cregraph.store.gc.roots import Root
@@ -164,30 +165,16 @@ def _segment(store: Store, key: str, record: object) -> str | None:
     if found is None:
         return _GONE if isinstance(record, dict) and record.get("key") == key else "it is no record of a segment"
     try:
-        return _fits(store, found)
+        rows = segments.index(store, found)
+        if len(rows) != found.entries:
+            return f"its index lists {len(rows)} entries, and {found.entries} are said"
+        check_rows(rows, store, found)
+    except NotTheIndex as error:
+        where = f"`{error.row.path}` has other bytes" if error.row else "there is more than it lists"
+        return f"its index does not fit: {where}"
     except (CregraphError, ValueError, TypeError, AttributeError, RecursionError) as error:
         return error.message if isinstance(error, CregraphError) else "its index is none"
-
-
-def _fits(store: Store, record: SegmentRecord) -> str | None:
-    """Return how a segment differs from its index, or None."""
-    rows = segments.index(store, record)
-    if len(rows) != record.entries:
-        return f"its index lists {len(rows)} entries, and {record.entries} are said"
-    stream = blocks_as_file(content for _, content in segments.members_of(store, record))
-    for row in rows:
-        head = row.header()
-        if stream.read(len(head)) != head:
-            return f"its index does not fit: `{row.path}` does not stand there as it says"
-        if row.type == "file":
-            hasher, left = hashlib.sha256(), row.size
-            while left and (block := stream.read(min(left, _BLOCK))):
-                hasher.update(block)
-                left -= len(block)
-            stream.read(-row.size % 512)
-            if left or hasher.hexdigest() != row.what:
-                return f"its index does not fit: `{row.path}` has other bytes"
-    return "its index does not fit: there is more than it lists" if stream.read(1) else None
+    return None
 
 
 def _layer(store: Store, key: str, record: object) -> str | None:
