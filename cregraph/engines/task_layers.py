@@ -137,7 +137,7 @@ class TaskLayers:
                     size, link = (row.size, "") if row.type == "file" else (0, row.what)
                     write(tar.header(path=row.path, type=row.type, mode=row.mode & 0o777, size=size, link=link))
                     for piece in content:
-                        write(bytes(piece))
+                        write(piece)
                     if row.type == "file":
                         write(tar.padding(row.size))
             write(tar.END)
