@@ -139,7 +139,7 @@ def listing(rows: Iterable[Row]) -> bytes:
     return ("[" + ",".join(f"\n{line}" for line in lines) + "\n]\n").encode()
 
 
-def directories(rows: Iterable[Row]) -> frozenset[str]:
+def directories(rows: Iterable[Row | Entry]) -> frozenset[str]:
     """Return the parent directories that the paths need, relative to the image's root and without it."""
     found: set[str] = set()
     for row in rows:
@@ -237,14 +237,9 @@ def _ordered(entries: Iterable[Entry]) -> list[Entry]:
         if entry.path in by_path:
             raise CregraphError(f"`{entry.path}` is listed twice in one segment")
         by_path[entry.path] = entry
-    folders: set[str] = set()
-    for path in by_path:
-        for parent in ancestors(path):
-            if parent in by_path:
-                raise CregraphError(f"`{parent}` is a file, and `{path}` of the same segment needs it to be a folder")
-            if parent in folders:
-                break
-            folders.add(parent)
+    for parent in sorted(directories(by_path.values()) & by_path.keys()):
+        path = next(path for path in by_path if path.startswith(f"{parent}/"))
+        raise CregraphError(f"`{parent}` is a file, and `{path}` of the same segment needs it to be a folder")
     names: dict[str, list[str]] = {}
     for entry in by_path.values():
         if entry.type == "hardlink":
