@@ -170,7 +170,7 @@ class Machines:
             env.pop("CREGRAPH_SOURCES", None)
             words = ("build", _PROFILE, "--cache", "team", "--json")
             done = measure([sys.executable, "-m", "cregraph", *words], cwd=folder, env=env)
-            (answer,) = json.loads(done.out)
+            (answer,) = json.loads(done.out)["images"]
             assert answer["digest"] == self.digest, "another image"
             assert answer["made"]["tasks"] == 0 and not answer["cache"]["read"]["refused"], answer
             return Run(

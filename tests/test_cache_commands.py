@@ -63,7 +63,7 @@ def test_a_plan_counts_on_what_a_build_then_takes(demo: Path, registry: SmallReg
     plan = json.loads(here.ok("plan", "demo.yaml", "--cache", "team", "--json").out)
     shown = here.ok("plan", "demo.yaml", "--cache", "team").out
     assert not list((here.folder / "cache").glob("segments/*"))  # it only asked
-    built = json.loads(here.ok("build", "demo.yaml", "--cache", "team", "--json").out)[0]["cache"]["read"]
+    built = json.loads(here.ok("build", "demo.yaml", "--cache", "team", "--json").out)["images"][0]["cache"]["read"]
     assert {name: plan["cache"][name] for name in ("tasks", "segments", "bytes")} == {
         name: built[name] for name in ("tasks", "segments", "bytes")
     }

@@ -231,7 +231,7 @@ def own(made: Demo, tmp_path: Path) -> Demo:
 
 
 def rebuilt(demo: Demo) -> dict[str, int]:
-    made: dict[str, int] = demo.ok("build", "demo.yaml", "--json").json[0]["made"]
+    made: dict[str, int] = demo.ok("build", "demo.yaml", "--json").json["images"][0]["made"]
     return made
 
 

@@ -254,7 +254,11 @@ rebuilds hook (1 of 4)
 
 
 def diff(
-    capsys: pytest.CaptureFixture[str], old: str, new: str, profile: str | None = None, format: str = "text"
+    capsys: pytest.CaptureFixture[str],
+    old: str | None = None,
+    new: str | None = None,
+    profile: str | None = None,
+    format: str = "text",
 ) -> tuple[int, str, str]:
     code = 0
     try:
@@ -299,8 +303,67 @@ def test_only_the_lock_of_the_named_profile_is_compared(project, capsys):
 
     assert diff(capsys, "first", "HEAD", profile="other.yaml")[1].startswith("lock     + locks/other.lock.json, 1 pins, tag v1-")
     assert diff(capsys, "HEAD", "first", profile="other")[1].startswith("lock     - locks/other.lock.json, 1 pins, tag v1-")
-    with pytest.raises(CregraphError, match=r"`first:locks/no\.lock\.json` and `HEAD:locks/no\.lock\.json` are not there"):
+    with pytest.raises(CregraphError, match=r"`first:locks/no\.lock\.json` and `HEAD:locks/no\.lock\.json` do not exist"):
         run("first", "HEAD", profile="no", format="text")
+
+
+def both(project: Path) -> str:
+    """What `diff` says of the change from SMALL_OLD to SMALL_NEW."""
+    tags = [make_plan(lock, facts()).tag for lock in (SMALL_OLD, SMALL_NEW)]
+    return SMALL_TEXT + f"tag      {tags[0]} -> {tags[1]}\n"
+
+
+@pytest.mark.parametrize("named", [(), ("HEAD",), ("HEAD", "team.yaml"), ("team.yaml",), ("locks/team.lock.json",)])
+def test_the_working_tree_is_compared_with_a_revision_or_head(project, capsys, named):
+    (project / "team.yaml").write_text("cre: {}\n")
+    assert diff(capsys, *named) == (0, "", "the same\n")
+    git(project, "checkout", "-q", "--detach", "first")
+    write(project, SMALL_NEW)
+    assert diff(capsys, *named) == (1, both(project), "")
+
+
+def test_one_argument_is_a_revision_and_the_other_side_the_working_tree(project, capsys):
+    assert diff(capsys, "first") == (1, both(project), "")
+    write(project, SMALL_OLD)
+    assert diff(capsys, "first") == (0, "", "the same\n")
+    assert diff(capsys)[1].splitlines()[0].endswith('+ text "v1\\n" at /opt/sfnb/CRE_VERSION hook.yaml: at')
+
+
+def test_locks_that_only_the_working_tree_has_or_lacks_are_told(project, capsys):
+    write(project, SMALL_OLD, "other")
+    (project / "locks/team.lock.json").unlink()
+    out = diff(capsys)[1]
+    assert "lock     + locks/other.lock.json, 1 pins" in out and "lock     - locks/team.lock.json, 1 pins" in out
+    assert diff(capsys, profile="other.yaml")[1].startswith("lock     + locks/other.lock.json")
+
+
+@pytest.mark.parametrize("named", ["first..HEAD", "first..", "first..main", "first...HEAD", "first..."])
+def test_a_range_is_both_of_its_ends(project, capsys, named):
+    assert diff(capsys, named) == (1, both(project), "")
+    assert diff(capsys, named.replace("first", "main")) == (0, "", "the same\n")
+    assert diff(capsys, "..first")[0] == 1
+
+
+def test_three_dots_compare_with_the_commit_that_both_histories_have_in_common(project, capsys):
+    git(project, "checkout", "-q", "-b", "topic", "first")
+    (project / "note").write_text("x")
+    git(project, "add", "note")
+    git(project, "commit", "-qm", "a change of no lock")
+    assert diff(capsys, "main...topic") == (0, "", "the same\n")
+    assert diff(capsys, "topic...main") == (1, both(project), "")
+    assert diff(capsys, "main..topic")[0] == 1
+    git(project, "checkout", "-q", "--orphan", "alone")
+    git(project, "commit", "-qm", "another history")
+    with pytest.raises(CregraphError, match="`main` and `alone` have no commit in common"):
+        run("main...alone")
+
+
+def test_json_is_short_for_the_format(project, capsys):
+    with pytest.raises(SystemExit):
+        run("first..HEAD", json=True)
+    short = json.loads(capsys.readouterr().out)
+    assert short == json.loads(diff(capsys, "first", "HEAD", format="json")[1])
+    assert short["version"] == 1
 
 
 def test_a_file_is_compared_with_itself_at_a_revision(project, capsys, monkeypatch):
@@ -326,7 +389,7 @@ def test_without_facts_stages_and_tag_are_left_out_and_that_is_said(project, cap
     code, out, err = diff(capsys, str(other), str(another))
 
     assert (code, out) == (1, SMALL_TEXT.removesuffix("rebuilds hook (1 of 4)\n"))
-    assert err.splitlines()[0] == f"{other}: `bases/{'a' * 64}.json` is not there, so stages and tag are left out"
+    assert err.splitlines()[0] == f"{other}: `bases/{'a' * 64}.json` does not exist, so stages and tag are left out"
 
 
 @pytest.mark.parametrize(
@@ -364,6 +427,6 @@ def test_a_broken_lock_in_a_revision_is_named_with_its_revision(project):
         run("first", "HEAD", profile=None, format="text")
 
 
-def test_a_format_that_is_none_is_refused():
-    with pytest.raises(CregraphError, match="`--format html` is none"):
+def test_an_unknown_format_is_refused():
+    with pytest.raises(CregraphError, match="unknown format `html`"):
         run("a", "b", profile=None, format="html")

@@ -88,7 +88,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     """0 and 1 are shown by the tests of commands, 3 and 130 by those of the command line."""
     assert first_column(COMMANDS.partition("`PROFILE`")[0]) == {"0", "1", "2", "3", "130"}
     assert (Refused.exit_code, CregraphError.exit_code) == (1, 2)
-    main = (ROOT / "cregraph/cli/__init__.py").read_text(encoding="utf-8")
+    main = "".join((ROOT / f"cregraph/cli/{name}.py").read_text(encoding="utf-8") for name in ("error_output", "__init__"))
     assert {node.value for node in ast.walk(ast.parse(main)) if isinstance(node, ast.Constant)} >= {0, 2, 3, 130}
 
 

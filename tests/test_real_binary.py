@@ -77,7 +77,7 @@ def test_built_packages_have_no_task_and_what_needs_them_is_compiled_against_the
     assert not tasks.keys() & set(SHELF)
     assert keys["zoo"] in tasks["xts"].environment and keys["zoo"] in tasks["lmtest"].environment
     assert keys["zoo"] not in tasks["caTools"].environment
-    done = shelved.ok("build", "team.yaml", "--json").json[0]
+    done = shelved.ok("build", "team.yaml", "--json").json["images"][0]
     before = {task.key for task in planned(built).tasks}
     assert {task.name for task in plan.tasks if task.key not in before} == {"caTools", "doParallel", "foreach", "lmtest", "xts"}
     assert done["made"]["tasks"] == 5

@@ -88,7 +88,7 @@ def test_outputs_that_a_merge_left_open_are_an_error_with_the_line(built: RealPr
 def cache(built: RealProject) -> str:
     """A repository of the test registry with all that one machine made."""
     ref = f"{os.environ['CREGRAPH_TEST_REGISTRY']}/{repository('cache')}"
-    done = built.ok("build", "team.yaml", "--cache-write", ref, "--json").json[0]["cache"]["write"]
+    done = built.ok("build", "team.yaml", "--cache-write", ref, "--json").json["images"][0]["cache"]["write"]
     assert (done["tasks"], done["there"], done["unreachable"]) == (13, 0, None)
     assert done["segments"] > 200
     return ref
@@ -126,7 +126,7 @@ def test_a_trusted_cache_gives_everything_and_no_artifact_is_fetched(
     outputs(project).unlink()
     sources = project.folder / "sources.yaml"
     sources.write_text(sources.read_text() + f"\ncache: {{team: {{ref: {cache}, trusted: true}}}}\n")
-    done = project.ok("build", "team.yaml", "--cache", "team", "--json", prefix=NO_ENGINE).json[0]
+    done = project.ok("build", "team.yaml", "--cache", "team", "--json", prefix=NO_ENGINE).json["images"][0]
     assert done["digest"] == reference(built).partition("@")[2]
     assert (done["made"]["tasks"], done["made"]["artifacts"]) == (0, 0)
     assert done["cache"]["read"]["refused"] == []

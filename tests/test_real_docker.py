@@ -130,7 +130,7 @@ def test_push_and_pull_keep_the_digest_and_a_second_push_moves_nothing(built: Re
     name, digest = name_of(built)
     place = f"{registry}/{repository('real')}"
     output = f"registry:{place}"
-    first = built.ok("build", "team.yaml", "--output", output, "--json").json[0]
+    first = built.ok("build", "team.yaml", "--output", output, "--json").json["images"][0]
     where = f"{place}/{name}"
     assert first["outputs"] == [f"{where}@{digest}"]
     again = built.ok("build", "team.yaml", "--output", output)

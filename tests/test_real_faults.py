@@ -94,7 +94,7 @@ def test_a_flipped_byte_in_a_source_that_is_compiled_is_refused(
         ), done.err
         assert not place.exists()
         server.fault(pattern, "500", times=2)
-        again = project.ok("build", "team.yaml", "--jobs", "1", "--json").json[0]
+        again = project.ok("build", "team.yaml", "--jobs", "1", "--json").json["images"][0]
     assert f"{again['image']}@{again['digest']}\n" == expected
     assert again["made"]["tasks"] == 1
 
@@ -126,7 +126,7 @@ def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
     soon(lambda: not any(_alive(pid) for pid in family))
     assert [task.name.split(" ")[0] for task in missing_work(plan, store).tasks] == ["bitops"]
     outdated(project.folder / "cache" / "tmp")
-    again = project.ok("build", "team.yaml", "--json").json[0]
+    again = project.ok("build", "team.yaml", "--json").json["images"][0]
     assert f"{again['image']}@{again['digest']}\n" == expected
     assert again["made"]["tasks"] == 1
     assert list((project.folder / "cache" / "tmp").iterdir()) == []

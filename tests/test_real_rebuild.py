@@ -53,7 +53,7 @@ def test_what_does_not_come_out_again_is_named_with_file_cause_and_cure(built: R
 
     done = project.run("build", "team.yaml", "--rebuild", "--json", "--output", "oci:image")
     assert done.code == 1, done.err
-    answer = done.json[0]["rebuild"]
+    answer = done.json["images"][0]["rebuild"]
     assert answer["equal"] is False
     assert answer["compared"]["tasks"] == 4 and answer["compared"]["segments"] > 200
     found = {(one["what"], one["name"]): one for one in answer["differences"]}

@@ -88,7 +88,7 @@ def test_changing_the_hook_remakes_one_layer_and_compiles_nothing(built: RealPro
     hook = recipes / "hook" / "00-sfnb-enable-r.py"
     hook.write_text(hook.read_text() + "\n# changed\n")
     project.ok("lock", "team.yaml")
-    done = project.ok("build", "team.yaml", "--json").json[0]
+    done = project.ok("build", "team.yaml", "--json").json["images"][0]
     assert done["made"]["layers"] == 1
     assert done["made"]["tasks"] == 0
 
@@ -101,7 +101,7 @@ def test_changing_a_cran_package_compiles_it_and_its_dependents_only(built: Real
     _forget(project, {"bitops", "caTools"})  # another test may have compiled the same in this store
     planned = project.ok("plan", "team.yaml", "--json").json
     assert sorted(planned["tasks"]["make"]) == ["bitops", "caTools"]
-    done = project.ok("build", "team.yaml", "--json").json[0]
+    done = project.ok("build", "team.yaml", "--json").json["images"][0]
     assert done["made"]["tasks"] == 2
 
 
@@ -142,7 +142,7 @@ def test_a_tarball_may_be_a_file_or_a_folder_of_the_project(built: RealProject, 
     (own / "R" / "a.R").write_text("hello <- function() 'hello'\n")
     project.edit({"tarballs": {"snowflakeR": "./sf.tar.gz", "teamtools": "./own"}})
     project.ok("lock", "team.yaml")
-    done = project.ok("build", "team.yaml", "--json").json[0]
+    done = project.ok("build", "team.yaml", "--json").json["images"][0]
     assert done["made"]["tasks"] == 1  # snowflakeR has the same bytes as from its URL
     (own / "R" / "a.R").write_text("hello <- function() 'changed'\n")
     stale = project.run("build", "team.yaml")

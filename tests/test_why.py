@@ -313,7 +313,14 @@ def test_a_name_that_the_lock_has_not_is_no_with_the_nearest(demo: Path) -> None
 
     done = run(demo, "why", "demo-zlip", "demo.yaml", "--json")
     assert (done.code, done.err) == (1, "")
-    answer = {"lock": "locks/demo.lock.json", "package": "demo-zlip", "pins": [], "nearest": "demo-zlib", "base": None}
+    answer = {
+        "version": 1,
+        "lock": "locks/demo.lock.json",
+        "package": "demo-zlip",
+        "pins": [],
+        "nearest": "demo-zlib",
+        "base": None,
+    }
     assert json.loads(done.out) == answer
 
 

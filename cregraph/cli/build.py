@@ -78,7 +78,7 @@ def _unchanged(chosen: list[Session], *, json: bool) -> bool:
         if not json:
             result(f"{session.image_name}@{built.image.digest}")
     if json:
-        as_json([answer(session, built) for session, built in found])
+        as_json({"images": [answer(session, built) for session, built in found]})
     return True
 
 
@@ -110,6 +110,6 @@ def _build(chosen: list[Session], outputs: list[str], *, json: bool, rebuild: bo
         if not json:
             result(f"{session.image_name}@{built.image.digest}")
     if json:
-        as_json(answers)
+        as_json({"images": answers})
     if differs:
         raise SystemExit(1)

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-import json as texts
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cregraph.cli.terminal_output import result, talk
+from cregraph.cli.options import AsJson
+from cregraph.cli.terminal_output import as_json, result, talk
 from cregraph.errors import CregraphError
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan, make_plan
-from cregraph.review.change import as_json, as_text, change_of
-from cregraph.session.revision import END, Files, Revision, Side, facts_at, here, lock_at, lock_named, project_of
+from cregraph.review import change as review
+from cregraph.session.revision import (
+    END,
+    Files,
+    Revision,
+    Side,
+    common_ancestor,
+    facts_at,
+    here,
+    lock_at,
+    lock_named,
+    project_of,
+    range_named,
+)
 from cregraph.text import printable
 
 __all__ = ["diff"]
 
+_FORMATS = ("text", "json")
+
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A lock file or a git revision.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="A lock file or a git revision.")],
-    profile: Annotated[
-        str | None, typer.Option("--profile", help="Whose lock, between git revisions; all locks when not said.")
+    old: Annotated[
+        str | None, typer.Argument(metavar="OLD", help="A lock file, a profile (for its lock), a git revision, A..B or A...B.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", metavar="text|json", help="How the answer is written.")] = "text",
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="A lock file, a profile or a git revision.")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="PROFILE", help="Compare only this profile's lock. Not with lock files.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", metavar="text|json", help="Write the answer in this form.")] = "text",
+    json: AsJson = False,
 ) -> None:
     """Print what changes between two locks: packages, stages that rebuild, the tag. Exit with 1 if they differ."""
-    if format not in ("text", "json"):
-        raise CregraphError(f"`--format {format}` is none", hint="write text or json")
-    places = [lock_named(old), lock_named(new)]
-    sides = _sides((old, new), places, profile)
+    if format not in _FORMATS:
+        raise CregraphError(f"unknown format `{format}` (expected {' or '.join(_FORMATS)})", hint="write `--format json`")
+    names = _ends(old, new)
+    places = [lock_named(name) if name is not None else None for name in names]
+    sides = _sides(names, places, profile, merged=new is None and "..." in (old or ""))
     answers = [_compared(first, second, sides) for first, second in _pairs(sides, places, profile)]
     differs = any(answer["status"] != "same" for answer, _ in answers)
-    if format == "json":
-        result(texts.dumps({"same": not differs, "locks": [answer for answer, _ in answers]}, indent=2, sort_keys=True))
+    if json or format == "json":
+        as_json({"same": not differs, "locks": [answer for answer, _ in answers]})
     else:
         for answer, text in answers:
             if len(answers) > 1 and text:
@@ -48,21 +66,34 @@ def diff(
     talk("the same")
 
 
-def _sides(named: tuple[str, str], places: list[Path | None], profile: str | None) -> list[Side]:
-    """Return what OLD and NEW are: a project on disk for a lock file or a profile, else a git revision."""
+def _ends(old: str | None, new: str | None) -> tuple[str, str | None]:
+    """Return the names of the old and the new side. None is the working tree."""
+    if old is None or new is not None:
+        return old or "HEAD", new
+    if lock_named(old):
+        return "HEAD", old
+    return range_named(old) or (old, None)
+
+
+def _sides(names: tuple[str, str | None], places: list[Path | None], profile: str | None, *, merged: bool) -> list[Side]:
+    """Return what the names are: a project on disk for a lock file, a profile or the working tree, else a git revision."""
     folder = next((project_of(place) for place in places if place), Path(profile).parent if profile else here())
-    return [
-        Files(folder=project_of(place), file=place) if place else Revision.of(text, folder)
-        for text, place in zip(named, places, strict=True)
+    sides: list[Side] = [
+        Files(folder=project_of(place) if place else folder) if place or name is None else Revision.of(name, folder)
+        for name, place in zip(names, places, strict=True)
     ]
+    first, second = sides
+    if merged and isinstance(first, Revision) and isinstance(second, Revision):
+        return [common_ancestor(first, second), second]
+    return sides
 
 
 def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) -> list[tuple[str, str]]:
     """Return the paths to compare, relative to the project's folder: on the old and on the new side."""
     first, second = sides
-    if isinstance(first, Files) or isinstance(second, Files):
+    if any(places):
         if profile is not None:
-            raise CregraphError("`--profile` is for two git revisions; a lock file says itself whose it is")
+            raise CregraphError("`--profile` selects a lock in git revisions, and a lock file is named", hint="leave one out")
         named = [os.path.relpath(place, side.folder) if place else None for place, side in zip(places, sides, strict=True)]
         return [(str(named[0] or named[1]), str(named[1] or named[0]))]
     if profile is not None:
@@ -71,7 +102,8 @@ def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) ->
     found = sorted(first.locks() | second.locks())
     if not found:
         raise CregraphError(
-            f"there is no lock in `locks/`, at {first.text} or {second.text}", hint="run it beside `locks/`, or name lock files"
+            f"`locks/` holds no lock, at {first.text} or {second.text}",
+            hint="run it in the folder that holds `locks/`, or name two lock files",
         )
     return [(path, path) for path in found]
 
@@ -81,23 +113,14 @@ def _compared(old_path: str, new_path: str, sides: list[Side]) -> tuple[dict[str
     first, second = sides
     old, new = lock_at(first, old_path), lock_at(second, new_path)
     if old is None and new is None:
-        raise CregraphError(f"`{first.shown(old_path)}` and `{second.shown(new_path)}` are not there")
-    if old is None:
-        assert new is not None
-        _refuse_missing_file(first, old_path, second)
-        return _alone(new, second, new_path, new_path, added=True)
-    if new is None:
-        _refuse_missing_file(second, new_path, first)
-        return _alone(old, first, old_path, new_path, added=False)
-    change = change_of(old, new, old_plan=_plan(old, first, old_path), new_plan=_plan(new, second, new_path))
+        raise CregraphError(f"`{first.shown(old_path)}` and `{second.shown(new_path)}` do not exist")
+    if old is None or new is None:
+        lock, side = (old, first) if new is None else (new, second)
+        assert lock is not None
+        return _alone(lock, side, old_path if new is None else new_path, new_path, added=old is None)
+    change = review.change_of(old, new, old_plan=_plan(old, first, old_path), new_plan=_plan(new, second, new_path))
     status = "same" if change.same else "changed"
-    return {"lock": printable(new_path), "status": status, **as_json(change)}, as_text(change)
-
-
-def _refuse_missing_file(side: Side, path: str, other: Side) -> None:
-    """Raise CregraphError if both sides are files: only a revision can lack a lock."""
-    if isinstance(side, Files) and isinstance(other, Files):
-        raise CregraphError(f"`{side.shown(path)}` is not there")
+    return {"lock": printable(new_path), "status": status, **review.as_json(change)}, review.as_text(change)
 
 
 def _alone(lock: Lock, side: Side, path: str, name: str, *, added: bool) -> tuple[dict[str, object], str]:
@@ -114,7 +137,7 @@ def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
     try:
         where, facts = facts_at(side, lock)
         if facts is None:
-            talk(f"{printable(side.shown(path))}: `{where}` is not there, so stages and tag are left out")
+            talk(f"{printable(side.shown(path))}: `{where}` does not exist, so stages and tag are left out")
             return None
         return make_plan(lock, facts)
     except CregraphError as error:

@@ -51,7 +51,7 @@ def lock(
         if not json:
             result(shown)
     if json:
-        as_json(answers)
+        as_json({"locks": answers})
 
 
 def _check(chosen: list[Session], *, json: bool) -> None:
@@ -67,7 +67,7 @@ def _check(chosen: list[Session], *, json: bool) -> None:
         elif not json:
             result(f"{shown} is fresh")
     if json:
-        as_json(answers)
+        as_json({"locks": answers})
         if stale:
             raise SystemExit(1)
     elif stale:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["as_json", "counted", "megabytes", "result", "seconds", "talk", "working"]
+
+
+#: Of the form of what `--json` prints.
+VERSION = 1
+#: Whether this process has printed its answer as JSON.
+answered = False
 
 
 def result(text: str) -> None:
@@ -16,8 +22,11 @@ def result(text: str) -> None:
     print(text)
 
 
-def as_json(value: Any) -> None:
-    """Print the result as JSON. A name that is not UTF-8 is written with JSON's own escapes."""
+def as_json(answer: Mapping[str, Any]) -> None:
+    """Print the answer, or the error, as JSON. A name that is not UTF-8 is written with JSON's own escapes."""
+    global answered
+    answered = True
+    value = {"version": VERSION, **answer}
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
     print(text if text.isascii() or _is_text(text) else json.dumps(value, indent=2, sort_keys=True))
 

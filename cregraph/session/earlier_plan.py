@@ -28,7 +28,7 @@ class EarlierPlan:
 def named_plan(session: Session, text: str) -> EarlierPlan:
     """Return the plan of a lock file, of a profile's lock, or of this profile's lock in a git revision."""
     file = lock_named(text)
-    side: Side = Files(folder=project_of(file), file=file) if file else Revision.of(text, session.project.folder)
+    side: Side = Files(folder=project_of(file)) if file else Revision.of(text, session.project.folder)
     path = file.relative_to(side.folder).as_posix() if file else f"locks/{session.project.name}{END}"
     lock = lock_at(side, path)
     if lock is None:
@@ -52,7 +52,7 @@ def last_build(session: Session) -> EarlierPlan | None:
     try:
         text = session.store.verified(known.built.text, "the lock of the last build").read_text(encoding="utf-8")
         lock = locks.loads(text, name="the lock of the last build", kinds=KINDS)
-        where, facts = facts_at(Files(folder=session.project.folder, file=session.project.lock_file), lock)
+        where, facts = facts_at(Files(folder=session.project.folder), lock)
         if facts is None:
             return EarlierPlan(name="the last build", plan=None, lost=f"`{where}`, the facts of its base, is not there")
         return EarlierPlan(name="the last build", plan=make_plan(lock, facts))

@@ -20,7 +20,10 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
 from cregraph.text import printable
 
-__all__ = ["END", "Files", "Revision", "Side", "facts_at", "here", "lock_at", "lock_named", "project_of"]
+__all__ = [
+    *("END", "Files", "Revision", "Side"),
+    *("common_ancestor", "facts_at", "here", "lock_at", "lock_named", "project_of", "range_named"),
+]
 
 #: How the name of a lock file ends.
 END = ".lock.json"
@@ -31,10 +34,13 @@ _FACTS_LIMIT = 512 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """A project on disk; `file` is the lock that was named."""
+    """A project on disk: its files as they are now."""
 
     folder: Path
-    file: Path
+
+    @property
+    def text(self) -> str:
+        return "the working tree"
 
     def read(self, path: str, limit: int) -> str | None:
         file = self.folder / path
@@ -49,6 +55,9 @@ class Files:
 
     def shown(self, path: str) -> str:
         return (self.folder / path).as_posix()
+
+    def locks(self) -> set[str]:
+        return {f"locks/{path.name}" for path in (self.folder / "locks").glob(f"*{END}")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +109,23 @@ class Revision:
 Side = Files | Revision
 
 
+def range_named(text: str) -> tuple[str, str] | None:
+    """Return both ends of `A..B` or `A...B`, of which one may be left out for HEAD; None for another text."""
+    ends = re.fullmatch(r"(.*?)\.{2,3}([^.].*|)", text)
+    return (ends[1] or "HEAD", ends[2] or "HEAD") if ends else None
+
+
+def common_ancestor(one: Revision, other: Revision) -> Revision:
+    """Return the commit that the histories of both have in common (`git merge-base`)."""
+    _, out, _ = _git(one.folder, "merge-base", one.commit, other.commit)
+    commit = out.decode("ascii", "replace").strip()
+    if not commit:
+        raise CregraphError(
+            f"`{one.text}` and `{other.text}` have no commit in common", hint="write A..B to compare them directly"
+        )
+    return Revision(folder=one.folder, text=commit[:12], commit=commit)
+
+
 def lock_named(text: str) -> Path | None:
     """Return the lock that `text` names on disk: a lock file, or a profile's. A file wins over a revision of that name."""
     path = Path(text)
@@ -140,7 +166,7 @@ def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:
     where = f"bases/{lock.base.artifact.sha256}.json"
     text = side.read(where, _FACTS_LIMIT)
     if text is None:
-        text = Files(folder=side.folder, file=Path()).read(where, _FACTS_LIMIT)
+        text = Files(folder=side.folder).read(where, _FACTS_LIMIT)
     return where, None if text is None else facts_json.loads(text, name=where)
 
 
