@@ -49,21 +49,25 @@ def diff(
     if format not in _FORMATS:
         raise CregraphError(f"unknown format `{format}` (expected {' or '.join(_FORMATS)})", hint="write `--format json`")
     names = _ends(old, new)
-    places = [lock_named(name) if name is not None else None for name in names]
+    places = [lock_named(name or "") for name in names]
     sides = _sides(names, places, profile, merged=new is None and "..." in (old or ""))
     answers = [_compared(first, second, sides) for first, second in _pairs(sides, places, profile)]
     differs = any(answer["status"] != "same" for answer, _ in answers)
     if json or format == "json":
         as_json({"same": not differs, "locks": [answer for answer, _ in answers]})
     else:
-        for answer, text in answers:
-            if len(answers) > 1 and text:
-                result(str(answer["lock"]))
-            if text:
-                result(text)
+        _print(answers)
     if differs:
         raise SystemExit(1)
     talk("the same")
+
+
+def _print(answers: list[tuple[dict[str, object], str]]) -> None:
+    for answer, text in answers:
+        if len(answers) > 1 and text:
+            result(str(answer["lock"]))
+        if text:
+            result(text)
 
 
 def _ends(old: str | None, new: str | None) -> tuple[str, str | None]:
