@@ -37,6 +37,9 @@ def export(
     """Write the image as text for another builder. Prints the command that builds it."""
     if not output:
         raise CregraphError("`--output` is missing: the folder to write into", hint="--output DIR, new or empty")
+    from cregraph.export.folder import is_new_folder
+
+    is_new_folder(Path(output))
     _known("FORMAT", format, FORMATS)
     _known("--flavor", flavor, FLAVORS)
     chosen = sessions(profiles, BuildOptions(engine=engine, jobs=jobs, sources=sources), every=every)

@@ -9,6 +9,7 @@ from cregraph.cli.push_progress import Transfer
 from cregraph.cli.terminal_output import megabytes, talk
 from cregraph.errors import CregraphError
 from cregraph.image.media.push import Pushed
+from cregraph.image.model.reference import parse_reference
 from cregraph.session.publication import Destination, publish, push_place
 from cregraph.session.session import Session
 
@@ -27,10 +28,16 @@ def check_output(output: str) -> None:
 
 
 def check_place(session: Session, output: str) -> None:
-    """Raise CregraphError if `output` is a registry that the image cannot be pushed to. Opens no connection."""
+    """Raise CregraphError if `output` cannot take the image: before anything is downloaded, as far as that can be known."""
     form, _, rest = output.partition(":")
     if form == "registry":
-        push_place(session, rest, typed=_TYPED)
+        push_place(session, rest, typed=_TYPED)[1].ping()
+    elif form == "oci":
+        from cregraph.image.media.oci_layout import is_fresh
+
+        is_fresh(Path(rest))
+    elif rest and not parse_reference(rest, where="--output docker").tag:
+        raise CregraphError(f"`--output {output}` has no tag", hint=f"write --output {output}:TAG")
 
 
 def send(session: Session, built: Built, output: str) -> str:

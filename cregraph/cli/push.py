@@ -35,6 +35,7 @@ def push(
     profile, place = _told_apart(profile, place)
     session = Session.of(profile, options)
     to = push_place(session, place or "", typed="cregraph push ")
+    to[1].ping()  # before an hour of building
     built = make_image(session)
     pushed = push_built(session, built, to)
     if json:

@@ -16,7 +16,7 @@ from cregraph.errors import CregraphError
 from cregraph.store import Store
 from cregraph.store.atomic_file import linked, remove_tree, write_file
 
-__all__ = ["MARK", "Content", "write_folder"]
+__all__ = ["MARK", "Content", "is_new_folder", "write_folder"]
 
 #: Begin of every Dockerfile that cregraph writes. A folder without it is not written to.
 MARK = "# Written by `cregraph export"
@@ -34,13 +34,7 @@ _OURS = re.compile(r"(?:layers|inputs)/[0-9a-f]{64}\.tar(?:\.gz)?|[a-z0-9_.+-]+-
 def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str, ...], store: Store) -> None:
     """Write `files` (by relative path) into `folder`, and remove files of earlier exports. `fixed` are names that do not follow
     from the content, in the order in which they are replaced. Raise CregraphError if the folder holds something else."""
-    is_there = folder.is_dir()
-    is_new = not folder.exists() or (is_there and all(path.name == _PARTIAL for path in folder.iterdir()))
-    if not is_new and not _is_ours(folder):
-        raise CregraphError(
-            f"`{folder}` is there and was not written by `cregraph export`; it is left as it is",
-            hint="name a folder that is new or empty: --output DIR",
-        )
+    is_there, is_new = folder.is_dir(), is_new_folder(folder)
     # An existing folder may be a mount, or the current folder of a process: it is filled, not replaced.
     partial = folder / _PARTIAL if is_there else folder.parent / f".{folder.name}.partial"
     try:
@@ -60,6 +54,17 @@ def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str
         raise CregraphError(
             f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: --output DIR"
         ) from error
+
+
+def is_new_folder(folder: Path) -> bool:
+    """Return whether `folder` is new or empty. Raise CregraphError if it holds something that no export wrote."""
+    is_new = not folder.exists() or (folder.is_dir() and all(path.name == _PARTIAL for path in folder.iterdir()))
+    if not is_new and not _is_ours(folder):
+        raise CregraphError(
+            f"`{folder}` is there and was not written by `cregraph export`; it is left as it is",
+            hint="name a folder that is new or empty: --output DIR",
+        )
+    return is_new
 
 
 def _write(folder: Path, files: Mapping[str, Content], fixed: tuple[str, ...], store: Store) -> None:

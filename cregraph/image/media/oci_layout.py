@@ -16,7 +16,7 @@ from cregraph.image.model.reference import parse_reference
 from cregraph.store import Store
 from cregraph.store.atomic_file import linked, remove_tree, write_file
 
-__all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "open_blob", "write"]
+__all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "is_fresh", "open_blob", "write"]
 
 #: Gives a blob of the base: a file, or its bytes in pieces. The caller verifies them.
 BaseBlobs = Callable[[Descriptor], Path | Iterable[bytes]]
@@ -44,11 +44,7 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
     with _explained(folder), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
         partial = folder.parent / f".{folder.name}.partial"
         remove_tree(partial)  # of a run that was killed
-        fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-        if not fresh and not (folder / "oci-layout").is_file():
-            raise CregraphError(
-                f"`{folder}` is there and is no OCI layout; it is left as it is", hint="name a folder that is new or empty"
-            )
+        fresh = is_fresh(folder)
         target = partial if fresh else folder
         try:
             _fill(target, image, store, base)
@@ -62,6 +58,16 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
         for path in (folder / "blobs" / "sha256").iterdir():
             if path.name not in keep:
                 path.unlink()
+
+
+def is_fresh(folder: Path) -> bool:
+    """Return whether `folder` is new or empty. Raises CregraphError if it holds something that is not an OCI layout."""
+    fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not fresh and not (folder / "oci-layout").is_file():
+        raise CregraphError(
+            f"`{folder}` exists and is not an OCI layout; it is left as it is", hint="name a folder that is new or empty"
+        )
+    return fresh
 
 
 def index(image: Image, reference: str) -> bytes:
