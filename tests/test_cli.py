@@ -245,7 +245,7 @@ def test_what_cannot_be_reached_is_named_without_a_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, source: str, file: str
 ) -> None:
     """Whether it is read, taken or fetched, also where its name is an address."""
-    monkeypatch.setattr("cregraph.http.retry.PAUSES", ())
+    monkeypatch.setattr("cregraph.http.PAUSES", ())
     address = f"http://user:{SECRET}@127.0.0.1:9/simple"  # nobody listens there
     source, file = (text.replace("@ADDRESS@", address).replace("@SECRET@", SECRET) for text in (source, file))
     world = ConfiguredSources(

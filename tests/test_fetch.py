@@ -30,7 +30,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tries follow at once; no proxy and no ~/.netrc of the machine."""
-    monkeypatch.setattr("cregraph.http.retry.PAUSES", (0, 0, 0, 0))
+    monkeypatch.setattr("cregraph.http.PAUSES", (0, 0, 0, 0))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):

@@ -9,8 +9,7 @@ from email.utils import formatdate
 import pytest
 import urllib3
 
-from cregraph.http.pools import Pools
-from cregraph.http.retry import LONGEST, Passing, Retries, check_passing, reason
+from cregraph.http import LONGEST, Passing, Pools, Retries, check_passing, reason
 
 
 def answer(status: int, **headers: str) -> urllib3.HTTPResponse:

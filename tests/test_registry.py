@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cregraph.errors import CregraphError, Refused
-from cregraph.http.retry import Retries
+from cregraph.http import Retries
 from cregraph.image.bases.base_image import ask, find
 from cregraph.image.media.push import push, push_image, target_of
 from cregraph.image.media.registry import Registry

@@ -73,46 +73,27 @@ def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:
     while len(head) < 4 and (block := next(source, None)) is not None:
         head += block
     whole = chain((head,) if head else (), source)
-    if head.startswith(_GZIP):
-        return _gunzipped(whole, what)
-    return _unzstd(whole, what) if head.startswith(_ZSTD) else whole
+    return _inflated(whole, head, what) if head.startswith((_GZIP, _ZSTD)) else whole
 
 
-def _gunzipped(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    member = zlib.decompressobj(31)
-    started = False
-    for data in blocks:
-        while data:
-            if member.eof or not started:
-                if member.eof:
-                    if not data.strip(b"\0"):
-                        break  # gzip allows padding between and after members
-                    member = zlib.decompressobj(31)
-                started = True
-            try:
-                plain = member.decompress(data, _BLOCK)
-            except zlib.error as error:
-                raise CregraphError(f"{what}: is damaged: {error}") from None
-            if plain:
-                yield plain
-            data = member.unused_data if member.eof else member.unconsumed_tail
-    while started and not member.eof:
-        plain = member.decompress(member.unconsumed_tail, _BLOCK)
-        if not plain:
-            raise CregraphError(f"{what}: ends in the middle of its compressed bytes")
-        yield plain
+def _inflated(blocks: Iterable[bytes], head: bytes, what: str) -> Iterator[bytes]:
+    import gzip
 
-
-def _unzstd(blocks: Iterable[bytes], what: str) -> Iterator[bytes]:
     import zstandard
 
-    reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
-        blocks_as_file(blocks), read_size=1 << 18, read_across_frames=True
-    )
+    file = blocks_as_file(blocks)
+    stream: Any
+    if head.startswith(_GZIP):
+        stream = gzip.GzipFile(fileobj=file)
+    else:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        stream = decompressor.stream_reader(file, read_size=1 << 18, read_across_frames=True)
     try:
-        while plain := reader.read(_BLOCK):
+        while plain := stream.read(_BLOCK):
             yield plain
-    except zstandard.ZstdError as error:
+    except EOFError:
+        raise CregraphError(f"{what}: ends in the middle of its compressed bytes") from None
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise CregraphError(f"{what}: is damaged: {error}") from None
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import inflated
-from cregraph.http.retry import Retries
+from cregraph.http import Retries
 from cregraph.image.media.registry import NotInRegistry, Registry
 from cregraph.image.media.registry_http import Exchange
 from cregraph.image.model import gzip_members

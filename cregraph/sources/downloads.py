@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cregraph.errors import CregraphError
-from cregraph.http.retry import Passing, Retries
+from cregraph.http import Passing, Retries
 from cregraph.sources.protocol import NotThere
 from cregraph.sources.transfer import TooMuch, Transfer, Unreachable
 from cregraph.store import Store

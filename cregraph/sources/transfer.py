@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from cregraph.errors import CregraphError
-from cregraph.http.pools import AGENT, Pools
-from cregraph.http.retry import Passing, check_passing, reason
+from cregraph.http import AGENT, Passing, Pools, check_passing, reason
 from cregraph.sources.protocol import NotThere
 from cregraph.sources.routes import is_web_address
 

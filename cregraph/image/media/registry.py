@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
-from cregraph.http.retry import Passing
+from cregraph.http import Passing
 from cregraph.image.media.registry_http import Exchange, NotInRegistry, Unauthorized
 from cregraph.image.media.registry_upload import Begun, Reader, cancel, push_scope, upload
 from cregraph.image.model.manifest import ACCEPT, MANIFEST_LIMIT, Descriptor, Manifest, digest_of, follow

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from cregraph.errors import CregraphError
-from cregraph.http.pools import AGENT, Pools
-from cregraph.http.retry import Passing, Retries, check_passing, reason
+from cregraph.http import AGENT, Passing, Pools, Retries, check_passing, reason
 from cregraph.image.media.registry_credentials import Credentials, docker_credentials
 from cregraph.image.model.reference import address, is_local
 from cregraph.text import printable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
 from cregraph.errors import CregraphError
-from cregraph.http.retry import Passing
+from cregraph.http import Passing
 from cregraph.image.media.registry_http import Exchange
 from cregraph.image.model.manifest import Descriptor, digest_of
 
