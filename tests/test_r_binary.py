@@ -15,7 +15,7 @@ import pytest
 
 from cregraph.errors import CregraphError
 from cregraph.formats.elf import library
-from cregraph.formats.r_built import read_built, unfit
+from cregraph.formats.r_package import read_built, unfit
 from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.r import r_kind as r

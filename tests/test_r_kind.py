@@ -20,7 +20,7 @@ import pytest
 
 from cregraph.engines import contract
 from cregraph.errors import CregraphError
-from cregraph.formats.r_source import pack_folder, read_tarball
+from cregraph.formats.r_package import pack_folder, read_tarball
 from cregraph.formats.untrusted_tar import PACKAGE
 from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext, PlaceContext

@@ -59,7 +59,7 @@ class Local:
         path = self.path(source)
         try:
             if path.is_dir():
-                from cregraph.formats.r_source import pack_folder
+                from cregraph.formats.r_package import pack_folder
 
                 return pack_folder(path)
             if path.exists() and not path.is_file():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.formats.r_built import Built, read_built, unfit
+from cregraph.formats.r_package import Built, read_built, unfit
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.sources.protocol import NotThere, Sources

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import Dependency, dependencies
-from cregraph.formats.r_source import Description, read_tarball
+from cregraph.formats.r_package import Description, read_tarball
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.r.r_binary import Shelf
 from cregraph.kinds.r.r_closure import Choice, Installed, Wish, close

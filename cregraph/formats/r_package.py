@@ -1,0 +1,233 @@
+"""R packages: DESCRIPTION of source and built packages, and packing a folder as a tar.
+
+A package is a tar, mostly gzip, whose only top folder has the package's name and holds DESCRIPTION ("Writing R Extensions",
+1.1). A tarball is untrusted, so it is read without unpacking. Paths and links that lead out, devices and decompression bombs
+are refused by name.
+
+A built package holds the installed files, as `R CMD INSTALL --build` writes them and dated repositories of Linux binaries hold
+them. Only built packages have the field `Built` ("R Administration and Installation", 6.3; `.install_packages` of R's tools):
+
+    Built: R 4.2.2; x86_64-pc-linux-gnu; 2025-06-01 00:00:00 UTC; unix       the platform is empty if nothing is compiled
+
+Its files enter the image unchanged, so cregraph also reads the needs of its libraries.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.errors import CregraphError
+from cregraph.formats import dcf
+from cregraph.formats.elf import MAGIC, library
+from cregraph.formats.tarball import files, scan
+from cregraph.formats.untrusted_tar import leads_out
+
+__all__ = ["Built", "Description", "pack_folder", "read_built", "read_tarball", "unfit"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]*[A-Za-z0-9]")
+_VERSION = re.compile(r"[0-9]+(?:[.-][0-9]+)+")
+
+#: Files of editors, version control and compilers. They are not part of a package; R CMD build drops them too.
+_LEFT_OUT = {".git", ".svn", ".hg", ".Rproj.user", ".Rhistory", ".RData", ".DS_Store", "__MACOSX", ".Rcheck"}
+_COMPILED = (".o", ".so", ".sl", ".dylib", ".dll", ".a")
+_BUILT = re.compile(r"R ([0-9]+\.[0-9]+(?:\.[0-9]+)?); *([^;]*); *[^;]*; *(unix|windows) *")
+_LIBRARY = re.compile(r".*\.so(?:\.[0-9.]+)?")
+_MOST = 512 << 20  # bytes of one shared library
+
+#: Libraries that every installation of conda's R has: those of glibc, the compilers, R, BLAS and LAPACK.
+_EVERYWHERE = frozenset(
+    (
+        *("libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1", "ld-linux-x86-64.so.2"),
+        *("libgcc_s.so.1", "libstdc++.so.6", "libgfortran.so.5", "libquadmath.so.0", "libgomp.so.1"),
+        *("libR.so", "libblas.so.3", "liblapack.so.3"),
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """Fields of DESCRIPTION. `depends` joins Depends and Imports. It and `linking` hold all entries, `R` included."""
+
+    name: str
+    version: str
+    depends: tuple[dcf.Dependency, ...]
+    linking: tuple[dcf.Dependency, ...]
+    compiles: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """A built package. `r` is the version of R that built it. `platform` is empty if nothing is compiled. `needed` are sonames
+    that neither the package nor `_EVERYWHERE` has. `glibc` is the highest symbol version that it uses."""
+
+    description: Description
+    r: str
+    platform: str
+    os: str
+    whole: bool
+    x86_64: bool
+    needed: tuple[str, ...]
+    glibc: str | None
+
+
+def read_tarball(path: Path, *, what: str) -> Description:
+    """Return the description of the source package at `path`. Checks every member and writes nothing.
+
+    Raises CregraphError, naming `what` and the member, if it is unsafe to unpack.
+    """
+    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="a .tar.gz made by `R CMD build` is wanted")
+    if "DESCRIPTION" not in held.read:
+        raise CregraphError(
+            f"{what} holds no DESCRIPTION in its top folder, so it is no R source package",
+            hint="a .tar.gz made by `R CMD build` is wanted; a built package or a repository's archive of several is not",
+        )
+    text = dcf.decode(held.read["DESCRIPTION"])
+    if "Built" in dcf.paragraph(text, what=f"{what}: DESCRIPTION"):
+        raise CregraphError(
+            f"{what} is a built package (DESCRIPTION: Built), and a source package is wanted",
+            hint="give the .tar.gz made by `R CMD build`; built ones are taken from a dated snapshot, with extras.cran_binaries",
+        )
+    has_src = any(name.startswith("src/") for name in held.files)
+    found = _describe(text, what=what, has_src=has_src)
+    if found.name != held.top:
+        raise CregraphError(
+            f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`",
+            hint="make it with `R CMD build`, which names the folder after the package",
+        )
+    return found
+
+
+def read_built(path: Path, *, what: str) -> Built | None:
+    """Return the built package at `path`, or None for a source package. Checks every member and writes nothing.
+
+    Raises CregraphError, naming `what` and the member, if it is unsafe to unpack or the tarball is not an R package.
+    """
+    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="the repository gave something else than an R package")
+    if "DESCRIPTION" not in held.read:
+        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is no R package")
+    text = dcf.decode(held.read["DESCRIPTION"])
+    field = dcf.paragraph(text, what=f"{what}: DESCRIPTION").get("Built")
+    if field is None:
+        return None
+    found = _describe(text, what=what, has_src=False)
+    if found.name != held.top:
+        raise CregraphError(f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`")
+    match = _BUILT.fullmatch(field.strip())
+    if match is None:
+        raise CregraphError(f"{what}: DESCRIPTION: Built: `{field[:120]}` is not as R writes it")
+    needed: set[str] = set()
+    versions: list[str] = []
+    own = {name.rpartition("/")[2] for name in held.files}
+    right = True
+    for name, data in files(path, what=what, chosen=lambda name: _LIBRARY.fullmatch(name) is not None, most=_MOST):
+        if not data.startswith(MAGIC):
+            continue
+        try:
+            asks = library(data)
+        except ValueError as error:
+            raise CregraphError(f"{what}: `{name}` is {error}") from None
+        right = right and asks.x86_64
+        needed |= set(asks.needed)
+        versions += [asks.glibc] if asks.glibc else []
+    return Built(
+        description=found,
+        r=match[1],
+        platform=match[2].strip(),
+        os=match[3],
+        whole="Meta/package.rds" in held.files,
+        x86_64=right,
+        needed=tuple(sorted(needed - _EVERYWHERE - own)),
+        glibc=max(versions, key=_numbers, default=None),
+    )
+
+
+def unfit(found: Built, *, r_minor: str, glibc: str | None) -> str | None:
+    """Return why R `r_minor` (`4.2`) on x86-64 Linux with `glibc` cannot use a built package, or None if it can."""
+    if not found.whole:
+        return "holds no Meta/package.rds"
+    if ".".join(found.r.split(".")[:2]) != r_minor:
+        return f"is built for R {found.r}"
+    if found.os != "unix" or not re.fullmatch(r"|x86_64-[a-z0-9_]+-linux-gnu|x86_64-linux-gnu", found.platform):
+        return f"is built for {found.platform or found.os}"
+    if not found.x86_64:
+        return "holds libraries for another processor"
+    if found.needed:
+        return f"needs {', '.join(found.needed)}"
+    if glibc and found.glibc and _numbers(found.glibc) > _numbers(glibc):
+        return f"needs glibc {found.glibc}, and the base has {glibc}"
+    return None
+
+
+def pack_folder(folder: Path) -> bytes:
+    """Return the R package in `folder` as a tar. Equal files and execute bits give equal bytes.
+
+    The top folder is the package's name. Files of version control, editors and compilers are left out.
+    Raises CregraphError, naming the path, for a link that leads out of the folder or a special file such as a device.
+    """
+    if not (folder / "DESCRIPTION").is_file():
+        raise CregraphError(f"`{folder}` holds no DESCRIPTION, so it is no R package")
+    text = dcf.decode((folder / "DESCRIPTION").read_bytes())
+    top = _describe(text, what=f"`{folder}`", has_src=False).name
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(_walk(folder), key=lambda p: p.relative_to(folder).as_posix().encode()):
+            inner = path.relative_to(folder).as_posix()
+            info = tarfile.TarInfo(f"{top}/{inner}")
+            if path.is_symlink():
+                info.type = tarfile.SYMTYPE
+                info.linkname = str(path.readlink())
+                if leads_out(info.name, info.linkname, top):
+                    raise CregraphError(f"`{path}` is a link to `{info.linkname}`, out of the package's folder")
+                tar.addfile(info)
+                continue
+            if not path.is_file():
+                raise CregraphError(f"`{path}` is neither a file nor a folder")
+            data = path.read_bytes()
+            info.size = len(data)
+            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _describe(text: str, *, what: str, has_src: bool) -> Description:
+    """Parse the text of a DESCRIPTION. Raises CregraphError, naming `what`, for a name or version that R refuses."""
+    fields = dcf.paragraph(text, what=f"{what}: DESCRIPTION")
+    name, version = fields.get("Package", ""), fields.get("Version", "")
+    if not _NAME.fullmatch(name):
+        raise CregraphError(f"{what}: DESCRIPTION: Package: `{name[:80]}` is no name of an R package")
+    if not _VERSION.fullmatch(version):
+        raise CregraphError(f"{what}: DESCRIPTION: Version: `{version[:80]}` is no version that R accepts (1.2 or 1.2-3 is)")
+
+    def listed(field: str) -> tuple[dcf.Dependency, ...]:
+        return dcf.dependencies(fields.get(field), what=f"{what}: DESCRIPTION: {field}")
+
+    return Description(
+        name=name,
+        version=version,
+        depends=listed("Depends") + listed("Imports"),
+        linking=listed("LinkingTo"),
+        compiles=has_src or fields.get("NeedsCompilation", "").lower() in ("yes", "true"),
+    )
+
+
+def _walk(folder: Path) -> list[Path]:
+    found = []
+    for here, folders, names in os.walk(folder):
+        at = Path(here)
+        links = [name for name in folders if (at / name).is_symlink()]
+        folders[:] = [name for name in folders if name not in _LEFT_OUT and name not in links]
+        in_src = at.relative_to(folder).parts[:1] == ("src",)
+        for name in [*names, *links]:
+            if name in _LEFT_OUT or name.endswith("~") or (in_src and name.endswith(_COMPILED)):
+                continue
+            found.append(at / name)
+    return found
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
