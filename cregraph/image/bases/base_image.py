@@ -20,7 +20,7 @@ from cregraph.errors import CregraphError
 from cregraph.image.bases.layout_folder import LayoutFolder
 from cregraph.image.bases.origins import Engine, InRegistry, Offline, Origin, blocks_of
 from cregraph.image.media.registry import Registry
-from cregraph.image.model.manifest import CONFIG_LIMIT, Descriptor, Manifest, check_platform, read_json, read_manifest
+from cregraph.image.model.manifest import CONFIG_LIMIT, Descriptor, Manifest, diff_ids_of, read_json, read_manifest
 from cregraph.image.model.reference import DockerName, ImageName, LayoutName, Reference, parse, parse_reference
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
@@ -63,16 +63,14 @@ class BaseImage:
 
     def config(self) -> dict[str, Any]:
         """Return the parsed config. Raises CregraphError unless it is for linux/amd64 with a diff id for each layer."""
-        what = f"{self.name}: config"
-        config = read_json(self.config_bytes(), what=what, limit=CONFIG_LIMIT)
-        check_platform(config, what=self.name)
-        rootfs = config.get("rootfs")
-        ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        if not isinstance(ids, list) or not all(isinstance(one, str) and is_sha256(one.removeprefix("sha256:")) for one in ids):
-            raise CregraphError(f"{what}: rootfs.diff_ids: a list of sha256:<64 hex digits> is wanted")
-        if len(ids) != len(self.manifest.layers):
-            raise CregraphError(f"{what}: rootfs.diff_ids: {len(ids)} for the {len(self.manifest.layers)} layers of the manifest")
+        config = read_json(self.config_bytes(), what=f"{self.name}: config", limit=CONFIG_LIMIT)
+        diff_ids_of(config, len(self.manifest.layers), what=self.name)
         return config
+
+    def layer_title(self, number: int) -> str:
+        """Return how messages name a layer; the lowest has number 0."""
+        layers = self.manifest.layers
+        return f"{self.name}: layer {number + 1} of {len(layers)} ({layers[number].digest[:19]}…)"
 
     def check_facts(self, facts: BaseFacts) -> None:
         """Raise CregraphError if `facts` state other layers or another config than this image has."""

@@ -50,8 +50,7 @@ def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None)
     tree = Tree()
     layers = []
     for i, (layer, diff_id) in enumerate(zip(image.manifest.layers, config["rootfs"]["diff_ids"], strict=True)):
-        what = f"{image.name}: layer {i + 1} of {len(image.manifest.layers)} ({layer.digest[:19]}…)"
-        _read_layer(image, layer, diff_id, tree, what, progress)
+        _read_layer(image, layer, diff_id, tree, image.layer_title(i), progress)
         layers.append(LayerFact(digest=layer.digest, diff_id=diff_id, size=layer.size, media_type=layer.media_type))
     directories = {"/": tree.root.fact}
     links: dict[str, str] = {}

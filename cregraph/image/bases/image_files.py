@@ -19,8 +19,9 @@ from cregraph.formats.whiteouts import OPAQUE, whiteout
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.bases.file_tree import Directory, File, Link, Tree
 from cregraph.image.bases.layer_tar import LayerTar, check_diff_id
+from cregraph.image.model.manifest import diff_ids_of
 
-__all__ = ["Contents", "Held", "Known", "LayerReader", "Listing", "of_image", "stands_on"]
+__all__ = ["Contents", "Held", "Known", "LayerReader", "Listing", "contents_of", "of_image"]
 
 _KEPT = 32 << 20
 _KEPT_ALL = 1 << 30
@@ -104,29 +105,40 @@ class Contents:
 
 def of_image(image: BaseImage, *, known: Known, wanted: Callable[[str], bool]) -> Contents:
     """Return the contents of an image in a registry or layout. The bytes of `wanted` paths are kept."""
-    config = image.config()
-    diff_ids = tuple(config["rootfs"]["diff_ids"])
-    layers = tuple(layer.digest for layer in image.manifest.layers)
-    below = stands_on(layers, diff_ids, known)
-    contents = Contents(
-        name=image.name,
-        digest=image.manifest.digest,
-        config=config,
-        layers=layers,
-        diff_ids=diff_ids,
-        base=below > 0,
-    )
+    layers = image.manifest.layers
     reader = LayerReader(wanted)
-    for number, (layer, diff_id) in enumerate(zip(image.manifest.layers, diff_ids, strict=True)):
-        if number >= below:
-            what = f"{image.name}: layer {number + 1} of {len(layers)} ({layer.digest[:19]}…)"
-            listing, found = reader.listing(image.open_layer(layer), what)
-            check_diff_id(found, diff_id, what=what)
-            contents.apply(listing)
+
+    def listing(number: int) -> tuple[Listing, str]:
+        return reader.listing(image.open_layer(layers[number]), image.layer_title(number))
+
+    digests = [layer.digest for layer in layers]
+    return contents_of(image.name, image.manifest.digest, image.config(), digests, known=known, listing=listing)
+
+
+def contents_of(
+    name: str,
+    digest: str | None,
+    config: dict[str, Any],
+    layers: Sequence[str],
+    *,
+    known: Known,
+    listing: Callable[[int], tuple[Listing, str]],
+) -> Contents:
+    """Return the contents of an image. `listing` reads a layer by its number: its members, and the sha256 of its plain bytes.
+
+    Raises CregraphError for another platform than linux/amd64, or a layer that does not have its diff id.
+    """
+    diff_ids = diff_ids_of(config, len(layers), what=name)
+    below = _stands_on(layers, diff_ids, known)
+    contents = Contents(name=name, digest=digest, config=config, layers=tuple(layers), diff_ids=diff_ids, base=below > 0)
+    for number in range(below, len(layers)):
+        members, found = listing(number)
+        check_diff_id(found, diff_ids[number], what=f"{name}: layer {number + 1} of {len(layers)}")
+        contents.apply(members)
     return contents
 
 
-def stands_on(layers: Sequence[str], diff_ids: Sequence[str], known: Known) -> int:
+def _stands_on(layers: Sequence[str], diff_ids: Sequence[str], known: Known) -> int:
     """Return the number of the base's layers if the lowest layers are the base's, else 0."""
     count = len(known.layers)
     if not count or len(diff_ids) < count:

@@ -67,19 +67,12 @@ class LayoutFolder:
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
             raise CregraphError(f"{what}: manifests: a list of objects is wanted")
         tags = sorted({tag for one in listed for tag in _tags(one)})
-        fitting = self._fitting(listed, tags)
-        if len({str(listed[i].get("digest")) for i in fitting}) == 1:
-            return read_descriptor(listed[fitting[0]], what=what, field=f"manifests[{fitting[0]}]", limit=MANIFEST_LIMIT)
-        if not self._tag and len(tags) > 1:
-            raise CregraphError(f"{self.name}: holds several images", f"write `{self.name}:TAG`; there are: {', '.join(tags)}")
-        return choose({"manifests": [listed[i] for i in fitting]}, what=what)
-
-    def _fitting(self, listed: list[dict[str, Any]], tags: list[str]) -> list[int]:
-        """Return the indexes of the entries with the wanted tag, or of all entries without one."""
-        found = [i for i, one in enumerate(listed) if not self._tag or self._tag in _tags(one)]
-        if not found:
+        fitting = [one for one in listed if not self._tag or self._tag in _tags(one)]
+        if not fitting:
             raise CregraphError(f"{self.name}: holds no image with that tag; there are: {', '.join(tags) or 'none with a tag'}")
-        return found
+        if not self._tag and len(tags) > 1 and len({str(one.get("digest")) for one in listed}) > 1:
+            raise CregraphError(f"{self.name}: holds several images", f"write `{self.name}:TAG`; there are: {', '.join(tags)}")
+        return choose({"manifests": fitting}, what=what)
 
     def _small(self, digest: str, limit: int) -> bytes:
         data = self._read(f"blobs/sha256/{_hex(digest)}", limit)

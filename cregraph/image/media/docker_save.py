@@ -9,33 +9,98 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import IO, Generic, TypeVar
 
+from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import IMAGE, Reader
 from cregraph.image.media.docker_engine import image_archive
+from cregraph.image.model.config import as_json
 from cregraph.image.model.manifest import (
     CONFIG_LIMIT,
-    MANIFEST_LIMIT,
     OCI_CONFIG,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
-    choose,
+    digest_of,
     follow,
-    read_descriptor,
-    read_json,
     read_manifest,
 )
 from cregraph.store import Store
 
-__all__ = ["archive_files", "read_archive", "save"]
+__all__ = ["EngineArchive", "check_name", "read_archive", "save"]
 
-_BLOCK = 1 << 20
+T = TypeVar("T")
 _MEMBERS = 20_000
 _LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+class EngineArchive(Generic[T]):
+    """The one image in an archive of `docker save`. Its descriptions (JSON) are kept, its other files as `take` returns them.
+
+    `take` gets the path and the blocks of a file. A file that it refuses is an error only if the caller needs it.
+    """
+
+    def __init__(self, stream: IO[bytes], take: Callable[[str, Iterator[bytes]], T], *, what: str) -> None:
+        self._what = what
+        self._small: dict[str, bytes] = {}
+        self._taken: dict[str, T] = {}
+        links: dict[str, str] = {}
+        tar = Reader(stream, what=f"{what}: the engine's archive", policy=IMAGE, hint="is there room on the engine's disk?")
+        count = 0
+        for member in tar:
+            if member.type == "file":
+                count += 1
+                if count > _MEMBERS:
+                    raise CregraphError(f"{what}: the archive has more members than an image can have")
+                self._read(member.path, member.size, tar.blocks(), take)
+            elif member.type == "symlink":
+                links[member.path] = posixpath.normpath(posixpath.join(posixpath.dirname(member.path), member.link))
+            elif member.type == "hardlink":
+                links[member.path] = member.link
+        self._taken |= {link: self._taken[target] for link, target in links.items() if target in self._taken}
+
+    def _read(self, path: str, size: int, blocks: Iterator[bytes], take: Callable[[str, Iterator[bytes]], T]) -> None:
+        first = next(blocks, b"")
+        if first[:1] in (b"{", b"[") and size <= CONFIG_LIMIT:
+            self._small[path] = first + b"".join(blocks)
+            check_name(path, sha256(self._small[path]), what=self._what)
+        else:
+            self._taken[path] = take(path, chain([first], blocks))
+
+    def image(self) -> tuple[Manifest | None, bytes, list[str]]:
+        """Return the image's manifest (None if the archive has none), its config, and the paths of its layers."""
+        if "index.json" in self._small:
+            manifest = follow(self._small["index.json"], lambda one: self._blob(one.digest), what=self._what)
+            return manifest, self._blob(manifest.config.digest), [f"blobs/sha256/{layer.hex}" for layer in manifest.layers]
+        try:
+            (image,) = json.loads(self._small["manifest.json"])
+            paths = [posixpath.normpath(str(layer)) for layer in image["Layers"]]
+            return None, self._small[posixpath.normpath(str(image["Config"]))], paths
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise CregraphError(f"{self._what}: the engine's archive does not describe one image") from None
+
+    def layer(self, path: str) -> T:
+        """Return what was taken of the layer at `path`. Raises CregraphError if the archive does not have it."""
+        if path not in self._taken:
+            raise CregraphError(f"{self._what}: the engine's archive lacks {path[:200]}")
+        return self._taken[path]
+
+    def _blob(self, digest: str) -> bytes:
+        data = self._small.get(f"blobs/sha256/{digest.removeprefix('sha256:')}")
+        if data is None:
+            raise CregraphError(f"{self._what}: the engine's archive lacks {digest}", "pull the image again for linux/amd64")
+        return data
+
+
+def check_name(path: str, sha256: str, *, what: str) -> None:
+    """Raise CregraphError if a file of an engine's archive is named by another digest than its bytes have."""
+    folder, _, name = path.rpartition("/")
+    if folder == "blobs/sha256" and name != sha256:
+        raise CregraphError(f"{what}: the engine's archive has sha256:{sha256} under the name {path[:200]}")
 
 
 def save(name: str, store: Store) -> Manifest:
@@ -49,101 +114,26 @@ def save(name: str, store: Store) -> Manifest:
 
 
 def read_archive(stream: IO[bytes], store: Store, *, what: str) -> Manifest:
-    """Return the manifest of the image in a `docker save` archive, and put its blobs into `store`. Other members are skipped."""
-    objects: dict[str, tuple[str, int]] = {}
-    small: dict[str, bytes] = {}
-    links: dict[str, str] = {}
-    for name, size, blocks in archive_files(stream, links, what=what):
-        if name in ("index.json", "manifest.json"):
-            if size > MANIFEST_LIMIT:
-                raise CregraphError(f"{what}: {name} is larger than {MANIFEST_LIMIT >> 20} MiB")
-            small[name] = b"".join(blocks)
-        elif name.startswith("blobs/sha256/") or name.endswith(("/layer.tar", ".json")):
-            objects[name] = _keep(blocks, name, store, what)
-    for link, target in links.items():
-        if target in objects:
-            objects[link] = objects[target]
-    if "index.json" in small:
-        return _of_layout(small["index.json"], store, what)
-    if "manifest.json" in small:
-        return _of_classic(small["manifest.json"], objects, store, what)
-    raise CregraphError(f"{what}: the engine's archive holds no image")
+    """Return the manifest of the image in a `docker save` archive, and put its blobs into `store`."""
+    archive = EngineArchive(stream, partial(_keep, store, what), what=what)
+    manifest, config, paths = archive.image()
+    if manifest is None:
+        described = Descriptor(media_type=OCI_CONFIG, digest=digest_of(config), size=len(config))
+        made = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": as_json(described),
+            "layers": [as_json(archive.layer(path)) for path in paths],
+        }
+        manifest = read_manifest(json.dumps(made, separators=(",", ":")).encode(), what=what)
+    store.add(manifest.raw)
+    store.add(config)
+    return manifest
 
 
-def archive_files(stream: IO[bytes], links: dict[str, str], *, what: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
-    """Yield path, size and blocks of each file in the archive of `docker save`. Its links are in `links` afterwards, by path."""
-    hint = "is there room on the engine's disk?"
-    tar = Reader(stream, what=f"{what}: the engine's archive", policy=IMAGE, hint=hint)
-    count = 0
-    for member in tar:
-        if member.type == "file":
-            count += 1
-            if count > _MEMBERS:
-                raise CregraphError(f"{what}: the archive has more members than an image can have")
-            yield member.path, member.size, tar.blocks()
-        elif member.type == "symlink":
-            links[member.path] = posixpath.normpath(posixpath.join(posixpath.dirname(member.path), member.link))
-        elif member.type == "hardlink":
-            links[member.path] = member.link
-
-
-def _keep(blocks: Iterator[bytes], name: str, store: Store, what: str) -> tuple[str, int]:
-    wanted = name.removeprefix("blobs/sha256/") if name.startswith("blobs/sha256/") else None
+def _keep(store: Store, what: str, path: str, blocks: Iterator[bytes]) -> Descriptor:
     with store.writer() as out:
         for block in blocks:
             out.write(block)
-        if wanted and out.digest() != wanted:
-            raise CregraphError(f"{what}: the engine's archive has sha256:{out.digest()} under the name {name}")
-    return out.sha256, out.size
-
-
-def _small(store: Store, sha256: str, limit: int, what: str) -> bytes:
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not store.has(sha256):
-        raise CregraphError(f"{what}: the engine's archive lacks sha256:{sha256[:64]}", "pull the image again for linux/amd64")
-    path = store.verified(sha256, what)
-    if path.stat().st_size > limit:
-        raise CregraphError(f"{what}: a manifest or config is larger than {limit >> 20} MiB")
-    return path.read_bytes()
-
-
-def _of_layout(index: bytes, store: Store, what: str) -> Manifest:
-    value = read_json(index, what=f"{what}: index.json")
-    listed = value.get("manifests")
-    unique = {str(one.get("digest")): one for one in listed if isinstance(one, dict)} if isinstance(listed, list) else {}
-    if len(unique) == 1:
-        first = read_descriptor(
-            next(iter(unique.values())), what=f"{what}: index.json", field="manifests[0]", limit=MANIFEST_LIMIT
-        )
-    else:
-        first = choose({"manifests": list(unique.values())}, what=f"{what}: index.json")
-
-    def fetch(one: Descriptor) -> bytes:
-        return _small(store, one.hex, MANIFEST_LIMIT, what)
-
-    return follow(fetch(first), fetch, what=what)
-
-
-def _of_classic(manifest: bytes, objects: dict[str, tuple[str, int]], store: Store, what: str) -> Manifest:
-    try:
-        (image,) = json.loads(manifest)
-        config, layers = str(image["Config"]), [str(layer) for layer in image["Layers"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CregraphError(f"{what}: manifest.json of the engine's archive does not describe one image") from None
-    for name in (config, *layers):
-        if posixpath.normpath(name) not in objects:
-            raise CregraphError(f"{what}: the engine's archive lacks {name[:200]}")
-
-    def described(name: str, media_type: str) -> dict[str, Any]:
-        sha256, size = objects[posixpath.normpath(name)]
-        return {"mediaType": media_type, "digest": f"sha256:{sha256}", "size": size}
-
-    _small(store, objects[posixpath.normpath(config)][0], CONFIG_LIMIT, what)
-    made = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": described(config, OCI_CONFIG),
-        "layers": [described(layer, _LAYER_TAR) for layer in layers],
-    }
-    data = json.dumps(made, separators=(",", ":")).encode()
-    store.add(data)
-    return read_manifest(data, what=what)
+        check_name(path, out.digest(), what=what)
+    return Descriptor(media_type=_LAYER_TAR, digest=f"sha256:{out.sha256}", size=out.size)

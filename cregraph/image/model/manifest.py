@@ -23,8 +23,8 @@ __all__ = [
     "OCI_MANIFEST",
     "Descriptor",
     "Manifest",
-    "check_platform",
     "choose",
+    "diff_ids_of",
     "digest_of",
     "follow",
     "is_index",
@@ -124,7 +124,7 @@ def read_manifest(data: bytes, *, what: str) -> Manifest:
 
 
 def choose(index: dict[str, Any], *, what: str) -> Descriptor:
-    """Return the linux/amd64 image of an index, or its only image if that states no platform.
+    """Return the linux/amd64 image of an index, or its only image: that one's config says for which platform it is.
 
     Raises:
         CregraphError: There is no such image. The message lists the platforms of the index.
@@ -133,18 +133,17 @@ def choose(index: dict[str, Any], *, what: str) -> Descriptor:
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise CregraphError(f"{what}: manifests: a list of objects is wanted")
     platforms: dict[str, int] = {}
-    silent: list[int] = []
+    images: dict[str, int] = {}  # by digest: layouts list an image once for each of its names
     for i, one in enumerate(listed):
         platform = one.get("platform")
-        if not isinstance(platform, dict):
-            silent.append(i)
-            continue
-        pair = (str(platform.get("os", "")), str(platform.get("architecture", "")))
+        pair = (str(platform.get("os", "")), str(platform.get("architecture", ""))) if isinstance(platform, dict) else None
         if pair != ("unknown", "unknown"):  # how BuildKit lists attestations
-            platforms.setdefault("/".join(pair), i)
+            images.setdefault(str(one.get("digest")), i)
+            if pair is not None:
+                platforms.setdefault("/".join(pair), i)
     at = platforms.get("/".join(_PLATFORM))
-    if at is None and not platforms and len(silent) == 1:
-        at = silent[0]
+    if at is None and len(images) == 1:
+        (at,) = images.values()
     if at is None:
         there = ", ".join(sorted(platforms)) or "none that names its platform"
         raise CregraphError(f"{what}: holds no image for linux/amd64; there are: {there}", "Snowflake runs linux/amd64 only")
@@ -161,11 +160,18 @@ def follow(data: bytes, fetch: Callable[[Descriptor], bytes], *, what: str) -> M
     raise CregraphError(f"{what}: is an index of indexes without end")
 
 
-def check_platform(config: dict[str, Any], *, what: str) -> None:
-    """Raise CregraphError unless an image's config says linux/amd64."""
+def diff_ids_of(config: dict[str, Any], count: int, *, what: str) -> tuple[str, ...]:
+    """Return the diff ids of an image's config, `count` of them. Raises CregraphError unless it is for linux/amd64."""
     found = (config.get("os", "linux"), config.get("architecture"))
     if found != _PLATFORM:
         raise CregraphError(f"{what}: is an image for {found[0]}/{found[1]}, not linux/amd64", "Snowflake runs linux/amd64 only")
+    rootfs = config.get("rootfs")
+    ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in ids):
+        raise CregraphError(f"{what}: config: rootfs.diff_ids: a list of sha256:<64 hex digits> is wanted")
+    if len(ids) != count:
+        raise CregraphError(f"{what}: config: rootfs.diff_ids: {len(ids)} for the {count} layers of the manifest")
+    return tuple(ids)
 
 
 def read_descriptor(value: object, *, what: str, field: str, limit: int) -> Descriptor:
