@@ -9,10 +9,10 @@ from __future__ import annotations
 import graphlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from cregraph.build.compare.finding import Finding, shown
 from cregraph.build.compare.task_results import compare_results
@@ -25,13 +25,15 @@ from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
 from cregraph.store.atomic_file import linked
-from cregraph.store.task_records import task_results
+from cregraph.store.task_records import recorded_result
 
 __all__ = ["Compared", "Difference", "compare", "seed"]
 
 _SHOWN = 20  # paths of a segment that are listed
 
 What = Literal["task", "segment", "layer", "image", "recorded"]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ def seed(store: Store, into: Store, objects: Iterable[str]) -> None:
 
 
 class _Comparison:
-    """`differing` and `changed` are the names of tasks and segments that differ, by key."""
+    """`_differing` and `_changed` are the names of tasks and segments that differ, by key."""
 
     def __init__(self, plan: Plan, first: Store, second: Store, keep: Path) -> None:
         self.found = Compared()
@@ -98,13 +100,16 @@ class _Comparison:
         self._differing: dict[str, str] = {}
         self._changed: dict[str, str] = {}
 
+    def _both(self, what: str, things: Iterable[T], read: Callable[[Store, T], R | None]) -> Iterator[tuple[T, R, R]]:
+        """Yield the things whose results both stores hold, with the results, and count them."""
+        for thing in things:
+            one, two = read(self._first, thing), read(self._second, thing)
+            if one is not None and two is not None:
+                self.found.counts[what] += 1
+                yield thing, one, two
+
     def compare_tasks(self, recorded: Mapping[str, str]) -> None:
-        first, second = task_results(self._plan.tasks, self._first), task_results(self._plan.tasks, self._second)
-        for task in _ordered(self._plan.tasks):
-            if task.key not in first or task.key not in second:
-                continue
-            self.found.counts["tasks"] += 1
-            one, two = first[task.key][0], second[task.key][0]
+        for task, (one, _), (two, _) in self._both("tasks", _ordered(self._plan.tasks), lambda s, t: recorded_result(s, t.key)):
             wanted = recorded.get(task.key, one)
             if wanted != one:
                 self._add_recorded(task, wanted, one)
@@ -130,27 +135,21 @@ class _Comparison:
         self, what: What, task: Task, one: str, two: str, files: Mapping[str, Path], because: tuple[str, ...] = ()
     ) -> None:
         """Add a difference. The two `files`, if any, are compared, and copied into a folder by their names."""
-        findings: list[Finding] = []
         folder = self._keep / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', task.name)[:80]}-{task.key[:12]}"
         for name, path in files.items():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).unlink(missing_ok=True)
             shutil.copyfile(path, folder / name)
-        if files:
-            findings = compare_results(*files.values())
         self.found.differences.append(
             Difference(
                 what=what, name=task.name, key=task.key, stage=task.stage, one=one, two=two, because=because,
-                findings=tuple(findings), kept=folder if files else None,
+                findings=tuple(compare_results(*files.values())) if files else (), kept=folder if files else None,
             )
         )  # fmt: skip
 
     def compare_segments(self) -> None:
-        for segment in {**self._plan.segments, **self._plan.hidden}.values():
-            one, two = segments_of.read(self._first, segment.key), segments_of.read(self._second, segment.key)
-            if one is None or two is None:
-                continue
-            self.found.counts["segments"] += 1
+        segments = {**self._plan.segments, **self._plan.hidden}.values()
+        for segment, one, two in self._both("segments", segments, lambda store, s: segments_of.read(store, s.key)):
             if (one.object, one.index) != (two.object, two.index):
                 self._changed[segment.key] = segment.name
                 if segment.task_key not in self._differing:
@@ -171,26 +170,19 @@ class _Comparison:
         )  # fmt: skip
 
     def compare_layers(self) -> None:
-        for layer in self._plan.layers:
-            one, two = layers_of.read(self._first, layer.key), layers_of.read(self._second, layer.key)
-            if one is None or two is None:
-                continue
-            self.found.counts["layers"] += 1
+        for layer, one, two in self._both("layers", self._plan.layers, lambda store, each: layers_of.read(store, each.key)):
             if one.digest != two.digest and not any(segment.key in self._changed for segment in layer.segments):
                 self.found.differences.append(
                     Difference(what="layer", name=layer.name, key=layer.key, one=one.digest, two=two.digest)
                 )
 
     def compare_images(self) -> None:
-        one, two = image_digest(self._plan, self._first), image_digest(self._plan, self._second)
-        if one is None or two is None:
-            return
-        self.found.counts["images"] += 1
-        if one != two:
-            because = tuple(sorted(set(self._differing.values())))
-            self.found.differences.append(
-                Difference(what="image", name=self._plan.tag, key=self._plan.key, one=one, two=two, because=because)
-            )
+        for plan, one, two in self._both("images", [self._plan], lambda store, plan: image_digest(plan, store)):
+            if one != two:
+                because = tuple(sorted(set(self._differing.values())))
+                self.found.differences.append(
+                    Difference(what="image", name=plan.tag, key=plan.key, one=one, two=two, because=because)
+                )
 
 
 def _ordered(tasks: Iterable[Task]) -> list[Task]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cregraph.build.compare import rdata
 from cregraph.build.compare.finding import Finding, shown
@@ -20,6 +21,7 @@ Sibling = Callable[[str], tuple[bytes | None, bytes | None]]
 
 _DEEP = 4  # archives in archives
 _MEMBERS = 10_000
+_LARGE = 64 << 20  # bytes from which a member of a zip is left out
 _SHOWN = 6  # findings of one file
 
 
@@ -136,20 +138,31 @@ def _gzip(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> li
     return [Finding(path=path, cause="unknown", inside="compressed otherwise, the same content")]
 
 
-def _zip(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
-    with zipfile.ZipFile(io.BytesIO(one)) as first, zipfile.ZipFile(io.BytesIO(two)) as second:
-        listed = [{info.filename: info for info in each.infolist()[:_MEMBERS]} for each in (first, second)]
-        found = _names(path, list(listed[0]), list(listed[1]))
-        for name in sorted(listed[0].keys() & listed[1].keys()):
-            mine, theirs = listed[0][name], listed[1][name]
-            if max(mine.file_size, theirs.file_size) > 64 << 20:
-                continue
-            if mine.CRC != theirs.CRC:
-                inner = compare_file(name, _member(first, mine), _member(second, theirs), sibling, depth=depth + 1)
-                found += [each.within(path) for each in inner]
-            elif mine.date_time != theirs.date_time:
-                found.append(Finding(path=path, cause="archive", inside=name, one=str(mine.date_time), two=str(theirs.date_time)))
+#: The members of an archive: name, what the header says next to the name, and what returns the content.
+_Members = Iterator[tuple[str, tuple[str, ...], Callable[[], bytes]]]
+
+
+def _archive(
+    members: Callable[[bytes], _Members], path: str, one: bytes, two: bytes, sibling: Sibling, depth: int
+) -> list[Finding]:
+    first, second = ({name: (head, read) for name, head, read in members(each)} for each in (one, two))
+    found = _names(path, list(first), list(second))
+    for name in sorted(first.keys() & second.keys()):
+        (head, read), (other_head, other_read) = first[name], second[name]
+        mine, theirs = read(), other_read()
+        if mine != theirs:
+            found += [each.within(path) for each in compare_file(name, mine, theirs, sibling, depth=depth + 1)]
+        elif head != other_head:
+            a, b = next((a, b) for a, b in zip(head, other_head, strict=True) if a != b)
+            found.append(Finding(path=path, cause="archive", inside=name, one=shown(a), two=shown(b)))
     return found
+
+
+def _zip(data: bytes) -> _Members:
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    for info in archive.infolist()[:_MEMBERS]:
+        if info.file_size <= _LARGE:
+            yield info.filename, (str(info.date_time),), functools.partial(_member, archive, info)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -160,51 +173,27 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return file.read(info.file_size)
 
 
-def _tar(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
-    with tarfile.open(fileobj=io.BytesIO(one)) as first, tarfile.open(fileobj=io.BytesIO(two)) as second:
-        listed = [{member.name: member for member in each} for each in (first, second)]
-        found = _names(path, list(listed[0]), list(listed[1]))
-        for name in sorted(listed[0].keys() & listed[1].keys()):
-            mine, theirs = listed[0][name], listed[1][name]
-            contents = [
-                reader.read() if (reader := archive.extractfile(member)) else b""
-                for archive, member in ((first, mine), (second, theirs))
-                if member.isfile()
-            ]
-            if len(contents) == 2 and contents[0] != contents[1]:
-                found += [each.within(path) for each in compare_file(name, contents[0], contents[1], sibling, depth=depth + 1)]
-            elif mine.mtime != theirs.mtime:
-                a, b = moment(mine.mtime), moment(theirs.mtime)
-                found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
-            elif (mine.uid, mine.gid, mine.uname) != (theirs.uid, theirs.gid, theirs.uname):
-                a, b = (f"{m.uid}:{m.gid} {m.uname}" for m in (mine, theirs))
-                found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
-    return found
+def _tar(data: bytes) -> _Members:
+    archive = tarfile.TarFile(fileobj=io.BytesIO(data))
+    for entry in archive:
+        head = (moment(entry.mtime), f"{entry.uid}:{entry.gid} {entry.uname}")
+        yield entry.name, head, functools.partial(_entry, archive, entry)
 
 
-def _ar(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
+def _entry(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(entry) if entry.isfile() else None
+    return file.read() if file else b""
+
+
+def _ar(data: bytes) -> _Members:
     """ar(5): a header of 60 bytes before each member: name, time, owner, group, mode, size."""
-    first, second = _members(one), _members(two)
-    found = _names(path, [name for name, *_ in first], [name for name, *_ in second])
-    for (name, head, mine), (other, theirs_head, theirs) in zip(first, second, strict=False):
-        if name == other and mine != theirs:
-            found += [each.within(path) for each in compare_file(name, mine, theirs, sibling, depth=depth + 1)]
-        elif name == other and head != theirs_head:
-            a, b = (shown(" ".join(each.decode("ascii", "replace").split())) for each in (head, theirs_head))
-            found.append(Finding(path=path, cause="archive", inside=name, one=a, two=b))
-    return found
-
-
-def _members(data: bytes) -> list[tuple[str, bytes, bytes]]:
-    found: list[tuple[str, bytes, bytes]] = []
     at = 8
-    while at + 60 <= len(data) and len(found) < _MEMBERS:
-        head = data[at : at + 60]
+    while at + 60 <= len(data):
+        head = data[at : at + 60].decode("ascii", "replace")
         size = int(head[48:58])
-        name = head[:16].decode("ascii", "replace").strip()
-        found.append((name, head[16:48], data[at + 60 : at + 60 + size]))
+        content = data[at + 60 : at + 60 + size]
+        yield head[:16].strip(), (" ".join(head[16:48].split()),), lambda content=content: content  # type: ignore[misc]
         at += 60 + size + size % 2
-    return found
 
 
 def _names(path: str, one: list[str], two: list[str]) -> list[Finding]:
@@ -235,9 +224,9 @@ _FORMS: Sequence[tuple[Callable[[str, bytes], bool], Callable[[str, bytes, bytes
     (_starts(b"\x1f\x8b"), _gzip),
     (_starts(b"\x7fELF"), _elf),
     (_starts(b"X\n", b"RDX2\n", b"RDX3\n"), _object),
-    (_starts(b"!<arch>\n"), _ar),
-    (_starts(b"PK\x03\x04"), _zip),
+    (_starts(b"!<arch>\n"), functools.partial(_archive, _ar)),
+    (_starts(b"PK\x03\x04"), functools.partial(_archive, _zip)),
     (_ends(".pyc"), _bytecode),
-    (lambda _path, data: data[257:262] == b"ustar", _tar),
+    (lambda _path, data: data[257:262] == b"ustar", functools.partial(_archive, _tar)),
     (_starts(b"BZh", b"\xfd7zXZ\0"), _packed),
 )

@@ -18,7 +18,7 @@ __all__ = ["compare_bytes", "compare_texts", "moment", "times_in", "word_cause"]
 
 _RUNS = 40  # differing runs of bytes that are looked at
 _LINES = 20
-_GAP = 8
+_BLOCK = 1 << 20
 _FIRST, _LAST = 946684800, 4102444800  # 2000 and 2100, in seconds
 _APART = 400 * 86400  # the most seconds between two builds that are compared
 _NEAR = 3 * 86400
@@ -39,6 +39,7 @@ _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _HEX = re.compile(r"\b[0-9a-f]{8,}\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\s\"'()\[\]{}<>,;=]+")
+_RUN = re.compile(rb"[^\0]+(?:\0{1,8}[^\0]+)*")  # bytes that are not equal, over at most eight that are
 _STRING = re.compile(rb"[\x20-\x7e]{4,}")
 
 
@@ -103,7 +104,7 @@ def times_in(one: bytes, two: bytes, *, days: bool = False) -> Iterator[tuple[in
 
     `one` and `two` have the same length. With `days`, big-endian doubles may also count days since 1970, as R's class Date does.
     """
-    for start, end in _runs(one, two):
+    for start, end in itertools.islice(_runs(one, two), _RUNS):
         for mine, theirs in itertools.islice(_times(one, two, start, end, days=days), 1):
             yield start, mine, theirs
 
@@ -128,10 +129,6 @@ def _same_but(pattern: re.Pattern[str], one: str, two: str) -> bool:
     return bool(mine) and bool(theirs) and mine != theirs and pattern.sub("\0", one) == pattern.sub("\0", two)
 
 
-def _is_time(value: float) -> bool:
-    return _FIRST <= value <= _LAST
-
-
 def _blocks(data: bytes) -> list[bytes]:
     return sorted(data[i : i + 16] for i in range(0, min(len(data), 1 << 20), 16))
 
@@ -141,25 +138,12 @@ def _strings(data: bytes) -> set[str]:
 
 
 def _runs(one: bytes, two: bytes) -> Iterator[tuple[int, int]]:
-    """The ranges in which two byte strings of one length differ. Ranges that are a few bytes apart count as one."""
-    start = end = -1
-    number = 0
-    step = 4096
-    for block in range(0, len(one), step):
-        if one[block : block + step] == two[block : block + step]:
-            continue
-        for at in range(block, min(block + step, len(one))):
-            if one[at] != two[at]:
-                if start >= 0 and at - end > _GAP:
-                    yield start, end
-                    number += 1
-                    if number >= _RUNS:
-                        return
-                    start = -1
-                start = at if start < 0 else start
-                end = at + 1
-    if start >= 0:
-        yield start, end
+    """The first ranges in which two byte strings of one length differ. Ranges that are a few bytes apart count as one."""
+    for start in range(0, len(one), _BLOCK):
+        mine, theirs = one[start : start + _BLOCK], two[start : start + _BLOCK]
+        if mine != theirs:
+            differing = (int.from_bytes(mine) ^ int.from_bytes(theirs)).to_bytes(len(mine))
+            yield from ((start + found.start(), start + found.end()) for found in _RUN.finditer(differing))
 
 
 def _times(one: bytes, two: bytes, start: int, end: int, *, days: bool) -> Iterator[tuple[str, str]]:
@@ -171,9 +155,8 @@ def _times(one: bytes, two: bytes, start: int, end: int, *, days: bool) -> Itera
             (a,), (b,) = struct.unpack_from(form, one, at), struct.unpack_from(form, two, at)
             if days and form == ">d" and all(10957 <= x <= 47482 and x == int(x) for x in (a, b)):
                 yield moment(a * 86400), moment(b * 86400)
-            if not (_is_time(a) and _is_time(b)):
-                continue
-            if abs(a - b) < (_APART if width == 8 else _NEAR) and (width == 8 or end - start <= 3):
+            near = abs(a - b) < _APART if width == 8 else abs(a - b) < _NEAR and end - start <= 3
+            if near and all(_FIRST <= x <= _LAST for x in (a, b)):
                 yield moment(a), moment(b)
 
 
