@@ -123,7 +123,7 @@ class Demo:
             if path.is_file():
                 assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
         for path in (self.folder / "locks").glob("*"):
-            if not path.name.startswith("."):
+            if path.is_file() and not path.name.startswith("."):
                 locks.loads(path.read_text(), name=path.name, kinds=KINDS)
         for path in (self.folder / "bases").glob("*"):
             if not path.name.startswith("."):

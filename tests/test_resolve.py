@@ -29,7 +29,7 @@ from cregraph.lock.lock_file import Lock, dumps, loads
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.planner import make_plan
 from cregraph.resolve import Upgrade, order, resolve
-from cregraph.session.project import Project, shipped_recipes
+from cregraph.session.project import Project
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from tests.test_r_kind import description, tarball
@@ -76,17 +76,18 @@ def locked(
     store = Store(folder / "cache")
     asked = project.asked()
     world = ConfiguredSources(kinds=KINDS, store=store, routes=project.routes(), local=project.local(), offline=offline)
-    return resolve(
+    made = resolve(
         identity=asked.identity,
         stages=asked.stages,
         targets=asked.targets,
         sources=world,
-        context=PinContext(project=folder, shipped=shipped_recipes(), today=today),
+        context=PinContext(project=folder, shipped=project.recipes().folder, today=today),
         facts_for=lambda pin: image.facts_for(pin, world, folder),
         old=old,
         upgrade=Upgrade(all=all, packages=frozenset(packages)),
         on_target=RESOLVED.append,
     )
+    return replace(made, recipes=project.recipes().sha256)
 
 
 #: The targets that were resolved anew since the test began.
@@ -269,7 +270,7 @@ def test_a_lock_needs_a_base(own: Path) -> None:
             stages=asked.stages,
             targets=[t for t in asked.targets if t.kind == "file"],
             sources=world,
-            context=PinContext(project=own, shipped=shipped_recipes()),
+            context=PinContext(project=own, shipped=project.recipes().folder),
             facts_for=lambda pin: image.facts_for(pin, world, own),
         )
     assert caught.value.message == "no stage asks for a base image"

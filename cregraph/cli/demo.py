@@ -50,8 +50,9 @@ def demo(
 
 def _lock(project: Project, sources: str) -> Lock:
     with working(f"locking {project.profile}"):
-        made = Session(project, BuildOptions(sources=sources, offline=True)).resolve()
-    project.write_lock(made)
+        session = Session(project, BuildOptions(sources=sources, offline=True))
+        made = session.resolve()
+    session.write_lock(made)
     return made
 
 

@@ -14,19 +14,8 @@ from cregraph.errors import CregraphError
 from cregraph.lock.lock_file import Lock
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.review import change as review
-from cregraph.session.revision import (
-    END,
-    Files,
-    Revision,
-    Side,
-    common_ancestor,
-    facts_at,
-    here,
-    lock_at,
-    lock_named,
-    project_of,
-    range_named,
-)
+from cregraph.session import revision
+from cregraph.session.revision import END, Files, Revision, Side
 from cregraph.text import printable
 
 __all__ = ["diff"]
@@ -49,7 +38,7 @@ def diff(
     if format not in _FORMATS:
         raise CregraphError(f"unknown format `{format}` (expected {' or '.join(_FORMATS)})", hint="write `--format json`")
     names = _ends(old, new)
-    places = [lock_named(name or "") for name in names]
+    places = [revision.lock_named(name or "") for name in names]
     sides = _sides(names, places, profile, merged=new is None and "..." in (old or ""))
     answers = [_compared(first, second, sides) for first, second in _pairs(sides, places, profile)]
     differs = any(answer["status"] != "same" for answer, _ in answers)
@@ -74,21 +63,21 @@ def _ends(old: str | None, new: str | None) -> tuple[str, str | None]:
     """Return the names of the old and the new side. None is the working tree."""
     if old is None or new is not None:
         return old or "HEAD", new
-    if lock_named(old):
+    if revision.lock_named(old):
         return "HEAD", old
-    return range_named(old) or (old, None)
+    return revision.range_named(old) or (old, None)
 
 
 def _sides(names: tuple[str, str | None], places: list[Path | None], profile: str | None, *, merged: bool) -> list[Side]:
     """Return what the names are: a project on disk for a lock file, a profile or the working tree, else a git revision."""
-    folder = next((project_of(place) for place in places if place), Path(profile).parent if profile else here())
+    folder = next((revision.project_of(place) for place in places if place), Path(profile).parent if profile else revision.here())
     sides: list[Side] = [
-        Files(folder=project_of(place) if place else folder) if place or name is None else Revision.of(name, folder)
+        Files(folder=revision.project_of(place) if place else folder) if place or name is None else Revision.of(name, folder)
         for name, place in zip(names, places, strict=True)
     ]
     first, second = sides
     if merged and isinstance(first, Revision) and isinstance(second, Revision):
-        return [common_ancestor(first, second), second]
+        return [revision.common_ancestor(first, second), second]
     return sides
 
 
@@ -115,14 +104,21 @@ def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) ->
 def _compared(old_path: str, new_path: str, sides: list[Side]) -> tuple[dict[str, object], str]:
     """Return the answer for a pair of locks, as JSON and as text."""
     first, second = sides
-    old, new = lock_at(first, old_path), lock_at(second, new_path)
+    old, new = revision.lock_at(first, old_path), revision.lock_at(second, new_path)
     if old is None and new is None:
         raise CregraphError(f"`{first.shown(old_path)}` and `{second.shown(new_path)}` do not exist")
     if old is None or new is None:
         lock, side = (old, first) if new is None else (new, second)
         assert lock is not None
         return _alone(lock, side, old_path if new is None else new_path, new_path, added=old is None)
-    change = review.change_of(old, new, old_plan=_plan(old, first, old_path), new_plan=_plan(new, second, new_path))
+    known = [revision.recipes_at(side, lock) for side, lock in ((first, old), (second, new)) if old.recipes != new.recipes]
+    change = review.change_of(
+        old,
+        new,
+        old_plan=_plan(old, first, old_path),
+        new_plan=_plan(new, second, new_path),
+        recipes=review.recipe_changes(*known) if known else (),
+    )
     status = "same" if change.same else "changed"
     return {"lock": printable(new_path), "status": status, **review.as_json(change)}, review.as_text(change)
 
@@ -139,7 +135,7 @@ def _alone(lock: Lock, side: Side, path: str, name: str, *, added: bool) -> tupl
 def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
     """Return the plan, for stages and tag; None after a line that says why, if it cannot be made."""
     try:
-        where, facts = facts_at(side, lock)
+        where, facts = revision.facts_at(side, lock)
         if facts is None:
             talk(f"{printable(side.shown(path))}: `{where}` does not exist, so stages and tag are left out")
             return None

@@ -14,6 +14,7 @@ from cregraph.cli.store_use import unsettled
 from cregraph.cli.terminal_output import as_json, result, talk, working
 from cregraph.errors import CregraphError, Refused
 from cregraph.lock.lock_file import Lock
+from cregraph.session import recipe_sets
 from cregraph.session.session import BuildOptions, Session
 from cregraph.store.known import remember
 
@@ -28,15 +29,27 @@ def lock(
     upgrade_package: Annotated[
         list[str] | None, typer.Option("--upgrade-package", metavar="NAME", help="Let this pin move; may be given again.")
     ] = None,
+    upgrade_recipes: Annotated[
+        bool, typer.Option("--upgrade-recipes", help="Move to the standard recipes of this version of cregraph.")
+    ] = False,
     as_of: Annotated[str | None, typer.Option("--as-of", metavar="DATE", help="Take nothing newer than this day (UTC).")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection.")] = False,
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
     """Pin every byte that the profile asks for; move nothing that nobody asked to move."""
-    if check and (upgrade or upgrade_package or as_of is not None):
-        moving = "--upgrade" if upgrade else "--upgrade-package" if upgrade_package else "--as-of"
-        raise CregraphError(f"`--check` only looks, and `{moving}` moves pins", hint="leave one of them out")
+    moving = [
+        name
+        for name, said in (
+            ("--upgrade", upgrade),
+            ("--upgrade-package", upgrade_package),
+            ("--upgrade-recipes", upgrade_recipes),
+            ("--as-of", as_of is not None),
+        )
+        if said
+    ]
+    if check and moving:
+        raise CregraphError(f"`--check` only looks, and `{moving[0]}` moves pins", hint="leave one of them out")
     if as_of is not None:
         _day(as_of)
     chosen = sessions(profiles, BuildOptions(sources=sources, offline=offline), every=every)
@@ -45,6 +58,7 @@ def lock(
         return
     answers = []
     for session in chosen:
+        session.upgrade_recipes = upgrade_recipes
         changed = _lock(session, all_pins=upgrade, packages=upgrade_package or [], as_of=as_of)
         shown = session.project.shown_lock
         answers.append({"lock": shown, "changed": changed})
@@ -66,6 +80,8 @@ def _check(chosen: list[Session], *, json: bool) -> None:
             stale.append(f"`{shown}` is stale\n  " + "\n  ".join(why) if old else f"`{shown}` is not there")
         elif not json:
             result(f"{shown} is fresh")
+        if old and old.recipes != recipe_sets.installed().sha256:
+            talk(f"{shown} pins other standard recipes than this cregraph has: `cregraph lock --upgrade-recipes` moves them")
     if json:
         as_json({"locks": answers})
         if stale:
@@ -86,9 +102,13 @@ def _stale_reasons(session: Session) -> tuple[Lock | None, list[str]]:
 def _lock(session: Session, *, all_pins: bool, packages: list[str], as_of: str | None) -> bool:
     """Lock one profile unless its lock is fresh. Return whether the file changed."""
     project = session.project
+    installed = recipe_sets.installed()
+    if recipe_sets.named_by(project.lock_file) == installed.sha256:
+        recipe_sets.write(installed, project.folder)  # what an interrupted command left out
     old, why = _stale_reasons(session)
     if old is not None and not why and not all_pins and not packages:
         left = "nothing to do" if as_of is None else "--as-of moves nothing by itself; add --upgrade"
+        recipe_sets.write(session.recipes, project.folder)
         talk(f"{project.shown_lock} is fresh: {left}")
         return False
     from cregraph.resolve import Upgrade
@@ -97,7 +117,7 @@ def _lock(session: Session, *, all_pins: bool, packages: list[str], as_of: str |
     with unsettled(session.store, "lock"):
         with working(f"locking {project.profile}"):
             made = session.resolve(old=old, upgrade=upgrade, as_of=as_of)
-        changed = project.write_lock(made)
+        changed = session.write_lock(made)
         remember(session.store, project.lock_file)
     _told(old, made)
     tell(made, session.store, before=old)

@@ -37,6 +37,8 @@ def vendor(
                 by_sha256.setdefault(pin.artifact.sha256, session)
     locks = [session.lock for session in chosen]
 
+    sets = {session.recipes.sha256[:16]: session.recipes.files() for session in chosen}
+
     def fetch(artifact: Artifact) -> Path:
         return by_sha256[artifact.sha256].sources.fetch(artifact)
 
@@ -44,7 +46,7 @@ def vendor(
         return by_sha256[artifact.sha256].image(artifact)
 
     with working(f"copying what {counted(len(locks), 'lock')} {'needs' if len(locks) == 1 else 'need'} into {at}"):
-        done = vendor_folder.vendor(locks, at, VendorAccess(fetch=fetch, image=opened), prune=prune)
+        done = vendor_folder.vendor(locks, at, VendorAccess(fetch=fetch, image=opened), recipes=sets, prune=prune)
     talk(
         f"{counted(done.files, 'file')}, {megabytes(done.size)}: {done.added} added"
         + (f", {done.removed} others removed" if prune else "")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from cregraph.digest import ASSEMBLY, Json, canonical
+from cregraph.digest import ASSEMBLY, Json, canonical, sha256
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import BASE, BUILD_ROOT, Artifact, Ask, Pin, Target
 from cregraph.lock.rules import Kinds
@@ -24,6 +24,7 @@ __all__ = ["VERSION", "Identity", "Lock", "StageRecord", "dumps", "loads", "sort
 
 VERSION = 1
 PLATFORM = "linux/amd64"
+NO_RECIPES = sha256(canonical([]))
 _LIMIT = 64 << 20
 _UNDO = "undo the edit (`git checkout -- FILE`), or remove the file and run `cregraph lock`: every pin is then chosen anew"
 _MERGE = "take one side (`git checkout --ours -- FILE`), then run `cregraph lock`: it adds what is missing and no more"
@@ -52,13 +53,17 @@ class StageRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
-    """A whole lock. `stages` are in graph order; targets, asks and pins are sorted by identity."""
+    """A whole lock. `stages` are in graph order; targets, asks and pins are sorted by identity.
+
+    `recipes` is the sha256 of the set of standard recipes (`session/recipe_sets.py`).
+    """
 
     identity: Identity
     stages: tuple[StageRecord, ...]
     targets: tuple[Target, ...]
     assembly: int = ASSEMBLY
     platform: str = PLATFORM
+    recipes: str = NO_RECIPES
 
     def target(self, target_id: str) -> Target | None:
         """Return the target of that id."""
@@ -116,6 +121,7 @@ def dumps(lock: Lock) -> str:
         "version": VERSION,
         "assembly": lock.assembly,
         "platform": lock.platform,
+        "recipes": lock.recipes,
         "image": asdict(lock.identity),
     }
     out = ["{"]
@@ -162,7 +168,7 @@ def loads(text: str, *, name: str, kinds: Kinds) -> Lock:
 
 
 def _read_v1(top: Field, kinds: Kinds) -> Lock:
-    fields = top.fields("version", "assembly", "platform", "image", "stages", "targets")
+    fields = top.fields("version", "assembly", "platform", "recipes", "image", "stages", "targets")
     image = fields["image"].fields("name", "image", "label", "tag", "base_type")
     stages = tuple(_read_stage(item.fields("name", needs=[], env={}, checks=[])) for item in fields["stages"].items())
     known = {stage.name for stage in stages}
@@ -184,6 +190,7 @@ def _read_v1(top: Field, kinds: Kinds) -> Lock:
         targets=tuple(targets.values()),
         assembly=fields["assembly"].number(),
         platform=platform,
+        recipes=fields["recipes"].sha256(),
     )
 
 

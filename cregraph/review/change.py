@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from cregraph.digest import Json
@@ -13,24 +15,40 @@ from cregraph.lock.pins import Pin
 from cregraph.plan.planner import Plan
 from cregraph.text import printable
 
-__all__ = ["LockChange", "as_json", "as_text", "change_of"]
+__all__ = ["LockChange", "RecipeFile", "as_json", "as_text", "change_of", "recipe_changes"]
 
 _LEFT = 9
 _NAME = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeFile:
+    """A file of the standard recipes that differs. `added` and `removed` count lines; both are 0 for a file that is not text."""
+
+    path: str
+    how: str
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LockChange:
-    """What differs between two locks, and their plans, which are None if they are not known."""
+    """What differs between two locks, and their plans, which are None if they are not known.
+
+    `sets` are the sets of standard recipes that the locks pin. `recipes` are the files that differ; None if they are not known.
+    """
 
     diff: LockDiff
     old: Plan | None
     new: Plan | None
+    sets: tuple[str, str] = ("", "")
+    recipes: tuple[RecipeFile, ...] | None = ()
 
     @property
     def same(self) -> bool:
-        """Return whether both locks give the same image, as far as it is known."""
-        return self.diff.same and (self.old is None or self.new is None or self.old.key == self.new.key)
+        """Return whether both locks give the same image from the same recipes, as far as it is known."""
+        same_key = self.old is None or self.new is None or self.old.key == self.new.key
+        return self.diff.same and self.sets[0] == self.sets[1] and same_key
 
     @property
     def rebuilds(self) -> tuple[str, ...] | None:
@@ -40,9 +58,39 @@ class LockChange:
         return tuple(name for name, key in self.new.stages.items() if self.old.stages.get(name) != key)
 
 
-def change_of(old: Lock, new: Lock, *, old_plan: Plan | None = None, new_plan: Plan | None = None) -> LockChange:
-    """Return what `new` changes."""
-    return LockChange(diff=compare(old, new, KINDS), old=old_plan, new=new_plan)
+def change_of(
+    old: Lock,
+    new: Lock,
+    *,
+    old_plan: Plan | None = None,
+    new_plan: Plan | None = None,
+    recipes: tuple[RecipeFile, ...] | None = (),
+) -> LockChange:
+    """Return what `new` changes. `recipes` are the files of the standard recipes that differ (`recipe_changes`)."""
+    sets = (old.recipes, new.recipes)
+    return LockChange(diff=compare(old, new, KINDS), old=old_plan, new=new_plan, sets=sets, recipes=recipes)
+
+
+def recipe_changes(old: Mapping[str, bytes] | None, new: Mapping[str, bytes] | None) -> tuple[RecipeFile, ...] | None:
+    """Return the files that differ between two sets of standard recipes, sorted by path; None if a set is not known."""
+    if old is None or new is None:
+        return None
+    found = []
+    for path in sorted({*old, *new}):
+        before, after = old.get(path), new.get(path)
+        if before != after:
+            how = "added" if before is None else "removed" if after is None else "changed"
+            lines = list(difflib.unified_diff(_lines(before), _lines(after), n=0))[2:]
+            signs = [line[0] for line in lines]
+            found.append(RecipeFile(path=path, how=how, added=signs.count("+"), removed=signs.count("-")))
+    return tuple(found)
+
+
+def _lines(data: bytes | None) -> list[str]:
+    try:
+        return (data or b"").decode("utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError:
+        return []
 
 
 def as_json(change: LockChange) -> dict[str, Json]:
@@ -73,6 +121,11 @@ def as_json(change: LockChange) -> dict[str, Json]:
             for a in change.diff.asks
         ],
         "settings": [{"section": s.section, "name": s.name, "old": s.old, "new": s.new} for s in change.diff.settings],
+        "recipes": {
+            "old": change.sets[0],
+            "new": change.sets[1],
+            "files": None if change.recipes is None else [asdict(file) for file in change.recipes],
+        },
         "rebuilds": None if change.rebuilds is None else list(change.rebuilds),
         "stages": None if change.rebuilds is None or change.new is None else len(change.new.stages),
         "tag": {"old": change.old.tag if change.old else None, "new": change.new.tag if change.new else None},
@@ -115,6 +168,10 @@ def _rows(change: LockChange) -> list[tuple[str, str]]:
     rows = [(KINDS[c.kind].ECOSYSTEM, _pin(c, several=len(targets[c.kind, c.name]) > 1)) for c in change.diff.pins]
     rows += [("asks", f"{_pad(('+ ' if a.added else '- ') + a.text)} {a.where}") for a in change.diff.asks]
     rows += [(s.section, f"{_pad(s.name)} {_value(s.old)} -> {_value(s.new)}") for s in change.diff.settings]
+    if change.sets[0] != change.sets[1]:
+        rows.append(("recipes", f"{_pad('(the set)')} {change.sets[0][:16]} -> {change.sets[1][:16]}"))
+    for file in change.recipes or ():
+        rows.append(("recipes", f"{_pad(file.path)} {file.how}, +{file.added} -{file.removed} lines"))
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,20 +20,16 @@ from cregraph.lock.staleness import group
 from cregraph.profile.compose import Composition, compose
 from cregraph.profile.recipe import Found
 from cregraph.profile.switches import STANDARD
+from cregraph.session import recipe_sets
+from cregraph.session.recipe_sets import RecipeSet
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry, Routes, read_routes
 from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
 
-__all__ = ["Asked", "Project", "shipped_recipes"]
+__all__ = ["Asked", "Project"]
 
 _TEXT_LIMIT = 1 << 20
-
-
-def shipped_recipes() -> Path:
-    """Return the folder of the standard recipes: inside the installed package, or next to it in a checkout."""
-    inside = Path(__file__).parents[1] / "standard"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,13 +83,33 @@ class Project:
         """The lock's path as messages show it."""
         return self.lock_file.as_posix()
 
-    def local(self) -> Local:
-        """Return access to the project's own files, and to those that recipes ship."""
-        return Local(project=self.folder, shipped=shipped_recipes())
+    def recipes(self, *, vendored: Callable[[], Path | None] = lambda: None) -> RecipeSet:
+        """Return the set of standard recipes that the profile uses. Raise CregraphError if the pinned set is missing or changed.
 
-    def asked(self) -> Asked:
+        `vendored` returns the folder of vendored sets.
+        """
+        return recipe_sets.used_by(self.profile, self.lock_file, read=self._read_profile, vendored=vendored)
+
+    def local(self, recipes: RecipeSet | None = None) -> Local:
+        """Return access to the project's own files, and to those that recipes ship."""
+        return Local(project=self.folder, shipped=(recipes or self.recipes()).folder)
+
+    def asked(self, recipes: RecipeSet | None = None) -> Asked:
         """Return what the profile asks now. Raise CregraphError with a line for each mistake in it."""
-        return _asked(self)
+        return _asked(self, recipes or self.recipes())
+
+    def _read_profile(self, path: str) -> str:
+        file = self.folder / path
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise CregraphError(f"`{file.as_posix()}` cannot be read: {error.strerror or error}") from None
+        if len(data) > _TEXT_LIMIT:
+            raise CregraphError(f"`{file.as_posix()}` is larger than {_TEXT_LIMIT >> 20} MiB; this is no profile")
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CregraphError(f"`{file.as_posix()}` is not UTF-8 (byte {error.start})") from None
 
     def read_lock(self) -> Lock | None:
         """Return the lock, or None if there is none yet."""
@@ -192,32 +208,21 @@ class Project:
         return self.folder / "bases" / f"{pin.artifact.sha256}.json"
 
 
-def _asked(project: Project) -> Asked:
-    def read(path: str) -> str:
-        file = project.folder / path
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise CregraphError(f"`{file.as_posix()}` cannot be read: {error.strerror or error}") from None
-        if len(data) > _TEXT_LIMIT:
-            raise CregraphError(f"`{file.as_posix()}` is larger than {_TEXT_LIMIT >> 20} MiB; this is no profile")
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise CregraphError(f"`{file.as_posix()}` is not UTF-8 (byte {error.start})") from None
+def _asked(project: Project, recipes: RecipeSet) -> Asked:
+    read, team = project._read_profile, project.folder / "recipes"
 
     def find(name: str) -> Found | None:
         if not name.replace("-", "").replace("_", "").isalnum():
             return None
         own = f"recipes/{name}.yaml"
-        if (project.folder / own).is_file() and (project.folder / "recipes").resolve() != shipped_recipes().resolve():
+        if (project.folder / own).is_file() and not team.samefile(recipe_sets.installed().folder):
             return Found(text=read(own), file=own, folder="recipes")
-        shipped = shipped_recipes() / f"{name}.yaml"
+        shipped = recipes.folder / f"{name}.yaml"
         if shipped.is_file():
             return Found(text=shipped.read_text(encoding="utf-8"), file=f"standard:{name}.yaml", folder="standard:")
         return None
 
-    own = {p.stem for p in (project.folder / "recipes").glob("*.yaml")}
+    own = {p.stem for folder in (team, recipes.folder) for p in folder.glob("*.yaml")}
     composition = compose(project.profile.name, read=read, find=find, kinds=KINDS, names={*STANDARD, *own})
     profile = composition.profile
     stages = tuple(

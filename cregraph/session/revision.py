@@ -18,11 +18,13 @@ from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
+from cregraph.session import recipe_sets
+from cregraph.session.recipe_sets import RecipeSet
 from cregraph.text import printable
 
 __all__ = [
     *("END", "Files", "Revision", "Side"),
-    *("common_ancestor", "facts_at", "here", "lock_at", "lock_named", "project_of", "range_named"),
+    *("common_ancestor", "facts_at", "here", "lock_at", "lock_named", "project_of", "range_named", "recipes_at"),
 ]
 
 #: How the name of a lock file ends.
@@ -52,6 +54,10 @@ class Files:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise CregraphError(f"`{file}` cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+    def files(self, folder: str) -> dict[str, bytes]:
+        """Return the bytes of the files below `folder`, by path in it; empty if there is no such folder."""
+        return RecipeSet(folder=self.folder / folder, sha256="").files()
 
     def shown(self, path: str) -> str:
         return (self.folder / path).as_posix()
@@ -96,6 +102,12 @@ class Revision:
             return out.decode("utf-8")
         except UnicodeDecodeError as error:
             raise CregraphError(f"`{self.shown(path)}` is not UTF-8 (byte {error.start})") from None
+
+    def files(self, folder: str) -> dict[str, bytes]:
+        """Return the bytes of the files below `folder`, by path in it; empty if there is no such folder."""
+        _, listed, _ = _git(self.folder, "ls-tree", "-r", "-z", "--name-only", self.commit, "--", f"./{folder}/")
+        names = [os.fsdecode(name).partition(f"{folder}/")[2] for name in listed.split(b"\0") if name]
+        return {name: (self.read(f"{folder}/{name}", _LOCK_LIMIT) or "").encode() for name in names}
 
     def shown(self, path: str) -> str:
         return f"{self.text}:{path}"
@@ -168,6 +180,15 @@ def facts_at(side: Side, lock: Lock) -> tuple[str, BaseFacts | None]:
     if text is None:
         text = Files(folder=side.folder).read(where, _FACTS_LIMIT)
     return where, None if text is None else facts_json.loads(text, name=where)
+
+
+def recipes_at(side: Side, lock: Lock) -> dict[str, bytes] | None:
+    """Return the files of the standard recipes that `lock` pins, by path: those of `side`, else the installed ones."""
+    files = side.files(recipe_sets.tree_name(lock.recipes))
+    if recipe_sets.digest_of(files) == lock.recipes:
+        return files
+    installed = recipe_sets.installed()
+    return installed.files() if installed.sha256 == lock.recipes else None
 
 
 def _git(folder: Path, *argv: str) -> tuple[int, bytes, str]:

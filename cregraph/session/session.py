@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,10 @@ from cregraph.lock.consistency import find_problems
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.outputs import Outputs, updated
 from cregraph.lock.staleness import reasons
-from cregraph.session.project import Asked, Project, shipped_recipes
+from cregraph.session import recipe_sets
+from cregraph.session.git_attributes import keep_line_endings
+from cregraph.session.project import Asked, Project
+from cregraph.session.recipe_sets import RecipeSet
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
 
@@ -77,12 +80,14 @@ class Session:
     Attributes:
         on_bytes: Called with the number of bytes, each time some arrive from a source. May be replaced.
         take_stale: Use the lock as it is, whether it answers the profile or not.
+        upgrade_recipes: Use the standard recipes of this cregraph, whichever set the lock names.
     """
 
     def __init__(self, project: Project, options: BuildOptions | None = None, *, take_stale: bool = False) -> None:
         self.project = project
         self.options = options or BuildOptions()
         self.take_stale = take_stale
+        self.upgrade_recipes = False
         self.on_bytes: Callable[[int], None] = lambda _size: None
 
     @classmethod
@@ -93,7 +98,14 @@ class Session:
     @cached_property
     def asked(self) -> Asked:
         """What the profile asks now."""
-        return self.project.asked()
+        return self.project.asked(self.recipes)
+
+    @cached_property
+    def recipes(self) -> RecipeSet:
+        """The set of standard recipes that the profile uses. Raises CregraphError if the pinned set is missing or changed."""
+        if self.upgrade_recipes:
+            return recipe_sets.installed()
+        return self.project.recipes(vendored=lambda: self.project.routes(self.options.sources).recipes)
 
     @cached_property
     def lock(self) -> Lock:
@@ -117,7 +129,7 @@ class Session:
         project, asked = self.project, self.asked
         if lock is None:
             return [f"`{project.shown_lock}` is not there"]
-        local = project.local()
+        local = project.local(self.recipes)
         found = reasons(
             lock,
             KINDS,
@@ -127,6 +139,8 @@ class Session:
             read=local.read,
             files=local.files,
         )
+        if lock.recipes != self.recipes.sha256:
+            found.append(f"the set of standard recipes: `{lock.recipes[:16]}` became `{self.recipes.sha256[:16]}`")
         lost = [why for pin in (lock.base, lock.build_root) if (why := project.facts_missing(pin))]
         python = None if lost else project.facts(lock.base).python
         gaps = find_problems(lock, KINDS, base=None if lost else python.distributions if python else ())
@@ -142,11 +156,11 @@ class Session:
         folder, sources = self.project.folder, self.sources
         context = PinContext(
             project=folder,
-            shipped=shipped_recipes(),
+            shipped=self.recipes.folder,
             as_of=as_of,
             today=datetime.datetime.now(datetime.UTC).date().isoformat(),
         )
-        return resolve(
+        made = resolve(
             identity=self.asked.identity,
             stages=self.asked.stages,
             targets=self.asked.targets,
@@ -156,6 +170,18 @@ class Session:
             old=old,
             upgrade=upgrade,
         )
+        return replace(made, recipes=self.recipes.sha256)
+
+    def write_lock(self, lock: Lock) -> bool:
+        """Write the lock, after the set of recipes that it names. Return False if the file held those bytes already."""
+        folder = self.project.folder
+        before = recipe_sets.named_by(self.project.lock_file)
+        if not self.project.lock_file.exists():
+            keep_line_endings(folder)
+        recipe_sets.write(self.recipes, folder)
+        changed = self.project.write_lock(lock)
+        recipe_sets.prune(folder, before=before)
+        return changed
 
     @cached_property
     def facts(self) -> BaseFacts:
@@ -197,7 +223,7 @@ class Session:
             kinds=KINDS,
             store=self.store,
             routes=self.routes,
-            local=self.project.local(),
+            local=self.project.local(self.recipes),
             offline=self.options.offline,
             on_bytes=lambda size: self.on_bytes(size),
         )

@@ -5,6 +5,7 @@
     cran_binary: https://cran.example/binaries/{distribution}/{r}/{date}     # default: the layout of Posit Package Manager
     pypi:     https://index.example/simple
     image:    ./vendor/images                     # an OCI layout on disk, or a list of them, asked first for every image
+    recipes:  ./vendor/recipes                    # sets of standard recipes, for locks whose set is not in locks/recipes/
     registry: {snowflake: {host: myorg-acct.registry.example, plain_http: false}}
     url:      {"https://github.com/": "https://mirror.example/github/"}
     cache:    {team: {ref: registry.example/team/cache, trusted: true}}     # remote caches by name; see docs/cache.md
@@ -29,7 +30,7 @@ __all__ = ["Cache", "Registry", "Routes", "is_web_address", "join", "read_routes
 CONDA_DEFAULT = "https://conda.anaconda.org/{name}"
 CRAN_DEFAULT = "https://packagemanager.posit.co/cran/{date}"
 
-_SECTIONS = ("conda", "cran", "cran_binary", "pypi", "image", "registry", "url", "cache")
+_SECTIONS = ("conda", "cran", "cran_binary", "pypi", "image", "recipes", "registry", "url", "cache")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,7 @@ class Routes:
     cran_binary: tuple[str, ...] = ()
     pypi: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
+    recipes: Path | None = None
     registry: Mapping[str, Registry] = field(default_factory=dict)
     url: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cache: Mapping[str, Cache] = field(default_factory=dict)
@@ -140,7 +142,8 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         cran=listed("cran"),
         cran_binary=listed("cran_binary"),
         pypi=listed("pypi"),
-        image=tuple(_on_disk(a, name) for a in addresses(data["image"], "image")) if data.get("image") else (),
+        image=tuple(_on_disk(a, "image", name) for a in addresses(data["image"], "image")) if data.get("image") else (),
+        recipes=Path(_on_disk(addresses(data["recipes"], "recipes")[0], "recipes", name)) if data.get("recipes") else None,
         registry={
             key: Registry(host=host.lower().rstrip("/"), plain_http=plain)
             for key, host, plain in pairs("registry", "host", "plain_http", "NAME")
@@ -150,11 +153,13 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
     )
 
 
-def _on_disk(address: str, name: str) -> str:
+def _on_disk(address: str, field: str, name: str) -> str:
     if not address.startswith("file://"):
         raise CregraphError(
-            f"`{name}`: image: `{redacted(address)}` is no folder of this machine",
-            hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`",
+            f"`{name}`: {field}: `{redacted(address)}` is no folder of this machine",
+            hint="write ./a/folder that holds an OCI layout; a registry is named under `registry`"
+            if field == "image"
+            else "write ./a/folder that `cregraph vendor` wrote",
         )
     from urllib.request import url2pathname  # imports http and ssl
 

@@ -6,6 +6,7 @@
     simple/<name>/                        a Python package index (PEP 503, PEP 691, PEP 658)
     files/<scheme>/<host>/<path>          files by URL; by-sha256/<hex>/<name> if the URL gives no portable path
     images/                               one OCI layout with every base image and build root
+    recipes/<16 digits>/                  the sets of standard recipes
     sources.yaml                          written last
 
 The rules of each tree belong to its kind (`VendorRules`). Files of other locks stay, and the indexes list them. The bytes depend
@@ -35,6 +36,7 @@ from cregraph.vendor.vendor_files import Tree, VendorAccess, VendorRules, put_fi
 __all__ = ["SOURCES", "Vendored", "vendor"]
 
 SOURCES = "sources.yaml"
+RECIPES = "recipes"
 _MARK = "# Written by `cregraph vendor`"
 _HEAD = f"{_MARK}: everything that the locks need lies in this folder.\n"
 
@@ -68,15 +70,21 @@ def vendor(
     folder: Path,
     access: VendorAccess,
     *,
+    recipes: Mapping[str, Mapping[str, bytes]],
     prune: bool = False,
     on_file: Callable[[str, int], None] = lambda _name, _size: None,
 ) -> Vendored:
     """Write all that `locks` need into `folder`, which is new, empty or of an earlier run. With `prune`, remove other files.
 
+    `recipes` are the sets of standard recipes: by the name of the tree, files by path.
+
     Files that an interrupted run copied are kept. Raise CregraphError if the folder holds something else.
     """
     rules = cast(Mapping[str, VendorRules], parts("vendor"))
-    folders = {name: indexes for each in rules.values() for name, indexes in each.FOLDERS.items()} | {urls.FOLDER: ()}
+    folders = {name: indexes for each in rules.values() for name, indexes in each.FOLDERS.items()} | {
+        urls.FOLDER: (),
+        RECIPES: (),
+    }
     with _entered(folder, {*folders, SOURCES}, prune=prune):
         before = _mapping(folder)
         wanted = _wanted(locks, rules)
@@ -86,10 +94,13 @@ def vendor(
             keep = put_files(tree, wanted.urls, access)
             for name, each in rules.items():
                 keep |= each.put(tree, wanted.files.get(name, {}), access)
-            removed = tree.prune(keep, folders) if prune else 0
+            sets = {f"{RECIPES}/{tree}/{path}": data for tree, files in recipes.items() for path, data in files.items()}
+            for path, data in sets.items():
+                write_file(folder / path, data)
+            removed = tree.prune(keep | sets.keys(), folders) if prune else 0
             for name in folders:
                 (folder / name).mkdir(exist_ok=True)
-            sections: dict[str, Json] = {}
+            sections: dict[str, Json] = {RECIPES: f"./{RECIPES}"}
             for name, each in rules.items():
                 each.write_index(folder, wanted.pins.get(name, []))
                 sections |= each.sources(folder)
