@@ -32,7 +32,7 @@ ORDER = (
         "build",
         "store.gc",
     ),
-    *("remote_cache", "vendor", "export", "verify", "smoke", "demo", "session", "review"),
+    *("remote_cache", "vendor", "export", "verify", "smoke", "demo", "session", "review", "init"),
     *("__init__", "cli", "__main__"),
 )
 #: Imports against the order, each with its reason. The list only shrinks.

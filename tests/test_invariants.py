@@ -28,7 +28,7 @@ LIMITS = Path(__file__).with_name("limits.toml")
 #: An ecosystem may have one name in several packages.
 ECOSYSTEM_NAMES = {"conda", "cran", "images"}
 #: Declared for a command that is not written yet.
-NOT_YET_IMPORTED = {"conda-lock"}
+NOT_YET_IMPORTED: set[str] = set()
 #: Distributions whose module has another name.
 MODULE_NAMES = {"pyyaml": "yaml", "py-rattler": "rattler", "conda-lock": "conda_lock"}
 

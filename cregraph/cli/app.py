@@ -16,6 +16,7 @@ _ABOUT = "Container images from one profile and one lock: the same lock, the sam
 #: What each command does, in the order of `cregraph --help`. The module cregraph.cli.NAME holds a function or a group of
 #: commands called NAME. The texts stand here so that help does not have to import the modules.
 COMMANDS = {
+    "init": "Write a first profile with its sources.yaml and the files for git. Never overwrite a file.",
     "lock": "Pin every byte that the profile asks for; move nothing that nobody asked to move.",
     "plan": "What a build would fetch, make and reuse, and why. Opens no socket unless it is told to ask a registry.",
     "build": "Make the image of the lock. Prints its name with its digest.",

@@ -212,7 +212,10 @@ class Session:
     @cached_property
     def routes(self) -> Routes:
         """Where sources lead on this machine, with the profile's own registry."""
-        return self.project.routes(self.options.sources, registry_url=self.asked.composition.profile.registry_url)
+        profile = self.asked.composition.profile
+        routes = self.project.routes(self.options.sources, registry_url=profile.registry_url)
+        empty = profile.field("snowflake.registry_url")
+        return routes if empty is None else replace(routes, host_field=str(empty.place))
 
     @cached_property
     def sources(self) -> ConfiguredSources:

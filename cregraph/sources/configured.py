@@ -65,6 +65,11 @@ class ConfiguredSources:
 
     def _registry(self, name: str) -> str:
         registry = self.table.registry.get(name)
+        if registry is None and name == "snowflake" and self.table.host_field:
+            raise CregraphError(
+                f"{self.table.host_field}: the host of the registry is missing (expected a host)",
+                hint="write the host of the account's registry: `registry_url: ORG-ACCOUNT.registry.snowflakecomputing.com`",
+            )
         if registry is None:
             raise CregraphError(
                 f"no registry named `{name}` is known on this machine",

@@ -51,9 +51,10 @@ class Cache:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Routes:
-    """Addresses of sources by name. `origin` is the file that states them, for messages."""
+    """Addresses of sources by name. `origin` is the file that states them, `host_field` the profile's field for a host."""
 
     origin: str = "the defaults"
+    host_field: str = ""
     conda: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cran: tuple[str, ...] = ()
     cran_binary: tuple[str, ...] = ()

@@ -1,0 +1,58 @@
+"""Read `environment.yml` of conda."""
+
+from __future__ import annotations
+
+import re
+
+from cregraph.init.carried import Carried
+from cregraph.init.requirements_txt import read_requirements
+from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
+from cregraph.profile.stated import Stated
+
+__all__ = ["add_conda", "read_environment"]
+
+
+def read_environment(top: Stated, into: Carried) -> None:
+    """Add channels, conda packages and the packages of `pip:`. Other fields are left out with their line."""
+    for key, node in top.fields.items():
+        if key == "channels":
+            for item in node.items:
+                if item.text != "nodefaults":
+                    into.add("micromamba.channels", item.text, item.place.line, _channel)
+        elif key == "dependencies":
+            for item in node.items:
+                for name, below in item.fields.items():
+                    for one in below.items if name == "pip" else ():
+                        read_requirements("\n" * (one.place.line - 1) + one.text, into)
+                    if name != "pip":
+                        into.leave(below.place.line, name, "only `pip:` is known here")
+                if not item.is_mapping:
+                    add_conda(item.text, item.place.line, into)
+        elif key != "name":
+            into.leave(node.place.line, key, "a profile has no such field")
+
+
+def add_conda(text: str, line: int, into: Carried) -> None:
+    """Add a conda package: R itself as `cre.r_version`, others as `extras.conda_r`."""
+    try:
+        spec = normal_spec(text)
+    except ValueError as error:
+        into.leave(line, text, str(error))
+        return
+    name = spec_name(spec)
+    exact = re.fullmatch(r"r-base ={0,2}([0-9][0-9.]*?)(?:\.\*)?(?: .*)?", spec)
+    if name in ("python", "pip"):
+        into.leave(line, text, "the notebook's Python is that of the base image")
+    elif name == "r-base" and exact:
+        into.put({"cre.r_version": exact[1]})
+    elif name == "r-base":
+        into.leave(line, text, "a profile states one version of R; see cre.r_version")
+    else:
+        into.add("extras.conda_r", text, line, normal_spec)
+
+
+def _channel(text: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", text):
+        raise ValueError("is not the name of a channel; write its address under `conda` in sources.yaml")
+    if text == "defaults":
+        raise ValueError("stands for several channels; name those that you need")
