@@ -51,7 +51,8 @@ bench-remote-segments: .venv/ready
 # The first interpreter that is new enough makes the environment; one that it already has is kept.
 .venv/ready: pyproject.toml
 	@set -e; \
-	if [ ! -x $(PY) ] || ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	if ! $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  rm -rf .venv; \
 	  found=; \
 	  for name in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
 	    if command -v "$$name" >/dev/null 2>&1 && "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
@@ -63,7 +64,9 @@ bench-remote-segments: .venv/ready
 	  fi; \
 	  echo "make: .venv from $$found ($$("$$found" --version))" >&2; \
 	  "$$found" -m venv .venv || { \
+	    rm -rf .venv; \
 	    echo "make: $$found cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
 	fi; \
+	echo "make: installing cregraph and its tools into .venv (about a minute, from the package index)" >&2; \
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
 	touch .venv/ready

@@ -60,7 +60,7 @@ def test_an_error_of_a_profile_has_its_line(made: Demo, tmp_path: Path) -> None:
     profile = demo.folder / "demo.yaml"
     profile.write_text(profile.read_text().replace("r_version:", "r_verson:"))
     places = failed(demo, "lock", "demo.yaml", "--json", code=2)["places"]
-    assert [(p["file"], p["line"]) for p in places if p["text"].startswith("cre.r_verson: ")] == [("demo.yaml", 6)]  # type: ignore
+    assert [(p["file"], p["line"]) for p in places if p["text"].startswith("cre.r_verson: ")] == [("demo.yaml", 6)]
 
 
 def test_an_unknown_command_and_an_answer_are_json(made: Demo, tmp_path: Path) -> None:
