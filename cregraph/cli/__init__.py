@@ -68,10 +68,12 @@ def _outcome(words: list[str]) -> int:
 
 def _on_interrupt(_number: int, _frame: object) -> None:
     """End in order but soon after Ctrl-C, and at once after a second one."""
-    import threading
-
     signal.signal(signal.SIGINT, lambda *_: _interrupted())
-    timer = threading.Timer(_GRACE, _interrupted)
+    # A module that is only half imported has no Timer yet. Then the command still loads, and nothing has been written.
+    make_timer = getattr(sys.modules.get("threading"), "Timer", None)
+    if make_timer is None:
+        _interrupted()
+    timer = make_timer(_GRACE, _interrupted)
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt

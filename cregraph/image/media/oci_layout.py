@@ -62,12 +62,13 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
 
 def is_fresh(folder: Path) -> bool:
     """Return whether `folder` is new or empty. Raises CregraphError if it holds something that is not an OCI layout."""
-    fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not fresh and not (folder / "oci-layout").is_file():
-        raise CregraphError(
-            f"`{folder}` exists and is not an OCI layout; it is left as it is", hint="name a folder that is new or empty"
-        )
-    return fresh
+    with _explained(folder):
+        fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        if not fresh and not (folder / "oci-layout").is_file():
+            raise CregraphError(
+                f"`{folder}` exists and is not an OCI layout; it is left as it is", hint="name a folder that is new or empty"
+            )
+        return fresh
 
 
 def index(image: Image, reference: str) -> bytes:
