@@ -397,14 +397,15 @@ def test_routes_lead_where_the_file_says(tmp_path: Path) -> None:
     [
         (
             "- a",
-            "`sources.yaml`: a mapping of conda, cran, cran_binary, pypi, image, registry, url, cache is wanted, not a list",
+            "`sources.yaml`: a mapping of conda, cran, cran_binary, pypi, image, recipes, registry, url, cache is wanted, "
+            "not a list",
             None,
         ),
         ("condas: {}", "`sources.yaml`: unknown section `condas`", "did you mean `conda`?"),
         (
             "zzz: {}",
             "`sources.yaml`: unknown section `zzz`",
-            "sections are conda, cran, cran_binary, pypi, image, registry, url, cache",
+            "sections are conda, cran, cran_binary, pypi, image, recipes, registry, url, cache",
         ),
         ("conda: [a]", "`sources.yaml`: conda: a mapping is wanted", None),
         ("conda: {1: ./a}", "`sources.yaml`: conda: a mapping is wanted", None),

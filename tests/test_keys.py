@@ -79,6 +79,7 @@ NEUTRAL = re.compile(
             r"targets/r-built/pins/data/compiles",
             r"targets/conda/pins/(needs|data/subdir)",  # the file's folder is what counts
             r"stages/needs",
+            r"recipes",  # what a lock takes from the set stands in its stages, asks and pins
         )
     )
 )
