@@ -1,7 +1,7 @@
 """Plain technical English in docs, help texts and messages: no word of style_words.txt, at most 25 words in a sentence.
 
-`[style]` of limits.toml allows a number of findings for a file. The numbers only shrink: `python -m tests.test_style` lowers them, and
-`python -m tests.test_style PATH...` prints the findings of the files whose path contains PATH.
+`[style]` of limits.toml allows a number of findings for a file. The numbers only shrink: `python -m tests.test_style` lowers
+them, and `python -m tests.test_style PATH...` prints the findings of the files whose path contains PATH.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def findings(text: str) -> Iterator[str]:
     for pattern, instead in patterns():
         for match in pattern.finditer(plain):
             yield f"`{match[0].strip()}`: write {instead}: {plain[max(0, match.start() - 40) : match.end() + 40]}"
-    for sentence in re.split(r"(?<=[.!?])[)\"']?\s+(?=[\"'(]?[A-Z0-9])", plain):
+    for sentence in re.split(r"(?<=[.!?])[)\"']?\s+", plain):
         listed = re.sub(r"\bX(?:(?:,| and| or|, and|, or| ·) X)+\b", "X", sentence)
         words = [word for word in listed.split() if re.search(r"\w", word)]
         if len(words) > MOST_WORDS:
@@ -88,8 +88,7 @@ def messages(module: str) -> Iterator[str]:
 def help_texts(command: Any) -> Iterator[str]:
     """The texts of a command's help, before they are wrapped."""
     for text in (command.help, command.epilog, *(getattr(param, "help", None) for param in command.params)):
-        for paragraph in re.split(r"\n\s*\n|\n\s*cregraph ", text or ""):
-            yield paragraph
+        yield from re.split(r"\n\s*\n|\n\s*cregraph ", text or "")
 
 
 @cache
