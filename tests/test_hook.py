@@ -573,7 +573,7 @@ def test_the_files_are_of_the_oldest_python_that_a_base_has(path: Path) -> None:
 
 def test_every_helper_name_that_exists_is_in_the_docs_and_the_reverse() -> None:
     text = (ROOT / "docs" / "hook.md").read_text()
-    there = text.partition("## What exists")[2].partition("\n## ")[0]
+    there = text.partition("## Helper functions")[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)\.(\w+)\(", there, re.MULTILINE))
 
     offered = set()
