@@ -9,29 +9,39 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["COMMANDS", "app_for", "command_of"]
+__all__ = ["COMMANDS", "GROUPS", "app_for", "command_of"]
 
-_ABOUT = "Container images from one profile and one lock: the same lock, the same tag, the same digest."
+_ABOUT = "Build container images for R and Python from one profile and one lock."
 
-#: What each command does, in the order of `cregraph --help`. The module cregraph.cli.NAME holds a function or a group of
-#: commands called NAME. The texts stand here so that help does not have to import the modules.
-COMMANDS = {
-    "init": "Write a first profile with its sources.yaml and the files for git. Never overwrite a file.",
-    "lock": "Pin every byte that the profile asks for; move nothing that nobody asked to move.",
-    "plan": "What a build would fetch, make and reuse, and why. Opens no socket unless it is told to ask a registry.",
-    "build": "Make the image of the lock. Prints its name with its digest.",
-    "push": "Bring the image of the lock into a registry; only what is missing there moves. Prints its name with its digest.",
-    "test": "Start the image: a real kernel, %%R, every asked-for package, the recipes' checks.",
-    "diff": "What changes between two locks: packages, stages that rebuild, the tag. Exit 1 when they differ.",
-    "why": "Print every path from the profile to a pin of the lock. Exit 1 when the lock has no such pin.",
-    "export": "Write the image as text for another builder. Prints the command that builds it.",
-    "verify": "What is in the image is what the lock says: packages, files, variables, labels. Exit 1 when it is not.",
-    "vendor": "Copy everything that a lock needs into plain standard trees, with a sources.yaml that leads to them.",
-    "doctor": "Whether a build can run here: engines, store, sources, credentials; with a way out for what is not well.",
-    "shell": "Open the sandbox of a task, with all that the task sees. Ends with the status of what ran in it.",
-    "demo": "A small project with its own little world: locked and built here, with no network, no Docker and no root.",
-    "cache": "The store: what is in it, clearing it, checking it.",
+#: The commands in the groups and in the order of `cregraph --help`, with the first sentence of their help. The module
+#: cregraph.cli.NAME holds a function or a group of commands called NAME. The sentences stand here so that help does not have to
+#: import the modules.
+GROUPS = {
+    "Make": {
+        "init": "Write a first profile, sources.yaml and the files for git.",
+        "lock": "Write the lock of each profile.",
+        "plan": "Show what a build would download and make, and why.",
+        "build": "Build the image of each lock.",
+        "test": "Start the image in Docker and check that it works.",
+        "demo": "Write a small project, lock it and build it.",
+    },
+    "Review": {
+        "diff": "Show what changes between two locks.",
+        "why": "Show why the lock has a package.",
+    },
+    "Publish": {
+        "push": "Push the image of the lock to a registry.",
+        "verify": "Check that an image holds what the lock says.",
+        "export": "Write the image as a Dockerfile or as a bake file.",
+        "vendor": "Copy everything that the locks need into one folder.",
+    },
+    "Look after": {
+        "cache": "Show, check and clean the store.",
+        "doctor": "Check whether this machine can build.",
+        "shell": "Open the sandbox of a task.",
+    },
 }
+COMMANDS = {name: about for commands in GROUPS.values() for name, about in commands.items()}
 
 
 def command_of(name: str) -> Callable[..., Any] | typer.Typer:
@@ -45,8 +55,11 @@ def app_for(words: Sequence[str] | None = None) -> typer.Typer:
 
     Without `words`, and where a shell asks to complete a line, every command is loaded.
     """
+    from cregraph.cli.help_page import CommandWithPage, GroupWithPage
+
     app = typer.Typer(
         name="cregraph",
+        cls=GroupWithPage,
         help=_ABOUT,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -58,9 +71,11 @@ def app_for(words: Sequence[str] | None = None) -> typer.Typer:
     for name, about in COMMANDS.items():
         command = command_of(name) if every or name in (words or ())[:1] else _other
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, help=about)
+            for each in command.registered_commands:
+                each.cls = CommandWithPage
+            app.add_typer(command, name=name, help=about, cls=GroupWithPage)
         else:
-            app.command(name, help=about)(command)
+            app.command(name, help=about, cls=CommandWithPage)(command)
     return app
 
 

@@ -16,6 +16,10 @@ from cregraph.cli.terminal_output import as_json, result, talk
 from cregraph.session.session import BuildOptions, Session
 from cregraph.session.session_build import is_last_build, unchanged_image
 
+_OUTPUT = "Send the image to oci:DIR, docker[:NAME:TAG] or registry[:HOST/PATH]. Repeatable."
+_CACHE_WRITE = "Write results to this remote cache. Existing entries are never overwritten."
+_REBUILD = "Build everything a second time, under other conditions. Fail if a byte differs."
+
 
 def build(
     profiles: Profiles = None,
@@ -23,23 +27,16 @@ def build(
     engine: Engine = "auto",
     builder: Builder = None,
     context: Context = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option("--output", "-o", metavar="oci:DIR|docker|registry", help="Where the image goes; may be given again."),
-    ] = None,
+    output: Annotated[list[str] | None, typer.Option("--output", "-o", metavar="DEST", help=_OUTPUT)] = None,
     jobs: Jobs = 0,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failed task, run all that does not need it.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="After a failure, run the tasks that do not need it.")] = False,
     cache: Cache = "",
-    cache_write: Annotated[
-        str, typer.Option("--cache-write", metavar="REF", help="A shared cache to write to; what is there is left alone.")
-    ] = "",
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make everything again under other circumstances; exit 1 when something differs.")
-    ] = False,
+    cache_write: Annotated[str, typer.Option("--cache-write", metavar="REF", help=_CACHE_WRITE)] = "",
+    rebuild: Annotated[bool, typer.Option("--rebuild", help=_REBUILD)] = False,
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Make the image of the lock. Prints its name with its digest."""
+    """Build the image of each lock."""
     options = BuildOptions(
         engine=engine,
         builder=builder,

@@ -29,13 +29,13 @@ _DAY = 86400.0
 
 @cache.command("path")
 def _path() -> None:
-    """Print where the store is."""
+    """Print the path of the store."""
     result(str(_store().root))
 
 
 @cache.command("ls")
 def _ls(json: AsJson = False) -> None:
-    """What is in the store, and how much of it known locks reach."""
+    """List what the store holds and what known locks need."""
     store = _store()
     found = roots(store, named=_here())
     kinds = inventory(store, None if found.unreadable else reach(found, store))
@@ -51,16 +51,16 @@ def _ls(json: AsJson = False) -> None:
 @cache.command("gc")
 def _gc(
     locks: Annotated[
-        list[str] | None, typer.Argument(metavar="LOCK", help="Locks (or their profiles) to keep besides those known.")
+        list[str] | None, typer.Argument(metavar="LOCK", help="Also keep what this lock or profile needs. Repeatable.")
     ] = None,
-    older: Annotated[float, typer.Option("--older", metavar="DAYS", help="Only what nobody touched for so many days.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    older: Annotated[float, typer.Option("--older", metavar="DAYS", help="Delete only what no command used for DAYS days.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted. Delete nothing.")] = False,
     keep_built: Annotated[
-        bool, typer.Option("--keep-built", help="Keep what was last built of lock files that are gone.")
+        bool, typer.Option("--keep-built", help="Keep the last build of lock files that no longer exist.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Remove what no known lock and no running build needs."""
+    """Delete what no known lock and no running build needs."""
     if not (0 <= older < math.inf):
         raise CregraphError(f"`--older {older}`: a number of days is wanted")
     store = _store()
@@ -78,16 +78,8 @@ def _gc(
             done = collect(store, reach(found, store), users, older=older * _DAY, dry=dry_run)
             removed, freed = dict(done.removed), done.freed
     if json:
-        as_json(
-            {
-                "store": str(store.root),
-                "roots": root_names(found),
-                "gone": [str(gone) for gone in found.gone],
-                "removed": removed,
-                "freed": freed,
-                "dry_run": dry_run,
-            }
-        )
+        answer = {"store": str(store.root), "roots": root_names(found), "gone": [str(gone) for gone in found.gone]}
+        as_json({**answer, "removed": removed, "freed": freed, "dry_run": dry_run})
         return
     tell_roots(found)
     result(f"{megabytes(freed)} {'would be freed' if dry_run else 'freed'} in {store.root}: {removed_text(removed)}")
@@ -95,20 +87,13 @@ def _gc(
 
 @cache.command("verify")
 def _verify(json: AsJson = False) -> None:
-    """Hash everything; what is damaged is set aside and made anew next time. Exit 1 when something was."""
+    """Check every object and record of the store."""
     store = _store()
     with unsettled(store, "cache verify"), working("checking the store"):
         found = damage.inspect(store, damage.names(roots(store).roots))
     if json:
-        as_json(
-            {
-                "store": str(store.root),
-                "ok": not found,
-                "damaged": [
-                    {"what": one.what, "name": one.name, "why": one.why, "done": one.done, "of": list(one.of)} for one in found
-                ],
-            }
-        )
+        listed = [{"what": one.what, "name": one.name, "why": one.why, "done": one.done, "of": list(one.of)} for one in found]
+        as_json({"store": str(store.root), "ok": not found, "damaged": listed})
     else:
         for one in found:
             result(f"{one.what} {one.name}: {one.why}; {one.done}" + (f" ({', '.join(one.of)})" if one.of else ""))

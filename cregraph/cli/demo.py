@@ -23,9 +23,9 @@ from cregraph.session.session import BuildOptions, Session
 
 
 def demo(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = "demo",
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A new or empty folder. [default: demo]")] = "demo",
 ) -> None:
-    """Write a project with its sources into `folder`, lock two profiles and build one, without network, Docker and root."""
+    """Write a small project, lock it and build it."""
     start = time.monotonic()
     here = Path(folder)
     demo_project.claim(here)

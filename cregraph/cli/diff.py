@@ -25,16 +25,18 @@ _FORMATS = ("text", "json")
 
 def diff(
     old: Annotated[
-        str | None, typer.Argument(metavar="OLD", help="A lock file, a profile (for its lock), a git revision, A..B or A...B.")
+        str | None, typer.Argument(metavar="OLD", help="Lock file, profile, git revision, A..B or A...B. [default: HEAD]")
     ] = None,
-    new: Annotated[str | None, typer.Argument(metavar="NEW", help="A lock file, a profile or a git revision.")] = None,
+    new: Annotated[
+        str | None, typer.Argument(metavar="NEW", help="Lock, profile or revision. [default: the working tree]")
+    ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="PROFILE", help="Compare only this profile's lock. Not with lock files.")
+        str | None, typer.Option("--profile", metavar="PROFILE", help="Compare only the lock of this profile.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", metavar="text|json", help="Write the answer in this form.")] = "text",
+    format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="Print text or json. [default: text]")] = "text",
     json: AsJson = False,
 ) -> None:
-    """Print what changes between two locks: packages, stages that rebuild, the tag. Exit with 1 if they differ."""
+    """Show what changes between two locks."""
     if format not in _FORMATS:
         raise CregraphError(f"unknown format `{format}` (expected {' or '.join(_FORMATS)})", hint="write `--format json`")
     names = _ends(old, new)
@@ -45,18 +47,14 @@ def diff(
     if json or format == "json":
         as_json({"same": not differs, "locks": [answer for answer, _ in answers]})
     else:
-        _print(answers)
+        for answer, text in answers:
+            if len(answers) > 1 and text:
+                result(str(answer["lock"]))
+            if text:
+                result(text)
     if differs:
         raise SystemExit(1)
     talk("the same")
-
-
-def _print(answers: list[tuple[dict[str, object], str]]) -> None:
-    for answer, text in answers:
-        if len(answers) > 1 and text:
-            result(str(answer["lock"]))
-        if text:
-            result(text)
 
 
 def _ends(old: str | None, new: str | None) -> tuple[str, str | None]:

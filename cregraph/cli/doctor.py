@@ -44,7 +44,7 @@ def doctor(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Print whether a build can run here, with a way out for what is not well. Exit with 1 if none can."""
+    """Check whether this machine can build."""
     choice.check("auto", builder=builder, context=context)
     # Unlike elsewhere there need be no profile: the machine is asked about, not the project.
     project = Project.of(profile) if profile else Project(profile=Path("cregraph.yaml"))

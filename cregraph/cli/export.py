@@ -13,20 +13,22 @@ from cregraph.session.session import BuildOptions
 
 FORMATS = ("bake", "dockerfile")
 FLAVORS = ("artifacts", "image-builder")
+_FLAVOR = "artifacts: for any builder. image-builder: for Snowflake's builder. [default: artifacts]"
 
 
 def export(
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="dockerfile, or bake for several profiles together.")],
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="dockerfile: one profile. bake: one or more profiles.")],
     profiles: Profiles = None,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="A folder that is new, empty or an export.")] = "",
-    flavor: Annotated[
-        str, typer.Option("--flavor", metavar="artifacts|image-builder", help="Whose builder the Dockerfile is for.")
-    ] = "artifacts",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR", help="Write into DIR: a new or empty folder, or an export.")
+    ] = "",
+    flavor: Annotated[str, typer.Option("--flavor", metavar="NAME", help=_FLAVOR)] = "artifacts",
     budget: Annotated[
-        int, typer.Option("--context-budget", metavar="MB", min=1, help="The most that an image-builder's context may hold.")
+        int,
+        typer.Option("--context-budget", metavar="MB", min=1, help="Largest context of image-builder. [default: 20]"),
     ] = 20,
     with_tasks: Annotated[
-        bool, typer.Option("--with-tasks", help="Task stages that can be run: adds all that they see to the folder.")
+        bool, typer.Option("--with-tasks", help="Write tasks as stages that run, with their inputs. Otherwise they are comments.")
     ] = False,
     every: All = False,
     engine: Engine = "auto",
@@ -34,7 +36,7 @@ def export(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Write the image as text for another builder. Prints the command that builds it."""
+    """Write the image as a Dockerfile or as a bake file."""
     if not output:
         raise CregraphError("`--output` is missing: the folder to write into", hint="--output DIR, new or empty")
     from cregraph.export.folder import is_new_folder

@@ -16,16 +16,14 @@ from cregraph.session.project import Project
 from cregraph.store.atomic_file import write_file
 
 _LIMIT = 16 << 20
+_FROM = "Start from environment.yml, conda-lock.yml, requirements.txt or a profile of the reference toolkit."
 
 
 def init(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="The project's folder.")] = ".",
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FILE", help="Take over a toolkit's profile, environment.yml, requirements.txt, …"),
-    ] = None,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the project. [default: the current folder]")] = ".",
+    source: Annotated[str | None, typer.Option("--from", metavar="FILE", help=_FROM)] = None,
 ) -> None:
-    """Write a first profile with its sources.yaml and the files for git. Never overwrite a file."""
+    """Write a first profile, sources.yaml and the files for git."""
     at = Path(folder)
     carried = _carried(Path(source)) if source is not None else None
     files = {"cregraph.yaml": profile_text(carried), "sources.yaml": SOURCES, **GIT_FILES}

@@ -18,26 +18,26 @@ from cregraph.session import recipe_sets
 from cregraph.session.session import BuildOptions, Session
 from cregraph.store.known import remember
 
+_CHECK = "Compare the lock with the profile and check that it is consistent. Write nothing; open no connection."
+_RECIPES = "Replace the recipes that the lock pins by those of this cregraph version."
+_AS_OF = "Ignore what was published after DATE (UTC), such as 2026-05-29. Existing pins move only with --upgrade."
+
 
 def lock(
     profiles: Profiles = None,
     every: All = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only say whether the lock is fresh, offline; exit 1 with reasons if not.")
-    ] = False,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Let every pin move.")] = False,
+    check: Annotated[bool, typer.Option("--check", help=_CHECK)] = False,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Allow every pin to move.")] = False,
     upgrade_package: Annotated[
-        list[str] | None, typer.Option("--upgrade-package", metavar="NAME", help="Let this pin move; may be given again.")
+        list[str] | None, typer.Option("--upgrade-package", metavar="NAME", help="Allow this package to move. Repeatable.")
     ] = None,
-    upgrade_recipes: Annotated[
-        bool, typer.Option("--upgrade-recipes", help="Move to the standard recipes of this version of cregraph.")
-    ] = False,
-    as_of: Annotated[str | None, typer.Option("--as-of", metavar="DATE", help="Take nothing newer than this day (UTC).")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Open no connection.")] = False,
+    upgrade_recipes: Annotated[bool, typer.Option("--upgrade-recipes", help=_RECIPES)] = False,
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="DATE", help=_AS_OF)] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what the store holds. Open no connection.")] = False,
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Pin every byte that the profile asks for; move nothing that nobody asked to move."""
+    """Write the lock of each profile."""
     moving = [
         name
         for name, said in (

@@ -14,18 +14,22 @@ from cregraph.session.session import BuildOptions, Session
 
 __all__ = ["All", "AsJson", "Builder", "Cache", "Context", "Engine", "Jobs", "Profile", "Profiles", "Sources", "sessions"]
 
-Profiles = Annotated[list[str] | None, typer.Argument(metavar="PROFILE", help="Profiles; cregraph.yaml when none is named.")]
-Profile = Annotated[str | None, typer.Argument(metavar="PROFILE", help="The profile; cregraph.yaml when none is named.")]
-All = Annotated[bool, typer.Option("--all", help="Every profile beside a locks/ folder here that has a lock.")]
-Sources = Annotated[str | None, typer.Option("--sources", metavar="FILE", help="Where sources lead on this machine.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout.")]
-Engine = Annotated[str, typer.Option("--engine", metavar="auto|native|docker", help="What runs tasks.")]
-Builder = Annotated[str | None, typer.Option("--builder", metavar="NAME", help="The buildx builder that runs tasks.")]
-Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="The Docker context whose engine runs tasks.")]
-Cache = Annotated[
-    str, typer.Option("--cache", metavar="REF", help="A shared cache to read: HOST/PATH, or a name of sources.yaml.")
-]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=0, help="How much at once; 0: as many as there are processors.")]
+_PROFILES = "Profile to use. Repeatable. [default: cregraph.yaml]"
+_SOURCES = "Read source addresses from FILE. [env: CREGRAPH_SOURCES]"
+_ENGINE = "Engine that runs tasks: auto, native or docker. [default: auto]"
+_CACHE = "Read results from this remote cache: HOST/PATH, or a name in sources.yaml."
+_JOBS = "Run at most N jobs at the same time. 0 means the number of processors. [default: 0]"
+
+Profiles = Annotated[list[str] | None, typer.Argument(metavar="PROFILE", help=_PROFILES)]
+Profile = Annotated[str | None, typer.Argument(metavar="PROFILE", help="Profile to use. [default: cregraph.yaml]")]
+All = Annotated[bool, typer.Option("--all", help="Use every profile that has a lock in locks/.")]
+Sources = Annotated[str | None, typer.Option("--sources", metavar="FILE", help=_SOURCES)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON.")]
+Engine = Annotated[str, typer.Option("--engine", metavar="NAME", help=_ENGINE)]
+Builder = Annotated[str | None, typer.Option("--builder", metavar="NAME", help="Run tasks with this buildx builder.")]
+Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Use the engine of this Docker context.")]
+Cache = Annotated[str, typer.Option("--cache", metavar="REF", help=_CACHE)]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=0, help=_JOBS)]
 
 
 def sessions(profiles: list[str] | None, options: BuildOptions, *, every: bool) -> list[Session]:

@@ -24,21 +24,19 @@ from cregraph.store.throughput import rates
 def plan(
     profile: Profile = None,
     against: Annotated[
-        str | None, typer.Option("--against", metavar="LOCK|REV", help="What to compare with instead of the last build here.")
+        str | None, typer.Option("--against", metavar="LOCK", help="Compare with this lock file, profile or git revision.")
     ] = None,
-    remote: Annotated[
-        bool, typer.Option("--remote", help="Ask the registry too: is there anything to do, what would move?")
-    ] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="Ask the registry what a push would send.")] = False,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="HOST/PATH", help="The registry to ask, instead of the profile's.")
+        str | None, typer.Option("--to", metavar="HOST/PATH", help="Ask this registry and path, not those of the profile.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="A line for each task, segment and layer.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print a line for each task, segment and layer.")] = False,
     jobs: Jobs = 0,
     cache: Cache = "",
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Print what a build would fetch, make and reuse, and why. Opens a connection only for `remote`, `to` and `cache`."""
+    """Show what a build would download and make, and why."""
     options = BuildOptions(jobs=jobs, sources=sources, cache=cache)
     session = Session.of(profile, options)
     asks_registry = remote or to is not None

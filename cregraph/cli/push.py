@@ -19,7 +19,7 @@ from cregraph.session.session import BuildOptions, Session
 def push(
     profile: Profile = None,
     place: Annotated[
-        str | None, typer.Argument(metavar="HOST/PATH", help="The registry and path, instead of the profile's.")
+        str | None, typer.Argument(metavar="HOST/PATH", help="Registry and path. [default: those of the profile]")
     ] = None,
     engine: Engine = "auto",
     builder: Builder = None,
@@ -29,7 +29,7 @@ def push(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Push the image of the lock to a registry; only missing blobs move. Prints its name with its digest."""
+    """Push the image of the lock to a registry."""
     options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, cache=cache, sources=sources)
     options.check()
     profile, place = _told_apart(profile, place)
@@ -39,21 +39,9 @@ def push(
     built = make_image(session)
     pushed = push_built(session, built, to)
     if json:
-        as_json(
-            {
-                "image": str(pushed.reference),
-                "tag": built.plan.tag,
-                "digest": built.image.digest,
-                "key": built.plan.key,
-                "unchanged": pushed.unchanged,
-                "bytes": {
-                    "pushed": pushed.pushed,
-                    "streamed": pushed.streamed,
-                    "mounted": pushed.mounted,
-                    "there": pushed.skipped,
-                },
-            }
-        )
+        answer = {"image": str(pushed.reference), "tag": built.plan.tag, "digest": built.image.digest, "key": built.plan.key}
+        sizes = {"pushed": pushed.pushed, "streamed": pushed.streamed, "mounted": pushed.mounted, "there": pushed.skipped}
+        as_json({**answer, "unchanged": pushed.unchanged, "bytes": sizes})
     else:
         result(str(pushed.reference))
 

@@ -14,7 +14,7 @@ import typer
 from cregraph.build.build_run import BuildRun
 from cregraph.build.image_build import inventory
 from cregraph.cli.build_progress import Display
-from cregraph.cli.options import Context, Jobs, Sources
+from cregraph.cli.options import Context, Engine, Jobs, Sources
 from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import talk
 from cregraph.errors import CregraphError, did_you_mean
@@ -32,17 +32,19 @@ _NAMES = 12  # names that an error lists
 
 
 def shell(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or the beginning of its key.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, or at least six digits of its key.")],
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND", help="What runs in place of a shell; after `--`.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Program and arguments to run, after `--`. [default: /bin/sh]")
     ] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="Whose task; cregraph.yaml when not said.")] = None,
-    engine: Annotated[str, typer.Option("--engine", metavar="auto|native|docker", help="What makes the sandbox.")] = "auto",
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="PROFILE", help="Profile of the task. [default: cregraph.yaml]")
+    ] = None,
+    engine: Engine = "auto",
     context: Context = None,
     jobs: Jobs = 0,
     sources: Sources = None,
 ) -> None:
-    """Open the sandbox of a task, with all that the task sees. Ends with the status of what ran in it."""
+    """Open the sandbox of a task."""
     options = BuildOptions(engine=engine, context=context, jobs=jobs, sources=sources)
     options.check()
     session = Session.of(profile, options)

@@ -25,7 +25,7 @@ __all__ = ["test", "try_image"]
 def test(
     profile: Profile = None,
     image: Annotated[
-        str | None, typer.Option("--image", metavar="NAME", help="An image of the Docker engine instead of a fresh build.")
+        str | None, typer.Option("--image", metavar="NAME", help="Test this image of the Docker engine. Build nothing.")
     ] = None,
     engine: Engine = "auto",
     builder: Builder = None,
@@ -34,7 +34,7 @@ def test(
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Start the image: a real kernel, %%R, every asked-for package, the recipes' checks."""
+    """Start the image in Docker and check that it works."""
     options = BuildOptions(engine=engine, builder=builder, context=context, jobs=jobs, sources=sources)
     options.check()
     session = Session.of(profile, options)

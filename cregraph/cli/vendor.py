@@ -18,14 +18,14 @@ from cregraph.vendor.vendor_files import VendorAccess
 
 
 def vendor(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new, empty or a vendor folder already.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that is new, empty or an earlier vendor folder.")],
     profiles: Profiles = None,
     every: All = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove from DIR what these locks do not name.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete from DIR what these locks do not need.")] = False,
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Copy everything that a lock needs into plain standard trees, with a sources.yaml that leads to them."""
+    """Copy everything that the locks need into one folder."""
     chosen = sessions(profiles, BuildOptions(sources=sources), every=every)
     at = Path(folder)
     by_sha256: dict[str, Session] = {}
@@ -55,16 +55,8 @@ def vendor(
         talk(f"not copied, for they come with the project: {_few(done.own)}")
     where = at / vendor_folder.SOURCES
     if json:
-        as_json(
-            {
-                "sources": str(where),
-                "files": done.files,
-                "bytes": done.size,
-                "added": done.added,
-                "removed": done.removed,
-                "own": list(done.own),
-            }
-        )
+        counts = {"files": done.files, "bytes": done.size, "added": done.added, "removed": done.removed}
+        as_json({"sources": str(where), **counts, "own": list(done.own)})
     else:
         result(str(where))
 

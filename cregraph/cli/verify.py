@@ -24,35 +24,25 @@ _SHOWN = 40
 
 
 def verify(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="docker:NAME or NAME, oci:DIR, or registry:HOST/PATH:TAG.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="NAME or docker:NAME, oci:DIR, or registry:HOST/PATH:TAG.")],
     profile: Profile = None,
     recompiled: Annotated[
-        bool, typer.Option("--recompiled", help="Compiled files may have other bytes: another builder compiled them.")
+        bool, typer.Option("--recompiled", help="Accept other bytes in compiled files. Use it for images of other builders.")
     ] = False,
     sources: Sources = None,
     json: AsJson = False,
 ) -> None:
-    """Compare packages, files, variables and labels of an image with the lock. Exit with 1 if something differs."""
+    """Check that an image holds what the lock says."""
     session = Session.of(profile, BuildOptions(sources=sources), take_stale=True)
     _ = session.plan  # a broken lock is reported before the image is looked for
     with working(f"reading {image}"):
         verdict, digest = _verdict(image, session, recompiled=recompiled)
     findings = verdict.findings
     if json:
-        as_json(
-            {
-                "image": image,
-                "digest": digest,
-                "lock": session.project.shown_lock,
-                "ok": not findings,
-                "by": verdict.by,
-                "packages": verdict.packages,
-                "files": verdict.files,
-                "unread": verdict.unread,
-                "recompiled": verdict.other,
-                "findings": [{"what": f.what, "subject": f.subject, "name": f.name, "why": f.why or None} for f in findings],
-            }
-        )
+        listed = [{"what": f.what, "subject": f.subject, "name": f.name, "why": f.why or None} for f in findings]
+        counts = {"packages": verdict.packages, "files": verdict.files, "unread": verdict.unread, "recompiled": verdict.other}
+        answer = {"image": image, "digest": digest, "lock": session.project.shown_lock, "ok": not findings, "by": verdict.by}
+        as_json({**answer, **counts, "findings": listed})
         if findings:
             raise SystemExit(1)
         return

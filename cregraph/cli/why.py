@@ -22,12 +22,12 @@ __all__ = ["why"]
 
 def why(
     package: Annotated[
-        str, typer.Argument(metavar="PACKAGE", help="A package's name; conda:NAME, r:NAME or py:NAME for one ecosystem.")
+        str, typer.Argument(metavar="PACKAGE", help="Name of a package. conda:NAME, r:NAME or py:NAME selects one ecosystem.")
     ],
     profile: Profile = None,
     json: AsJson = False,
 ) -> None:
-    """Print every path from the profile to a pin of the lock. Exit 1 when the lock has no such pin."""
+    """Show why the lock has a package."""
     project = Project.of(profile)
     lock = project.read_lock()
     if lock is None:
