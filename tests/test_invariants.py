@@ -207,7 +207,7 @@ def without_caller() -> set[str]:
 
 
 #: Names that Python or a library calls; io asks a raw file for `readable` and `readinto`.
-CALLED_BY_OTHERS = {"readable", "readinto", "handle_starttag"}
+CALLED_BY_OTHERS = {"readable", "readinto", "handle_starttag", "get_help"}
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cregraph.cli.help_page import pages
 from tests.test_docs import PAGES, ROOT, click_commands
 
 LIMITS = Path(__file__).with_name("limits.toml")
@@ -100,7 +101,13 @@ def prose() -> dict[str, tuple[str, ...]]:
         if not path.relative_to(package).as_posix().startswith(NO_PROSE):
             found[path.relative_to(ROOT).as_posix()] = list(messages(path.read_text(encoding="utf-8")))
     for name, command in click_commands().items():
-        found[f"cregraph {name} --help"] = list(help_texts(command))
+        page = pages()[name]
+        found[f"cregraph {name} --help"] = [
+            *help_texts(command),
+            page["about"],
+            *page["exits"].values(),
+            *dict(page["examples"]).values(),
+        ]
     wrong = {name: tuple(each for text in texts for each in findings(text)) for name, texts in found.items()}
     return {name: each for name, each in wrong.items() if each}
 
