@@ -1,7 +1,8 @@
-# make demo   a small world of its own, locked and built here: no network, no Docker, no root
-# make test   the whole suite; what needs Docker or the real world skips, and says why
-# make lint   ruff and mypy --strict
-# make bench  lock and build against what this machine can read, hash and compress
+# make demo       a small project with sources of its own, locked and built here: no network, no Docker, no root
+# make test       the suite; tests that need Docker or the test environment are skipped, and the last line counts them
+# make test-all   the suite with the test environment: real R, conda packages and wheels (Debian 12, root; minutes at first)
+# make lint       ruff and mypy --strict
+# make bench      lock and build against what this machine can read, hash and compress
 # make bench-buildkit, bench-scale, bench-pushes   against BuildKit; a thousand profiles; what a bump pushes
 # make bench-remote-segments   a fresh machine with and without segments in the remote cache
 #
@@ -15,10 +16,10 @@ ARGS ?=
 # Workers of pytest: a count, or `auto`.
 JOBS ?= auto
 
-.PHONY: demo test lint bench bench-buildkit bench-scale bench-pushes bench-remote-segments help
+.PHONY: demo test test-all lint bench bench-buildkit bench-scale bench-pushes bench-remote-segments help
 
 help:
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,11s/^# \{0,1\}//p' Makefile
 
 demo: .venv/ready
 	@n=1; dir=build/demo; \
@@ -26,7 +27,10 @@ demo: .venv/ready
 	mkdir -p build && .venv/bin/cregraph demo "$$dir"
 
 test: .venv/ready
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup -rs $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-all: .venv/ready
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup --environment $(ARGS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -59,13 +63,13 @@ bench-remote-segments: .venv/ready
 	    then found=$$name; break; fi; \
 	  done; \
 	  if [ -z "$$found" ]; then \
-	    echo "make: Python 3.11 or later is needed, and none of python3, python3.11 to python3.14 is; say make PYTHON=..." >&2; \
+	    echo "make: Python 3.11 or later is required, and no python3 in PATH is new enough. Run make PYTHON=/path/to/python" >&2; \
 	    exit 1; \
 	  fi; \
 	  echo "make: .venv from $$found ($$("$$found" --version))" >&2; \
 	  "$$found" -m venv .venv || { \
 	    rm -rf .venv; \
-	    echo "make: $$found cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	    echo "make: $$found has no venv module. On Debian and Ubuntu, run apt-get install python3-venv" >&2; exit 1; }; \
 	fi; \
 	echo "make: installing cregraph and its tools into .venv (about a minute, from the package index)" >&2; \
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \

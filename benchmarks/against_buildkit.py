@@ -41,7 +41,7 @@ from benchmarks.measure import Failed
 from benchmarks.peer.recipe import write
 from benchmarks.report import machine
 from benchmarks.scene import Scene
-from tests.world import WorldUnavailable, make
+from tests.environment import EnvironmentUnavailable, make
 
 _PROFILE = "team.yaml"
 
@@ -191,14 +191,14 @@ def main() -> int:
     if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
         parser.error("no Docker engine: set DOCKER_HOST")
     try:
-        world = make(_talk)
-    except WorldUnavailable as why:
-        _talk(f"the real world cannot be made here: {why}")
+        environment = make(_talk)
+    except EnvironmentUnavailable as why:
+        _talk(f"the test environment cannot be made here: {why}")
         return 2
     rows: dict[str, list[Pair]] = {}
     with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=arguments.folder) as folder:
         _talk("preparing")
-        duel = Duel(Scene(Path(folder), world), Path(folder))
+        duel = Duel(Scene(Path(folder), environment), Path(folder))
         duel.warmed()
         for name in chosen:
             for number in range(arguments.runs):

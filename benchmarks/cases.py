@@ -65,7 +65,7 @@ def lock_facts_known(scene: Scene) -> Done:
 def lock_changed(scene: Scene) -> Done:
     """A conda package is added to a profile that is locked."""
     with scene.restored():
-        scene.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "world-noarch"])
+        scene.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "odd-noarch"])
         done = scene.run(_LOCK)
         return Done(sample=done.sample, made=_pins(done.err))
 
@@ -125,7 +125,7 @@ def build_conda(scene: Scene) -> Done:
 
 def build_conda_library(scene: Scene) -> Done:
     """A conda package that is no R package is added: whatever compiles may see it, so whatever compiles is compiled again."""
-    return _with_conda(scene, "world-hardlink", tasks=True)
+    return _with_conda(scene, "odd-hardlink", tasks=True)
 
 
 def _with_conda(scene: Scene, name: str, *, tasks: bool) -> Done:

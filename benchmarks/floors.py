@@ -37,8 +37,9 @@ def solve(scene: Scene, address: str | None) -> list[str]:
     facts = _facts(scene, lock)
     virtual = virtual_packages(PinContext(project=scene.project.folder, shipped=_HERE, facts=facts, targets=lock.targets))
     minor = ".".join(facts.python.version.split(".")[:2]) if facts.python else ""
+    root = scene.environment.root
     request = {
-        "channel": f"{address or scene.world.root.as_uri()}/{scene.world.conda.relative_to(scene.world.root)}/conda-forge",
+        "channel": f"{address or root.as_uri()}/{scene.environment.conda.relative_to(root)}/conda-forge",
         "cache": str(scene.folder / "floor-repodata"),
         "solves": [
             {
@@ -72,7 +73,7 @@ def layers(scene: Scene, address: str | None) -> list[str]:
     """Reading, hashing and inflating the layers of base and build root, and hashing what is in them."""
     items = [
         ("gzip", str(path))
-        for image in (scene.world.base, scene.world.build_root)
+        for image in (scene.environment.base, scene.environment.build_root)
         for path in sorted((image / "blobs" / "sha256").iterdir())
     ]
     return [sys.executable, str(_HERE / "floor_bytes.py"), _kept(scene, "layers.json", items)]

@@ -1,9 +1,9 @@
-"""What a push moves beside the package when one package of an image is bumped, over all packages of the real world's image.
+"""What a push moves beside the package when one package of an image is bumped, over all packages of the test environment's image.
 
     python benchmarks/pushes.py [--project DIR --store DIR]
 
 A bump moves the layer that holds the package, and the small layer with the embedded lock. Beside the package are the other
-segments of its layer. From records of a built image; without --project one is built first, on the world of the tests.
+segments of its layer. From records of a built image; without --project one is built first, on the environment of the tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cregraph.image.model import segment as segments
 from cregraph.plan.planner import EMBEDDED, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
-from tests.world import WorldUnavailable, make
+from tests.environment import EnvironmentUnavailable, make
 
 
 def beside(project: Project, store: Store) -> list[int]:
@@ -55,12 +55,12 @@ def main() -> int:
         from benchmarks.scene import Scene
 
         try:
-            world = make(lambda text: print(text, file=sys.stderr))
-        except WorldUnavailable as why:
-            print(f"the real world cannot be made here: {why}", file=sys.stderr)
+            environment = make(lambda text: print(text, file=sys.stderr))
+        except EnvironmentUnavailable as why:
+            print(f"the test environment cannot be made here: {why}", file=sys.stderr)
             return 2
         with tempfile.TemporaryDirectory(prefix="cregraph-bench-") as folder:
-            scene = Scene(Path(folder), world)
+            scene = Scene(Path(folder), environment)
             scene.built()
             found = beside(Project(profile=scene.project.folder / "team.yaml"), Store(scene.store))
     tenths = quantiles(found, n=10)

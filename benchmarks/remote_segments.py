@@ -38,9 +38,9 @@ from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
 from cregraph.store.atomic_file import remove_tree
+from tests.environment import Environment, EnvironmentUnavailable, conda, make, serve
 from tests.real_project import RealProject
 from tests.small_registry import SmallRegistry
-from tests.world import World, WorldUnavailable, conda, make, serve
 
 _PROFILE = "team.yaml"
 _WAYS = ("results", "segments")
@@ -56,11 +56,11 @@ class Run:
     made: dict[str, int]
 
 
-def enlarged(world: World, folder: Path, copies: int) -> World:
-    """Copy what `world` serves to `folder`, with every conda package `copies` more times under other names and paths."""
+def enlarged(environment: Environment, folder: Path, copies: int) -> Environment:
+    """Copy what `environment` serves to `folder`, with every conda package `copies` more times under other names and paths."""
     for name in ("cran", "simple", "tarballs", "conda"):
-        shutil.copytree(world.root / name, folder / name, symlinks=True)
-    for image in (world.base, world.build_root):
+        shutil.copytree(environment.root / name, folder / name, symlinks=True)
+    for image in (environment.base, environment.build_root):
         (folder / image.name).symlink_to(image)
     channel = folder / "conda" / "conda-forge"
     names = []
@@ -78,10 +78,10 @@ def enlarged(world: World, folder: Path, copies: int) -> World:
     conda.pack({}, conda.Recipe(name="r-copies", version="1", depends=tuple(names)), channel)
     conda.index(channel)
     return replace(
-        world,
+        environment,
         root=folder,
-        base=folder / world.base.name,
-        build_root=folder / world.build_root.name,
+        base=folder / environment.base.name,
+        build_root=folder / environment.build_root.name,
         **{name: folder / name for name in ("cran", "simple", "tarballs", "conda")},
     )
 
@@ -238,15 +238,15 @@ def main() -> int:
     parser.add_argument("--folder", metavar="DIR", help="work below this folder (8 GB), instead of the system's temporary one")
     said = parser.parse_args()
     try:
-        world = make(_talk)
-    except WorldUnavailable as why:
+        environment = make(_talk)
+    except EnvironmentUnavailable as why:
         _talk(f"the test environment cannot be made here: {why}")
         return 2
     on = machine()
     with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=said.folder) as name:
         folder = Path(name)
         _talk("making the channel")
-        large = enlarged(world, folder / "world", said.copies)
+        large = enlarged(environment, folder / "environment", said.copies)
         with elsewhere(lambda: _sources(large.root)) as address, elsewhere(_registry) as host:
             first = RealProject.make(folder / "first", large, address=address)
             first.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "r-copies"])

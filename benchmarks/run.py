@@ -1,4 +1,4 @@
-"""`make bench`: what commands cost on the real world, as ratios to programs that do only what cannot be left out.
+"""`make bench`: what commands cost on the test environment, as ratios to programs that do only what cannot be left out.
 
     python benchmarks/run.py [--runs N] [--only NAME]... [--json FILE] [--folder DIR]
 
@@ -10,7 +10,7 @@ the machine does meets both. Floors:
     layers    the layers of base and build root: read, hashed, inflated, hashed
     bytes     what the image is made of: read, hashed, inflated, hashed, compressed, hashed; one thread, nothing written
 
-The files lie in the page cache. Needs the real world of tests/world, which is made on the first call (Debian 12, root; minutes).
+The files lie in the page cache. The first call makes the test environment of tests/environment (Debian 12, root; minutes).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.floors import FLOORS
 from benchmarks.measure import Failed, Sample
 from benchmarks.report import Row, as_json, floors, machine, table
 from benchmarks.scene import Scene
-from tests.world import WorldUnavailable, make
+from tests.environment import EnvironmentUnavailable, make
 
 
 def main() -> int:
@@ -50,14 +50,14 @@ def main() -> int:
     if not chosen or arguments.runs < 1:
         parser.error("nothing to run")
     try:
-        world = make(_talk)
-    except WorldUnavailable as why:
-        _talk(f"the real world cannot be made here: {why}")
+        environment = make(_talk)
+    except EnvironmentUnavailable as why:
+        _talk(f"the test environment cannot be made here: {why}")
         return 2
     on = machine()
-    with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=arguments.folder) as folder, world.serve() as server:
+    with tempfile.TemporaryDirectory(prefix="cregraph-bench-", dir=arguments.folder) as folder, environment.serve() as server:
         _talk("preparing")
-        scene = Scene(Path(folder), world)
+        scene = Scene(Path(folder), environment)
         rows: list[Row] = []
         failed = False
         for case in chosen:

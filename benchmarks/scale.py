@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--profiles N] [--releases N] [--lock FILE] [--json FILE]
 
-From one real lock (that of the world of the tests, unless --lock names one with its `bases/` beside `locks/`) come N locks, as
+From one real lock (that of the test environment, unless --lock names one with its `bases/` beside `locks/`) come N locks, as
 an organisation has them: teams stand on one of some releases of a common environment, and each has a few packages of its own.
 From release to release every third package has another build. A team's own: three R packages of conda, one of CRAN with all that
 compiles on it, and a file. Every lock is written, read, checked and planned as `cregraph` does; then distinct segments, tasks,
@@ -32,7 +32,7 @@ from cregraph.lock.lock_file import Lock, dumps, loads
 from cregraph.lock.pins import Pin, Target
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
-from tests.world import WorldUnavailable, make
+from tests.environment import EnvironmentUnavailable, make
 
 
 def main() -> int:
@@ -46,8 +46,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         lock, facts = _start(arguments.lock)
-    except WorldUnavailable as why:
-        print(f"the real world cannot be made here: {why}; name a lock with --lock", file=sys.stderr)
+    except EnvironmentUnavailable as why:
+        print(f"the test environment cannot be made here: {why}; name a lock with --lock", file=sys.stderr)
         return 2
     locks = [_of(lock, number, arguments.releases) for number in range(arguments.profiles)]
     found = count(locks, facts)
@@ -69,8 +69,8 @@ def _start(named: str | None) -> tuple[Lock, BaseFacts]:
     from tests.real_project import RealProject
 
     with tempfile.TemporaryDirectory() as folder:
-        world = make(lambda text: print(text, file=sys.stderr))
-        real = RealProject.make(Path(folder) / "project", world)
+        environment = make(lambda text: print(text, file=sys.stderr))
+        real = RealProject.make(Path(folder) / "project", environment)
         real.ok("lock", "team.yaml")
         return _start(str(real.lock))
 

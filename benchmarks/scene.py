@@ -13,8 +13,8 @@ from typing import Any
 
 from benchmarks.measure import Ran, measure
 from cregraph.store.atomic_file import remove_tree
+from tests.environment import Environment
 from tests.real_project import RealProject
-from tests.world import World
 
 __all__ = ["Scene"]
 
@@ -37,13 +37,13 @@ _ASSEMBLED = ("segments", "layers", "settled", "images")
 
 
 class Scene:
-    """A project on the real world in `folder`, locked and, from the first `built()`, built; nothing of it is measured."""
+    """A project on the test environment in `folder`, locked and, from the first `built()`, built; nothing of it is measured."""
 
-    def __init__(self, folder: Path, world: World) -> None:
+    def __init__(self, folder: Path, environment: Environment) -> None:
         self.folder = folder
-        self.world = world
+        self.environment = environment
         self.store = folder / "store"
-        self.project = RealProject.make(folder / "project", world, store=self.store)
+        self.project = RealProject.make(folder / "project", environment, store=self.store)
         # The team's own copy of the recipes, so that a hook can be changed.
         shutil.copytree(Path(__file__).parent.parent / "recipes", self.project.folder / "recipes")
         self.project.ok("lock", "team.yaml")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engine_names import remove_ours
+from tests.environment import Environment
+from tests.environment.needed import needed
 from tests.faults import cold, made, own, running, server  # noqa: F401
 from tests.real_project import RealProject
-from tests.world import World
-from tests.world.needed import needed
 
+_GROUP = "@real"  # pytest-xdist adds the group to the ids of its tests
 REQUIRE_DOCKER = os.environ.get("CREGRAPH_REQUIRE_DOCKER") == "1"
 
 
@@ -26,18 +28,42 @@ for _number in (signal.SIGHUP, signal.SIGQUIT):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files from what the code gives now")
+    parser.addoption("--environment", action="store_true", help="make the test environment and run the tests that need it")
+    parser.addoption("--passed-to", metavar="FILE", help="write the ids of the tests that passed to FILE")
+    parser.addoption("--without", metavar="FILE", help="leave out the tests whose ids are in FILE")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Docker tests skip where there is no engine, saying so, unless CREGRAPH_REQUIRE_DOCKER=1 asks for them."""
+    """Skip what needs Docker or the test environment, with the reason, unless it is here or CI requires it."""
+    config = items[0].config if items else None
+    if config and (listed := config.getoption("--without")):
+        passed = set(Path(listed).read_text(encoding="utf-8").splitlines())
+        items[:] = [item for item in items if item.nodeid not in passed]
     missing = [name for name in ("DOCKER_HOST", "CREGRAPH_TEST_REGISTRY") if not os.environ.get(name)]
     for item in items:
+        environment = item.get_closest_marker("environment") or "environment" in getattr(item, "fixturenames", ())
+        if environment and not item.config.getoption("--environment"):
+            item.add_marker(pytest.mark.skip(reason="the test environment was not asked for: make test-all"))
         # One engine: images that come and go in one worker disturb a load in another.
         if item.get_closest_marker("docker") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("real"))
         if missing and item.get_closest_marker("docker") and not REQUIRE_DOCKER:
             item.add_marker(pytest.mark.skip(reason=f"no Docker engine for tests: {' and '.join(missing)} not set"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Write the tests that passed, and as the last line how many were skipped for which reason."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    if listed := config.getoption("--passed-to"):
+        failed = {report.nodeid for report in reporter.stats.get("error", ())}
+        passed = {report.nodeid for report in reporter.stats.get("passed", ())} - failed
+        Path(listed).write_text("".join(f"{test.removesuffix(_GROUP)}\n" for test in sorted(passed)), encoding="utf-8")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", ()))
+    if reasons:
+        reporter.write_line("skipped: " + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
 
 
 @pytest.fixture(autouse=True)
@@ -76,16 +102,16 @@ class Golden:
 
 
 @pytest.fixture(scope="session")
-def world() -> World:
-    """The real world; tests that need it skip, saying why, where it cannot be made."""
+def environment() -> Environment:
+    """The test environment; tests that need it skip, saying why, where it cannot be made."""
     return needed()
 
 
 @pytest.fixture(scope="session")
-def built(world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
+def built(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
     """A project whose lock and image were made over HTTP. Tests that change it copy it first."""
-    project = RealProject.make(tmp_path_factory.mktemp("real") / "project", world)
-    with world.serve() as served:
+    project = RealProject.make(tmp_path_factory.mktemp("real") / "project", environment)
+    with environment.serve() as served:
         project.route(served.address)
         project.ok("lock", "team.yaml")
         project.ok("build", "team.yaml", "--output", "oci:image")

@@ -23,9 +23,9 @@ from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from tests.environment.serving import Server, serve
 from tests.read_layout import Layout
 from tests.real_project import Done
-from tests.world.serving import Server, serve
 
 #: Seconds that nothing here takes on any machine.
 GENEROUS = 300
@@ -211,13 +211,13 @@ def made_demo(folder: Path) -> Demo:
     (folder / "recipes" / "tool.yaml").write_text(
         f'recipe: tool\nabout: a file from a URL\nsteps:\n  - archive: {{url: "{HTTPFS}", at: [/opt/tool/tool], mode: "0755"}}\n'
     )
-    files = folder / "world" / "files" / "v1"
+    files = folder / "sources" / "files" / "v1"
     files.mkdir(parents=True)
     (files / "tool.gz").write_bytes(gzip.compress(b"a tool " * 4000 + os.urandom(20_000), mtime=0))
     profile = folder / "demo.yaml"
     profile.write_text(profile.read_text() + "\nwith: [tool]\n")
     sources = folder / "sources.yaml"
-    sources.write_text(sources.read_text() + 'url: {"https://files.invalid/": ./world/files/}\n')
+    sources.write_text(sources.read_text() + 'url: {"https://files.invalid/": ./sources/files/}\n')
     demo.ok("lock", "demo.yaml")
     demo.reference = demo.ok("build", "demo.yaml", "--output", "oci:image").out
     assert demo.reference.startswith("demo-r:v1-")
@@ -232,7 +232,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 @pytest.fixture(scope="session")
 def running(made: Demo) -> Iterator[Server]:
-    with serve(made.folder / "world") as server:
+    with serve(made.folder / "sources") as server:
         yield server
 
 

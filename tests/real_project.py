@@ -1,4 +1,4 @@
-"""A project on the real world, driven as a person drives it: by the command line, in processes of their own."""
+"""A project on the test environment, driven as a person drives it: by the command line, in processes of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.engine_names import RUN
-from tests.world import World
+from tests.environment import Environment
 
 HERE = Path(__file__).parent
 
@@ -34,28 +34,31 @@ class Done:
 
 @dataclass
 class RealProject:
-    """A folder with the world's profile `team.yaml`, its sources, and the world beside it under a relative name."""
+    """A folder with the environment's profile `team.yaml`, its sources, and the environment beside it under a relative name."""
 
     folder: Path
-    world: World
+    environment: Environment
     env: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path, world: World, *, address: str | None = None, store: Path | None = None) -> RealProject:
+    def make(
+        cls, folder: Path, environment: Environment, *, address: str | None = None, store: Path | None = None
+    ) -> RealProject:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "world").symlink_to(world.root)
-        text = (HERE / "world" / "profile.yaml").read_text(encoding="utf-8")
-        text = text.replace("@BASE@", f"world/{world.base.name}").replace("@BUILD_ROOT@", f"world/{world.build_root.name}")
-        text = text.replace("sfnb-world-r", f"{RUN}-r")  # an engine may be others' too
+        (folder / "environment").symlink_to(environment.root)
+        text = (HERE / "environment" / "profile.yaml").read_text(encoding="utf-8")
+        for mark, image in (("@BASE@", environment.base), ("@BUILD_ROOT@", environment.build_root)):
+            text = text.replace(mark, f"environment/{image.name}")
+        text = text.replace("sfnb-test-r", f"{RUN}-r")  # an engine may be others' too
         (folder / "team.yaml").write_text(text, encoding="utf-8")
-        project = cls(folder=folder, world=world)
+        project = cls(folder=folder, environment=environment)
         project.route(address)
         project.env["CREGRAPH_CACHE"] = str(store or folder / "cache")
         return project
 
     def route(self, address: str | None) -> None:
         """Let sources lead to a server, or with None to file://."""
-        (self.folder / "sources.yaml").write_text(self.world.sources(address), encoding="utf-8")
+        (self.folder / "sources.yaml").write_text(self.environment.sources(address), encoding="utf-8")
 
     def base_tag(self, tag: str) -> None:
         """Ask for the base by another tag."""

@@ -44,7 +44,7 @@ SHARED_BY_KINDS = {"kinds", "kinds.base", "kinds.defaults", "kinds.image_paths"}
 #: Programs of their own: what they print is their answer to the process that started them.
 PROGRAMS = {"sources.conda_worker", "engines.enter", "smoke.driver", "export.installer"}
 HEAVY = {"rattler", "docker", "networkx", "rich", "urllib3", "requests", "uv", "zstandard", "deflate", "jsonschema", "conda_lock"}
-WORLD = {
+OUTSIDE = {
     *("os", "sys", "subprocess", "socket", "urllib", "http", "tempfile", "shutil", "time", "random"),
     *("threading", "asyncio", "pathlib"),
 }
@@ -151,7 +151,7 @@ def test_nobody_imports_the_command_line() -> None:
 @pytest.mark.parametrize("module", [m for m in modules() if unit(m) in PURE])
 def test_pure_units_do_no_input_or_output(module: str) -> None:
     """No file, process, socket, clock or environment, and no reading of today's date."""
-    assert sorted({name.split(".")[0] for name, _ in imported(module)} & WORLD) == []
+    assert sorted({name.split(".")[0] for name, _ in imported(module)} & OUTSIDE) == []
     called = {
         node.func.attr for node in ast.walk(tree(module)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }

@@ -28,8 +28,8 @@ from cregraph.sources.configured import ConfiguredSources
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Routes
 from cregraph.store import Store
+from tests.environment.serving import serve
 from tests.real_project import Done
-from tests.world.serving import serve
 
 PACKAGE = Path(__file__).parent.parent / "cregraph"
 SECRET = "s3kret-passw0rd"
@@ -145,10 +145,10 @@ def test_the_way_out_of_a_broken_lock_is_one(project: Path, damage: Any) -> None
 
 
 def test_a_base_whose_layout_is_gone_is_said_to_be_missing(project: Path) -> None:
-    shutil.rmtree(project / "world/base")
+    shutil.rmtree(project / "sources/base")
     done = run(project, "build", "demo.yaml", "--output", "oci:image")
     assert done.code == 2
-    assert "oci:world/base" in done.err
+    assert "oci:sources/base" in done.err
     assert "the layout is not there" in done.err
     assert "damaged" not in done.err
 
@@ -183,11 +183,11 @@ def with_tool(project: Path) -> None:
 def test_a_password_in_the_address_of_a_source_is_in_no_lock_no_store_and_no_word(project: Path) -> None:
     with_tool(project)
     shutil.rmtree(project / "cache")
-    for page in (project / "world/simple").glob("*/index.html"):  # the server has both forms of a page
+    for page in (project / "sources/simple").glob("*/index.html"):  # the server has both forms of a page
         files = [{"filename": name, "url": name, "hashes": {}} for name in re.findall(r">([^<]+\.whl)<", page.read_text())]
         listing = {"meta": {"api-version": "1.0"}, "name": page.parent.name, "files": files}
         page.with_name("index.json").write_text(json.dumps(listing))
-    with serve(project / "world") as server:
+    with serve(project / "sources") as server:
         address = server.address.replace("http://", f"http://user:{SECRET}@")
         (project / "sources.yaml").write_text(
             f"conda: {{demo: {address}/channel}}\ncran: {address}/cran\npypi: {address}/simple\n"
@@ -209,19 +209,19 @@ def test_a_password_in_the_address_of_a_source_is_in_no_lock_no_store_and_no_wor
 def test_a_password_is_in_no_word_about_a_source_that_does_not_answer(project: Path, section: str, command: str) -> None:
     with_tool(project)
     profile = "with-cran.yaml"
-    url = 'url: {"https://files.invalid/": ./world/channel/}\n'
+    url = 'url: {"https://files.invalid/": ./sources/channel/}\n'
     if command == "build":
         with (project / "sources.yaml").open("a") as file:
             file.write(url)
         assert run(project, "lock", profile).code == 0
     shutil.rmtree(project / "cache")
     (project / "cache").mkdir()
-    with serve(project / "world") as server:
+    with serve(project / "sources") as server:
         bad = server.address.replace("http://", f"http://user:{SECRET}@") + "/none"
         routes = {
-            "conda": "{demo: ./world/channel}",
-            "cran": "./world/cran",
-            "pypi": "./world/simple",
+            "conda": "{demo: ./sources/channel}",
+            "cran": "./sources/cran",
+            "pypi": "./sources/simple",
             "url": url.removeprefix("url: ").strip(),
         }
         routes[section] = {"conda": f"{{demo: {bad}}}", "url": f'{{"https://files.invalid/": "{bad}/"}}'}.get(section, bad)
@@ -248,7 +248,7 @@ def test_what_cannot_be_reached_is_named_without_a_password(
     monkeypatch.setattr("cregraph.http.PAUSES", ())
     address = f"http://user:{SECRET}@127.0.0.1:9/simple"  # nobody listens there
     source, file = (text.replace("@ADDRESS@", address).replace("@SECRET@", SECRET) for text in (source, file))
-    world = ConfiguredSources(
+    sources = ConfiguredSources(
         kinds=KINDS,
         store=Store(tmp_path / "store"),
         routes=Routes(conda={"c": (address,)}, cran=(address,), pypi=(address,)),
@@ -256,9 +256,9 @@ def test_what_cannot_be_reached_is_named_without_a_password(
     )
     artifact = Artifact(kind=kind, source=source, file=file, sha256="0" * 64, size=1)
     for ask in (
-        lambda: world.read(kind=kind, source=source, file=file),
-        lambda: world.take(kind=kind, source=source, file=file),
-        lambda: world.fetch(artifact),
+        lambda: sources.read(kind=kind, source=source, file=file),
+        lambda: sources.take(kind=kind, source=source, file=file),
+        lambda: sources.fetch(artifact),
     ):
         with pytest.raises(CregraphError) as caught:
             ask()
@@ -363,15 +363,15 @@ def test_sources_beside_the_caller_and_not_beside_the_profile_are_mentioned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    world = ConfiguredSources(
+    sources = ConfiguredSources(
         kinds=KINDS, store=Store(tmp_path / "s"), routes=Routes(), local=Local(project=tmp_path / "sub", shipped=tmp_path)
     )
     with pytest.raises(CregraphError) as caught:
-        world.routes("registry", "snowflake")
+        sources.routes("registry", "snowflake")
     assert "--sources" not in (caught.value.hint or "")
     (tmp_path / "sources.yaml").write_text("")
     with pytest.raises(CregraphError) as caught:
-        world.routes("registry", "snowflake")
+        sources.routes("registry", "snowflake")
     assert (caught.value.hint or "").endswith(
         "; the `sources.yaml` in the current folder is not the project's: name it with --sources"
     )

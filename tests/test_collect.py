@@ -248,8 +248,8 @@ def test_after_clearing_a_build_of_what_is_locked_makes_and_fetches_nothing(own:
     assert done["removed"]["logs"] == 1
     assert not own.store.has(garbage)
     assert rebuilt(own) == {"artifacts": 0, "segments": 0, "tasks": 0, "layers": 0}
-    shutil.rmtree(own.folder / "world" / "channel")
-    shutil.rmtree(own.folder / "world" / "simple")
+    shutil.rmtree(own.folder / "sources" / "channel")
+    shutil.rmtree(own.folder / "sources" / "simple")
     for section in ("segments", "layers", "images"):
         shutil.rmtree(own.folder / "cache" / section)
     own.completes()  # from artifacts alone

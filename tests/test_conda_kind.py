@@ -150,11 +150,11 @@ def write_channel(folder: Path, packages: Sequence[Made], drop: Sequence[str] = 
     return folder
 
 
-# -- a world and an input without a network ----------------------------------------------------------------------------------
+# -- a sources and an input without a network ----------------------------------------------------------------------------------
 
 
-class FolderWorld:
-    """A world whose channels are folders."""
+class FolderSources:
+    """A sources whose channels are folders."""
 
     def __init__(self, **channels: Path) -> None:
         self.offline = False

@@ -25,7 +25,7 @@ from cregraph.kinds.conda import conda_kind as conda
 from cregraph.lock.pins import Pin, Target
 from cregraph.sources.conda import Channel, Record, Request, Wanted, solve
 from tests.faults import GENEROUS
-from tests.test_conda_kind import PREFIX, FolderWorld, Made, facts, given, refused, step, target_of, write_channel
+from tests.test_conda_kind import PREFIX, FolderSources, Made, facts, given, refused, step, target_of, write_channel
 
 VIRTUAL = (("__archspec", "1", "x86_64"), ("__glibc", "2.34", "0"), ("__linux", "5.10", "0"), ("__unix", "0", "0"))
 
@@ -120,7 +120,7 @@ def test_newest_packages_that_fit_each_other_are_chosen(channel: Path) -> None:
 
 def test_a_cran_version_with_a_dash_finds_what_conda_builds(channel: Path) -> None:
     target = target_of(conda.ask(step(["r-lme4=1.1-35"])))
-    pins = {p.name: p for p in conda.pin(target, FolderWorld(conda_forge=channel), given()).pins}
+    pins = {p.name: p for p in conda.pin(target, FolderSources(conda_forge=channel), given()).pins}
     assert pins["r-lme4"].version == "1.1_35" and pins["r-base"].version == "4.4.1"
     assert pins["r-lme4"].provides == ("conda:r-lme4 1.1_35", "r:lme4 1.1-35")
     assert pins["r-lme4"].asked == ("r: r-lme4 =1.1_35",) and pins["libzlib"].asked == ()
@@ -162,11 +162,11 @@ def test_virtual_packages_are_the_bases_and_never_the_hosts(channel: Path, monke
     gpu = given(targets=(Target(kind="image", place="snowbooks", pins=(image,)),))
     assert conda.virtual_packages(gpu) == tuple(sorted([*VIRTUAL, ("__cuda", "12.8", "0")]))
     target = target_of(conda.ask(step(["gpu"])))
-    world = FolderWorld(conda_forge=channel)
-    assert [p.name for p in conda.pin(target, world, gpu).pins] == ["gpu"]
-    message, _ = refused(lambda: conda.pin(target, world, given()))
+    sources = FolderSources(conda_forge=channel)
+    assert [p.name for p in conda.pin(target, sources, gpu).pins] == ["gpu"]
+    message, _ = refused(lambda: conda.pin(target, sources, given()))
     assert "__cuda >=12, for which no candidates were found" in message
-    message, _ = refused(lambda: conda.pin(target_of(conda.ask(step(["r-base"]))), world, given(facts=facts(glibc="2.12"))))
+    message, _ = refused(lambda: conda.pin(target_of(conda.ask(step(["r-base"]))), sources, given(facts=facts(glibc="2.12"))))
     assert "__glibc >=2.17, for which no candidates were found" in message
     message, hint = refused(lambda: conda.virtual_packages(given(facts=None)))
     assert message == "conda packages cannot be chosen before their base image: its glibc is not known"
@@ -187,11 +187,11 @@ def test_a_date_means_the_whole_day_in_utc(tmp_path: Path) -> None:
             Made(name="unstamped"),
         ],
     )
-    world = FolderWorld(conda_forge=folder)
+    sources = FolderSources(conda_forge=folder)
     target = target_of(conda.ask(step(["x", "unstamped"])))
 
     def chosen(as_of: str | None) -> str:
-        return conda.pin(target, world, given(as_of=as_of)).pins[1].version
+        return conda.pin(target, sources, given(as_of=as_of)).pins[1].version
 
     assert [chosen(d) for d in ("2024-01-01", "2024-01-02", None)] == ["2", "3", "3"]
     # 04:00 at +05:00 is 23:00 of the day before in UTC; rattler alone would read 04:00
@@ -211,44 +211,44 @@ def test_a_date_means_the_whole_day_in_utc(tmp_path: Path) -> None:
 
 
 def test_two_solves_give_the_same_bytes(channel: Path) -> None:
-    world = FolderWorld(conda_forge=channel)
+    sources = FolderSources(conda_forge=channel)
     target = target_of(conda.ask(step(["r-lme4", "tool"])))
 
     def bytes_of(locked: tuple[Pin, ...] = ()) -> bytes:
-        pins = conda.pin(target, world, given(locked=locked)).pins
+        pins = conda.pin(target, sources, given(locked=locked)).pins
         return canonical(
             [[p.name, p.version, p.artifact.sha256, p.artifact.file, p.needs, p.provides, p.asked, p.data] for p in pins]
         )
 
     first = bytes_of()
     assert bytes_of() == first
-    assert bytes_of(conda.pin(target, world, given()).pins) == first
+    assert bytes_of(conda.pin(target, sources, given()).pins) == first
 
 
 def test_what_is_locked_does_not_move(tmp_path: Path) -> None:
     old = [Made(name="x", version="1", timestamp=1723489175513), Made(name="y", version="1", depends=["x"])]
     folder = write_channel(tmp_path / "c", old)
-    world = FolderWorld(conda_forge=folder)
+    sources = FolderSources(conda_forge=folder)
     target = target_of(conda.ask(step(["y"])))
-    locked = conda.pin(target, world, given()).pins
+    locked = conda.pin(target, sources, given()).pins
     # the channel gets newer ones, and rewrites what it says of the old
     new = [Made(name="x", version="2"), Made(name="y", version="2", depends=["x"]), Made(name="z", version="2")]
     write_channel(folder, [Made(name="x", version="1", depends=["z"]), old[1], *new])
-    assert conda.pin(target, world, given(locked=locked)).pins == locked
-    assert [p.version for p in conda.pin(target, world, given()).pins] == ["2", "2"]
+    assert conda.pin(target, sources, given(locked=locked)).pins == locked
+    assert [p.version for p in conda.pin(target, sources, given()).pins] == ["2", "2"]
     free = tuple(p for p in locked if p.name != "y")
-    assert [(p.name, p.version) for p in conda.pin(target, world, given(locked=free)).pins] == [("x", "1"), ("y", "2")]
+    assert [(p.name, p.version) for p in conda.pin(target, sources, given(locked=free)).pins] == [("x", "1"), ("y", "2")]
     more = target_of(conda.ask(step(["y", "z"])))
-    assert [(p.name, p.version) for p in conda.pin(more, world, given(locked=locked)).pins] == [
+    assert [(p.name, p.version) for p in conda.pin(more, sources, given(locked=locked)).pins] == [
         ("x", "1"),
         ("y", "1"),
         ("z", "2"),
     ]
     must = target_of(conda.ask(step(["y", "x >=2"])))
-    assert [(p.name, p.version) for p in conda.pin(must, world, given(locked=locked)).pins] == [("x", "2"), ("y", "1")]
+    assert [(p.name, p.version) for p in conda.pin(must, sources, given(locked=locked)).pins] == [("x", "2"), ("y", "1")]
     # a file that the channel dropped stays locked
     write_channel(folder, new)
-    assert conda.pin(target, world, given(locked=locked)).pins == locked
+    assert conda.pin(target, sources, given(locked=locked)).pins == locked
 
 
 def test_a_locked_record_yields_to_a_channel_that_was_put_in_front(tmp_path: Path) -> None:
@@ -261,9 +261,9 @@ def test_a_locked_record_yields_to_a_channel_that_was_put_in_front(tmp_path: Pat
 
 def test_digests_that_a_mirror_leaves_out_are_computed(tmp_path: Path) -> None:
     folder = write_channel(tmp_path / "c", [Made(name="x")], drop=["sha256", "size"])
-    world = FolderWorld(conda_forge=folder)
-    (found,) = conda.pin(target_of(conda.ask(step(["x"]))), world, given()).pins
-    assert world.taken == ["linux-64/x-1.0-0.conda"]
+    sources = FolderSources(conda_forge=folder)
+    (found,) = conda.pin(target_of(conda.ask(step(["x"]))), sources, given()).pins
+    assert sources.taken == ["linux-64/x-1.0-0.conda"]
     assert (found.artifact.size, len(found.artifact.sha256)) == ((folder / "linux-64/x-1.0-0.conda").stat().st_size, 64)
     assert "md5" in found.data
 
@@ -274,10 +274,10 @@ def test_digests_that_a_mirror_leaves_out_are_computed(tmp_path: Path) -> None:
 def test_no_address_and_no_credential_reaches_a_record_or_the_cache(channel: Path, tmp_path: Path) -> None:
     cache = tmp_path / "repodata"
     with served(channel, user="me:hunter2") as (host, _):
-        world = FolderWorld()
-        world.lead("conda-forge", f"http://me:hunter2@{host}/")
-        world.repodata = cache  # type: ignore[attr-defined]
-        pins = conda.pin(target_of(conda.ask(step(["r-lme4"]))), world, given()).pins
+        sources = FolderSources()
+        sources.lead("conda-forge", f"http://me:hunter2@{host}/")
+        sources.repodata = cache  # type: ignore[attr-defined]
+        pins = conda.pin(target_of(conda.ask(step(["r-lme4"]))), sources, given()).pins
         text = repr(pins)
         assert len(pins) == 3 and "hunter2" not in text and host not in text and "http" not in text
         assert {p.artifact.source for p in pins} == {"conda-forge"}
@@ -498,5 +498,5 @@ def _alive(pid: int) -> bool:
 def test_pins_are_placed_where_they_were_asked_for(channel: Path) -> None:
     asks = [*conda.ask(step(["r-base =4.5.2"])), *conda.ask(step(["tool"]))]
     assert {a.target for a in asks} == {f"conda:{PREFIX}"}
-    target = conda.pin(target_of(asks), FolderWorld(conda_forge=channel), given())
+    target = conda.pin(target_of(asks), FolderSources(conda_forge=channel), given())
     assert [p.asked for p in target.pins] == [(), ("r: r-base =4.5.2",), ("r: tool",)]

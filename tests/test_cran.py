@@ -126,7 +126,7 @@ def test_a_file_of_another_form_never_becomes_an_address(file: str):
 
 
 class Folder:
-    """A world whose CRAN is some folders."""
+    """A sources whose CRAN is some folders."""
 
     offline = True
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment.serving import Server
 from tests.faults import (
     DIFFERS,
     FRAMES,
@@ -20,14 +21,13 @@ from tests.faults import (
     flipped,
     refused,
 )
-from tests.world.serving import Server
 
 
 @pytest.mark.parametrize("path", [f"channel/linux-64/{FRAMES}", f"simple/demo-greeting/{WHEEL}", "files/v1/tool.gz"])
 def test_a_byte_that_is_flipped_on_its_way_is_refused_with_both_digests_and_the_source(
     cold: Demo, server: Server, path: str
 ) -> None:
-    good = (cold.folder / "world" / path).read_bytes()
+    good = (cold.folder / "sources" / path).read_bytes()
     server.fault(f"/{path}", "flip")
     before = cold.lock.read_bytes()
     name = HTTPFS if path.startswith("files") else path.rpartition("/")[2]
@@ -48,7 +48,7 @@ def test_a_locked_file_that_changed_at_a_file_address_is_refused_until_it_is_bac
     made: Demo, tmp_path: Path, change: Callable[[bytes], bytes]
 ) -> None:
     demo = made.copy(tmp_path / "p", cold=True)
-    path = demo.folder / "world" / "channel" / "linux-64" / FRAMES
+    path = demo.folder / "sources" / "channel" / "linux-64" / FRAMES
     good = path.read_bytes()
     bad = change(good)
     path.write_bytes(bad)
@@ -62,18 +62,18 @@ def test_a_locked_file_that_changed_at_a_file_address_is_refused_until_it_is_bac
 
 
 def test_a_warm_store_needs_no_source(own: Demo) -> None:
-    shutil.rmtree(own.folder / "world" / "channel")
-    shutil.rmtree(own.folder / "world" / "simple")
+    shutil.rmtree(own.folder / "sources" / "channel")
+    shutil.rmtree(own.folder / "sources" / "simple")
     own.completes()
 
 
 def test_a_flipped_byte_in_a_layer_of_the_base_is_found_while_locking_and_while_writing_the_image(own: Demo) -> None:
-    layer = json.loads(_manifest(own.folder / "world" / "base").read_text())["layers"][0]
-    path = own.folder / "world" / "base" / "blobs" / layer["digest"].replace(":", "/")
+    layer = json.loads(_manifest(own.folder / "sources" / "base").read_text())["layers"][0]
+    path = own.folder / "sources" / "base" / "blobs" / layer["digest"].replace(":", "/")
     good = path.read_bytes()
     path.write_bytes(flipped(good))
     message = (
-        f"error: oci:world/base: a blob has {digest(flipped(good))} ({len(good)} bytes), "
+        f"error: oci:sources/base: a blob has {digest(flipped(good))} ({len(good)} bytes), "
         f"but its manifest says {digest(good)} ({len(good)})\nhint: the layout is damaged; copy it again\n"
     )
     refused(own.run("build", "demo.yaml", "--output", "oci:other"), message)
@@ -91,13 +91,13 @@ def test_a_flipped_byte_in_a_layer_of_the_base_is_found_while_locking_and_while_
 
 def test_a_cran_source_that_is_flipped_while_locking_is_refused_by_the_index(cold: Demo, server: Server) -> None:
     (cold.folder / "sources.yaml").write_text(
-        f"conda: {{demo: ./world/channel}}\ncran: {server.address}/cran\npypi: ./world/simple\n"
-        'url: {"https://files.invalid/": ./world/files/}\n'
+        f"conda: {{demo: ./sources/channel}}\ncran: {server.address}/cran\npypi: ./sources/simple\n"
+        'url: {"https://files.invalid/": ./sources/files/}\n'
     )
     lock = cold.folder / "locks" / "with-cran.lock.json"
     lock.unlink()
     file = "demostats_1.0-3.tar.gz"
-    good = (cold.folder / "world" / "cran" / "src" / "contrib" / file).read_bytes()
+    good = (cold.folder / "sources" / "cran" / "src" / "contrib" / file).read_bytes()
     md5 = [hashlib.md5(data, usedforsecurity=False).hexdigest() for data in (flipped(good), good)]
     address = f"{server.address}/cran/src/contrib/{file}"
     server.fault(f"*/{file}", "flip")
@@ -131,7 +131,8 @@ def test_a_download_that_is_cut_off_goes_on_and_a_server_that_fails_twice_is_ask
 def test_a_channel_that_fails_twice_is_asked_again(cold: Demo, server: Server) -> None:
     cold.lock.unlink()
     (cold.folder / "sources.yaml").write_text(
-        f"conda: {{demo: {server.address}/channel}}\npypi: ./world/simple\nurl: {{'https://files.invalid/': ./world/files/}}\n"
+        f"conda: {{demo: {server.address}/channel}}\npypi: ./sources/simple\n"
+        "url: {'https://files.invalid/': ./sources/files/}\n"
     )
     server.fault("*/repodata.json*", "500", times=2)
     cold.ok("lock", "demo.yaml")

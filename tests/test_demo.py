@@ -1,4 +1,4 @@
-"""`cregraph demo`: a newcomer's first run. The whole of it as a program, in its own small world."""
+"""`cregraph demo`: a newcomer's first run. The whole of it as a program, in its own small sources."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_two_demos_in_two_folders_are_equal_to_the_byte_and_keep_no_path_of_thei
     assert done.returncode == 0, done.stderr
     other = tmp_path / "a folder/ünd"
     assert done.stdout == said
-    for part in ("world", "locks", "bases", "image"):
+    for part in ("sources", "locks", "bases", "image"):
         assert files(other / part) == files(folder / part)
     secrets = [str(place).encode() for place in (tmp_path, folder.parent, Path(sys.prefix))]
     told = [
@@ -190,7 +190,7 @@ def test_directories_of_the_base_keep_their_modes_and_owners_in_every_layer(made
 
 
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
-@pytest.mark.parametrize("layout", ["image", "world/base"])
+@pytest.mark.parametrize("layout", ["image", "sources/base"])
 def test_skopeo_accepts_the_image_and_its_base(made: tuple[Path, str, str], tmp_path: Path, layout: str) -> None:
     done = subprocess.run(
         ["skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{made[0] / layout}", f"dir:{tmp_path / 'copy'}"],
@@ -226,14 +226,14 @@ runpy.run_module("cregraph", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("until", ["world/simple", "locks/demo.lock.json", "bases"])
+@pytest.mark.parametrize("until", ["sources/simple", "locks/demo.lock.json", "bases"])
 def test_a_demo_that_was_killed_is_completed_by_the_next_run(made: tuple[Path, str, str], tmp_path: Path, until: str) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, f"it/{until}", "demo", "it"], cwd=tmp_path, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / "it" / ".unfinished").exists()
     again = cregraph("demo", "it", cwd=tmp_path)
     assert (again.returncode, again.stdout) == (0, made[1]), again.stderr
-    for part in ("world", "locks", "bases", "image"):
+    for part in ("sources", "locks", "bases", "image"):
         assert files(tmp_path / "it" / part) == files(made[0] / part)
     assert not (tmp_path / "it" / ".unfinished").exists()
     assert cregraph("demo", "it", cwd=tmp_path).returncode == 2, "a finished one is the user's"
@@ -245,7 +245,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
         claim(tmp_path / "taken")
 
 
-# -- the world's formats, read by others ---------------------------------------------------------------------------------------
+# -- the sources's formats, read by others ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, (128 << 10) - 1, 128 << 10, (128 << 10) + 1, 300_000])
@@ -259,12 +259,12 @@ def test_zstandard_itself_reads_the_frames(size: int) -> None:
 
 def test_every_archive_of_the_world_is_what_its_index_says(tmp_path: Path) -> None:
     counted = write_project(tmp_path)
-    world = tmp_path / "world"
+    sources = tmp_path / "sources"
     conda = 0
     for subdir in ("linux-64", "noarch"):
-        repodata = json.loads((world / "channel" / subdir / "repodata.json").read_text())
+        repodata = json.loads((sources / "channel" / subdir / "repodata.json").read_text())
         for name, row in repodata["packages.conda"].items():
-            data = (world / "channel" / subdir / name).read_bytes()
+            data = (sources / "channel" / subdir / name).read_bytes()
             assert (row["sha256"], row["size"]) == (hashlib.sha256(data).hexdigest(), len(data))
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 info = zstandard.ZstdDecompressor().decompress(archive.read(f"info-{name.removesuffix('.conda')}.tar.zst"))
@@ -274,15 +274,15 @@ def test_every_archive_of_the_world_is_what_its_index_says(tmp_path: Path) -> No
             assert index.items() <= row.items()
             assert "stand-in" in about["summary"]
             conda += 1
-    listed = (world / "cran/src/contrib/PACKAGES").read_text()
+    listed = (sources / "cran/src/contrib/PACKAGES").read_text()
     for name, version, md5 in re.findall(r"Package: (\S+)\nVersion: (\S+)\n(?:.+\n)*?MD5sum: (\S+)", listed):
-        data = (world / f"cran/src/contrib/{name}_{version}.tar.gz").read_bytes()
+        data = (sources / f"cran/src/contrib/{name}_{version}.tar.gz").read_bytes()
         assert hashlib.md5(data).hexdigest() == md5
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             assert f"{name}/DESCRIPTION" in tar.getnames()
     wheels = [
         (page.parent / file, sha256)
-        for page in (world / "simple").glob("*/index.html")
+        for page in (sources / "simple").glob("*/index.html")
         for file, sha256 in re.findall(r'href="([^"#]+)#sha256=([0-9a-f]{64})"', page.read_text())
     ]
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == sha256 for path, sha256 in wheels)
@@ -291,6 +291,6 @@ def test_every_archive_of_the_world_is_what_its_index_says(tmp_path: Path) -> No
 
 def test_the_base_says_that_it_is_a_stand_in(tmp_path: Path) -> None:
     write_project(tmp_path)
-    configs = [json.loads(data) for data in blobs(tmp_path / "world/base") if data.startswith(b'{"architecture"')]
+    configs = [json.loads(data) for data in blobs(tmp_path / "sources/base") if data.startswith(b'{"architecture"')]
     assert len(configs) == 1
     assert "stand-in" in configs[0]["config"]["Labels"]["org.opencontainers.image.description"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.environment.serving import Server
 from tests.faults import Demo
-from tests.world.serving import Server
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_a_result_with_names_that_delete_is_refused(tmp_path: Path) -> None:
 def test_engines_and_options_that_do_not_go_together_are_refused_at_once(
     words: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
-    done = RealProject(folder=tmp_path, world=None).run("build", *words)  # type: ignore[arg-type]
+    done = RealProject(folder=tmp_path, environment=None).run("build", *words)  # type: ignore[arg-type]
     assert (done.code, said in done.err) == (2, True), done.err
 
 
@@ -483,12 +483,12 @@ def test_stop_ends_what_runs_at_once_and_leaves_nothing(make_box: Callable[..., 
         box.run(a_task())
 
 
-# -- the real world
+# -- the test environment
 
 
 def forgotten(built: RealProject, folder: Path, names: set[str]) -> RealProject:
     """The project with a store of its own that has everything but the results of these tasks and all that was made of them."""
-    project = RealProject.make(folder, built.world)
+    project = RealProject.make(folder, built.environment)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
     cache = Path(project.env["CREGRAPH_CACHE"])
@@ -511,11 +511,11 @@ def planned(project: RealProject) -> Plan:
 
 
 @pytest.mark.docker
-@pytest.mark.world
+@pytest.mark.environment
 def test_one_lock_gives_one_digest_whichever_engine_compiles(built: RealProject, tmp_path: Path) -> None:
     """A cold store; every R package and sdist compiled as a stage of BuildKit."""
     expected = built.ok("build", "team.yaml").out
-    project = RealProject.make(tmp_path / "p", built.world)
+    project = RealProject.make(tmp_path / "p", built.environment)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
     done = project.ok("build", "team.yaml", "--engine", "docker")
@@ -528,7 +528,7 @@ SOME = {"bitops", "caTools", "plyr", "lmtest", "snowflakeR", "rpy2-rinterface"}
 
 
 @pytest.mark.docker
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.parametrize("where", ["--context", "--builder", *(["remote"] if BUILDER else [])])
 def test_other_engines_and_builders_give_it_too(built: RealProject, tmp_path: Path, where: str) -> None:
     """An engine of the classic store, by its context and as a builder; a BuildKit of its own."""

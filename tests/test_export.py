@@ -30,10 +30,10 @@ from cregraph.session.project import Project
 from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.routes import Routes, read_routes
 from cregraph.store import Store
+from tests.environment.serving import serve
 from tests.real_project import Done
 from tests.test_cli import run
 from tests.test_verify import made
-from tests.world.serving import serve
 
 __all__ = ["made"]  # the fixture: the demo, locked and built
 
@@ -70,8 +70,8 @@ def test_it_names_the_base_by_digest_and_adds_every_layer_once_and_its_command_h
     done = ok(made, "dockerfile", "demo.yaml", "--output", "whole")
     index = json.loads((made / "image" / "index.json").read_text())
     manifest = json.loads((made / "image" / "blobs" / "sha256" / index["manifests"][0]["digest"][7:]).read_text())
-    base = json.loads((made / "world" / "base" / "index.json").read_text())["manifests"][0]["digest"]
-    own = [layer["digest"][7:] for layer in manifest["layers"]][len(_layers(made / "world" / "base", base)) :]
+    base = json.loads((made / "sources" / "base" / "index.json").read_text())["manifests"][0]["digest"]
+    own = [layer["digest"][7:] for layer in manifest["layers"]][len(_layers(made / "sources" / "base", base)) :]
     written = (made / "whole" / "Dockerfile").read_text()
     assert sorted(re.findall(r"^ADD --link layers/([0-9a-f]{64})\.tar\.gz /$", written, re.MULTILINE)) == sorted(own)
     assert sorted(path.name for path in (made / "whole" / "layers").iterdir()) == sorted(f"{name}.tar.gz" for name in own)
@@ -222,20 +222,20 @@ def test_profiles_that_share_stages_have_them_in_the_file_once(own: Path) -> Non
         assert target["contexts"][top] == f"target:{shared}"
         (locked,) = set(target["contexts"]) - {top}
         assert f"FROM {locked} AS" in written
-        assert target["contexts"][locked].startswith("oci-layout://../world/base@sha256:")
+        assert target["contexts"][locked].startswith("oci-layout://../sources/base@sha256:")
     assert "of 14 shared" in done.err
 
 
 def test_no_folder_of_the_base_is_read_as_a_template_of_bake(own: Path) -> None:
     """docs.docker.com/build/bake/variables: `${…}` and `%{…}` in a text are computed; doubled, they stand for themselves."""
     odd = "b${1+1}%{if true}c%{endif}$x"
-    (own / "world" / "base").rename(own / "world" / odd)
+    (own / "sources" / "base").rename(own / "sources" / odd)
     profile = own / "demo.yaml"
-    profile.write_text(profile.read_text().replace("oci:world/base", f"oci:world/{odd}"))
+    profile.write_text(profile.read_text().replace("oci:sources/base", f"oci:sources/{odd}"))
     assert run(own, "lock", "demo.yaml", CREGRAPH_CACHE=str(own / "cache")).code == 0
     ok(own, "bake", "demo.yaml", "--output", "b")
     (place,) = json.loads((own / "b" / "docker-bake.json").read_text())["target"]["demo"]["contexts"].values()
-    assert place.startswith("oci-layout://../world/b$${1+1}%%{if true}c%%{endif}$x@sha256:")
+    assert place.startswith("oci-layout://../sources/b$${1+1}%%{if true}c%%{endif}$x@sha256:")
 
 
 # -- the installer of the other flavour ----------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_the_installer_writes_what_our_layers_hold(made: Path, tmp_path: Path, m
     root = os.geteuid() == 0
     if not root:
         monkeypatch.setattr(os, "chown", lambda *_args, **_more: None)
-    with serve(made / "world") as server:
+    with serve(made / "sources") as server:
         routes = read_routes(
             f"conda: {{demo: {server.address}/channel}}\npypi: {server.address}/simple\n", name="s", folder=tmp_path
         )
@@ -393,7 +393,7 @@ def test_without_a_file_for_it_the_builder_is_told_public_addresses_and_never_th
     )
     assert str(made).encode() not in whole
     assert b"file://" not in whole
-    mirror = read_routes("conda: {demo: ./world/channel}\n", name="s", folder=made)
+    mirror = read_routes("conda: {demo: ./sources/channel}\n", name="s", folder=made)
     with pytest.raises(CregraphError, match="which another builder cannot read"):
         flat(made, mirror)
     secret = read_routes("conda: {demo: 'https://me:hush@mirror.invalid/demo'}\n", name="s", folder=made)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.engine_names import RUN, repository
+from tests.environment import Environment
 from tests.real_project import RealProject
-from tests.world import World
 
-pytestmark = [pytest.mark.world, pytest.mark.docker, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_group("real")]
 
 BASE = "snowflake/images/snowflake_images/container_runtime/cpu_x86_64"
 #: Written by the engine into every container.
@@ -57,7 +57,7 @@ def _row(info: tarfile.TarInfo) -> tuple[str, tuple[object, ...]]:
     return path, (info.type, oct(info.mode), info.uid, info.gid, time, info.size, info.linkname)
 
 
-def pushed(world: World, layout: Path, tag: str, name: str) -> str:
+def pushed(environment: Environment, layout: Path, tag: str, name: str) -> str:
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
     subprocess.run(
         [
@@ -76,12 +76,12 @@ def pushed(world: World, layout: Path, tag: str, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def registered(built: RealProject, world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
+def registered(built: RealProject, environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
     """The project with base and build root in a registry, as in an account; locked, its store that of `built`."""
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
-    pushed(world, world.base, "2.5.0", f"{BASE}:{RUN}")
-    root = pushed(world, world.build_root, "bookworm", f"{repository('build-root')}:bookworm")
-    project = RealProject.make(tmp_path_factory.mktemp("export") / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
+    pushed(environment, environment.base, "2.5.0", f"{BASE}:{RUN}")
+    root = pushed(environment, environment.build_root, "bookworm", f"{repository('build-root')}:bookworm")
+    project = RealProject.make(tmp_path_factory.mktemp("export") / "p", environment, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
     project.base_tag(RUN)
@@ -165,11 +165,11 @@ def test_the_older_image_store_builds_it_too(registered: RealProject) -> None:
 
 
 def test_a_builder_without_our_artifacts_makes_an_image_with_every_file_of_the_lock_in_which_a_cell_of_R_runs(
-    registered: RealProject, world: World
+    registered: RealProject, environment: Environment
 ) -> None:
     """As Snowflake's in-account builder would: a flat folder, nothing given to the build, downloads by digest."""
-    with world.serve() as server:
-        sources = world.sources(server.address)
+    with environment.serve() as server:
+        sources = environment.sources(server.address)
         (registered.folder / "builder.yaml").write_text(
             sources + (registered.folder / "sources.yaml").read_text().splitlines()[-1]
         )
@@ -201,9 +201,7 @@ def test_a_builder_without_our_artifacts_makes_an_image_with_every_file_of_the_l
 
 def test_stages_that_profiles_share_are_built_once(registered: RealProject) -> None:
     """Both profiles: one file, one run; every layer is added once, and each image is what its lock says."""
-    wide = "extends: team.yaml\ncre: {name: world_w, image: IMAGE, tag: v1, version_label: v1.wide}\n".replace(
-        "IMAGE", f"{RUN}-w"
-    )
+    wide = "extends: team.yaml\ncre: {name: wide, image: IMAGE, tag: v1, version_label: v1.wide}\n".replace("IMAGE", f"{RUN}-w")
     (registered.folder / "wide.yaml").write_text(wide)
     registered.ok("lock", "wide.yaml")
     done = registered.ok("export", "bake", "team.yaml", "wide.yaml", "--output", "bake", "--json")

@@ -1,4 +1,4 @@
-"""Bytes from addresses, and where the names of sources lead: cregraph/sources/{fetch,routes,local,world}.py."""
+"""Bytes from addresses, and where the names of sources lead: cregraph/sources/{fetch,routes,local,sources}.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cregraph.sources.downloads import Fetcher, NotThere
 from cregraph.sources.project_files import Local
 from cregraph.sources.routes import Registry, Routes, is_web_address, join, read_routes
 from cregraph.store import Store
-from tests.world.serving import Server, serve
+from tests.environment.serving import Server, serve
 
 DATA = bytes(range(256)) * 40
 SHA = hashlib.sha256(DATA).hexdigest()

@@ -66,7 +66,7 @@ def refusal(call: Callable[[], object]) -> CregraphError:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> ConfiguredSources:
+def sources(tmp_path: Path) -> ConfiguredSources:
     (tmp_path / "project" / "own").mkdir(parents=True)
     (tmp_path / "files").mkdir()
     return ConfiguredSources(
@@ -81,9 +81,9 @@ def given(tmp_path: Path, **more: Any) -> PinContext:
     return PinContext(project=tmp_path / "project", shipped=tmp_path / "shipped", **more)
 
 
-def pinned(module: Any, world: ConfiguredSources, tmp_path: Path, *asked: Ask, **more: Any) -> Target:
+def pinned(module: Any, sources: ConfiguredSources, tmp_path: Path, *asked: Ask, **more: Any) -> Target:
     (target,) = group(asked, KINDS)
-    return cast(Target, module.pin(target, cast(Sources, world), given(tmp_path, **more)))
+    return cast(Target, module.pin(target, cast(Sources, sources), given(tmp_path, **more)))
 
 
 @dataclass
@@ -101,11 +101,11 @@ class Bytes:
         return self.held[-1]
 
 
-def content(module: Any, world: ConfiguredSources, segment: Segment) -> dict[str, tuple[str, int, int, Any]]:
+def content(module: Any, sources: ConfiguredSources, segment: Segment) -> dict[str, tuple[str, int, int, Any]]:
     """What the segment holds: path to (type, mode, uid, content or link), written and read back."""
-    source = Bytes(world.store.path_of(segment.artifact.sha256) if segment.artifact else Path("none"))
-    record = segments_of.write(module.entries(segment, source), world.store, segment.key, 1)
-    return {row.path: (row.type, row.mode, row.uid, row.what) for row in segments_of.index(world.store, record)}
+    source = Bytes(sources.store.path_of(segment.artifact.sha256) if segment.artifact else Path("none"))
+    record = segments_of.write(module.entries(segment, source), sources.store, segment.key, 1)
+    return {row.path: (row.type, row.mode, row.uid, row.what) for row in segments_of.index(sources.store, record)}
 
 
 # -- steps ---------------------------------------------------------------------------------------------------------------------
@@ -148,20 +148,20 @@ def test_an_archive_comes_from_the_web(url: str, message: str) -> None:
     assert refusal(lambda: asks(archive, url=url, at="/opt/x")).message == message
 
 
-def test_a_file_comes_to_lie_at_each_of_its_places_with_its_mode_and_owner(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_a_file_comes_to_lie_at_each_of_its_places_with_its_mode_and_owner(sources: ConfiguredSources, tmp_path: Path) -> None:
     (tmp_path / "project" / "own" / "x.py").write_text("x")
     (asked,) = asks(file, at=["/home/jupyter/x.py", "/bin/x.py"], **{"from": "./own/x.py"}, mode="0755", owner="jupyter")
-    target = pinned(file, world, tmp_path, asked)
+    target = pinned(file, sources, tmp_path, asked)
     assert [(p.name, p.artifact.sha256, p.asked) for p in target.pins] == [("./own/x.py", sha256(b"x"), ("own: ./own/x.py",))]
     segments = file.place(target, ground(target, bin="usr/bin")).segments
     found: dict[str, Any] = {}
     for each in segments:
-        found |= content(file, world, each)
+        found |= content(file, sources, each)
     row = ("file", 0o755, 1000, sha256(b"x"))
     assert found == {"home/jupyter/x.py": row, "usr/bin/x.py": row}, "through the base's link"
 
 
-def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(sources: ConfiguredSources, tmp_path: Path) -> None:
     own = tmp_path / "project" / "own"
     (own / "deep").mkdir()
     (own / "a").write_text("a")
@@ -171,10 +171,10 @@ def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(world: Config
         *asks(file, at="/opt/VERSION", text="v1\n"),
         *asks(file, at="/opt/link", link="/elsewhere"),
     ]
-    target = pinned(file, world, tmp_path, *asked)
+    target = pinned(file, sources, tmp_path, *asked)
     found: dict[str, Any] = {}
     for each in file.place(target, ground(target)).segments:
-        found |= content(file, world, each)
+        found |= content(file, sources, each)
     assert found == {
         "opt/own/a": ("file", 0o644, 0, sha256(b"a")),
         "opt/own/deep/b": ("file", 0o644, 0, sha256(b"b")),
@@ -185,18 +185,18 @@ def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(world: Config
 
 @pytest.mark.parametrize("module", [file, archive])
 def test_an_owner_whom_the_base_does_not_know_and_links_that_lead_nowhere_are_refused(
-    module: Any, world: ConfiguredSources, tmp_path: Path
+    module: Any, sources: ConfiguredSources, tmp_path: Path
 ) -> None:
     (tmp_path / "files" / "a.tar.gz").write_bytes(b"plain")
     more = {"text": "x"} if module is file else {"url": URL}
     where = "own.yaml:2: steps[0]." + ("at" if module is file else "url")
-    stranger = pinned(module, world, tmp_path, *asks(module, at="/opt/x", owner="nobody", **more))
+    stranger = pinned(module, sources, tmp_path, *asks(module, at="/opt/x", owner="nobody", **more))
     error = refusal(lambda: module.place(stranger, ground(stranger)))
     assert (error.message, error.hint) == (
         f"{where}: owner: the base has no user `nobody`",
         "its users are jupyter, root, …",
     )
-    target = pinned(module, world, tmp_path, *asks(module, at="/loop/x", **more))
+    target = pinned(module, sources, tmp_path, *asks(module, at="/loop/x", **more))
     error = refusal(lambda: module.place(target, ground(target, loop="/loop/again")))
     assert error.message == f"{where}: /loop/x runs through a loop of symbolic links in the base image"
     above = refusal(lambda: module.place(target, ground(target, loop="../..")))
@@ -248,15 +248,15 @@ def info(name: str, mode: int) -> zipfile.ZipInfo:
 
 @contextmanager
 def served(
-    world: ConfiguredSources, tmp_path: Path, data: bytes
+    sources: ConfiguredSources, tmp_path: Path, data: bytes
 ) -> Iterator[Callable[..., dict[str, tuple[str, int, int, Any]]]]:
     """What an archive of these bytes puts below a place."""
     (tmp_path / "files" / "a.tar.gz").write_bytes(data)
 
     def unpacked(at: str = "/opt/x", **more: Any) -> dict[str, tuple[str, int, int, Any]]:
-        target = pinned(archive, world, tmp_path, *asks(archive, url=URL, at=at, **more))
+        target = pinned(archive, sources, tmp_path, *asks(archive, url=URL, at=at, **more))
         (segment,) = archive.place(target, ground(target)).segments
-        return content(archive, world, segment)
+        return content(archive, sources, segment)
 
     yield unpacked
 
@@ -270,9 +270,9 @@ TREE = tar(
     "press", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress], ids=["plain", "gz", "bz2", "xz", "zst"]
 )
 def test_a_tar_is_unpacked_however_it_is_compressed(
-    world: ConfiguredSources, tmp_path: Path, press: Callable[[bytes], bytes]
+    sources: ConfiguredSources, tmp_path: Path, press: Callable[[bytes], bytes]
 ) -> None:
-    with served(world, tmp_path, press(TREE)) as unpacked:
+    with served(sources, tmp_path, press(TREE)) as unpacked:
         assert unpacked(owner="jupyter") == {
             "opt/x/d/a": ("file", 0o644, 1000, sha256(b"a")),
             "opt/x/d/h": ("hardlink", 0o644, 1000, "opt/x/d/a"),
@@ -280,9 +280,9 @@ def test_a_tar_is_unpacked_however_it_is_compressed(
         }
 
 
-def test_a_zip_is_unpacked(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_a_zip_is_unpacked(sources: ConfiguredSources, tmp_path: Path) -> None:
     data = zipped((info("d/", 0o40755), b""), (info("d/a", 0o100755), b"a"), ("b", b"b"), (info("l", 0o120777), b"d/a"))
-    with served(world, tmp_path, data) as unpacked:
+    with served(sources, tmp_path, data) as unpacked:
         assert unpacked() == {
             "opt/x/b": ("file", 0o644, 0, sha256(b"b")),
             "opt/x/d/a": ("file", 0o755, 0, sha256(b"a")),
@@ -303,31 +303,33 @@ def test_a_zip_is_unpacked(world: ConfiguredSources, tmp_path: Path) -> None:
     ],
 )
 def test_a_single_file_lies_at_its_place_inflated_when_it_is_gzip(
-    world: ConfiguredSources, tmp_path: Path, data: bytes, expected: bytes
+    sources: ConfiguredSources, tmp_path: Path, data: bytes, expected: bytes
 ) -> None:
     """Zeros are a tar without a member to tarfile; to a person they are a file."""
-    with served(world, tmp_path, data) as unpacked:
+    with served(sources, tmp_path, data) as unpacked:
         assert unpacked(mode="0755") == {"opt/x": ("file", 0o755, 0, sha256(expected))}
 
 
-def test_several_places_are_several_segments_of_one_download(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_several_places_are_several_segments_of_one_download(sources: ConfiguredSources, tmp_path: Path) -> None:
     (tmp_path / "files" / "a.tar.gz").write_bytes(TREE)
-    target = pinned(archive, world, tmp_path, *asks(archive, url=URL, at=["/opt/y", "/opt/x"]), *asks(archive, url=URL, at="/z"))
+    target = pinned(
+        archive, sources, tmp_path, *asks(archive, url=URL, at=["/opt/y", "/opt/x"]), *asks(archive, url=URL, at="/z")
+    )
     assert [(p.name, p.data, p.asked) for p in target.pins] == [(URL, {"form": "tar"}, (f"own: {URL}",))]
     placed = archive.place(target, ground(target))
     assert [s.place["at"] for s in placed.segments] == ["/opt/x", "/opt/y", "/z"]
     assert len({s.key for s in placed.segments}) == 3
 
 
-def test_what_is_pinned_is_not_asked_for_again(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_what_is_pinned_is_not_asked_for_again(sources: ConfiguredSources, tmp_path: Path) -> None:
     (tmp_path / "files" / "a.tar.gz").write_bytes(TREE)
     asked = asks(archive, url=URL, at="/opt/x")
-    first = pinned(archive, world, tmp_path, *asked)
+    first = pinned(archive, sources, tmp_path, *asked)
     (tmp_path / "files" / "a.tar.gz").unlink()
-    assert pinned(archive, world, tmp_path, *asked, locked=first.pins).pins == first.pins
+    assert pinned(archive, sources, tmp_path, *asked, locked=first.pins).pins == first.pins
 
 
-def test_a_key_does_not_know_the_url(world: ConfiguredSources) -> None:
+def test_a_key_does_not_know_the_url(sources: ConfiguredSources) -> None:
     keys = set()
     for url in (URL, "https://elsewhere.invalid/b.tgz"):
         (target,) = group(asks(archive, url=url, at="/opt/x"), KINDS)
@@ -396,27 +398,27 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_archive_that_must_not_be_unpacked_is_refused_by_its_member(
-    world: ConfiguredSources, tmp_path: Path, name: str
+    sources: ConfiguredSources, tmp_path: Path, name: str
 ) -> None:
     data, message = HOSTILE[name]
-    with served(world, tmp_path, data) as unpacked:
+    with served(sources, tmp_path, data) as unpacked:
         error = refusal(unpacked)
     gap = " " if message.startswith("cannot") else ": "
     assert error.message == f"{URL}{gap}{message}"
     assert not (tmp_path / "store" / "segments").exists()
 
 
-def test_a_zip_that_is_damaged_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
-    with served(world, tmp_path, _damaged_zip()) as unpacked:
+def test_a_zip_that_is_damaged_is_refused(sources: ConfiguredSources, tmp_path: Path) -> None:
+    with served(sources, tmp_path, _damaged_zip()) as unpacked:
         assert refusal(unpacked).message.startswith(f"{URL}: `a` cannot be read: ")
 
 
-def test_what_would_be_file_and_folder_at_once_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
-    with served(world, tmp_path, tar(("a", b""), ("a/b", b""))) as unpacked:
+def test_what_would_be_file_and_folder_at_once_is_refused(sources: ConfiguredSources, tmp_path: Path) -> None:
+    with served(sources, tmp_path, tar(("a", b""), ("a/b", b""))) as unpacked:
         assert "opt/x/a" in refusal(unpacked).message
 
 
-def test_bombs_are_refused(world: ConfiguredSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bombs_are_refused(sources: ConfiguredSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds are 16 GiB and 500,000 members; smaller ones here, for the time that it takes."""
     monkeypatch.setattr(archive, "PACKAGE", replace(PACKAGE, members=10, bytes=1 << 20))
     big, many = bytes(2 << 20), [(f"m{n}", b"") for n in range(11)]
@@ -427,22 +429,22 @@ def test_bombs_are_refused(world: ConfiguredSources, tmp_path: Path, monkeypatch
         (zipped(("a", big)), f"{URL} unpacks to more than 10 members or 0 GiB"),
         (zipped(*many), f"{URL} unpacks to more than 10 members or 0 GiB"),
     ):
-        with served(world, tmp_path, data) as unpacked:
+        with served(sources, tmp_path, data) as unpacked:
             assert refusal(unpacked).message == message
 
 
-def test_a_header_that_would_fill_the_memory_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_a_header_that_would_fill_the_memory_is_refused(sources: ConfiguredSources, tmp_path: Path) -> None:
     huge = tar(("a", b""), comment="x" * (3 << 20))
-    with served(world, tmp_path, tar(("first", b""))[:512] + huge) as unpacked:
+    with served(sources, tmp_path, tar(("first", b""))[:512] + huge) as unpacked:
         assert refusal(unpacked).message.startswith(f"{URL}: has an extended header of 3")
 
 
-def test_a_form_that_is_none_is_refused(world: ConfiguredSources, tmp_path: Path) -> None:
-    with served(world, tmp_path, TREE):
-        target = pinned(archive, world, tmp_path, *asks(archive, url=URL, at="/opt/x"))
+def test_a_form_that_is_none_is_refused(sources: ConfiguredSources, tmp_path: Path) -> None:
+    with served(sources, tmp_path, TREE):
+        target = pinned(archive, sources, tmp_path, *asks(archive, url=URL, at="/opt/x"))
     (segment,) = archive.place(target, ground(target)).segments
     odd = replace(segment, place={**segment.place, "form": "rar"})
-    error = refusal(lambda: content(archive, world, odd))
+    error = refusal(lambda: content(archive, sources, odd))
     assert (error.message, error.hint) == (f"{URL}: the lock says it has form `rar`, which is none", "run `cregraph lock`")
 
 

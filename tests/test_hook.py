@@ -2,7 +2,7 @@
 
 The fakes are what a notebook image has beside the hook: a prefix with a loadable libR.so, a package `rpy2` that behaves
 as told (and, like rpy2 3.6, takes over an environment), and a shell that loads extensions. The hook's files are the
-shipped ones. That real R answers is shown with the real world's image.
+shipped ones. That real R answers is shown with the test environment's image.
 """
 
 from __future__ import annotations

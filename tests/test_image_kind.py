@@ -37,7 +37,7 @@ LISTED: dict[str, object] = {
 
 
 @dataclass
-class SmallWorld:
+class SmallSources:
     store: Store
     hosts: Mapping[str, str] = field(default_factory=dict)
     offline: bool = False
@@ -73,9 +73,9 @@ def target(fields: Mapping[str, object], place: str = BASE) -> Target:
     return Target(kind="image", place=place, asks=tuple(one for one in image.ask(step(fields)) if one.place == place))
 
 
-def world(tmp_path: Path, small: SmallRegistry | None = None, *, offline: bool = False) -> Sources:
+def sources(tmp_path: Path, small: SmallRegistry | None = None, *, offline: bool = False) -> Sources:
     hosts = {"snowflake": f"http://{small.host}"} if small else {}
-    return cast(Sources, SmallWorld(Store(tmp_path / "store"), hosts, offline))
+    return cast(Sources, SmallSources(Store(tmp_path / "store"), hosts, offline))
 
 
 def given(tmp_path: Path, *, locked: Target | None = None, facts: BaseFacts | None = None) -> PinContext:
@@ -157,7 +157,7 @@ def test_the_first_repository_that_has_the_tag_is_pinned_and_named(small: SmallR
     small.hold(f"snowflake/images/{OLD}", "2.7.2", made)
     small.hold(f"snowflake/images/{CPU}", "2.9.0", Made(tar(entry("a"))))
 
-    (pin,) = image.pin(target(LISTED), world(tmp_path, small), given(tmp_path)).pins
+    (pin,) = image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path)).pins
 
     assert (pin.name, pin.version) == ("base", "2.7.2")
     assert pin.artifact.source == "registry:snowflake"
@@ -172,39 +172,39 @@ def test_the_first_repository_that_has_the_tag_is_pinned_and_named(small: SmallR
 def test_facts_are_written_once_and_read_from_then_on(small: SmallRegistry, tmp_path: Path) -> None:
     made = Made(*base_tars())
     small.hold(f"snowflake/images/{CPU}", "2.7.2", made)
-    (pin,) = image.pin(target(LISTED), world(tmp_path, small), given(tmp_path)).pins
+    (pin,) = image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path)).pins
     path = tmp_path / "bases" / f"{made.digest[7:]}.json"
     before = path.read_bytes()
 
-    facts = image.facts_for(pin, world(tmp_path), tmp_path)  # this world knows no registry
+    facts = image.facts_for(pin, sources(tmp_path), tmp_path)  # this sources knows no registry
 
     assert facts.digest == made.digest and facts.python is not None
     assert small.host.encode() not in before
     path.unlink()
-    assert image.facts_for(pin, world(tmp_path / "elsewhere", small), tmp_path) == facts
+    assert image.facts_for(pin, sources(tmp_path / "elsewhere", small), tmp_path) == facts
     assert path.read_bytes() == before
 
 
 def test_facts_of_another_image_under_this_ones_name_are_refused(small: SmallRegistry, tmp_path: Path) -> None:
     made = Made(*base_tars())
     small.hold(f"snowflake/images/{CPU}", "2.7.2", made)
-    (pin,) = image.pin(target(LISTED), world(tmp_path, small), given(tmp_path)).pins
+    (pin,) = image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path)).pins
     other = replace(pin, artifact=replace(pin.artifact, sha256="0" * 64))
     (tmp_path / "bases" / f"{made.digest[7:]}.json").rename(tmp_path / "bases" / f"{'0' * 64}.json")
 
     with pytest.raises(CregraphError) as caught:
-        image.facts_for(other, world(tmp_path, small), tmp_path)
+        image.facts_for(other, sources(tmp_path, small), tmp_path)
 
     assert str(caught.value) == f"`bases/{'0' * 64}.json`: digest: {made.digest} is not the image that the file's name says"
 
 
 def test_a_locked_base_that_answers_the_same_is_not_asked_for(small: SmallRegistry, tmp_path: Path) -> None:
     small.hold(f"snowflake/images/{CPU}", "2.7.2", Made(*base_tars()))
-    first = image.pin(target(LISTED), world(tmp_path, small), given(tmp_path))
+    first = image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path))
     small.asked.clear()
     small.hold(f"snowflake/images/{CPU}", "2.7.2", Made(tar(entry("moved"))))
 
-    again = image.pin(target(LISTED), world(tmp_path, offline=True), given(tmp_path, locked=first))
+    again = image.pin(target(LISTED), sources(tmp_path, offline=True), given(tmp_path, locked=first))
 
     assert again.pins == first.pins and small.asked == []
 
@@ -213,18 +213,18 @@ def test_a_locked_base_that_answers_the_same_is_not_asked_for(small: SmallRegist
 def test_a_changed_ask_asks_anew(small: SmallRegistry, tmp_path: Path, change: dict[str, object]) -> None:
     moved = Made(tar(entry("moved")))
     small.hold(f"snowflake/images/{CPU}", "2.7.2", Made(*base_tars()))
-    first = image.pin(target(LISTED), world(tmp_path, small), given(tmp_path))
+    first = image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path))
     for tag in ("2.7.2", "2.9.0"):
         small.hold(f"snowflake/images/{CPU}", tag, moved)
 
-    (pin,) = image.pin(target({**LISTED, **change}), world(tmp_path, small), given(tmp_path, locked=first)).pins
+    (pin,) = image.pin(target({**LISTED, **change}), sources(tmp_path, small), given(tmp_path, locked=first)).pins
 
     assert pin.artifact.sha256 == moved.digest[7:]
 
 
 def test_a_tag_that_no_repository_has_is_refused_with_all_that_were_tried(small: SmallRegistry, tmp_path: Path) -> None:
     with pytest.raises(CregraphError) as caught:
-        image.pin(target(LISTED), world(tmp_path, small), given(tmp_path))
+        image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path))
 
     assert str(caught.value) == (
         f"{small.host} (registry `snowflake`) has none of these images:\n"
@@ -236,14 +236,14 @@ def test_a_refused_login_is_no_reason_to_take_the_next_repository(tmp_path: Path
     with SmallRegistry("basic") as small:
         small.hold(f"snowflake/images/{OLD}", "2.7.2", Made(*base_tars()))
         with pytest.raises(CregraphError) as caught:
-            image.pin(target(LISTED), world(tmp_path, small), given(tmp_path))
+            image.pin(target(LISTED), sources(tmp_path, small), given(tmp_path))
 
     assert caught.value.hint == f"run `docker login {small.host}`"
 
 
 def test_an_unnamed_registry_says_where_to_name_it(tmp_path: Path) -> None:
     with pytest.raises(CregraphError) as caught:
-        image.pin(target(LISTED), world(tmp_path), given(tmp_path))
+        image.pin(target(LISTED), sources(tmp_path), given(tmp_path))
 
     assert str(caught.value) == "no registry is named `snowflake` on this machine"
     assert "`registry: {snowflake: {host: HOST}}`" in str(caught.value.hint)
@@ -251,10 +251,10 @@ def test_an_unnamed_registry_says_where_to_name_it(tmp_path: Path) -> None:
 
 def test_offline_asks_no_registry(small: SmallRegistry, tmp_path: Path) -> None:
     with pytest.raises(CregraphError, match="--offline was asked for"):
-        image.pin(target(LISTED), world(tmp_path, small, offline=True), given(tmp_path))
+        image.pin(target(LISTED), sources(tmp_path, small, offline=True), given(tmp_path))
     with pytest.raises(CregraphError, match="--offline was asked for"):
         fields = {"reference": f"{small.host}/a:1"}
-        image.pin(target(fields), world(tmp_path, small, offline=True), given(tmp_path))
+        image.pin(target(fields), sources(tmp_path, small, offline=True), given(tmp_path))
     assert small.asked == []
 
 
@@ -262,7 +262,7 @@ def test_a_layout_in_the_project_is_pinned_by_its_place_there_even_offline(tmp_p
     made = Made(*base_tars())
     layout(tmp_path / "images/base", made, tags=("2.5.0",))
 
-    (pin,) = image.pin(target({"reference": "oci:images/base:2.5.0"}), world(tmp_path, offline=True), given(tmp_path)).pins
+    (pin,) = image.pin(target({"reference": "oci:images/base:2.5.0"}), sources(tmp_path, offline=True), given(tmp_path)).pins
 
     assert (pin.artifact.source, pin.artifact.file, pin.version) == ("oci:images/base", "2.5.0", "2.5.0")
     assert str(tmp_path) not in repr(pin)
@@ -271,8 +271,8 @@ def test_a_layout_in_the_project_is_pinned_by_its_place_there_even_offline(tmp_p
 def test_a_full_reference_is_pinned_by_its_host(small: SmallRegistry, tmp_path: Path) -> None:
     made = Made(*base_tars())
     small.hold("a/b", "1", made)
-    by_tag = image.pin(target({"reference": f"{small.host}/a/b:1"}), world(tmp_path), given(tmp_path)).pins[0]
-    by_digest = image.pin(target({"reference": f"{small.host}/a/b@{made.digest}"}), world(tmp_path), given(tmp_path)).pins[0]
+    by_tag = image.pin(target({"reference": f"{small.host}/a/b:1"}), sources(tmp_path), given(tmp_path)).pins[0]
+    by_digest = image.pin(target({"reference": f"{small.host}/a/b@{made.digest}"}), sources(tmp_path), given(tmp_path)).pins[0]
 
     assert (by_tag.artifact.source, by_tag.artifact.file, by_tag.version) == (small.host, "a/b:1", "1")
     assert (by_digest.artifact.file, by_digest.version) == ("a/b", "")
@@ -284,7 +284,7 @@ def test_two_stages_that_want_different_bases_are_refused_with_both_lines(tmp_pa
     two = replace(image.ask(step({"reference": "oci:b"}, stage="other"))[0], where="team.yaml:30: other.image")
 
     with pytest.raises(CregraphError) as caught:
-        image.pin(Target(kind="image", place=BASE, asks=(one, two)), world(tmp_path), given(tmp_path))
+        image.pin(Target(kind="image", place=BASE, asks=(one, two)), sources(tmp_path), given(tmp_path))
 
     assert str(caught.value) == "team.yaml:30: other.image: asks for oci:b, but team.yaml:9: snowbooks.image for oci:a"
 
@@ -299,8 +299,8 @@ def glibc(version: str) -> Made:
 
 def facts_with(tmp_path: Path, version: str) -> BaseFacts:
     layout(tmp_path / f"with-{version}", glibc(version))
-    (pin,) = image.pin(target({"reference": f"oci:with-{version}"}), world(tmp_path), given(tmp_path)).pins
-    return image.facts_for(pin, world(tmp_path), tmp_path)
+    (pin,) = image.pin(target({"reference": f"oci:with-{version}"}), sources(tmp_path), given(tmp_path)).pins
+    return image.facts_for(pin, sources(tmp_path), tmp_path)
 
 
 def test_a_build_root_with_a_newer_glibc_is_refused_with_both_versions(tmp_path: Path) -> None:
@@ -309,15 +309,15 @@ def test_a_build_root_with_a_newer_glibc_is_refused_with_both_versions(tmp_path:
     asked = target({"reference": "oci:with-2.9", "build_root": "oci:root"}, BUILD_ROOT)
 
     with pytest.raises(CregraphError) as caught:
-        image.pin(asked, world(tmp_path), given(tmp_path, facts=base))
+        image.pin(asked, sources(tmp_path), given(tmp_path, facts=base))
 
     assert str(caught.value) == (
         "the build root has glibc 2.10, the base has 2.9: what is compiled over a newer one does not start there"
     )
-    locked = image.pin(asked, world(tmp_path), given(tmp_path))
+    locked = image.pin(asked, sources(tmp_path), given(tmp_path))
     assert (locked.pins[0].name, locked.pins[0].data["glibc"]) == ("build-root", "2.10")
     with pytest.raises(CregraphError, match=r"the build root has glibc 2\.10, the base has 2\.9"):
-        image.pin(asked, world(tmp_path), given(tmp_path, facts=base, locked=locked))
+        image.pin(asked, sources(tmp_path), given(tmp_path, facts=base, locked=locked))
 
 
 def test_an_equal_or_older_build_root_is_fine_and_one_without_glibc_is_not() -> None:

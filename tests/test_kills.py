@@ -21,6 +21,7 @@ from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
+from tests.environment.serving import Server
 from tests.faults import (
     FRAMES,
     GENEROUS,
@@ -33,7 +34,6 @@ from tests.faults import (
     soon,
 )
 from tests.small_registry import SmallRegistry
-from tests.world.serving import Server
 
 
 def test_a_lock_that_is_killed_at_any_moment_leaves_the_old_one_or_the_new_one(made: Demo, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_ctrl_c_ends_a_lock_and_leaves_it_as_it_was(cold: Demo, server: Server, 
     server.seconds = 2 * GENEROUS
     server.fault(path, "slow", times=9)
     (cold.folder / "sources.yaml").write_text(
-        f"conda: {{demo: {server.address}/channel}}\ncran: {server.address}/cran\npypi: ./world/simple\n"
-        "url: {'https://files.invalid/': ./world/files/}\n"
+        f"conda: {{demo: {server.address}/channel}}\ncran: {server.address}/cran\npypi: ./sources/simple\n"
+        "url: {'https://files.invalid/': ./sources/files/}\n"
     )
     lock = cold.folder / "locks" / "with-cran.lock.json"
     new = lock.read_bytes()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import EnvironmentUnavailable
+from tests.environment.arm64 import interpreter
 from tests.golden_tiny import GOLDEN, build
-from tests.world import WorldUnavailable
-from tests.world.arm64 import interpreter
 
 REQUIRE = os.environ.get("CREGRAPH_REQUIRE_EMULATION") == "1"
 ROOT = Path(__file__).parent.parent
@@ -68,11 +68,12 @@ def test_an_old_x86_64_gives_the_same_bytes(tmp_path: Path, model: str, bits: st
     assert build(tmp_path / "tiny", python=python) == golden()
 
 
+@pytest.mark.environment
 def test_an_aarch64_gives_the_same_bytes(tmp_path: Path) -> None:
     qemu = emulator("aarch64")
     try:
         root, executable, site = interpreter()
-    except WorldUnavailable as why:
+    except EnvironmentUnavailable as why:
         unavailable(str(why))
         return
     python = (qemu, "-L", str(root), str(executable), "-S", "-B")

@@ -94,8 +94,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_base(demo: Path) -> tuple[dict[str, bytes], bytes]:
     """The demo's base with one more layer, larger than the small machine's limit: blobs, manifest."""
-    blobs = {f"sha256:{path.name}": path.read_bytes() for path in (demo / "world/base/blobs/sha256").iterdir()}
-    index = json.loads((demo / "world/base/index.json").read_text())
+    blobs = {f"sha256:{path.name}": path.read_bytes() for path in (demo / "sources/base/blobs/sha256").iterdir()}
+    index = json.loads((demo / "sources/base/index.json").read_text())
     manifest = json.loads(blobs[index["manifests"][0]["digest"]])
     config = json.loads(blobs[manifest["config"]["digest"]])
     more = Made(tar(entry("opt/big", secrets.token_bytes(BIG))))
@@ -138,7 +138,7 @@ def other() -> Iterator[SmallRegistry]:
 def machine(demo: Path, folder: Path, small: SmallRegistry) -> Machine:
     shutil.copytree(demo, folder, symlinks=True)
     profile = folder / "demo.yaml"
-    profile.write_text(profile.read_text().replace('"oci:world/base"', f'"{small.host}/snow/base:1"'))
+    profile.write_text(profile.read_text().replace('"oci:sources/base"', f'"{small.host}/snow/base:1"'))
     return Machine(folder=folder)
 
 

@@ -81,7 +81,7 @@ def sdist(name: str, version: str, *requires: str, pyproject: str | None = None)
 
 
 class Index:
-    """A simple index in a folder, and a world that asks it."""
+    """A simple index in a folder, and a sources that asks it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -103,7 +103,7 @@ class Index:
         ]
         (folder / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
 
-    def world(self, address: str | None = None, *, offline: bool = True) -> ConfiguredSources:
+    def sources(self, address: str | None = None, *, offline: bool = True) -> ConfiguredSources:
         class Cached(ConfiguredSources):
             uv_cache = self.root / "uv"
 
@@ -158,7 +158,7 @@ def target(*steps: Step) -> Target:
 
 def pinned(index: Index, *steps: Step, base: Mapping[str, str] | None = None, **given: Any) -> Target:
     context = PinContext(project=index.root, shipped=index.root, facts=given.pop("facts", facts(base)), **given)
-    return python.pin(target(*steps), index.world(), context)
+    return python.pin(target(*steps), index.sources(), context)
 
 
 def refusal(index: Index, *steps: Step, **given: Any) -> CregraphError:
@@ -690,9 +690,9 @@ def test_an_index_that_gives_no_answer_is_no_contradiction(
     address = {"refused": "http://127.0.0.1:9/simple", "folder": "file:///nonexistent/simple"}.get(
         status, f"{faulty}/{status}/simple"
     )
-    world = index.world(address, offline=status == "offline")
+    sources = index.sources(address, offline=status == "offline")
     with pytest.raises(CregraphError) as caught:
-        python.pin(target(step("tool")), world, PinContext(project=index.root, shipped=index.root, facts=facts()))
+        python.pin(target(step("tool")), sources, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
     assert caught.value.message.startswith("the package index of Python cannot be reached\n")
     assert reason in caught.value.message
@@ -708,19 +708,19 @@ def test_the_keyring_program_still_runs(index: Index, faulty: str, tmp_path: Pat
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
-    world = index.world(f"{faulty}/401/simple".replace("//", "//me@"), offline=False)
+    sources = index.sources(f"{faulty}/401/simple".replace("//", "//me@"), offline=False)
 
     with pytest.raises(CregraphError) as caught:
-        python.pin(target(step("tool")), world, PinContext(project=index.root, shipped=index.root, facts=facts()))
+        python.pin(target(step("tool")), sources, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
     assert (tmp_path / "asked").exists()
     assert "secret" not in caught.value.message
 
 
 def test_an_index_without_the_package_is_a_contradiction(index: Index, faulty: str):
-    world = index.world(f"{faulty}/404/simple", offline=False)
+    sources = index.sources(f"{faulty}/404/simple", offline=False)
     with pytest.raises(CregraphError, match="cannot be had together"):
-        python.pin(target(step("tool")), world, PinContext(project=index.root, shipped=index.root, facts=facts()))
+        python.pin(target(step("tool")), sources, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
 
 def test_where_bytes_came_from_reaches_no_key_and_the_interpreter_does(index: Index):
@@ -810,15 +810,15 @@ def test_a_page_of_the_web_leads_to_no_file_of_this_machine():
 @pytest.mark.parametrize("file", ["", "x", "X/x-1.0.tar.gz", "../x-1.0.tar.gz", "x/../../x-1.0.tar.gz"])
 def test_a_file_of_another_form_never_becomes_an_address(index: Index, file: str):
     with pytest.raises(CregraphError, match="is no file of source `pypi`"):
-        locations(index.world(), file)
+        locations(index.sources(), file)
 
 
 def test_locations_are_what_the_index_says(index: Index):
     file = index.root / "simple/tool/tool-1.0-py3-none-any.whl"
 
-    assert locations(index.world(), "tool/tool-1.0-py3-none-any.whl") == (file.as_uri(),)
+    assert locations(index.sources(), "tool/tool-1.0-py3-none-any.whl") == (file.as_uri(),)
     with pytest.raises(NotThere):
-        locations(index.world(), "tool/tool-9.0-py3-none-any.whl")
+        locations(index.sources(), "tool/tool-9.0-py3-none-any.whl")
 
 
 def test_pips_and_uvs_settings_are_both_read(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Built R packages: told from sources, looked through, taken where they fit, placed without a task. The world is folders."""
+"""Built R packages: told from sources, looked through, taken where they fit, placed without a task. The sources is folders."""
 
 from __future__ import annotations
 
@@ -239,24 +239,24 @@ def test_a_damaged_library_is_refused_by_name(cran: Cran):
 def test_a_repository_that_cannot_be_reached_is_an_error_and_no_reason_to_compile(cran: Cran):
     """Else one lock would depend on the network's mood."""
     cran.publish("2025-06-01", description("BB", "1.0"))
-    world = cran.world()
-    world.table = Routes(cran=world.table.cran, cran_binary=("http://127.0.0.1:9/{distribution}/{date}",))
+    sources = cran.sources()
+    sources.table = Routes(cran=sources.table.cran, cran_binary=("http://127.0.0.1:9/{distribution}/{date}",))
 
     given = PinContext(project=cran.project, shipped=cran.shipped, targets=(conda(),), today="2025-06-01")
 
     with pytest.raises(CregraphError, match="--offline was asked for"):
-        r.pin(target(step(["BB"], binaries="jammy")), world, given)
+        r.pin(target(step(["BB"], binaries="jammy")), sources, given)
 
 
 def test_binaries_without_a_dated_address_are_refused_with_the_way_out(cran: Cran):
     cran.publish("2025-06-01", description("BB", "1.0"))
-    world = cran.world()
-    world.table = Routes(cran=((cran.root / "cran/2025-06-01").as_uri(),))
+    sources = cran.sources()
+    sources.table = Routes(cran=((cran.root / "cran/2025-06-01").as_uri(),))
 
     with pytest.raises(CregraphError) as caught:
         r.pin(
             target(step(["BB"], binaries="jammy")),
-            world,
+            sources,
             PinContext(project=cran.project, shipped=cran.shipped, targets=(conda(),)),
         )
 

@@ -1,4 +1,4 @@
-"""Kind `r`: asks, the closure, what conda has, tarballs, tasks and their keys, entries. The world is folders made here."""
+"""Kind `r`: asks, the closure, what conda has, tarballs, tasks and their keys, entries. The sources is folders made here."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Cran:
         fields = dict(line.split(": ", 1) for line in text.splitlines() if line)
         return fields["Package"], fields["Version"]
 
-    def world(self) -> ConfiguredSources:
+    def sources(self) -> ConfiguredSources:
         cran = self
 
         class Watched(ConfiguredSources):
@@ -147,7 +147,7 @@ def pinned(cran: Cran, *steps: Step, env: Target | None = None, **given: Any) ->
     context = PinContext(
         project=cran.project, shipped=cran.shipped, targets=(env or conda(),), today=given.pop("today", "2025-06-01"), **given
     )
-    return r.pin(target(*steps), cran.world(), context)
+    return r.pin(target(*steps), cran.sources(), context)
 
 
 def refusal(cran: Cran, *steps: Step, **given: Any) -> CregraphError:

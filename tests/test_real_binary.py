@@ -16,10 +16,10 @@ from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from tests.environment import Environment
 from tests.real_project import RealProject
-from tests.world import World
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 DATE = "2025-08-09"
 LIBRARY = "home/jupyter/micromamba/envs/workspace_env/lib/R/library"
@@ -28,12 +28,12 @@ SHELF = ("bitops", "iterators", "zoo")
 
 
 @pytest.fixture(scope="module")
-def shelved(built: RealProject, world: World, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
+def shelved(built: RealProject, environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
     """The real project with three packages taken built, locked and built in the same store.
 
     `R CMD INSTALL --build` installs a package and packs its folder; what the project's tasks installed is packed here alike.
     """
-    project = RealProject.make(tmp_path_factory.mktemp("binary") / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
+    project = RealProject.make(tmp_path_factory.mktemp("binary") / "p", environment, store=Path(built.env["CREGRAPH_CACHE"]))
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
     contrib = project.folder / "shelf/__linux__/bookworm" / DATE / "src/contrib"
@@ -41,8 +41,8 @@ def shelved(built: RealProject, world: World, tmp_path_factory: pytest.TempPathF
     versions = {p.name: p.version for p in library(built)}
     for name in SHELF:
         (contrib / f"{name}_{versions[name]}.tar.gz").write_bytes(packed(built, name))
-    (project.folder / "shelf" / DATE).symlink_to(world.cran / DATE)
-    text = project.world.sources(None)
+    (project.folder / "shelf" / DATE).symlink_to(environment.cran / DATE)
+    text = project.environment.sources(None)
     sources = [
         f"cran: {(project.folder / 'shelf').as_uri()}/{{date}}" if li.startswith("cran:") else li for li in text.splitlines()
     ]
@@ -95,7 +95,7 @@ def test_a_built_package_is_in_the_image_as_the_compiled_one_was(built: RealProj
 
 
 def test_a_lock_with_built_packages_is_left_alone_and_its_digest_holds_from_a_cold_store(
-    shelved: RealProject, world: World, tmp_path: Path
+    shelved: RealProject, environment: Environment, tmp_path: Path
 ) -> None:
     before = shelved.lock.read_bytes()
     shelved.ok("lock", "team.yaml")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.engine_names import repository
+from tests.environment import Environment
 from tests.real_project import RealProject
-from tests.test_real_world import copy_of, reference
-from tests.world import World
+from tests.test_real_image import copy_of, reference
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 #: Words before a command that is to find no sandbox: no namespace may be made, and no Docker engine is named.
 NO_ENGINE = (
@@ -26,9 +26,9 @@ NO_ENGINE = (
 )
 
 
-def elsewhere(built: RealProject, world: World, folder: Path) -> RealProject:
+def elsewhere(built: RealProject, environment: Environment, folder: Path) -> RealProject:
     """The same project on another machine: its files, and a cold store."""
-    project = RealProject.make(folder, world)
+    project = RealProject.make(folder, environment)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
     return project
@@ -96,10 +96,10 @@ def cache(built: RealProject) -> str:
 
 @pytest.mark.docker
 def test_a_second_machine_that_could_not_compile_gets_the_image_from_recorded_results(
-    built: RealProject, world: World, cache: str, tmp_path: Path
+    built: RealProject, environment: Environment, cache: str, tmp_path: Path
 ) -> None:
     """No namespaces, no Docker engine, an untrusted cache: results by the lock's outputs, everything else from its sources."""
-    project = elsewhere(built, world, tmp_path / "two")
+    project = elsewhere(built, environment, tmp_path / "two")
     refused = project.run("build", "team.yaml", prefix=NO_ENGINE)
     assert refused.code == 2 and "packages to compile" in refused.err
     done = project.ok("build", "team.yaml", "--cache", cache, prefix=NO_ENGINE)
@@ -109,9 +109,9 @@ def test_a_second_machine_that_could_not_compile_gets_the_image_from_recorded_re
 
 @pytest.mark.docker
 def test_without_recorded_outputs_an_untrusted_cache_makes_nobody_compile_less(
-    built: RealProject, world: World, cache: str, tmp_path: Path
+    built: RealProject, environment: Environment, cache: str, tmp_path: Path
 ) -> None:
-    project = elsewhere(built, world, tmp_path / "two")
+    project = elsewhere(built, environment, tmp_path / "two")
     outputs(project).unlink()
     done = project.run("build", "team.yaml", "--cache", cache, prefix=NO_ENGINE)
     assert done.code == 2 and "packages to compile" in done.err
@@ -119,9 +119,9 @@ def test_without_recorded_outputs_an_untrusted_cache_makes_nobody_compile_less(
 
 @pytest.mark.docker
 def test_a_trusted_cache_gives_everything_and_no_artifact_is_fetched(
-    built: RealProject, world: World, cache: str, tmp_path: Path
+    built: RealProject, environment: Environment, cache: str, tmp_path: Path
 ) -> None:
-    project = elsewhere(built, world, tmp_path / "two")
+    project = elsewhere(built, environment, tmp_path / "two")
     recorded = outputs(project).read_bytes()
     outputs(project).unlink()
     sources = project.folder / "sources.yaml"
@@ -160,7 +160,7 @@ def test_a_result_that_another_machine_made_otherwise_is_an_incident_and_nothing
 
 def test_a_cache_that_does_not_answer_is_left_out_in_one_line(built: RealProject, tmp_path: Path) -> None:
     project = copy_of(built, tmp_path / "p")
-    project.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "world-noarch"])
+    project.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "odd-noarch"])
     project.ok("lock", "team.yaml")
     sources = project.folder / "sources.yaml"
     sources.write_text(sources.read_text() + "\ncache: {team: {ref: '127.0.0.1:9/cache', trusted: true}}\n")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.engine_names import RUN, repository
+from tests.environment import Environment
 from tests.real_project import RealProject
-from tests.world import World
 
-pytestmark = [pytest.mark.world, pytest.mark.docker, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_group("real")]
 
 #: Docker puts its own over these in every container, whatever the image has.
 DOCKERS = {"etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab"}
@@ -68,7 +68,7 @@ def test_a_percent_R_cell_runs_in_a_real_kernel_and_every_asked_for_package_load
 
 @pytest.mark.parametrize("store", [0, 1], ids=["containerd", "classic"])
 def test_the_bases_own_files_links_modes_and_owners_are_unchanged_in_the_container(
-    built: RealProject, world: World, tmp_path: Path, store: int
+    built: RealProject, environment: Environment, tmp_path: Path, store: int
 ) -> None:
     host = engines()[store]
     if not host:
@@ -76,7 +76,7 @@ def test_the_bases_own_files_links_modes_and_owners_are_unchanged_in_the_contain
     name, _ = name_of(built)
     built.ok("build", "team.yaml", "--output", "docker", env={"DOCKER_HOST": host})
     base = tmp_path / "base"
-    unpack(world.base, base)
+    unpack(environment.base, base)
     rows = docker(host, "run", "--rm", "--network", "none", "--entrypoint", "", "-i", name, "python3", "-", stdin=LISTING)
     inside = {row[0]: row for row in map(eval, rows.splitlines())}
     checked = 0
@@ -143,12 +143,12 @@ def test_push_and_pull_keep_the_digest_and_a_second_push_moves_nothing(built: Re
 
 
 def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
-    built: RealProject, world: World, tmp_path: Path
+    built: RealProject, environment: Environment, tmp_path: Path
 ) -> None:
     """The base by its tag from a named registry: only its address is this machine's, and its layers are not sent again."""
     registry = os.environ["CREGRAPH_TEST_REGISTRY"]
     base = "snowflake/images/snowflake_images/container_runtime/cpu_x86_64"
-    source = f"oci:{world.base}:2.5.0"
+    source = f"oci:{environment.base}:2.5.0"
     subprocess.run(
         [
             "skopeo",
@@ -162,11 +162,11 @@ def test_a_base_in_a_registry_gives_the_same_layers_and_is_mounted_when_pushed(
         check=True,
         capture_output=True,
     )
-    project = RealProject.make(tmp_path / "p", world, store=Path(built.env["CREGRAPH_CACHE"]))
+    project = RealProject.make(tmp_path / "p", environment, store=Path(built.env["CREGRAPH_CACHE"]))
     sources = (project.folder / "sources.yaml").read_text()
     (project.folder / "sources.yaml").write_text(sources + f"registry: {{snowflake: {{host: '{registry}', plain_http: true}}}}\n")
     path = f"DB/Schema/Repo_{RUN.replace('-', '_')}"
-    root = f"oci:world/{world.build_root.name}"
+    root = f"oci:environment/{environment.build_root.name}"
     project.base_tag(RUN)
     project.edit({"snowbooks": {"build_root": root}, "snowflake": {"image_repo_path": path}})
     project.ok("lock", "team.yaml")

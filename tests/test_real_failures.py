@@ -9,7 +9,7 @@ import pytest
 
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 #: R packages of the project: what their C file is, and what their DESCRIPTION says beyond the usual.
 OWN = {
@@ -23,7 +23,7 @@ OWN = {
 
 @pytest.fixture
 def project(built: RealProject, tmp_path: Path) -> RealProject:
-    made = RealProject.make(tmp_path / "p", built.world, store=Path(built.env["CREGRAPH_CACHE"]))
+    made = RealProject.make(tmp_path / "p", built.environment, store=Path(built.env["CREGRAPH_CACHE"]))
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, made.folder / name)
     for name, (source, fields) in OWN.items():
@@ -84,7 +84,7 @@ def test_packages_that_fail_are_told_with_cause_way_out_log_and_what_is_skipped(
 
 
 def test_a_bump_on_real_packages_is_led_back_to_its_line_and_takes_as_long_as_it_took(built: RealProject, tmp_path: Path) -> None:
-    project = RealProject.make(tmp_path / "p", built.world, store=Path(built.env["CREGRAPH_CACHE"]))
+    project = RealProject.make(tmp_path / "p", built.environment, store=Path(built.env["CREGRAPH_CACHE"]))
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
     (tmp_path / "before.json").write_bytes(project.lock.read_bytes())

@@ -18,6 +18,7 @@ from cregraph.build.image_build import missing_work
 from cregraph.plan.planner import Plan, make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from tests.environment import Environment
 from tests.faults import (
     DIFFERS,
     INTERRUPTED,
@@ -28,12 +29,11 @@ from tests.faults import (
     soon,
 )
 from tests.real_project import RealProject
-from tests.world import World
 
 
 def real_copy(built: RealProject, folder: Path) -> RealProject:
     """The same project with a store of its own, whose objects are hard links: they are read-only."""
-    project = RealProject.make(folder, built.world)
+    project = RealProject.make(folder, built.environment)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, folder / name)
     source = Path(built.env["CREGRAPH_CACHE"])
@@ -65,7 +65,7 @@ def undo(project: RealProject, name: str) -> tuple[Store, Plan, Path]:
     return store, plan, place
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.xdist_group("real")
 @pytest.mark.parametrize(
     ("name", "pattern"),
@@ -76,17 +76,17 @@ def undo(project: RealProject, name: str) -> tuple[Store, Plan, Path]:
     ],
 )
 def test_a_flipped_byte_in_a_source_that_is_compiled_is_refused(
-    built: RealProject, world: World, tmp_path: Path, name: str, pattern: str
+    built: RealProject, environment: Environment, tmp_path: Path, name: str, pattern: str
 ) -> None:
     project = real_copy(built, tmp_path / "p")
     expected = built.ok("build", "team.yaml").out
     _, _, place = undo(project, name)
-    with world.serve() as server:
+    with environment.serve() as server:
         project.route(server.address)
         server.fault(pattern, "flip")
         done = project.run("build", "team.yaml", "--jobs", "1")
         asked = next(a.path for a in server.log if a.status == 200 and a.path in server.paths(pattern))
-        good = (world.root / asked.lstrip("/")).read_bytes()
+        good = (environment.root / asked.lstrip("/")).read_bytes()
         assert (done.code, done.out) == (2, "")
         assert done.err.endswith(
             f" has {digest(flipped(good))}, but the lock pins {digest(good)} ({len(good)} bytes)\n"
@@ -99,7 +99,7 @@ def test_a_flipped_byte_in_a_source_that_is_compiled_is_refused(
     assert again["made"]["tasks"] == 1
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.xdist_group("real")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
@@ -132,7 +132,7 @@ def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
     assert list((project.folder / "cache" / "tmp").iterdir()) == []
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.xdist_group("real")
 def test_builds_that_are_killed_at_random_moments_while_they_compile_are_gone_on_with(built: RealProject, tmp_path: Path) -> None:
     seed = int(os.environ.get("CREGRAPH_TEST_SEED", "0")) or random.randrange(1, 1 << 30)
@@ -157,7 +157,7 @@ def test_builds_that_are_killed_at_random_moments_while_they_compile_are_gone_on
     assert list((project.folder / "cache" / "tmp").iterdir()) == []
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.xdist_group("real")
 def test_overlapping_profiles_that_are_built_at_once_compile_what_they_share_once(built: RealProject, tmp_path: Path) -> None:
     project = real_copy(built, tmp_path / "p")
@@ -180,7 +180,7 @@ def test_overlapping_profiles_that_are_built_at_once_compile_what_they_share_onc
     assert project.ok("build", "other.yaml").out == done["other.yaml"].out
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.xdist_group("real")
 def test_clearing_the_store_again_and_again_disturbs_no_build_that_compiles(built: RealProject, tmp_path: Path) -> None:
     """The lock file is away meanwhile, so that nothing but the running build keeps what it needs."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.real_project import RealProject
-from tests.test_real_world import copy_of
+from tests.test_real_image import copy_of
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 
 def package(folder: Path, name: str, code: str, *, imports: str = "", exports: str = "") -> None:

@@ -1,4 +1,4 @@
-"""`cregraph shell` on the real world: a task's own sandbox, with the package's sources and R in it."""
+"""`cregraph shell` on the test environment: a task's own sandbox, with the package's sources and R in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cregraph.plan.parts import Task, task
 from tests.at_a_terminal import at_a_terminal
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 SHELL = ("shell", "--profile", "team.yaml", "--engine", "native")
 

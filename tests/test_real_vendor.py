@@ -1,6 +1,6 @@
 """What `vendor` copies of a real project, read by real R and locked against.
 
-That it is enough for a build without network is shown by the test of circumstances in test_real_world.py.
+That it is enough for a build without network is shown by the test of circumstances in test_real_image.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pytest
 from cregraph.kinds import KINDS
 from cregraph.lock import lock_file as locks
 from cregraph.lock.lock_file import Lock
+from tests.environment import Environment
+from tests.environment.command import run_in
 from tests.real_project import RealProject
-from tests.world import World
-from tests.world.command import run_in
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def r_root(built: RealProject, tmp_path: Path) -> Iterator[Path]:
     """The build root with the locked R in it, as tasks see it. The files are the store's own: they are only read."""
     store = Path(built.env["CREGRAPH_CACHE"])
     root = tmp_path / "root"
-    prefix = built.world.versions["prefix"].lstrip("/")
+    prefix = built.environment.versions["prefix"].lstrip("/")
     environment = next(tree for tree in (store / "environments").glob("*/*") if (tree / prefix / "bin/R").exists())
     trees = [next((store / "roots").glob("*/*")), environment]
     for tree in trees:
@@ -71,16 +71,16 @@ def test_every_artifact_of_the_lock_is_there_and_nothing_else(vendored: Path, lo
 
 
 def test_upgrading_against_it_moves_nothing(built: RealProject, vendored: Path, tmp_path: Path) -> None:
-    project = RealProject.make(tmp_path / "p", built.world)
+    project = RealProject.make(tmp_path / "p", built.environment)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
-    (project.folder / "world").unlink()
+    (project.folder / "environment").unlink()
     before = project.lock.read_bytes()
     project.ok("lock", "team.yaml", "--upgrade", "--sources", str(vendored / "sources.yaml"), prefix=("unshare", "--net"))
     assert project.lock.read_bytes() == before
 
 
-def test_r_reads_the_index_and_installs_from_it(vendored: Path, locked: Lock, r_root: Path, world: World) -> None:
+def test_r_reads_the_index_and_installs_from_it(vendored: Path, locked: Lock, r_root: Path, environment: Environment) -> None:
     (target,) = [target for target in locked.targets if target.kind == "r"]
     pins = {pin.name: pin.version for pin in target.pins if pin.artifact.source == "cran"}
     shutil.copytree(vendored / "cran", r_root / "cran")
@@ -89,7 +89,7 @@ def test_r_reads_the_index_and_installs_from_it(vendored: Path, locked: Lock, r_
         'cat(paste0(found[, "Package"], "=", found[, "Version"], "\\n"), sep = "");'
         'got <- download.packages("caTools", "/tmp", repos = repos, quiet = TRUE); cat(got[, 2], "\\n")'
     )
-    said = run_in(r_root, f"{world.versions['prefix']}/bin/Rscript", "--vanilla", "-e", code)
+    said = run_in(r_root, f"{environment.versions['prefix']}/bin/Rscript", "--vanilla", "-e", code)
     *listed, got = said.split()
     assert dict(line.split("=") for line in listed) == pins
     assert (r_root / got.lstrip("/")).is_file()

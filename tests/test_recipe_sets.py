@@ -24,12 +24,12 @@ DEFAULTS = ("r-cli", "r-rlang", "r-reticulate", "r-tidyverse", "r-dbplyr", "r-ht
 MORE = ("r-dplyr", "zlib", "liblzma-devel", "r-new", "r-more", "micromamba")
 PROFILE = """\
 cre: {name: team, image: team, tag: v1, r_version: "4.5.2", snowbooks_tag: demo, adbc: false}
-snowbooks: {image: "oci:world/base", build_root: null}
+snowbooks: {image: "oci:sources/base", build_root: null}
 micromamba: {channels: [team]}
 python: {packages: ["demo-tables >=2"]}
 without: [cran, tarballs]
 """
-SOURCES = "conda: {team: ./channel}\ncran: ./world/cran\npypi: ./world/simple\n"
+SOURCES = "conda: {team: ./channel}\ncran: ./sources/cran\npypi: ./sources/simple\n"
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def test_a_newer_version_builds_an_old_lock_to_the_same_digest(old: Version, new
 
     old.ok("vendor", "vendor", "team.yaml")
     away = tmp_path / "away"
-    shutil.copytree(old.project, away, ignore=shutil.ignore_patterns("cache", "world", "channel"))
+    shutil.copytree(old.project, away, ignore=shutil.ignore_patterns("cache", "sources", "channel"))
     (away / "sources.yaml").unlink()
     shutil.rmtree(away / "locks/recipes")  # the vendored folder carries the set too
     (away / "cache").mkdir()

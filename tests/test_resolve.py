@@ -1,6 +1,6 @@
 """Resolve moves what must move and nothing else; a plan's key follows what decides bytes and nothing else.
 
-On the demo's world: a real channel, a CRAN, an index, a base, all on file://.
+On the demo's sources: a real channel, a CRAN, an index, a base, all on file://.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def locked(
     project = Project(profile=folder / profile)
     store = Store(folder / "cache")
     asked = project.asked()
-    world = ConfiguredSources(kinds=KINDS, store=store, routes=project.routes(), local=project.local(), offline=offline)
+    sources = ConfiguredSources(kinds=KINDS, store=store, routes=project.routes(), local=project.local(), offline=offline)
     made = resolve(
         identity=asked.identity,
         stages=asked.stages,
         targets=asked.targets,
-        sources=world,
+        sources=sources,
         context=PinContext(project=folder, shipped=project.recipes().folder, today=today),
-        facts_for=lambda pin: image.facts_for(pin, world, folder),
+        facts_for=lambda pin: image.facts_for(pin, sources, folder),
         old=old,
         upgrade=Upgrade(all=all, packages=frozenset(packages)),
         on_target=RESOLVED.append,
@@ -126,7 +126,7 @@ def changed(one: Lock, other: Lock) -> dict[str, tuple[str | None, str | None]]:
 
 def test_what_is_fresh_is_not_resolved_again_and_asks_nobody(own: Path, old: Lock) -> None:
     for source in ("channel", "simple", "cran", "base"):
-        shutil.rmtree(own / "world" / source)
+        shutil.rmtree(own / "sources" / source)
     again = locked(own, old)
     assert dumps(again) == dumps(old)
     assert resolved() == []
@@ -172,11 +172,11 @@ def test_a_package_that_the_lock_does_not_pin_cannot_be_upgraded(own: Path, old:
 def test_an_upgrade_of_r_looks_into_todays_snapshot_and_nothing_else_does(
     own: Path, packages: tuple[str, ...], everything: bool
 ) -> None:
-    edit(own, "cran: ./world/cran", "cran: ./world/dated/{date}", "sources.yaml")
+    edit(own, "cran: ./sources/cran", "cran: ./sources/dated/{date}", "sources.yaml")
     edit(own, "  cran_snapshot: 2025-06-01\n", "", "with-cran.yaml")
     for date in ("2025-06-01", "2026-01-02"):
-        shutil.copytree(own / "world/cran", own / "world/dated" / date)
-    contrib = own / "world/dated/2026-01-02/src/contrib"
+        shutil.copytree(own / "sources/cran", own / "sources/dated" / date)
+    contrib = own / "sources/dated/2026-01-02/src/contrib"
     newer = description("demoplots", "0.5", Imports="demoframes, demostats")
     (contrib / "demoplots_0.5.tar.gz").write_bytes(tarball(newer))
     listed = (contrib / "PACKAGES").read_text() + "\n" + newer
@@ -205,8 +205,8 @@ def test_names_of_packages_that_are_upgraded_are_in_any_case(own: Path, made: tu
 def test_a_base_that_moved_is_asked_for_only_when_its_ask_changed_and_then_what_stands_on_it_is_resolved(
     own: Path, old: Lock
 ) -> None:
-    shutil.copytree(own / "world" / "base", own / "world" / "new")
-    _relabel(own / "world" / "base")
+    shutil.copytree(own / "sources" / "base", own / "sources" / "new")
+    _relabel(own / "sources" / "base")
     assert changed(old, locked(own, old)) == {}, "the name leads to another image now, and nobody asked to move"
     assert resolved() == []
     RESOLVED.clear()
@@ -215,7 +215,7 @@ def test_a_base_that_moved_is_asked_for_only_when_its_ask_changed_and_then_what_
     conda = [t.id for t in old.targets if t.kind == "conda" and t.pins]
     assert {*conda, "python:$(snowbooks.python)"} == set(resolved())
     RESOLVED.clear()
-    edit(own, '"oci:world/base"', '"oci:world/new"')
+    edit(own, '"oci:sources/base"', '"oci:sources/new"')
     same = locked(own, old)
     assert changed(old, same) == {}
     assert resolved() == [], "another name of the same image moves nothing that stands on it"
@@ -261,7 +261,7 @@ def test_what_only_a_sandbox_sees_is_pinned_only_when_something_is_compiled(old:
 def test_a_lock_needs_a_base(own: Path) -> None:
     project = Project(profile=own / "demo.yaml")
     asked = project.asked()
-    world = ConfiguredSources(
+    sources = ConfiguredSources(
         kinds=KINDS, store=Store(own / "cache"), routes=project.routes(), local=project.local(), offline=True
     )
     with pytest.raises(CregraphError) as caught:
@@ -269,9 +269,9 @@ def test_a_lock_needs_a_base(own: Path) -> None:
             identity=asked.identity,
             stages=asked.stages,
             targets=[t for t in asked.targets if t.kind == "file"],
-            sources=world,
+            sources=sources,
             context=PinContext(project=own, shipped=project.recipes().folder),
-            facts_for=lambda pin: image.facts_for(pin, world, own),
+            facts_for=lambda pin: image.facts_for(pin, sources, own),
         )
     assert caught.value.message == "no stage asks for a base image"
     assert caught.value.hint == "use the recipe `snowbooks`, or one with an `image` step"
@@ -449,13 +449,13 @@ def test_a_label_that_cannot_begin_a_tag_is_refused(planned: tuple[Lock, BaseFac
 
 
 def _other_base(folder: Path) -> None:
-    (folder / "world" / "base").rename(folder / "world" / "moved base")
-    edit(folder, '"oci:world/base"', '"oci:world/moved base"')
+    (folder / "sources" / "base").rename(folder / "sources" / "moved base")
+    edit(folder, '"oci:sources/base"', '"oci:sources/moved base"')
 
 
 def _other_sources(folder: Path) -> None:
     for name in ("channel", "simple"):
-        (folder / "world" / name).rename(folder / "world" / f"{name}-moved")
+        (folder / "sources" / name).rename(folder / "sources" / f"{name}-moved")
     edit(folder, "/channel", "/channel-moved", "sources.yaml")
     edit(folder, "/simple", "/simple-moved", "sources.yaml")
 
@@ -499,8 +499,8 @@ def test_what_leaves_the_tag_alone_leaves_the_digest_alone(
     project = Project(profile=folder / "demo.yaml")
     facts = project.facts(lock.base)
     plan = make_plan(lock, facts)
-    world = ConfiguredSources(kinds=KINDS, store=Store(folder / "cache"), routes=project.routes(), local=project.local())
-    digest = build(plan, facts, store=world.store, fetch=world.fetch, engine=_no_engine).image.digest
+    sources = ConfiguredSources(kinds=KINDS, store=Store(folder / "cache"), routes=project.routes(), local=project.local())
+    digest = build(plan, facts, store=sources.store, fetch=sources.fetch, engine=_no_engine).image.digest
     assert SEEN.setdefault(plan.tag, digest) == digest
     neutral = make_plan(loads(made[1], name="old", kinds=KINDS), facts).tag
     assert (plan.tag == neutral) == all(EDITS[name][0] for name in chosen)

@@ -1,7 +1,7 @@
 """`cregraph test`: which checks a lock asks for, and the driver that carries them out.
 
 The driver runs here in a process of its own with a fake jupyter_client, whose kernel is a real process that executes Python
-and knows as much of %%R as the checks ask. That true kernels and true R pass is shown with the real world's image.
+and knows as much of %%R as the checks ask. That true kernels and true R pass is shown with the test environment's image.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ def vendored(demo: Demo, *words: str, folder: str = "vendor") -> dict[str, Any]:
 
 
 def apart(demo: Demo, folder: Path) -> Demo:
-    """The project's own files elsewhere: no world, no store, no sources.yaml."""
+    """The project's own files elsewhere: no sources, no store, no sources.yaml."""
     shutil.copytree(demo.folder, folder, symlinks=True)
-    for name in ("world", "cache", "image"):
+    for name in ("sources", "cache", "image"):
         shutil.rmtree(folder / name)
     (folder / "sources.yaml").unlink()
     (folder / "cache").mkdir()
@@ -138,7 +138,7 @@ def test_what_was_damaged_there_is_put_there_anew(own: Demo) -> None:
 
 def test_a_damaged_source_is_refused_and_nothing_of_it_is_kept(made: Demo, tmp_path: Path) -> None:
     demo = made.copy(tmp_path / "p", cold=True)
-    path = demo.folder / "world" / "channel" / "linux-64" / FRAMES.rpartition("/")[2]
+    path = demo.folder / "sources" / "channel" / "linux-64" / FRAMES.rpartition("/")[2]
     good = path.read_bytes()
     path.write_bytes(flipped(good))
     done = demo.run("vendor", "vendor", "demo.yaml")

@@ -126,11 +126,11 @@ def test_an_image_put_together_otherwise_is_held_against_the_lock_file_by_file(m
 
 
 def base_files(project: Path) -> int:
-    index = json.loads((project / "world" / "base" / "index.json").read_text())
-    manifest = json.loads(blob(project / "world" / "base", index["manifests"][0]["digest"]))
+    index = json.loads((project / "sources" / "base" / "index.json").read_text())
+    manifest = json.loads(blob(project / "sources" / "base", index["manifests"][0]["digest"]))
     count = 0
     for layer in manifest["layers"]:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob(project / "world" / "base", layer["digest"])))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob(project / "sources" / "base", layer["digest"])))) as archive:
             count += sum(1 for info in archive if not info.isdir())
     return count
 

@@ -1,7 +1,7 @@
 """Install pinned conda packages: `python install.py CHANNEL PINS PREFIX`, in a RUN of the Dockerfile, with rattler at hand.
 
-rattler is the installer of pixi, does the work of micromamba and is as fast; the real micromamba is no part of the world of the
-tests. PINS has a line `name version build` a package. Packages that were unpacked before lie in /pkgs, a cache of the builder.
+rattler is the installer of pixi, does the work of micromamba and is as fast. The test environment does not have micromamba.
+PINS has a line `name version build` for each package. Packages that were unpacked before lie in /pkgs, a cache of the builder.
 """
 
 from __future__ import annotations

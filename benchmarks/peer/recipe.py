@@ -63,9 +63,9 @@ def write(scene: Scene, folder: Path, *, caches: tuple[str, str], salt: Mapping[
     if not tools.exists():
         shutil.copytree(Path(rattler.__file__).parent, tools / "rattler", ignore=shutil.ignore_patterns("__pycache__"))
     base = {name: f"oci-layout://{path}@sha256:{pin.artifact.sha256}" for name, path, pin in (
-        ("base", scene.world.base, lock.base), ("build-root", scene.world.build_root, lock.build_root)
+        ("base", scene.environment.base, lock.base), ("build-root", scene.environment.build_root, lock.build_root)
     )}  # fmt: skip
-    return {**base, "tools": str(tools), "channel": str(scene.world.conda / "conda-forge")}
+    return {**base, "tools": str(tools), "channel": str(scene.environment.conda / "conda-forge")}
 
 
 def _library(plan: Plan, store: Store, files: dict[str, bytes | Path], cache: str, salt: Mapping[str, str]) -> str:

@@ -31,7 +31,7 @@ def demo(
     demo_project.claim(here)
     counts = demo_project.write_project(here)
     held = f"a base image, {counts.conda} conda packages, {counts.cran} of CRAN, {counts.wheels} wheels"
-    talk(f"a small world in {here / 'world'}: {held}")
+    talk(f"sources in {here / 'sources'}: {held}")
     sources = str(here / demo_project.SOURCES)
     project = Project(profile=here / demo_project.PROFILE)
     lock = _lock(project, sources)
@@ -71,7 +71,7 @@ def _told(project: Project, compiled: Project, lock: Lock, built: Built, image: 
     width = max(len(str(path)) for path, _ in rows)
     for path, what in rows:
         talk(f"  {path!s:<{width}}  {what}")
-    talk("\nWhat is in this world stands in for software, in the real formats: nothing in the image can be started.\n\ntry next:")
+    talk("\nThe packages hold placeholders in the real formats. Nothing in the image can be started.\n\ntry next:")
     for line in _next(here):
         talk(f"  {line}")
     talk("")

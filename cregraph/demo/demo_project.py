@@ -11,7 +11,7 @@ from cregraph.demo.demo_base import write_base
 from cregraph.demo.index import write_index
 from cregraph.errors import CregraphError
 
-__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "World", "claim", "finish", "write_project"]
+__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "SourceCounts", "claim", "finish", "write_project"]
 
 #: Names of the project's files.
 PROFILE, WITH_CRAN, SOURCES = "demo.yaml", "with-cran.yaml", "sources.yaml"
@@ -24,9 +24,9 @@ cre:
   tag: v1
   r_version: "4.5.2"
   snowbooks_tag: demo
-  adbc: false                          # its driver is not in this small world
+  adbc: false                          # the sources of the demo do not have its driver
 
-snowbooks: {image: "oci:world/base", build_root: null}
+snowbooks: {image: "oci:sources/base", build_root: null}
 micromamba: {channels: [demo]}
 r: {packages: [demo-report]}           # instead of the tidyverse
 python: {packages: ["demo-tables >=2"]}  # instead of rpy2; the base has it, so nothing is pinned
@@ -49,9 +49,9 @@ extras:
 
 _SOURCES = """\
 # Where names lead on this machine. A lock holds names only; this file can change without changing a digest.
-conda: {demo: ./world/channel}
-cran: ./world/cran
-pypi: ./world/simple
+conda: {demo: ./sources/channel}
+cran: ./sources/cran
+pypi: ./sources/simple
 """
 
 _IGNORED = "cache/*\nimage*/\n"
@@ -61,7 +61,7 @@ _UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class World:
+class SourceCounts:
     """The number of packages written to each source."""
 
     conda: int
@@ -95,12 +95,14 @@ def finish(folder: Path) -> None:
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
-def write_project(folder: Path) -> World:
+def write_project(folder: Path) -> SourceCounts:
     """Write sources and profiles into `folder`, over files of an interrupted run. The bytes are always equal."""
-    world = folder / "world"
-    write_base(world / "base")
-    made = World(conda=write_channel(world / "channel"), cran=write_cran(world / "cran"), wheels=write_index(world / "simple"))
+    sources = folder / "sources"
+    write_base(sources / "base")
+    counts = SourceCounts(
+        conda=write_channel(sources / "channel"), cran=write_cran(sources / "cran"), wheels=write_index(sources / "simple")
+    )
     for name, content in ((PROFILE, _DEMO), (WITH_CRAN, _WITH_CRAN), (SOURCES, _SOURCES), (".gitignore", _IGNORED)):
         (folder / name).write_text(content, encoding="utf-8", newline="\n")
     (folder / "cache").mkdir(exist_ok=True)
-    return made
+    return counts

@@ -1,4 +1,4 @@
-"""Putting conda packages into a prefix, as plainly as can be: what the world itself needs to compile with its R."""
+"""Putting conda packages into a prefix, as plainly as can be: what the environment itself needs to compile with its R."""
 
 from __future__ import annotations
 

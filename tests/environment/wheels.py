@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from .command import run
-from .parts import WorldUnavailable
+from .parts import EnvironmentUnavailable
 
 _TARGET = ("--python-version", "3.11", "--only-binary", ":all:", "--implementation", "cp", "--abi", "cp311")
 _PLATFORMS = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)]
@@ -18,7 +18,7 @@ def uv() -> Path:
     try:
         from uv import find_uv_bin
     except ImportError as missing:
-        raise WorldUnavailable("uv is not installed in this environment") from missing
+        raise EnvironmentUnavailable("uv is not installed in this environment") from missing
     return Path(find_uv_bin())
 
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from .command import run
-from .parts import WorldUnavailable, words
+from .parts import EnvironmentUnavailable, words
 from .wheels import uv
 
 # What rpy2 and tabulate need on CPython 3.11, and what building their source distributions needs. rpy2-rinterface from 3.6.6
@@ -52,9 +52,9 @@ def fetch(into: Path) -> None:
             with urllib.request.urlopen(remote.url, timeout=120) as answer:
                 data = answer.read()
         except OSError as failed:
-            raise WorldUnavailable(f"the package index did not give {remote.name}: {failed}") from failed
+            raise EnvironmentUnavailable(f"the package index did not give {remote.name}: {failed}") from failed
         if hashlib.sha256(data).hexdigest() != remote.sha256:
-            raise WorldUnavailable(f"the package index gave another {remote.name} than it promised")
+            raise EnvironmentUnavailable(f"the package index gave another {remote.name} than it promised")
         path.write_bytes(data)
 
 

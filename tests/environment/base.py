@@ -1,7 +1,7 @@
 """The base image: Debian with the contract of Snowflake's notebook images (fifteen distributions, entry point, port).
 
 Python is Debian's, moved to /opt/python and reached through a symbolic link; the notebook software is real; the heavy
-distributions are stand-ins that say so, unless $CREGRAPH_WORLD_FULL_BASE asks for the real ones (1.9 GB).
+distributions are stand-ins that say so, unless $CREGRAPH_ENVIRONMENT_FULL_BASE asks for the real ones (1.9 GB).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _START = '#!/bin/bash\n# Stand-in of the notebook controller, for tests: a plain
 
 def base(root: Path, suite: Suite, address: str, progress: Progress) -> tuple[Path, str]:
     """The base as an OCI layout tagged `TAG`, and its digest; needs root."""
-    full = os.environ.get("CREGRAPH_WORLD_FULL_BASE") == "1"
+    full = os.environ.get("CREGRAPH_ENVIRONMENT_FULL_BASE") == "1"
     kind = "full" if full else "light"
 
     def debian(into: Path) -> None:
@@ -83,7 +83,7 @@ def _image(into: Path, suite: Suite, debian: Path, wheelhouse: Path, full: bool)
     layers.append(oci.layer(root, into, before=before, created_by="Python 3.11.2"))
 
     before = oci.state(root)
-    (root / "etc/world-base-unfinished").unlink()
+    (root / "etc/environment-base-unfinished").unlink()
     _notebook(root, wheelhouse, full)
     layers.append(oci.layer(root, into, before=before, created_by="notebook software"))
     shutil.rmtree(root)
@@ -122,7 +122,7 @@ def _people(root: Path) -> None:
     (root / "tmp").chmod(0o1777)
     os.chown(root / "var/mail", 0, 8)
     (root / "var/mail").chmod(0o2775)
-    (root / "etc/world-base-unfinished").write_text("a later layer removes this file\n")
+    (root / "etc/environment-base-unfinished").write_text("a later layer removes this file\n")
 
 
 def _notebook(root: Path, wheelhouse: Path, full: bool) -> None:

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from .parts import EPOCH, WorldUnavailable
+from .parts import EPOCH, EnvironmentUnavailable
 
 # A mount namespace of its own: whatever happens, no mount outlives the command and none is seen by the host.
 _ENTER = """
@@ -26,7 +26,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None, told: str | None = None) -> str:
-    """Standard output of a program; WorldUnavailable with the end of what it said when it fails or is missing."""
+    """Standard output of a program; EnvironmentUnavailable with the end of what it said when it fails or is missing."""
     try:
         done = subprocess.run(
             [str(word) for word in command],
@@ -38,11 +38,11 @@ def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | Non
             errors="replace",
         )
     except FileNotFoundError as missing:
-        raise WorldUnavailable(f"{command[0]} is not installed") from missing
+        raise EnvironmentUnavailable(f"{command[0]} is not installed") from missing
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()[-15:]
         line = told or shlex.join(str(word) for word in command)[:300]
-        raise WorldUnavailable("\n".join([f"`{line}` failed with {done.returncode}", *said]))
+        raise EnvironmentUnavailable("\n".join([f"`{line}` failed with {done.returncode}", *said]))
     return done.stdout
 
 

@@ -26,7 +26,7 @@ uint8_t AdbcDriverInit(int version, void* driver, struct AdbcError* error) {
 """
 _PROGRAM = r"""
 #include <stdio.h>
-int main(void) { puts(PREFIX "/share/world-placeholder/data.txt"); puts(PREFIX); return 0; }
+int main(void) { puts(PREFIX "/share/odd-placeholder/data.txt"); puts(PREFIX); return 0; }
 """
 _MICROMAMBA = """#!/bin/sh
 # Stand-in of micromamba for tests: it knows its version and nothing else.
@@ -57,76 +57,76 @@ def write(workshop: Path, channel: Path) -> None:
     )
     for version, timestamp in (("1.0", TIMESTAMP), ("1.1", _LATER)):
         _noarch(channel, version, timestamp)
-        old = Recipe(name="world-bz2", version=version, build="0", timestamp=timestamp, suffix=".tar.bz2")
-        _one(channel, old, {"share/world-bz2/version.txt": Entry(data=f"{version}\n".encode())})
+        old = Recipe(name="odd-bz2", version=version, build="0", timestamp=timestamp, suffix=".tar.bz2")
+        _one(channel, old, {"share/odd-bz2/version.txt": Entry(data=f"{version}\n".encode())})
     shared = Entry(data=b"one file, three names\n")
-    same = Entry(data=shared.data, same_as="share/world-hardlink/a.txt")
+    same = Entry(data=shared.data, same_as="share/odd-hardlink/a.txt")
     _one(
         channel,
-        Recipe(name="world-hardlink", version="1.0", build="0"),
+        Recipe(name="odd-hardlink", version="1.0", build="0"),
         {
-            "share/world-hardlink/a.txt": shared,
-            "share/world-hardlink/b.txt": same,
-            "share/world-hardlink/deep/c.txt": same,
-            "share/world-hardlink/link.txt": Entry(link="a.txt"),
+            "share/odd-hardlink/a.txt": shared,
+            "share/odd-hardlink/b.txt": same,
+            "share/odd-hardlink/deep/c.txt": same,
+            "share/odd-hardlink/link.txt": Entry(link="a.txt"),
         },
     )
-    folder = "share/world-longpath/" + "/".join(["a-rather-long-name-of-a-folder-that-goes-on-and-on"] * 5)
+    folder = "share/odd-longpath/" + "/".join(["a-rather-long-name-of-a-folder-that-goes-on-and-on"] * 5)
     _one(
         channel,
-        Recipe(name="world-longpath", version="1.0", build="0"),
+        Recipe(name="odd-longpath", version="1.0", build="0"),
         {f"{folder}/{'x' * (300 - len(folder) - 5)}.txt": Entry(data=b"300 characters\n")},
     )
     _one(
         channel,
-        Recipe(name="world-case", version="1.0", build="0"),
+        Recipe(name="odd-case", version="1.0", build="0"),
         {
-            "share/world-case/README": Entry(data=b"upper\n"),
-            "share/world-case/readme": Entry(data=b"lower\n"),
-            "share/world-case/\u00e9t\u00e9 d'hiver.txt": Entry(data=b"a name with more than ASCII\n"),
+            "share/odd-case/README": Entry(data=b"upper\n"),
+            "share/odd-case/readme": Entry(data=b"lower\n"),
+            "share/odd-case/\u00e9t\u00e9 d'hiver.txt": Entry(data=b"a name with more than ASCII\n"),
         },
     )
     program = _compiled(workshop, _PROGRAM, f'-DPREFIX="{PLACEHOLDER}"')
     shell = f"#!{PLACEHOLDER}/bin/sh\necho {PLACEHOLDER}\n"
     _one(
         channel,
-        Recipe(name="world-placeholder", version="1.0", build="0", depends=(_GLIBC,)),
+        Recipe(name="odd-placeholder", version="1.0", build="0", depends=(_GLIBC,)),
         {
-            "bin/world-placeholder": Entry(data=program, executable=True),
-            "bin/world-placeholder-script": _script(shell),
-            "etc/world-placeholder.conf": Entry(data=f"prefix = {PLACEHOLDER}\ntwice = {PLACEHOLDER}/a\n".encode()),
-            "share/world-placeholder/data.txt": Entry(data=b"data\n"),
+            "bin/odd-placeholder": Entry(data=program, executable=True),
+            "bin/odd-placeholder-script": _script(shell),
+            "etc/odd-placeholder.conf": Entry(data=f"prefix = {PLACEHOLDER}\ntwice = {PLACEHOLDER}/a\n".encode()),
+            "share/odd-placeholder/data.txt": Entry(data=b"data\n"),
         },
     )
-    post = '#!/bin/sh\necho "linked at $PREFIX" > "$PREFIX/share/world-postlink.txt"\n'
+    post = '#!/bin/sh\necho "linked at $PREFIX" > "$PREFIX/share/odd-postlink.txt"\n'
     _one(
         channel,
-        Recipe(name="world-postlink", version="1.0", build="0"),
-        {"bin/.world-postlink-post-link.sh": _script(post), "share/world-postlink/a.txt": Entry(data=b"a\n")},
+        Recipe(name="odd-postlink", version="1.0", build="0"),
+        {"bin/.odd-postlink-post-link.sh": _script(post), "share/odd-postlink/a.txt": Entry(data=b"a\n")},
     )
 
 
 def _noarch(channel: Path, version: str, timestamp: int) -> None:
-    site, info = "site-packages/world_noarch", f"site-packages/world_noarch-{version}.dist-info"
+    site, info = "site-packages/odd_noarch", f"site-packages/odd_noarch-{version}.dist-info"
     code = f'"""A package of the tests."""\n\n__version__ = "{version}"\n\n\ndef main() -> None:\n    print(__version__)\n'
-    metadata = f"Metadata-Version: 2.1\nName: world-noarch\nVersion: {version}\nSummary: a package of cregraph's tests\n"
-    entries = "[console_scripts]\nworld-noarch = world_noarch:main\n"
+    metadata = f"Metadata-Version: 2.1\nName: odd-noarch\nVersion: {version}\nSummary: a package of cregraph's tests\n"
+    entries = "[console_scripts]\nodd-noarch = odd_noarch:main\n"
     files = {
         f"{site}/__init__.py": Entry(data=code.encode()),
         f"{site}/data/words.txt": Entry(data=b"one two\n"),
         f"{info}/METADATA": Entry(data=metadata.encode()),
         f"{info}/INSTALLER": Entry(data=b"conda\n"),
         f"{info}/entry_points.txt": Entry(data=entries.encode()),
-        "python-scripts/world-noarch-script": _script(f"#!{PLACEHOLDER}/bin/python\nprint('script')\n"),
-        "share/world-noarch/note.txt": Entry(data=b"beside the code\n"),
+        "python-scripts/odd-noarch-script": _script(f"#!{PLACEHOLDER}/bin/python\nprint('script')\n"),
+        "share/odd-noarch/note.txt": Entry(data=b"beside the code\n"),
     }
     recipe = Recipe(
-        name="world-noarch",
+        name="odd-noarch",
         version=version,
         build="pyhd8ed1ab_0",
         depends=("python >=3.9",),
         noarch_python=True,
-        entry_points=("world-noarch = world_noarch:main",),
+        entry_points=("odd-noarch = odd_noarch:main",),
         timestamp=timestamp,
     )
     _one(channel, recipe, files)

@@ -1,4 +1,4 @@
-"""The real world keeps what other tests take from it for granted."""
+"""The test environment keeps what other tests take from it for granted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.world import Server, World, serve
-from tests.world.command import run_in
-from tests.world.conda import Entry, Recipe, index, pack
-from tests.world.description import needs, read_description
-from tests.world.needed import needed
-from tests.world.oci import unpack
-from tests.world.parts import part, words
+from tests.environment import Environment, Server, serve
+from tests.environment.command import run_in
+from tests.environment.conda import Entry, Recipe, index, pack
+from tests.environment.description import needs, read_description
+from tests.environment.needed import needed
+from tests.environment.oci import unpack
+from tests.environment.parts import part, words
 
 CONTRACT = words("""
     ipykernel sqlparse jinja2 notebook ipython psutil snowflake-snowpark-python jupyter-server ray lightgbm-ray xgboost-ray
@@ -36,11 +36,11 @@ RECIPES = [
     *("r-base =4.2.2", "r-cli", "r-rlang >=1.0.0", "r-reticulate >=1.34", "r-tidyverse", "r-dbplyr", "r-httr2 >=1.0.0"),
     *("r-lazyeval", "r-dbi >=1.2.0", "r-jsonlite", "r-dplyr >=1.1.0", "zlib", "liblzma-devel", "r-lme4 =1.1_31"),
 ]
-ODD = words("world-bz2 world-case world-hardlink world-longpath world-noarch world-placeholder world-postlink")
+ODD = words("odd-bz2 odd-case odd-hardlink odd-longpath odd-noarch odd-placeholder odd-postlink")
 
 
 @pytest.fixture(scope="session")
-def world() -> World:
+def environment() -> Environment:
     return needed()
 
 
@@ -61,28 +61,28 @@ def solved(channel: str, specs: list[str]) -> list[Any]:
     return found
 
 
-@pytest.mark.world
-def test_the_channel_satisfies_the_standard_recipes(world: World) -> None:
-    found = {record.name.normalized: str(record.version) for record in solved(_channel(world), RECIPES)}
+@pytest.mark.environment
+def test_the_channel_satisfies_the_standard_recipes(environment: Environment) -> None:
+    found = {record.name.normalized: str(record.version) for record in solved(_channel(environment), RECIPES)}
 
     assert found["r-base"] == "4.2.2"
     assert len(found) > 150
 
 
-@pytest.mark.world
-def test_the_channel_has_a_python_micromamba_and_the_adbc_driver(world: World) -> None:
-    specs = ["python 3.11.*", "micromamba 2.*", "libadbc-driver-snowflake", "r-nanoarrow >=0.3", "world-noarch"]
-    found = {record.name.normalized: str(record.version) for record in solved(_channel(world), specs)}
+@pytest.mark.environment
+def test_the_channel_has_a_python_micromamba_and_the_adbc_driver(environment: Environment) -> None:
+    specs = ["python 3.11.*", "micromamba 2.*", "libadbc-driver-snowflake", "r-nanoarrow >=0.3", "odd-noarch"]
+    found = {record.name.normalized: str(record.version) for record in solved(_channel(environment), specs)}
 
     assert found["python"] == "3.11.2"
-    assert found["world-noarch"] == "1.1"
+    assert found["odd-noarch"] == "1.1"
 
 
-@pytest.mark.world
-def test_every_record_of_the_channel_tells_the_truth_about_its_package(world: World) -> None:
+@pytest.mark.environment
+def test_every_record_of_the_channel_tells_the_truth_about_its_package(environment: Environment) -> None:
     count = 0
     for subdir in ("linux-64", "noarch"):
-        folder = world.conda / "conda-forge" / subdir
+        folder = environment.conda / "conda-forge" / subdir
         repodata = json.loads((folder / "repodata.json").read_bytes())
         records = {**repodata["packages"], **repodata["packages.conda"]}
         assert sorted(records) == sorted(p.name for p in folder.iterdir() if p.name.endswith((".conda", ".bz2")))
@@ -96,14 +96,14 @@ def test_every_record_of_the_channel_tells_the_truth_about_its_package(world: Wo
 
 
 @pytest.fixture(scope="session")
-def r_root(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def r_root(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The base with the recipes' environment in it, as an image would have it."""
     from rattler import Subdir, install
 
-    folder = tmp_path_factory.mktemp("world")
-    root, prefix = folder / "root", world.versions["prefix"]
-    unpack(world.base, root)
-    records = solved(_channel(world), [*RECIPES, *ODD])
+    folder = tmp_path_factory.mktemp("environment")
+    root, prefix = folder / "root", environment.versions["prefix"]
+    unpack(environment.base, root)
+    records = solved(_channel(environment), [*RECIPES, *ODD])
     into = str(root / prefix[1:])
     going = install(
         records,
@@ -118,41 +118,41 @@ def r_root(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     shutil.rmtree(folder)
 
 
-@pytest.mark.world
-def test_r_runs_over_the_base_under_the_recipes_prefix(world: World, r_root: Path) -> None:
+@pytest.mark.environment
+def test_r_runs_over_the_base_under_the_recipes_prefix(environment: Environment, r_root: Path) -> None:
     code = "suppressMessages(library(dplyr)); cat(R.version$minor, R.home(), nrow(filter(mtcars, cyl == 4)), sep = '|')"
-    said = run_in(r_root, f"{world.versions['prefix']}/bin/R", "--vanilla", "--no-echo", "-e", code)
+    said = run_in(r_root, f"{environment.versions['prefix']}/bin/R", "--vanilla", "--no-echo", "-e", code)
 
-    assert said.strip() == f"2.2|{world.versions['prefix']}/lib/R|11"
+    assert said.strip() == f"2.2|{environment.versions['prefix']}/lib/R|11"
 
 
-@pytest.mark.world
-def test_every_r_package_of_the_environment_loads(world: World, r_root: Path) -> None:
+@pytest.mark.environment
+def test_every_r_package_of_the_environment_loads(environment: Environment, r_root: Path) -> None:
     code = "for (p in rownames(installed.packages())) loadNamespace(p); cat(length(loadedNamespaces()))"
-    said = run_in(r_root, f"{world.versions['prefix']}/bin/Rscript", "--vanilla", "-e", code)
+    said = run_in(r_root, f"{environment.versions['prefix']}/bin/Rscript", "--vanilla", "-e", code)
 
     assert int(said.split()[-1]) > 100
 
 
-@pytest.mark.world
-def test_the_odd_packages_are_as_odd_as_they_say(r_root: Path, world: World) -> None:
-    prefix = world.versions["prefix"]
+@pytest.mark.environment
+def test_the_odd_packages_are_as_odd_as_they_say(r_root: Path, environment: Environment) -> None:
+    prefix = environment.versions["prefix"]
     share = r_root / prefix[1:] / "share"
 
-    assert run_in(r_root, f"{prefix}/bin/world-noarch") == "1.1\n"
-    assert run_in(r_root, f"{prefix}/bin/world-placeholder").splitlines()[1] == prefix
-    assert (share.parent / "etc/world-placeholder.conf").read_text().startswith(f"prefix = {prefix}\n")
-    assert {path.name for path in (share / "world-case").iterdir()} >= {"README", "readme"}
-    (long,) = (path for path in (share / "world-longpath").rglob("*.txt"))
+    assert run_in(r_root, f"{prefix}/bin/environment-noarch") == "1.1\n"
+    assert run_in(r_root, f"{prefix}/bin/environment-placeholder").splitlines()[1] == prefix
+    assert (share.parent / "etc/environment-placeholder.conf").read_text().startswith(f"prefix = {prefix}\n")
+    assert {path.name for path in (share / "odd-case").iterdir()} >= {"README", "readme"}
+    (long,) = (path for path in (share / "odd-longpath").rglob("*.txt"))
     assert len(str(long.relative_to(share.parent))) == 300
 
 
-@pytest.mark.world
-def test_no_package_names_the_place_where_it_was_made(r_root: Path, world: World) -> None:
-    prefix = r_root / world.versions["prefix"][1:]
+@pytest.mark.environment
+def test_no_package_names_the_place_where_it_was_made(r_root: Path, environment: Environment) -> None:
+    prefix = r_root / environment.versions["prefix"][1:]
     folders = [str(prefix / name) for name in ("bin", "etc", "lib", "share")]
     left = subprocess.run(
-        ["grep", "-rlaE", "placehold_placehold|/cregraph-world/", *folders],
+        ["grep", "-rlaE", "placehold_placehold|/cregraph-test-environment/", *folders],
         capture_output=True,
         text=True,
     )
@@ -161,18 +161,20 @@ def test_no_package_names_the_place_where_it_was_made(r_root: Path, world: World
 
 
 @pytest.fixture(scope="session")
-def base_root(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def base_root(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("base") / "root"
-    unpack(world.base, root)
+    unpack(environment.base, root)
     yield root
     shutil.rmtree(root)
 
 
-@pytest.mark.world
-def test_the_base_keeps_snowflakes_contract(world: World, base_root: Path) -> None:
+@pytest.mark.environment
+def test_the_base_keeps_snowflakes_contract(environment: Environment, base_root: Path) -> None:
     root = base_root
-    manifest = json.loads(_blob(world.base, json.loads((world.base / "index.json").read_text())["manifests"][0]["digest"]))
-    config = json.loads(_blob(world.base, manifest["config"]["digest"]))["config"]
+    manifest = json.loads(
+        _blob(environment.base, json.loads((environment.base / "index.json").read_text())["manifests"][0]["digest"])
+    )
+    config = json.loads(_blob(environment.base, manifest["config"]["digest"]))["config"]
 
     said = run_in(root, "/usr/local/bin/entrypoint.sh", "bash", "-c", "pip list --format json")
     installed = {row["name"].lower().replace("_", "-") for row in json.loads(said)}
@@ -186,10 +188,10 @@ def test_the_base_keeps_snowflakes_contract(world: World, base_root: Path) -> No
     assert (home.st_mode & 0o7777, home.st_uid) == (0o750, 1000)
     assert (root / "var/mail").stat().st_mode & 0o7777 == 0o2775
     assert (root / "root").stat().st_mode & 0o7777 == 0o700
-    assert not (root / "etc/world-base-unfinished").exists()
+    assert not (root / "etc/environment-base-unfinished").exists()
 
 
-@pytest.mark.world
+@pytest.mark.environment
 def test_the_bases_python_has_the_site_packages_of_an_upstream_one(base_root: Path) -> None:
     code = "import site, sysconfig, pip; print(site.getsitepackages()[0], sysconfig.get_path('purelib'), pip.__file__)"
     first, second, third = run_in(base_root, "python3", "-I", "-c", code).split()
@@ -198,12 +200,12 @@ def test_the_bases_python_has_the_site_packages_of_an_upstream_one(base_root: Pa
     assert third.startswith(first)
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.parametrize("date", ["cran_first", "cran_second"])
-def test_a_snapshot_of_cran_is_whole_and_true(world: World, date: str) -> None:
-    contrib = world.cran / world.versions[date] / "src/contrib"
+def test_a_snapshot_of_cran_is_whole_and_true(environment: Environment, date: str) -> None:
+    contrib = environment.cran / environment.versions[date] / "src/contrib"
     stanzas = [read_description(text) for text in (contrib / "PACKAGES").read_text().split("\n\n")]
-    records = json.loads((world.conda / "conda-forge/linux-64/repodata.json").read_text())["packages.conda"].values()
+    records = json.loads((environment.conda / "conda-forge/linux-64/repodata.json").read_text())["packages.conda"].values()
     conda = {record["name"] for record in records}
 
     assert len(stanzas) >= 10
@@ -218,26 +220,26 @@ def test_a_snapshot_of_cran_is_whole_and_true(world: World, date: str) -> None:
         assert [name for name in needs(fields) if name not in have and f"r-{name.lower()}" not in conda] == []
 
 
-@pytest.mark.world
-def test_a_bump_of_bitops_is_what_the_two_snapshots_differ_by(world: World) -> None:
-    second = world.cran / world.versions["cran_second"] / "src/contrib"
+@pytest.mark.environment
+def test_a_bump_of_bitops_is_what_the_two_snapshots_differ_by(environment: Environment) -> None:
+    second = environment.cran / environment.versions["cran_second"] / "src/contrib"
 
-    assert (world.cran / world.versions["cran_first"] / "src/contrib/bitops_1.0-7.tar.gz").exists()
+    assert (environment.cran / environment.versions["cran_first"] / "src/contrib/bitops_1.0-7.tar.gz").exists()
     assert (second / "bitops_1.0-9.tar.gz").exists()
     assert (second / "Archive/bitops/bitops_1.0-7.tar.gz").exists()
 
 
-@pytest.mark.world
+@pytest.mark.environment
 @pytest.mark.parametrize("scheme", ["http", "file"])
-def test_uv_resolves_rpy2_and_its_build_from_the_index(world: World, tmp_path: Path, scheme: str) -> None:
+def test_uv_resolves_rpy2_and_its_build_from_the_index(environment: Environment, tmp_path: Path, scheme: str) -> None:
     from uv import find_uv_bin
 
     asked = tmp_path / "asked.in"
     asked.write_text("rpy2>=3.5,<4\ntabulate>=0.9\nsetuptools>=77\nwheel\n")
     # Only the JSON form has times of upload, and of a folder uv reads the HTML.
     newest = ("--exclude-newer", "2025-01-01T00:00:00Z") if scheme == "http" else ()
-    with world.serve() as server:
-        address = yaml.safe_load(world.sources(server.address if scheme == "http" else None))["pypi"]
+    with environment.serve() as server:
+        address = yaml.safe_load(environment.sources(server.address if scheme == "http" else None))["pypi"]
         done = subprocess.run(
             [
                 *(find_uv_bin(), "pip", "compile", "--no-config", "--no-cache", "--no-header", "--no-annotate", "--quiet"),
@@ -252,25 +254,25 @@ def test_uv_resolves_rpy2_and_its_build_from_the_index(world: World, tmp_path: P
     assert {"rpy2-rinterface==3.6.5", "cffi==2.1.1"} <= set(done.stdout.replace(" \\", "").splitlines())
 
 
-@pytest.mark.world
-def test_rpy2_compiles_in_the_build_root_and_calls_r_in_the_base(world: World, r_root: Path, tmp_path: Path) -> None:
+@pytest.mark.environment
+def test_rpy2_compiles_in_the_build_root_and_calls_r_in_the_base(environment: Environment, r_root: Path, tmp_path: Path) -> None:
     from rattler import Subdir, install
 
-    prefix = world.versions["prefix"]
+    prefix = environment.versions["prefix"]
     build, site = tmp_path / "root", r_root / "opt/python/cpython-3.11.2/lib/python3.11/site-packages"
-    unpack(world.build_root, build)
-    records = solved(_channel(world), ["r-base", "python 3.11.*"])
+    unpack(environment.build_root, build)
+    records = solved(_channel(environment), ["r-base", "python 3.11.*"])
     into, kept, linux = str(build / prefix[1:]), tmp_path / "packages", Subdir("linux-64")
     asyncio.run(install(records, into, cache_dir=kept, platform=linux, alternative_target_prefix=prefix))
     for name in ("setuptools", "cffi", "pycparser", "packaging", "wheel"):
-        zipfile.ZipFile(max((world.simple / name).glob("*.whl"))).extractall(build / "requirements")
-    with tarfile.open(next((world.simple / "rpy2-rinterface").glob("*.tar.gz"))) as source:
+        zipfile.ZipFile(max((environment.simple / name).glob("*.whl"))).extractall(build / "requirements")
+    with tarfile.open(next((environment.simple / "rpy2-rinterface").glob("*.tar.gz"))) as source:
         source.extractall(build / "source", filter="data")
     (folder,) = (build / "source").iterdir()
     code = "import setuptools.build_meta as b; b.build_wheel('/out')"
     env = {"PYTHONPATH": "/requirements", "R_HOME": f"{prefix}/lib/R", "PATH": f"{prefix}/bin:/usr/bin:/bin"}
     run_in(build, "env", "-C", f"/source/{folder.name}", f"{prefix}/bin/python3.11", "-c", code, env=env)
-    wheels = [max((world.simple / name).glob("*.whl")) for name in ("rpy2", "rpy2-robjects", "tzlocal")]
+    wheels = [max((environment.simple / name).glob("*.whl")) for name in ("rpy2", "rpy2-robjects", "tzlocal")]
     for wheel in [*wheels, *(build / "out").glob("*.whl")]:
         zipfile.ZipFile(wheel).extractall(site)
 
@@ -281,9 +283,9 @@ def test_rpy2_compiles_in_the_build_root_and_calls_r_in_the_base(world: World, r
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.world
-def test_the_tarballs_say_that_they_are_stand_ins_and_import_what_theirs_do(world: World) -> None:
-    with tarfile.open(world.tarballs / "snowflakeR/v0.1.0/snowflakeR_0.1.0.tar.gz") as tar:
+@pytest.mark.environment
+def test_the_tarballs_say_that_they_are_stand_ins_and_import_what_theirs_do(environment: Environment) -> None:
+    with tarfile.open(environment.tarballs / "snowflakeR/v0.1.0/snowflakeR_0.1.0.tar.gz") as tar:
         data = tar.extractfile("snowflakeR/DESCRIPTION")
         assert data is not None
         fields = read_description(data.read().decode())
@@ -292,18 +294,18 @@ def test_the_tarballs_say_that_they_are_stand_ins_and_import_what_theirs_do(worl
     assert needs(fields) == {"reticulate": ">= 1.34", "cli": "", "rlang": "", "jsonlite": ""}
 
 
-@pytest.mark.world
-def test_the_profile_leads_to_the_world(world: World) -> None:
-    profile = yaml.safe_load(world.profile())
-    sources = yaml.safe_load(world.sources())
+@pytest.mark.environment
+def test_the_profile_leads_to_the_world(environment: Environment) -> None:
+    profile = yaml.safe_load(environment.profile())
+    sources = yaml.safe_load(environment.sources())
 
-    assert profile["snowbooks"]["image"] == f"oci:{world.base}"
+    assert profile["snowbooks"]["image"] == f"oci:{environment.base}"
     for address in profile["tarballs"].values():
         ((prefix, leads),) = sources["url"].items()
         assert Path(urllib.request.url2pathname(address.replace(prefix, leads).removeprefix("file://"))).exists()
 
 
-# What needs no world: the writers and the server.
+# What needs no environment: the writers and the server.
 
 
 @pytest.fixture
@@ -414,8 +416,8 @@ def test_a_part_that_fails_leaves_nothing_behind_it_and_is_made_again(tmp_path: 
     assert [path.name for path in made.iterdir()] == ["whole"]
 
 
-def _channel(world: World) -> str:
-    return (world.conda / "conda-forge").as_uri()
+def _channel(environment: Environment) -> str:
+    return (environment.conda / "conda-forge").as_uri()
 
 
 def _blob(layout: Path, digest: str) -> bytes:

@@ -14,15 +14,15 @@ from cregraph.lock import lock_file as locks
 from cregraph.plan.planner import make_plan
 from cregraph.session.project import Project
 from cregraph.store import Store
+from tests.environment import Environment
 from tests.real_project import RealProject
-from tests.world import World
 
-pytestmark = [pytest.mark.world, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
 
 
 def copy_of(built: RealProject, folder: Path) -> RealProject:
     """The same project elsewhere, with the same store."""
-    project = RealProject.make(folder, built.world, store=Path(built.env["CREGRAPH_CACHE"]))
+    project = RealProject.make(folder, built.environment, store=Path(built.env["CREGRAPH_CACHE"]))
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
     return project
@@ -32,12 +32,14 @@ def reference(project: RealProject) -> str:
     return project.ok("build", "team.yaml").out.strip()
 
 
-def test_a_moved_mirror_changes_neither_lock_nor_tag_nor_digest(built: RealProject, world: World, tmp_path: Path) -> None:
-    other = RealProject.make(tmp_path / "elsewhere", world)
+def test_a_moved_mirror_changes_neither_lock_nor_tag_nor_digest(
+    built: RealProject, environment: Environment, tmp_path: Path
+) -> None:
+    other = RealProject.make(tmp_path / "elsewhere", environment)
     other.ok("lock", "team.yaml")  # over file://
     assert other.lock.read_bytes() == built.lock.read_bytes()
     assert "127.0.0.1" not in built.lock.read_text()
-    assert str(world.root) not in built.lock.read_text()
+    assert str(environment.root) not in built.lock.read_text()
 
 
 def test_a_fresh_lock_is_left_alone_without_opening_a_socket(built: RealProject, tmp_path: Path) -> None:
@@ -54,16 +56,16 @@ def test_a_fresh_lock_is_left_alone_without_opening_a_socket(built: RealProject,
 
 
 def test_one_lock_gives_one_digest_under_other_circumstances_and_from_a_cold_store(
-    built: RealProject, world: World, tmp_path: Path
+    built: RealProject, environment: Environment, tmp_path: Path
 ) -> None:
     """Other time zone, locale, umask, user, home, folder, hash seed, number of workers; no network, no source but what `vendor`
     copied; everything compiled anew."""
     expected = reference(built)
     folder = tmp_path / "a folder, with: odd characters"
-    project = RealProject.make(folder, world)
+    project = RealProject.make(folder, environment)
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, project.folder / name)
-    (folder / "world").unlink()
+    (folder / "environment").unlink()
     built.ok("vendor", str(folder / "vendor"), "team.yaml")
     (folder / "vendor" / "sources.yaml").rename(folder / "vendored.yaml")
     text = (folder / "vendored.yaml").read_text().replace('"./', '"./vendor/')
@@ -123,18 +125,18 @@ def _forget(project: RealProject, names: set[str]) -> None:
 def test_adding_a_package_moves_no_pin_that_nobody_asked_to_move(built: RealProject, tmp_path: Path) -> None:
     project = copy_of(built, tmp_path / "p")
     before = {(t.id, p.name): p.artifact.sha256 for t in _lock(project).targets for p in t.pins}
-    project.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "world-noarch"])
+    project.edit(conda_r=["r-lme4=1.1-31", "r-codetools", "odd-noarch"])
     project.ok("lock", "team.yaml")
     after = {(t.id, p.name): p.artifact.sha256 for t in _lock(project).targets for p in t.pins}
     assert {key: after[key] for key in before if key in after and not key[1].startswith("file")} == {
         key: before[key] for key in before if key in after
     }
-    assert {name for _, name in after.keys() - before.keys()} >= {"world-noarch"}
+    assert {name for _, name in after.keys() - before.keys()} >= {"odd-noarch"}
 
 
-def test_a_tarball_may_be_a_file_or_a_folder_of_the_project(built: RealProject, world: World, tmp_path: Path) -> None:
+def test_a_tarball_may_be_a_file_or_a_folder_of_the_project(built: RealProject, environment: Environment, tmp_path: Path) -> None:
     project = copy_of(built, tmp_path / "p")
-    shutil.copyfile(world.tarballs / "snowflakeR" / "v0.1.0" / "snowflakeR_0.1.0.tar.gz", project.folder / "sf.tar.gz")
+    shutil.copyfile(environment.tarballs / "snowflakeR" / "v0.1.0" / "snowflakeR_0.1.0.tar.gz", project.folder / "sf.tar.gz")
     own = project.folder / "own"
     (own / "R").mkdir(parents=True)
     (own / "DESCRIPTION").write_text("Package: teamtools\nVersion: 1.0\nTitle: Ours\nImports: cli\nLicense: MIT\n")
@@ -185,10 +187,10 @@ def test_the_environment_in_the_image_reads_back_as_a_true_conda_environment(bui
     assert all(str(file) in files for record in read for file in record.files)
 
 
-def test_the_image_adds_layers_to_the_base_and_changes_none_of_its_own(built: RealProject, world: World) -> None:
-    index = json.loads((world.base / "index.json").read_text())
+def test_the_image_adds_layers_to_the_base_and_changes_none_of_its_own(built: RealProject, environment: Environment) -> None:
+    index = json.loads((environment.base / "index.json").read_text())
     digest = index["manifests"][0]["digest"].removeprefix("sha256:")
-    base = json.loads((world.base / "blobs" / "sha256" / digest).read_text())
+    base = json.loads((environment.base / "blobs" / "sha256" / digest).read_text())
     ours = _manifest(built)
     count = len(base["layers"])
     assert [layer["digest"] for layer in ours["layers"][:count]] == [layer["digest"] for layer in base["layers"]]

@@ -1,7 +1,7 @@
-"""Parts of the world: folders that are made once, whole or not at all, and kept.
+"""Parts of the environment: folders that are made once, whole or not at all, and kept.
 
 A part is made under a temporary name and renamed when it is complete, so a run that is interrupted goes on with the
-parts it had finished. One lock on the whole world: two runs never make it at the same time.
+parts it had finished. One lock on the whole environment: two runs never make it at the same time.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-class WorldUnavailable(Exception):
-    """This machine cannot make the real world; the message says what is missing."""
+class EnvironmentUnavailable(Exception):
+    """This machine cannot make the test environment; the message says what is missing."""
 
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Hold the lock of the world at `root`, waiting for whoever has it."""
+    """Hold the lock of the environment at `root`, waiting for whoever has it."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

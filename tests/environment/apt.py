@@ -1,6 +1,6 @@
 """Debian's archive, asked through apt with a configuration of our own: nothing of the machine's apt changes.
 
-Only the main archive of a release is used, not its updates: it changes at point releases alone, so the world's bytes are
+Only the main archive of a release is used, not its updates: it changes at point releases alone, so the environment's bytes are
 stable. Where the archive is, is taken from the machine's own apt sources.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .command import run
-from .parts import WorldUnavailable
+from .parts import EnvironmentUnavailable
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -47,7 +47,7 @@ def archive_address() -> str:
         run("apt-get", "update")
         found = asked()
     if not found:
-        raise WorldUnavailable("apt knows no Debian archive on this machine")
+        raise EnvironmentUnavailable("apt knows no Debian archive on this machine")
     return found[0].rstrip("/")
 
 

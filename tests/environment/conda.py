@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from .parts import EPOCH
 
 # As long as conda-forge's: a prefix in a compiled file can only be replaced by one that is not longer.
-PLACEHOLDER = ("/opt/world/" + "placehold_" * 25)[:255]
+PLACEHOLDER = ("/opt/environment/" + "placehold_" * 25)[:255]
 TIMESTAMP = 1_705_276_800_000  # 2024-01-15T00:00:00Z, in milliseconds as conda counts
 
 

@@ -1,6 +1,6 @@
 """Debian's Python 3.11 for arm64 with the wheels that an image's assembly needs, as a tree that qemu-user can run.
 
-Nothing is installed: packages are unpacked into a folder beside the world, wheels beside them.
+Nothing is installed: packages are unpacked into a folder beside the environment, wheels beside them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from .apt import Suite, archive_address
 from .command import run
-from .parts import Progress, WorldUnavailable, alone, part, sweep, words
-from .world import place
+from .environment import place
+from .parts import EnvironmentUnavailable, Progress, alone, part, sweep, words
 
 VERSION = "aarch64-1"  # of what the tree holds
 _DEBS = words("""
@@ -31,10 +31,10 @@ _TAGS = ("manylinux2014_aarch64", "manylinux_2_28_aarch64")
 def interpreter(progress: Progress = lambda said: None) -> tuple[Path, Path, Path]:
     """The root that qemu is told of, the interpreter in it, and the folder of its packages; made where they are missing.
 
-    Raises WorldUnavailable when this machine cannot: no apt, no archive, no package index.
+    Raises EnvironmentUnavailable when this machine cannot: no apt, no archive, no package index.
     """
     if shutil.which("dpkg-deb") is None or shutil.which("apt-get") is None:
-        raise WorldUnavailable("Debian's Python for arm64 needs apt-get and dpkg-deb")
+        raise EnvironmentUnavailable("Debian's Python for arm64 needs apt-get and dpkg-deb")
     folder = place().parent / VERSION
     with alone(folder):
         sweep(folder)

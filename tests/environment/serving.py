@@ -1,4 +1,4 @@
-"""The world over HTTP on loopback, as mirrors serve it, with a log of what was asked and faults on request.
+"""The environment over HTTP on loopback, as mirrors serve it, with a log of what was asked and faults on request.
 
 HTTP/1.1 with kept connections and a long queue: the clients open many at once, and some misread an answer "not modified"
 that has no ETag.

@@ -1,4 +1,4 @@
-"""The whole world: what it has, where, and the making of it."""
+"""The whole environment: what it has, where, and the making of it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from . import base as base_image
 from . import channel, compiled, conda, cran, debtree, oci, odd, roots, simple, tarballs
 from .apt import Suite, archive_address
 from .command import run
-from .parts import Progress, WorldUnavailable, alone, part, sweep
+from .parts import EnvironmentUnavailable, Progress, alone, part, sweep
 from .serving import Server, serve
 
-VERSION = "3"  # of what the world holds and of its bytes: a new one is made beside the old
+VERSION = "4"  # of what the environment holds and of its bytes: a new one is made beside the old
 INVALID = "https://example.invalid/"  # where the profile says that the tarballs are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """A made world. All paths are folders below `root`; nothing in them may be changed."""
+class Environment:
+    """A made environment. All paths are folders below `root`; nothing in them may be changed."""
 
     root: Path
     base: Path  # OCI layout, tag 2.5.0
@@ -40,7 +40,7 @@ class World:
     versions: Mapping[str, str]
 
     def serve(self) -> AbstractContextManager[Server]:
-        """Serve the whole world over HTTP on loopback."""
+        """Serve the whole environment over HTTP on loopback."""
         return serve(self.root)
 
     def sources(self, address: str | None = None) -> str:
@@ -60,7 +60,7 @@ class World:
         )
 
     def profile(self, **changes: object) -> str:
-        """The text of the world's profile with this machine's places of the base and the build root in it.
+        """The text of the environment's profile with this machine's places of the base and the build root in it.
 
         `changes` replace whole top-level sections.
         """
@@ -70,17 +70,17 @@ class World:
 
 
 def place() -> Path:
-    """Where the world is made: $CREGRAPH_WORLD, or the user's cache folder, and there a folder for each version."""
-    if named := os.environ.get("CREGRAPH_WORLD"):
+    """Return the folder of this version of the environment, in $CREGRAPH_TEST_ENVIRONMENT or the user's cache folder."""
+    if named := os.environ.get("CREGRAPH_TEST_ENVIRONMENT"):
         return Path(named).absolute() / VERSION
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache).absolute() / "cregraph-world" / VERSION
+    return Path(cache).absolute() / "cregraph-test-environment" / VERSION
 
 
-def make(progress: Progress = lambda said: None) -> World:
-    """Make the world where it is missing, and give it.
+def make(progress: Progress = lambda said: None) -> Environment:
+    """Make the environment where it is missing, and give it.
 
-    Raises WorldUnavailable when this machine cannot: not root, not Debian 12 on x86-64, no archive, no package index.
+    Raises EnvironmentUnavailable when this machine cannot: not root, not Debian 12 on x86-64, no archive, no package index.
     """
     root = place()
     if not _made(root):
@@ -93,17 +93,17 @@ def make(progress: Progress = lambda said: None) -> World:
 
 
 def _made(root: Path) -> bool:
-    return (root / "world.json").exists() and (root / _base_folder()).exists()
+    return (root / "environment.json").exists() and (root / _base_folder()).exists()
 
 
 def _fit() -> None:
     if os.name != "posix" or os.geteuid() != 0:
-        raise WorldUnavailable("making the real world needs root")
+        raise EnvironmentUnavailable("making the test environment needs root")
     if os.uname().machine != "x86_64":
-        raise WorldUnavailable("the real world is made on x86-64 only")
+        raise EnvironmentUnavailable("the test environment is made on x86-64 only")
     for program in ("apt-get", "dpkg-deb", "unshare"):
         if shutil.which(program) is None:
-            raise WorldUnavailable(f"making the real world needs {program}: it is made from Debian's packages")
+            raise EnvironmentUnavailable(f"making the test environment needs {program}: it is made from Debian's packages")
     if shutil.which("mmdebstrap") is None:
         if not list(Path("/var/lib/apt/lists").glob("*Packages*")):
             run("apt-get", "update", "-qq")
@@ -133,12 +133,12 @@ def _make(root: Path, progress: Progress) -> None:
     if not (root / "conda").exists():
         debian = part(root, "channel-debian", lambda into: _debian(bookworm, patchelf, into), progress)
         part(root, "conda", lambda into: _conda(suites["trixie"], build_tree, debian, patchelf, into), progress)
-    facts = root / ".world.json"
+    facts = root / ".environment.json"
     facts.write_text(json.dumps(_facts(root), indent=1) + "\n")
-    facts.replace(root / "world.json")
+    facts.replace(root / "environment.json")
     for folder in ("channel-debian", "trees"):  # asked for no more
         shutil.rmtree(root / folder, ignore_errors=True)
-    progress(f"the real world is made: {time.monotonic() - started:.0f} s, {root}")
+    progress(f"the test environment is made: {time.monotonic() - started:.0f} s, {root}")
 
 
 def _tools(suite: Suite, into: Path) -> None:
@@ -163,7 +163,7 @@ def _conda(trixie: Suite, build_tree: Path, debian: Path, patchelf: Path, into: 
 
 def _facts(root: Path) -> dict[str, str]:
     return {
-        "world": VERSION,
+        "environment": VERSION,
         "r": "4.2.2",
         "python": "3.11",
         "python_full": "3.11.2",
@@ -179,11 +179,11 @@ def _facts(root: Path) -> dict[str, str]:
 
 
 def _base_folder() -> str:
-    return "base-full" if os.environ.get("CREGRAPH_WORLD_FULL_BASE") == "1" else "base"
+    return "base-full" if os.environ.get("CREGRAPH_ENVIRONMENT_FULL_BASE") == "1" else "base"
 
 
-def _world(root: Path) -> World:
-    return World(
+def _world(root: Path) -> Environment:
+    return Environment(
         root=root,
         base=root / _base_folder(),
         build_root=root / "build-root",
@@ -191,5 +191,5 @@ def _world(root: Path) -> World:
         cran=root / "cran",
         simple=root / "simple",
         tarballs=root / "tarballs",
-        versions=MappingProxyType(json.loads((root / "world.json").read_text())),
+        versions=MappingProxyType(json.loads((root / "environment.json").read_text())),
     )
