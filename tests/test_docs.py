@@ -180,34 +180,38 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert [page.name for page in DOCS.rglob("*.md") if page.resolve() not in linked and page.name != "index.md"] == []
 
 
-def test_the_tests_that_the_readme_names_exist() -> None:
-    named = re.findall(r"`(test_[a-z_]+\.py)::(test_[a-z0-9_]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_tests_that_the_docs_name_exist() -> None:
+    named = re.findall(r"`(test_[a-z_]+\.py)::(test_[a-z0-9_]+)`", (DOCS / "exactness.md").read_text(encoding="utf-8"))
     assert named
     for file, name in named:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file} has no {name}"
 
 
-# -- the README's console blocks -----------------------------------------------------------------------------------------------
+# -- console blocks ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_output_in_the_readme_is_real(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """The commands of its console blocks, run one after another. Times differ; nothing else does.
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_what_a_page_tells_to_type_prints_what_the_page_shows(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Run the commands of all console blocks one after another. Only times may differ.
 
-    A digest that is another one here has a reason, or is a defect. `pytest --update-golden tests/test_docs.py` writes it anew.
+    Another digest has a reason, or is a defect. `pytest --update-golden tests/test_docs.py` writes the real output.
     """
-    page = ROOT / "README.md"
+    page = ROOT / name
     text = page.read_text(encoding="utf-8")
-    here = tmp_path
+    here = tmp_path / "here"
+    here.mkdir()
 
     def ran(match: re.Match[str]) -> str:
         nonlocal here
         lines = []
-        for command in re.findall(r"^\$ (.+)$", match[1], flags=re.MULTILINE):
+        for command in _COMMAND.findall(match[1]):
             lines.append(f"$ {command}\n")
             if command.startswith("cd "):
                 here = here / command.removeprefix("cd ")
-                continue
-            lines.append(_shown(command, here))
+            else:
+                lines.append(_shown(command, here))
         return "```console\n" + "".join(lines) + "```"
 
     real = re.sub(r"```console\n(.*?)```", ran, text, flags=re.DOTALL)
@@ -218,10 +222,19 @@ def test_the_output_in_the_readme_is_real(request: pytest.FixtureRequest, tmp_pa
     assert _timeless(text) == _timeless(real)
 
 
+#: A command after the prompt, with its here document if it has one.
+_COMMAND = re.compile(r"^\$ (.+<<'EOF'\n(?:.*\n)*?EOF|.+)$", flags=re.MULTILINE)
+
+
 def _shown(command: str, cwd: Path) -> str:
-    """What a terminal would show of a command: both streams, as they come."""
-    kept = {k: v for k, v in os.environ.items() if k in ("HOME", "TMPDIR", "LD_LIBRARY_PATH", "LANG")}
-    env = kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    """Return what a terminal shows of a command: both streams, as they come."""
+    kept = {k: v for k, v in os.environ.items() if k in ("TMPDIR", "LD_LIBRARY_PATH", "LANG", "PYTHONPATH")}
+    env = kept | {
+        "HOME": str(cwd.parent),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        **{f"GIT_{who}_{what}": "me@team.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    }
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=cwd,
