@@ -191,9 +191,7 @@ def test_the_tests_that_the_docs_name_exist() -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
-def test_what_a_page_tells_to_type_prints_what_the_page_shows(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_what_a_page_tells_to_type_prints_what_the_page_shows(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Run the commands of all console blocks one after another. Only times may differ.
 
     Another digest has a reason, or is a defect. `pytest --update-golden tests/test_docs.py` writes the real output.
