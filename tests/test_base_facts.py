@@ -35,8 +35,9 @@ def opened(tmp_path: Path, *images: Made, tags: tuple[str, ...] = ("1",), tag: s
     return ask(LayoutName(folder=where, tag=tag), project=tmp_path, store=Store(tmp_path / "store"))
 
 
-def facts(tmp_path: Path, *tars: bytes, media_type: str = GZIP) -> BaseFacts:
-    return facts_of(opened(tmp_path, Made(*tars, media_type=media_type)))
+def facts(tmp_path: Path, *tars: bytes, media_type: str = GZIP, path: str | None = None) -> BaseFacts:
+    """The facts of an image with these layers, whose config states this PATH."""
+    return facts_of(opened(tmp_path, Made(*tars, media_type=media_type, image={"Env": [f"PATH={path}"]} if path else None)))
 
 
 # layouts and archives
@@ -231,6 +232,35 @@ def test_debians_own_python_installs_below_usr_local(tmp_path: Path) -> None:
     assert (python.version, python.prefix) == ("3.11.2", "/usr")
     assert (python.site_packages, python.scripts) == ("/usr/local/lib/python3.11/dist-packages", "/usr/local/bin")
     assert python.distributions == {"six": "1.17.0"}
+
+
+def conda_and_debian() -> bytes:
+    return tar(
+        entry("usr/bin/python3.11", b"\x003.11.2\0"),
+        link("usr/bin/python3", "python3.11"),
+        entry("opt/conda/bin/python3.12", b"\x003.12.9\0"),
+        link("opt/conda/bin/python", "python3.12"),
+        entry("opt/conda/lib/python3.12/site-packages/six-1.17.0.dist-info/METADATA", b"Name: six\nVersion: 1.17.0\n"),
+    )
+
+
+def test_a_python_in_the_images_path_is_found_and_its_order_decides(tmp_path: Path) -> None:
+    with_link = tar(link("opt/conda/bin/python3", "python3.12"))
+    first = facts(tmp_path, conda_and_debian(), with_link, path="/opt/conda/bin:/usr/local/bin:/usr/bin").python
+    assert first is not None
+    assert (first.version, first.executable) == ("3.12.9", "/opt/conda/bin/python3.12")
+    assert (first.site_packages, first.scripts) == ("/opt/conda/lib/python3.12/site-packages", "/opt/conda/bin")
+    assert first.distributions == {"six": "1.17.0"}
+    last = facts(tmp_path, conda_and_debian(), with_link, path="relative:/usr/bin:/opt/conda/bin").python
+    assert last is not None and last.executable == "/usr/bin/python3.11"
+
+
+def test_a_program_named_python_is_the_last_choice_and_python_2_is_passed_over(tmp_path: Path) -> None:
+    debian_first = facts(tmp_path, conda_and_debian(), path="/opt/conda/bin").python
+    assert debian_first is not None and debian_first.executable == "/usr/bin/python3.11"
+    gone = tar(entry("usr/bin/.wh.python3"), entry("usr/bin/python2.7", b""), link("usr/bin/python", "python2.7"))
+    found = facts(tmp_path, conda_and_debian(), gone, path="/usr/bin:/opt/conda/bin").python
+    assert found is not None and found.executable == "/opt/conda/bin/python3.12"
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,18 @@ def test_a_folder_texts_and_links_come_to_lie_where_they_are_asked(sources: Conf
     }
 
 
+def test_a_link_at_the_place_that_it_leads_to_is_not_asked_for() -> None:
+    assert asks(file, at="/root/micromamba", link="/root/micromamba") == ()
+    (other,) = asks(file, at=["/root/micromamba", "/opt/micromamba"], link="/root/micromamba")
+    assert other.what == {"at": ["/opt/micromamba"], "link": "/root/micromamba"}
+
+
+def test_a_file_that_two_steps_ask_for_is_placed_once(world: ConfiguredSources, tmp_path: Path) -> None:
+    asked = [*asks(file, at="/root/x", text="v1\n", owner="root"), *asks(file, at="/root/x", text="v1\n")]
+    target = pinned(file, world, tmp_path, *asked)
+    assert [one.name for one in file.place(target, ground(target)).segments] == ["/root/x"]
+
+
 @pytest.mark.parametrize("module", [file, archive])
 def test_an_owner_whom_the_base_does_not_know_and_links_that_lead_nowhere_are_refused(
     module: Any, sources: ConfiguredSources, tmp_path: Path

@@ -12,10 +12,12 @@ import pytest
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.image.model.reference import DOCKER_HUB
+from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext, PlaceContext
 from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Target
+from cregraph.lock.staleness import group
 from cregraph.plan.parts import Placement
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
@@ -70,7 +72,7 @@ def step(fields: Mapping[str, object], stage: str = "snowbooks") -> Step:
 
 
 def target(fields: Mapping[str, object], place: str = BASE) -> Target:
-    return Target(kind="image", place=place, asks=tuple(one for one in image.ask(step(fields)) if one.place == place))
+    return next(one for one in group(image.ask(step(fields)), KINDS) if one.place == place)
 
 
 def sources(tmp_path: Path, small: SmallRegistry | None = None, *, offline: bool = False) -> Sources:
@@ -325,6 +327,48 @@ def test_an_equal_or_older_build_root_is_fine_and_one_without_glibc_is_not() -> 
     image.check_glibc("2.36", "2.9")
     with pytest.raises(CregraphError, match="the build root has no glibc"):
         image.check_glibc("2.36", None)
+
+
+def with_users(tmp_path: Path) -> dict[str, object]:
+    passwd = b"root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/bin/sh\njovyan:x:1000:100::/home/jovyan:/bin/bash\n"
+    layout(tmp_path / "base", Made(tar(entry("etc/passwd", passwd))))
+    return {"reference": "oci:base"}
+
+
+def test_user_and_home_of_a_step_are_those_of_the_base(tmp_path: Path) -> None:
+    fields = with_users(tmp_path)
+    asked = target({**fields, "user": "jovyan", "home": "/home/jovyan"})
+    assert asked.options == {"user": "jovyan", "home": "/home/jovyan"}
+    locked = image.pin(asked, world(tmp_path), given(tmp_path))
+    assert image.pin(target(fields), world(tmp_path), given(tmp_path)).pins == locked.pins, "what is stated moves no pin"
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["a new lock", "a locked base"])
+@pytest.mark.parametrize(
+    ("user", "home", "message", "hint"),
+    [
+        (
+            "jupyter",
+            "/home/jupyter",
+            "the base image has no user `jupyter`",
+            "state `user` and `home` of one of: `jovyan` (/home/jovyan), `root` (/root)",
+        ),
+        (
+            "jovyan",
+            "/root",
+            "the home of user `jovyan` is `/home/jovyan` in the base image, not `/root`",
+            "state `home: /home/jovyan` together with `user: jovyan`",
+        ),
+    ],
+)
+def test_a_user_or_home_that_the_base_does_not_have_is_refused(
+    tmp_path: Path, user: str, home: str, message: str, hint: str, locked: bool
+) -> None:
+    fields = with_users(tmp_path)
+    before = image.pin(target(fields), world(tmp_path), given(tmp_path)) if locked else None
+    with pytest.raises(CregraphError) as caught:
+        image.pin(target({**fields, "user": user, "home": home}), world(tmp_path), given(tmp_path, locked=before))
+    assert (caught.value.message, caught.value.hint) == (f"team.yaml:9: snowbooks.image: {message}", hint)
 
 
 def test_a_base_becomes_no_segment(tmp_path: Path) -> None:

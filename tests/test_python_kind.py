@@ -288,7 +288,7 @@ def test_an_ask_that_contradicts_the_base_is_refused_with_the_way_out(index: Ind
     error = refusal(index, step("tool", "numpy>=2"), base={"numpy": "1.26.4"})
 
     assert error.message == "team.yaml:11: extras.pip[1] asks for numpy >=2, and the base has numpy 1.26.4, which never moves"
-    assert error.hint == "loosen the line so that 1.26.4 satisfies it, or choose a base that has another (cre.snowbooks_tag)"
+    assert error.hint == "loosen the line so that 1.26.4 satisfies it, or choose a base image that has another"
 
 
 def test_a_dependency_that_contradicts_the_base_is_refused_with_uvs_reasons(index: Index):
@@ -300,7 +300,7 @@ def test_a_dependency_that_contradicts_the_base_is_refused_with_uvs_reasons(inde
     assert lines[0] == "what is asked of Python 3.11.2 cannot be had together:"
     assert "numpy>=2" in error.message and "numpy==1.26.4" in error.message  # uv's words, whichever they are
     assert lines[-2:] == ["asked for:", "  team.yaml:10: extras.pip[0]: app"]
-    assert error.hint == ("the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)")
+    assert error.hint == ("the base's own distributions never move: loosen a line, or choose another base image")
     assert "cregraph-uv-" not in error.message and "base.txt" not in error.message
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cregraph.kinds import KINDS
+from cregraph.kinds.base import PlaceContext
+from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Artifact, Pin
+from cregraph.lock.staleness import group
 from cregraph.profile.compose import Composition
 from cregraph.profile.recipe import read_recipe
 from cregraph.profile.switches import STANDARD
@@ -208,6 +214,68 @@ def test_no_build_root_means_the_base_itself() -> None:
     assert image["reference"] == "oci:./base"
 
 
+def on(home: str, user: str, more: str = "") -> Composition:
+    """The standard stages over another base."""
+    base = f"without: [snowbooks]\nwith: [base]\nbase: {{image: 'oci:./base', user: {user}, home: {home}}}\n"
+    return composed('cre: {tag: v1, r_version: "4.5.2", adbc: false}\n' + base + more)
+
+
+def test_another_base_brings_its_user_its_home_and_its_python() -> None:
+    found = on("/home/jovyan", "jovyan")
+    assert [stage.name for stage in found.stages] == ["base", "micromamba", "r", "cran", "tarballs", "python", "hook"]
+    assert (found.stage("micromamba").needs, found.stage("hook").needs) == (("base",), ("base", "python", "r"))
+    assert fields(found, "base", "image") == [
+        {
+            "reference": "oci:./base",
+            "build_root": "docker.io/library/debian:11-slim",
+            "user": "jovyan",
+            "home": "/home/jovyan",
+        }
+    ]
+    assert fields(found, "micromamba", "conda")[0]["prefix"] == "/home/jovyan/micromamba"
+    assert fields(found, "python", "python")[0]["into"] == "$(base.python)"
+    files = [(place, step.get("owner")) for name in ("r", "hook") for step in fields(found, name, "file") for place in step["at"]]
+    assert ("/home/jovyan/.workspace_env_prefix", "jovyan") in files
+    assert ("/home/jovyan/.ipython/profile_default/startup/00-sfnb-enable-r.py", "jovyan") in files
+    assert not [place for place, _ in files if "/home/jupyter" in place]
+
+
+def test_over_a_base_whose_home_is_root_no_path_is_declared_twice_and_no_link_leads_to_itself() -> None:
+    found = on("/root", "root")
+    asks = [ask for stage in found.stages for step in stage.steps for ask in KINDS[step.kind].ask(step)]
+    (files,) = [target for target in group(asks, KINDS) if target.kind == "file"]
+    assert not [ask for ask in files.asks if ask.what.get("link") in ask.what["at"]]
+    facts = BaseFacts(digest="", config={}, layers=(), glibc=None, users={"root": (0, 0, "/root")}, python=None)
+    pins = tuple(
+        Pin(name=name, version="", artifact=Artifact(kind="path", source=name, file="", sha256="0" * 64, size=1))
+        for ask in files.asks
+        if (name := ask.what.get("from")) is not None
+    )
+    context = PlaceContext(assembly=1, facts=facts, build_root="", targets=(), order=())
+    places = [one.place["at"] for one in KINDS["file"].place(replace(files, pins=pins), context).segments]
+    assert "/root/.workspace_env_prefix" in places
+    assert sorted(places) == sorted(set(places))
+
+
+def test_the_root_of_micromamba_stays_the_profiles_to_say() -> None:
+    found = on("/home/jovyan", "jovyan", "micromamba: {root: /opt/conda-r}\n")
+    assert fields(found, "micromamba", "conda")[0]["prefix"] == "/opt/conda-r"
+    places = [found.stage("micromamba").steps[0].where["prefix"] for found in (example("my_team"), on("/home/x", "x"))]
+    assert places == ["recipes/micromamba.yaml:6: root", "p.yaml:4: base.home"]
+
+
+def test_base_stands_for_the_stage_with_the_image_whatever_its_name() -> None:
+    files = {
+        "p.yaml": 'cre: {tag: v1, r_version: "4.5.2", adbc: false}\nwithout: [snowbooks]\nwith: [ours]\n',
+        "recipes/ours.yaml": "recipe: ours\nsteps:\n- image: {reference: 'oci:base'}\ngives: {user: me, home: /home/me}\n",
+    }
+    found = composed(files)
+    assert found.stages[0].name == "ours"
+    assert found.stage("python").needs == ("ours", "r")
+    assert fields(found, "python", "python")[0]["into"] == "$(ours.python)"
+    assert fields(found, "r", "conda")[0]["prefix"] == "/home/me/micromamba/envs/workspace_env"
+
+
 def test_a_snapshot_reaches_every_stage_that_fills_the_library() -> None:
     found = composed(MINIMAL + "extras: {cran_snapshot: 2025-06-01, cran: [zoo]}\n")
     steps = [step for stage in found.stages for step in stage.steps if step.kind == "r"]
@@ -257,7 +325,7 @@ def test_what_the_recipes_ship_lies_beside_them() -> None:
         assert (ROOT / "recipes" / source.removeprefix("standard:")).exists(), source
 
 
-@pytest.mark.parametrize("name", STANDARD)
+@pytest.mark.parametrize("name", [*STANDARD, "base"])
 def test_a_standard_recipe_says_what_it_is_for(name: str) -> None:
     found = standard(name)
     assert found is not None

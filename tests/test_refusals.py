@@ -226,8 +226,18 @@ PROFILES = {
     ),
     "a stage that others need": (
         MINIMAL + "without: [python]\n",
-        "`recipes/hook.yaml`:3: needs[0]: stage `hook` needs `python`, which is switched off by without on line 2 of `p.yaml`",
+        "`recipes/hook.yaml`:3: needs[1]: stage `hook` needs `python`, which is switched off by without on line 2 of `p.yaml`",
         "switch `python` on, or `hook` off too",
+    ),
+    "no stage that brings an image": (
+        'cre: {tag: v1, r_version: "4.5.2"}\nwithout: [snowbooks, r, cran, tarballs, adbc, python, hook]\n',
+        "`recipes/micromamba.yaml`:3: needs[0]: stage `micromamba` needs `base`, which is not in this image",
+        "add `base` to `with` in `p.yaml`",
+    ),
+    "two stages that bring an image": (
+        MINIMAL + "with: [base]\nbase: {image: x}\n",
+        "`p.yaml`:2: with[0]: stages `snowbooks` and `base` both bring the base image",
+        "leave one of them out: `without: [snowbooks]`",
     ),
     "a parent that is not there": (
         "extends: base.yaml\n",
@@ -289,6 +299,21 @@ RECIPES = {
         "params:\n  a: {type: text}\nenv: {A: $(a)}\n",
         "`recipes/mine.yaml`:3: params.a: a parameter has either a default or `required: true`",
         "`default: null` means: not set",
+    ),
+    "a default that refers to no needed stage": (
+        "needs: [r]\nparams:\n  a: {type: path, default: $(base.home)/x}\nenv: {A: $(a)}\n",
+        "`recipes/mine.yaml`:4: params.a: `$(base.home)` in a default does not refer to a stage in `needs`",
+        "write $(stage.give)",
+    ),
+    "a default that refers to what is not given": (
+        "needs: [base]\nparams:\n  a: {type: path, default: $(base.hme)/x}\nenv: {A: $(a)}\n",
+        "`recipes/mine.yaml`:4: a: stage `snowbooks` gives no `hme`",
+        "did you mean `$(base.home)`?",
+    ),
+    "a default of a list that refers": (
+        "needs: [base]\nparams:\n  a: {type: texts, default: [$(base.home)]}\nenv: {A: $(a)}\n",
+        "`recipes/mine.yaml`:4: params.a.default[0]: `$(base.home)`: references are for a recipe's steps, gives, env and checks",
+        None,
     ),
     "a parameter that nothing uses": (
         "params:\n  a: {type: text, default: x}\n",

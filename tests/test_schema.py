@@ -21,7 +21,9 @@ COMMITTED = ROOT / "docs" / "profile.schema.json"
 
 
 def standard_recipes() -> tuple[Recipe, ...]:
-    return composed(MINIMAL).recipes
+    """Those of an image unless its profile says otherwise, and `base`."""
+    other = composed(f"cre: {{tag: v1}}\nwithout: [{', '.join(STANDARD)}]\nwith: [base]\nbase: {{image: x}}\n")
+    return (*composed(MINIMAL).recipes, *other.recipes)
 
 
 def validator(*recipes: Recipe) -> Any:
@@ -60,7 +62,7 @@ def test_a_teams_recipe_brings_its_section() -> None:
 
 def test_every_field_of_every_stage_is_there() -> None:
     properties = profile_schema(standard_recipes())["properties"]
-    assert set(properties) == {"extends", "with", "without", "cre", "snowflake", "extras", *STANDARD}
+    assert set(properties) == {"extends", "with", "without", "cre", "snowflake", "extras", "base", *STANDARD}
     assert sorted(properties["extras"]["properties"]) == ["conda_r", "cran", "cran_binaries", "cran_snapshot", "pip"]
     assert sorted(properties["cre"]["properties"]) == [
         "adbc",

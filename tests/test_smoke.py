@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
-from cregraph.smoke.smoke_checks import DRIVER, Check, Outcome, checks_of, files, read, settled
+from cregraph.smoke.smoke_checks import DRIVER, Check, Outcome, checks_of, files, home_of, read, settled
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 LIBRARY = f"{PREFIX}/lib/R/library"
@@ -129,6 +130,18 @@ def test_what_exists_in_the_sandbox_only_is_not_looked_for_in_the_image():
     sandbox = target("conda", "/cregraph/python", ["r-x"], pin("conda", "r-x", "1", "r:x 1"))
 
     assert not [c for c in checks_of(a_lock(R, sandbox), FACTS) if c.name == "r: x 1"]
+
+
+def test_the_home_of_sessions_is_the_stated_one_else_snowflakes():
+    stated = replace(BASE, options={"user": "jovyan", "home": "/home/jovyan"})
+    lock = a_lock(target("file", "", [{"at": [f"/home/jovyan/{HOOK.removeprefix('/root/')}"], "from": "standard:hook/x.py"}]))
+
+    assert home_of(lock) == "/root"
+    assert not [c for c in checks_of(lock, FACTS) if c.name.startswith("hook:")]
+    stated_lock = replace(lock, targets=(stated, *lock.targets[1:]))
+    assert home_of(stated_lock) == "/home/jovyan"
+    (hook,) = [c for c in checks_of(stated_lock, FACTS) if c.name.startswith("hook:")]
+    assert hook.data["file"] == "/home/jovyan/.ipython/profile_default/startup/00-sfnb-enable-r.py"
 
 
 def test_two_checks_of_a_recipe_have_two_names():

@@ -16,7 +16,7 @@ from cregraph.image.media.docker_load import load
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
 from cregraph.session.session import BuildOptions, Session
-from cregraph.smoke.smoke_checks import DRIVER, HOME, Outcome, checks_of, files, read, settled
+from cregraph.smoke.smoke_checks import DRIVER, Outcome, checks_of, files, home_of, read, settled
 from cregraph.text import printable
 
 __all__ = ["test", "try_image"]
@@ -59,7 +59,7 @@ def test(
     elif failed:
         raise Refused(
             f"{len(failed)} of {len(outcomes)} checks failed in {name}",
-            hint=f"look inside: docker run --rm -it --network none --env HOME={HOME} {name} bash",
+            hint=f"look inside: docker run --rm -it --network none --env HOME={home_of(session.lock)} {name} bash",
         )
 
 
@@ -70,7 +70,7 @@ def try_image(name: str, lock: Lock, facts: BaseFacts, *, say: bool) -> tuple[Ou
     talk(f"trying {name}: {len(checks)} checks")
     outcomes: list[Outcome] = []
     with container(
-        name, [python, DRIVER], env={"HOME": HOME}, files=files(lock, checks), about=f"a container of {name}"
+        name, [python, DRIVER], env={"HOME": home_of(lock)}, files=files(lock, checks), about=f"a container of {name}"
     ) as started:
         for outcome in read(started.lines()):
             outcomes.append(outcome)

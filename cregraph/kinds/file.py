@@ -46,7 +46,10 @@ projection = defaults.places
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """Return one ask. Raise CregraphError unless exactly one of `from`, `text` and `link` is given."""
+    """Return one ask, or none for a link to itself.
+
+    Raises CregraphError unless exactly one of `from`, `text` and `link` is given.
+    """
     fields = step.fields
     stated = [key for key in ("from", "text", "link") if fields.get(key) is not None]
     if len(stated) != 1:
@@ -54,6 +57,10 @@ def ask(step: Step) -> Sequence[Ask]:
             f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(stated) or 'none'}"
         )
     what = {**places_asked(step), stated[0]: fields[stated[0]]}
+    if "link" in what:  # where a link and the place that it leads to are the same, the place is there already
+        what["at"] = [at for at in what["at"] if at != what["link"]]
+        if not what["at"]:
+            return ()
     where = step.place_of("from" if "from" in what else "at")  # which file it is may be the profile's to say
     return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=where),)
 
@@ -135,7 +142,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
                 end = "" if name == what["from"] else "/" + name.removeprefix(below)
                 place_ = {"at": there + end, "uid": uid, "gid": gid, **_mode(what)}
                 segments.append(_segment(context, target, ask, at + end, place_, found))
-    return Placement(segments=tuple(segments))
+    return Placement(segments=tuple({one.key: one for one in segments}.values()))  # two stages may ask for the same file
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:

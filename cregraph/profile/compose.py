@@ -15,7 +15,7 @@ from cregraph.digest import Json
 from cregraph.profile.params import Param
 from cregraph.profile.profile_file import Profile, load_profile
 from cregraph.profile.recipe import Found, Kinds, Library, Recipe
-from cregraph.profile.references import Scope
+from cregraph.profile.references import BASE, Scope
 from cregraph.profile.stage_graph import find_cycle, ordered
 from cregraph.profile.stated import BAD, Problem, Stated, places, plain, refuse, shown
 from cregraph.profile.step import Step
@@ -84,16 +84,20 @@ def compose(
         if recipe is not None:
             recipes[name] = recipe
     refuse(problems if len(recipes) < len(profile.stages) else ())
-    order = _order(profile, recipes, library)
+    base = _image_stage(profile, recipes)
+    needs = {
+        name: {node.text: base if node.text == BASE else node.text for node in recipe.needs} for name, recipe in recipes.items()
+    }
+    order = _order(profile, recipes, needs, library)
     problems += unread_fields(profile, recipes, library)
     stages: dict[str, Stage] = {}
     gives: dict[str, Mapping[str, Stated]] = {}
     variables: dict[str, Stated] = {}
     for name in order:
         recipe = recipes[name]
-        scope = _scope(profile, recipe, recipes, gives, problems)
+        scope = _scope(profile, recipe, recipes, needs[name], gives, problems)
         gives[name] = {key: scope.give(key) for key in recipe.gives}
-        stages[name] = _stage(recipe, kinds, scope, variables)
+        stages[name] = _stage(recipe, set(needs[name].values()), kinds, scope, variables)
     refuse(problems)
     return Composition(
         profile=profile,
@@ -103,39 +107,54 @@ def compose(
     )
 
 
-def _order(profile: Profile, recipes: Mapping[str, Recipe], library: Library) -> tuple[str, ...]:
+def _image_stage(profile: Profile, recipes: Mapping[str, Recipe]) -> str:
+    """The stage that brings the base image, which `base` in needs and references stands for."""
+    found = [name for name, recipe in recipes.items() if recipe.has_image]
+    if len(found) > 1:
+        switch = profile.stages[found[1]]
+        assert switch is not None  # only one of the standard stages has an image
+        text = f"stages `{found[0]}` and `{found[1]}` both bring the base image"
+        refuse([switch.node.problem(text, f"leave one of them out: `without: [{found[0]}]`")])
+    return found[0] if found else BASE
+
+
+def _order(
+    profile: Profile, recipes: Mapping[str, Recipe], needs: Mapping[str, Mapping[str, str]], library: Library
+) -> tuple[str, ...]:
     problems: list[Problem] = []
-    needs = {name: [node.text for node in recipe.needs] for name, recipe in recipes.items()}
     for name, recipe in recipes.items():
         for node in recipe.needs:
-            need = node.text
+            need = needs[name][node.text]
             if need in recipes:
                 continue
             if need in profile.off:
                 by = profile.off[need]
                 text = f"stage `{name}` needs `{need}`, which is switched off by {by.by()}"
                 problems.append(node.problem(text, f"switch `{need}` on, or `{name}` off too"))
-            elif need in library.names:
+            elif need in library.names or need == BASE:
                 text = f"stage `{name}` needs `{need}`, which is not in this image"
                 problems.append(node.problem(text, f"add `{need}` to `with` in `{profile.file}`"))
             else:
                 problems.append(library.none(need, node, f"stage `{name}` needs `{shown(need)}`, and no recipe is called so"))
     refuse(problems)
-    loop = find_cycle(needs)
+    graph = {name: list(wanted.values()) for name, wanted in needs.items()}
+    loop = find_cycle(graph)
     if loop:
-        node = next(n for n in recipes[loop[0]].needs if n.text == loop[1])
+        node = next(n for n in recipes[loop[0]].needs if needs[loop[0]][n.text] == loop[1])
         path = " needs ".join(f"`{name}`" for name in loop)
         refuse([node.problem(f"stages that need each other: {path}", "leave out one of these needs")])
-    return ordered(needs, first=STANDARD)
+    return ordered(graph, first=STANDARD)
 
 
 def _scope(
     profile: Profile,
     recipe: Recipe,
     recipes: Mapping[str, Recipe],
+    needs: Mapping[str, str],
     gives: Mapping[str, Mapping[str, Stated]],
     problems: list[Problem],
 ) -> Scope:
+    """The scope of one stage. `needs` maps a name in its `needs` to the stage that it stands for."""
     params = {param.name: _value(profile, recipe, param, problems) for param in recipe.params}
     records: dict[str, Mapping[str, Stated]] = {}
     for param in recipe.params:
@@ -143,18 +162,23 @@ def _scope(
             chosen = params[param.name].value
             some = next(iter(param.values.values()), {})
             records[param.name] = param.values[chosen] if isinstance(chosen, str) else dict.fromkeys(some, BAD)
-    needs = {node.text for node in recipe.needs}
-    return Scope(
+    scope = Scope(
         stage=recipe.name,
         params=params,
         records=records,
         gives=recipe.gives,
-        needs={name: gives[name] for name in needs},
-        bases=frozenset(name for name in needs if recipes[name].has_image),
-        others=frozenset(recipes.keys() - needs - {recipe.name}),
+        needs={name: gives[stage] for name, stage in needs.items()},
+        bases={name: stage for name, stage in needs.items() if recipes[stage].has_image},
+        others=frozenset(recipes.keys() - needs.keys() - {recipe.name}),
         problems=problems,
         folder=recipe.folder,
     )
+    for param in recipe.params:
+        if params[param.name] is param.default and "$(" in param.default.text:
+            scope.paths = param.type == "path"
+            params[param.name] = scope.resolve(param.default)
+            scope.paths = False
+    return scope
 
 
 def _value(profile: Profile, recipe: Recipe, param: Param, problems: list[Problem]) -> Stated:
@@ -176,11 +200,11 @@ def _value(profile: Profile, recipe: Recipe, param: Param, problems: list[Proble
     return BAD
 
 
-def _stage(recipe: Recipe, kinds: Kinds, scope: Scope, variables: dict[str, Stated]) -> Stage:
+def _stage(recipe: Recipe, needs: Iterable[str], kinds: Kinds, scope: Scope, variables: dict[str, Stated]) -> Stage:
     steps = [_step(recipe, index, kinds, scope) for index in range(len(recipe.steps))]
     return Stage(
         name=recipe.name,
-        needs=tuple(sorted(node.text for node in recipe.needs)),
+        needs=tuple(sorted(needs)),
         steps=tuple(step for step in steps if step is not None),
         env=_env(recipe, scope, variables),
         checks=tuple(check for kind, node in recipe.checks for check in _check(kind, node, scope)),

@@ -18,6 +18,8 @@ RESERVED = ("extends", "with", "without", "cre", "snowflake", "extras")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _PARAM_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MAX_NAMES = 100
+#: Types whose default may refer to what a needed stage gives.
+_REFERRING = ("text", "path")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,9 +110,12 @@ class ParamReader(Fields):
         checked = None
         if default is not None and kind in TYPES:
             place = Place(file=default.place.file, line=default.place.line, key=name)
-            checked = read_value(
-                default, kind, problems=self.problems, choices=tuple(values), default_at=place, folder=self.folder
-            )
+            if kind in _REFERRING and "$(" in default.text:
+                checked = Stated(value=default.value, place=place)
+            else:
+                checked = read_value(
+                    default, kind, problems=self.problems, choices=tuple(values), default_at=place, folder=self.folder
+                )
         return Param(
             name=name,
             type=kind,

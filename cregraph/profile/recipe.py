@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from cregraph.errors import did_you_mean
 from cregraph.profile.params import FIELD_NAME, RESERVED, Fields, Param, ParamReader
-from cregraph.profile.references import references_in
+from cregraph.profile.references import BASE, references_in
 from cregraph.profile.stated import Problem, Stated, refuse, shown
 from cregraph.profile.step import StepRules
 from cregraph.profile.yaml_reader import read_yaml
@@ -152,6 +152,8 @@ class _RecipeReader(Fields):
             checks=tuple(check for node in self.list(top, "checks") for check in self.check(node)),
             has_image=any(self.kinds[kind].GIVES_BASE for kind, _ in steps),
         )
+        if name == BASE and not recipe.has_image:
+            self.wrong(top, f"a recipe named `{BASE}` has an `image` step: every stage refers to the base image by this name")
         if recipe.has_image and "python" in gives:
             self.wrong(gives["python"], "`python` is a fact of the base, which its image gives")
         self.used(top, params, {n.text for n in recipe.needs})
@@ -242,6 +244,11 @@ class _RecipeReader(Fields):
                 self.wrong(
                     node, "no step, give, variable or check refers to this parameter", f"use $({param.name}), or leave it out"
                 )
+            for text in references_in(param.default) if param.default else ():
+                if text.partition(".")[0] not in needs or "." not in text:
+                    self.wrong(
+                        node, f"`$({shown(text)})` in a default does not refer to a stage in `needs`", "write $(stage.give)"
+                    )
             if param.type == "choice" and param.name in needs:
                 self.wrong(
                     node, f"`{param.name}` is a stage in needs too, so `$({param.name}.x)` would mean two things", "rename it"

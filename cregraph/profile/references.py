@@ -3,7 +3,7 @@
     $(param)         a parameter of this recipe; for a choice, the name chosen
     $(choice.field)  a field of the record that the chosen name carries
     $(give)          what this recipe gives
-    $(stage.give)    what a stage in `needs` gives
+    $(stage.give)    what a stage in `needs` gives; `base` is the stage that brings the image, whatever its name
 
 A reference that is the whole value keeps its type. A list inside a list is spliced, and null inside a list is left out. Only
 text can be inserted into text. One fact is known only after locking: `$(stage.python)` of a stage with an `image` step. It
@@ -20,8 +20,10 @@ from cregraph.errors import nearest
 from cregraph.profile.stated import BAD, Problem, Stated, shown
 from cregraph.profile.values import beside
 
-__all__ = ["LATE", "Scope", "references_in"]
+__all__ = ["BASE", "LATE", "Scope", "references_in"]
 
+#: The name in `needs` and references of the stage that has the `image` step.
+BASE = "base"
 #: The facts of a base that a recipe may refer to.
 LATE = ("python",)
 
@@ -50,7 +52,7 @@ class Scope:
     Attributes:
         records: For each choice the record of the chosen value.
         gives: What this stage gives, as written.
-        needs: For each needed stage what it gives. `bases` are those with an image.
+        needs: For each needed stage what it gives. `bases` are those with an image: the name in `needs` to the stage's own.
         others: The stages of the image that this one does not need.
         paths: While true, a text that begins with `./` is a path next to the recipe, which lies in `folder`.
     """
@@ -60,7 +62,7 @@ class Scope:
     records: Mapping[str, Mapping[str, Stated]]
     gives: Mapping[str, Stated]
     needs: Mapping[str, Mapping[str, Stated]]
-    bases: frozenset[str]
+    bases: Mapping[str, str]
     others: frozenset[str]
     problems: list[Problem]
     folder: str
@@ -193,10 +195,10 @@ class Scope:
 
     def _given_by(self, node: Stated, stage: str, name: str) -> Stated:
         if stage in self.bases and name in LATE:
-            return Stated(value=f"$({stage}.{name})", place=node.place, late=True)
+            return Stated(value=f"$({self.bases[stage]}.{name})", place=node.place, late=True)
         gives = self.needs[stage]
         known = {**gives, **dict.fromkeys(LATE, BAD)} if stage in self.bases else gives
-        return self._found(node, name, known, f"stage `{stage}` gives no `{name}`", f"{stage}.")
+        return self._found(node, name, known, f"stage `{self.bases.get(stage, stage)}` gives no `{name}`", f"{stage}.")
 
     def _found(self, node: Stated, name: str, known: Mapping[str, Stated], otherwise: str, before: str) -> Stated:
         if name in known:

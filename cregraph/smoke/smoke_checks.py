@@ -14,18 +14,18 @@ from cregraph.digest import Json
 from cregraph.kinds import parts
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
-from cregraph.lock.pins import Ask, Target
+from cregraph.lock.pins import BASE, Ask, Target
 
-__all__ = ["DRIVER", "HOME", "Check", "Outcome", "checks_of", "files", "read", "settled"]
+__all__ = ["DRIVER", "Check", "Outcome", "checks_of", "files", "home_of", "read", "settled"]
 
-#: The home folder of notebooks on Snowflake, for any user of the image.
-HOME = "/root"
 _FOLDER = "/cregraph-smoke"
 #: The script, inside the container.
 DRIVER = f"{_FOLDER}/driver.py"
 
 _VERSION_FILE = "/opt/sfnb/CRE_VERSION"
-_HOOK_FILE = f"{HOME}/.ipython/profile_default/startup/00-sfnb-enable-r.py"
+_HOOK_FILE = ".ipython/profile_default/startup/00-sfnb-enable-r.py"
+#: The home folder of notebooks on Snowflake, for any user of the image.
+_SNOWFLAKES_HOME = "/root"
 # Imitates a project with renv: R would read it on start and hang on a network file system.
 _RENV = 'stop("the project\'s renv was activated")\n'
 
@@ -49,13 +49,20 @@ class Outcome:
     seconds: float = 0.0
 
 
+def home_of(lock: Lock) -> str:
+    """Return the home folder of sessions: the one that the stage with the base image states, else Snowflake's."""
+    stated = next((target.options.get("home") for target in lock.targets if target.place == BASE), None)
+    return stated if isinstance(stated, str) else _SNOWFLAKES_HOME
+
+
 def checks_of(lock: Lock, facts: BaseFacts | None) -> tuple[Check, ...]:
     """Return all checks that an image of `lock` must pass, in order. `facts` are those of its base."""
     targets = [t for t in lock.targets if t.scope == "image"]
-    hook = _is_written(targets, _HOOK_FILE)
+    hook_file = f"{home_of(lock)}/{_HOOK_FILE}"
+    hook = _is_written(targets, hook_file)
     checks = [Check(name="kernel: starts", do="start")]
     if hook:
-        checks.append(Check(name="hook: says that it is there", do="banner", data={"file": _HOOK_FILE, "says": "[sfnb CRE]"}))
+        checks.append(Check(name="hook: says that it is there", do="banner", data={"file": hook_file, "says": "[sfnb CRE]"}))
     if _is_written(targets, _VERSION_FILE):
         data = {"file": _VERSION_FILE, "text": _text_of(targets, _VERSION_FILE) or lock.identity.label}
         checks.append(Check(name=f"mark: {_VERSION_FILE}", do="file", data=data))
@@ -72,7 +79,7 @@ def checks_of(lock: Lock, facts: BaseFacts | None) -> tuple[Check, ...]:
 
 def files(lock: Lock, checks: Sequence[Check]) -> dict[str, bytes]:
     """Return the container's files by absolute path: the driver, the checks, and a folder that imitates renv."""
-    hook = _is_written(lock.targets, _HOOK_FILE)
+    hook = _is_written(lock.targets, f"{home_of(lock)}/{_HOOK_FILE}")
     programs = {name: rules.program(lock.targets) for name, rules in parts("smoke").items() if hasattr(rules, "program")}
     asked = {
         "checks": [{"name": c.name, "do": c.do, "data": dict(c.data)} for c in checks],

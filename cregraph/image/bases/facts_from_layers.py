@@ -68,7 +68,7 @@ def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None)
         layers=tuple(layers),
         glibc=_glibc(tree),
         users=_users(tree.kept("/etc/passwd") or b""),
-        python=find_python(tree, where=image.name),
+        python=find_python(tree, config=config, where=image.name),
         directories=directories,
         links=links,
         files=frozenset(files),

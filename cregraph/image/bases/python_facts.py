@@ -1,8 +1,10 @@
 """The Python of a base that notebooks run on, and its distributions.
 
-The order of search is that of Snowflake's tools: /opt/python/cpython-*/bin/python3 (the highest version), then
-/usr/local/bin/python3, then /usr/bin/python3. The full version comes from the executable or libpython (the first word of
-`sys.version`), else from patchlevel.h, else from the folder's name.
+The order of search is that of Snowflake's tools: /opt/python/cpython-*/bin/python3 (the highest version), then python3 in the
+folders of the image's PATH, then /usr/local/bin/python3 and /usr/bin/python3, last `python` in the PATH.
+
+The full version comes from the executable or libpython (the first word of `sys.version`), else from patchlevel.h, else from the
+folder's name.
 
 Packages go to `<prefix>/lib/pythonX.Y/site-packages` if the base has it, scripts to `<prefix>/bin`. Debian's Python in /usr
 has no such folder. There pip uses /usr/local/lib/pythonX.Y/dist-packages and /usr/local/bin. Distributions are read from
@@ -13,7 +15,9 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 
+from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.bases.file_tree import Tree
 from cregraph.lock.base_facts import PythonFact
@@ -23,12 +27,12 @@ __all__ = ["find_python"]
 _OPT = "/opt/python"
 
 
-def find_python(tree: Tree, *, where: str) -> PythonFact | None:
-    """Return the interpreter of the file system `tree`, or None without one.
+def find_python(tree: Tree, *, config: Mapping[str, Json], where: str) -> PythonFact | None:
+    """Return the interpreter of the file system `tree` of the image with this `config`, or None without one.
 
     Raises CregraphError, beginning with `where`, if its version cannot be read.
     """
-    executable = next((found for path in _candidates(tree) if (found := tree.resolve(path))), None)
+    executable = next((found for path in _candidates(tree, _path(config)) if (found := tree.resolve(path))), None)
     if executable is None:
         return None
     prefix = posixpath.dirname(posixpath.dirname(executable)) or "/"
@@ -60,7 +64,7 @@ def find_python(tree: Tree, *, where: str) -> PythonFact | None:
     )
 
 
-def _candidates(tree: Tree) -> list[str]:
+def _candidates(tree: Tree, path: list[str]) -> list[str]:
     folders = [name for name in tree.names(_OPT) if name.startswith("cpython-")]
 
     def rank(name: str) -> tuple[list[int], str]:
@@ -68,7 +72,18 @@ def _candidates(tree: Tree) -> list[str]:
         return [int(part) for part in found[1].split(".") if part] if found else [], name
 
     highest = [f"{_OPT}/{name}/bin/python3" for name in sorted(folders, key=rank, reverse=True)]
-    return [*highest, "/usr/local/bin/python3", "/usr/bin/python3"]
+    plain = [f"{folder}/python" for folder in path]
+    third = [one for one in plain if not re.search(r"/python2[0-9.]*$", tree.resolve(one) or "")]
+    return [*highest, *(f"{one}3" for one in plain), "/usr/local/bin/python3", "/usr/bin/python3", *third]
+
+
+def _path(config: Mapping[str, Json]) -> list[str]:
+    """Return the folders of PATH in an image's config."""
+    inner = config.get("config")
+    env = inner.get("Env") if isinstance(inner, dict) else None
+    texts = [one for one in env if isinstance(one, str)] if isinstance(env, list) else []
+    path = next((one.removeprefix("PATH=") for one in texts if one.startswith("PATH=")), "")
+    return [folder for folder in path.split(":") if folder.startswith("/")]
 
 
 def _minor(tree: Tree, executable: str, prefix: str) -> str | None:

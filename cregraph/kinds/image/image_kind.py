@@ -1,11 +1,12 @@
 """The image that a profile extends (the base), and the build root that tasks run over.
 
     - image: {reference: $(image), registry: snowflake, folder: a/b, repositories: [c/cpu, d/old], tag: "2.7.2", cuda: "12.8",
-              build_root: registry.example/debian:12}
+              build_root: registry.example/debian:12, user: jovyan, home: /home/jovyan}
 
 `reference` (a registry's reference, `oci:DIR[:tag]` relative to the project, `docker:NAME`) goes before the list. If it is null,
 the first of `repositories` below `folder` in the named `registry` that has `tag` is pinned. `build_root` is such a reference;
-null or `base` means the base itself. The manifest's digest for linux/amd64 is pinned. An image becomes no segment.
+null or `base` means the base itself. `user` must be a user of the base, and `home` the home folder of that user. The manifest's
+digest for linux/amd64 is pinned. An image becomes no segment.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "tag": ("text", False),
     "cuda": ("text", False),
     "build_root": ("text", False),
+    "user": ("text", False),
+    "home": ("text", False),
 }
 
 
@@ -73,7 +76,8 @@ def ask(step: Step) -> Sequence[Ask]:
         if not re.fullmatch(r"[0-9]+(?:\.[0-9]+){0,2}", cuda):
             raise CregraphError(f"{step.place_of('cuda')}: `{cuda}` is no CUDA version", 'write a text such as "12.8", or null')
         what["cuda"] = cuda
-    asks = [Ask(kind=NAME, place=BASE, stage=step.stage, what=what, where=where)]
+    options = {name: text for name in ("user", "home") if (text := _text(step, name)) is not None}
+    asks = [Ask(kind=NAME, place=BASE, stage=step.stage, what=what, where=where, options=options)]
     root = _text(step, "build_root")
     if root is not None and root != "base":
         where = step.place_of("build_root")
@@ -139,6 +143,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
             if target.place == BUILD_ROOT and context.facts is not None:
                 check_glibc(context.facts.glibc, locked.data.get("glibc"))
             known = images.facts_for(locked.artifact, asking, context.project, pinned=locked.data.get("facts"))
+            check_user(target.options, known, first.where)
             kept = replace(locked, asked=asked, data={**locked.data, "facts": images.facts_digest(known)})
             return replace(target, pins=(kept,))
     if "reference" in what:
@@ -150,6 +155,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
         artifact, image = images.first_with_tag(what["registry"], repositories, what["tag"], asking, context.project)
         version = what["tag"]
     facts = images.facts_for(artifact, asking, context.project, image=image)
+    check_user(target.options, facts, first.where)
     data: dict[str, Json] = {"glibc": facts.glibc, "facts": images.facts_digest(facts)}
     if target.place == BASE:
         data["cuda"] = what.get("cuda")
@@ -191,6 +197,22 @@ def check_glibc(base: str | None, root: str | None) -> None:
         raise CregraphError(
             f"the build root has glibc {root}, the base has {base}: what is compiled over a newer one does not start there",
             f"name a build root with glibc {base} or older, or leave `build_root` out to compile over the base itself",
+        )
+
+
+def check_user(options: Mapping[str, Json], facts: BaseFacts, where: str) -> None:
+    """Raise CregraphError unless the base has the `user` of `options`, with the `home` of `options` as its home folder."""
+    user, home = options.get("user"), options.get("home")
+    if user is None:
+        return
+    if user not in facts.users:
+        known = ", ".join(f"`{name}` ({home})" for name, (uid, _, home) in sorted(facts.users.items()) if uid == 0 or uid >= 1000)
+        raise CregraphError(f"{where}: the base image has no user `{user}`", hint=f"state `user` and `home` of one of: {known}")
+    there = facts.users[user][2]
+    if home != there:
+        raise CregraphError(
+            f"{where}: the home of user `{user}` is `{there}` in the base image, not `{home}`",
+            hint=f"state `home: {there}` together with `user: {user}`",
         )
 
 

@@ -61,7 +61,7 @@ def ask(step: Step) -> Sequence[Ask]:
     into = step.fields["into"]
     if not isinstance(into, str) or not _INTO.fullmatch(into):
         raise CregraphError(
-            f"{step.place_of('into')}: `{into}` is no interpreter", hint="write `into: $(snowbooks.python)`, a fact of the base"
+            f"{step.place_of('into')}: `{into}` is no interpreter", hint="write `into: $(base.python)`, a fact of the base"
         )
     asks = []
     for number, text in enumerate(cast(Sequence[Json], step.fields["requirements"])):

@@ -76,7 +76,7 @@ def _answers(
         lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
         raise CregraphError(
             f"what is asked of Python {python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
-            hint="the base's own distributions never move: loosen a line, or choose another base (cre.snowbooks_tag)",
+            hint="the base's own distributions never move: loosen a line, or choose another base image",
         ) from None
 
 
@@ -132,7 +132,7 @@ def _answered_by_base(asked: Ask, text: str, python: PythonFact) -> bool:
     if not wanted.specifier.contains(have, prereleases=True):
         raise CregraphError(
             f"{asked.where} asks for {text}, and the base has {normal(wanted.name)} {have}, which never moves",
-            hint=f"loosen the line so that {have} satisfies it, or choose a base that has another (cre.snowbooks_tag)",
+            hint=f"loosen the line so that {have} satisfies it, or choose a base image that has another",
         )
     return not wanted.extras
 
