@@ -64,9 +64,7 @@ def resolve(
     for target in order(targets):
         resolver.add(target, before.get(target.id))
     if resolver.facts is None:
-        raise CregraphError(
-            "no stage asks for a base image", hint="use the stage `snowbooks` or `base`, or one with an `image` step"
-        )
+        raise CregraphError("no stage asks for a base image", hint="use the stage `snowbooks` or `base`, or an `image` step")
     return sorted_lock(Lock(identity=identity, stages=tuple(stages), targets=tuple(resolver.done)))
 
 

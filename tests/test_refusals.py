@@ -302,7 +302,7 @@ RECIPES = {
     ),
     "a default that refers to no needed stage": (
         "needs: [r]\nparams:\n  a: {type: path, default: $(base.home)/x}\nenv: {A: $(a)}\n",
-        "`recipes/mine.yaml`:4: params.a: `$(base.home)` in a default does not refer to a stage in `needs`",
+        "`recipes/mine.yaml`:4: params.a: `$(base.home)` in a default: no stage in `needs`",
         "write $(stage.give)",
     ),
     "a default that refers to what is not given": (

@@ -274,7 +274,7 @@ def test_a_lock_needs_a_base(own: Path) -> None:
             facts_for=lambda pin: image.facts_for(pin, sources, own),
         )
     assert caught.value.message == "no stage asks for a base image"
-    assert caught.value.hint == "use the stage `snowbooks` or `base`, or one with an `image` step"
+    assert caught.value.hint == "use the stage `snowbooks` or `base`, or an `image` step"
 
 
 def test_targets_are_resolved_base_first_and_the_sandbox_s_last() -> None:

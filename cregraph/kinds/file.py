@@ -46,10 +46,7 @@ projection = defaults.places
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """Return one ask, or none for a link to itself.
-
-    Raises CregraphError unless exactly one of `from`, `text` and `link` is given.
-    """
+    """Return one ask, none for a link to itself. Raise CregraphError unless exactly one of from, text and link is given."""
     fields = step.fields
     stated = [key for key in ("from", "text", "link") if fields.get(key) is not None]
     if len(stated) != 1:
@@ -57,12 +54,9 @@ def ask(step: Step) -> Sequence[Ask]:
             f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(stated) or 'none'}"
         )
     what = {**places_asked(step), stated[0]: fields[stated[0]]}
-    if "link" in what:  # where a link and the place that it leads to are the same, the place is there already
-        what["at"] = [at for at in what["at"] if at != what["link"]]
-        if not what["at"]:
-            return ()
+    what["at"] = [at for at in what["at"] if at != what.get("link")]
     where = step.place_of("from" if "from" in what else "at")  # which file it is may be the profile's to say
-    return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=where),)
+    return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=where),) if what["at"] else ()
 
 
 def ask_text(what: Json) -> str:

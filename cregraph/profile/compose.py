@@ -85,9 +85,7 @@ def compose(
             recipes[name] = recipe
     refuse(problems if len(recipes) < len(profile.stages) else ())
     base = _image_stage(profile, recipes)
-    needs = {
-        name: {node.text: base if node.text == BASE else node.text for node in recipe.needs} for name, recipe in recipes.items()
-    }
+    needs = {name: {n.text: base if n.text == BASE else n.text for n in recipe.needs} for name, recipe in recipes.items()}
     order = _order(profile, recipes, needs, library)
     problems += unread_fields(profile, recipes, library)
     stages: dict[str, Stage] = {}
@@ -112,9 +110,9 @@ def _image_stage(profile: Profile, recipes: Mapping[str, Recipe]) -> str:
     found = [name for name, recipe in recipes.items() if recipe.has_image]
     if len(found) > 1:
         switch = profile.stages[found[1]]
-        assert switch is not None  # only one of the standard stages has an image
+        node = switch.node if switch else next(iter(profile.sections.values()))
         text = f"stages `{found[0]}` and `{found[1]}` both bring the base image"
-        refuse([switch.node.problem(text, f"leave one of them out: `without: [{found[0]}]`")])
+        refuse([node.problem(text, f"leave one of them out: `without: [{found[0]}]`")])
     return found[0] if found else BASE
 
 
@@ -175,9 +173,7 @@ def _scope(
     )
     for param in recipe.params:
         if params[param.name] is param.default and "$(" in param.default.text:
-            scope.paths = param.type == "path"
             params[param.name] = scope.resolve(param.default)
-            scope.paths = False
     return scope
 
 

@@ -110,12 +110,10 @@ class ParamReader(Fields):
         checked = None
         if default is not None and kind in TYPES:
             place = Place(file=default.place.file, line=default.place.line, key=name)
-            if kind in _REFERRING and "$(" in default.text:
-                checked = Stated(value=default.value, place=place)
-            else:
-                checked = read_value(
-                    default, kind, problems=self.problems, choices=tuple(values), default_at=place, folder=self.folder
-                )
+            checked = Stated(value=default.value, place=place)
+            if kind not in _REFERRING or "$(" not in default.text:
+                choices = tuple(values)
+                checked = read_value(default, kind, problems=self.problems, choices=choices, default_at=place, folder=self.folder)
         return Param(
             name=name,
             type=kind,

@@ -152,12 +152,15 @@ class _RecipeReader(Fields):
             checks=tuple(check for node in self.list(top, "checks") for check in self.check(node)),
             has_image=any(self.kinds[kind].GIVES_BASE for kind, _ in steps),
         )
-        if name == BASE and not recipe.has_image:
-            self.wrong(top, f"a recipe named `{BASE}` has an `image` step: every stage refers to the base image by this name")
-        if recipe.has_image and "python" in gives:
-            self.wrong(gives["python"], "`python` is a fact of the base, which its image gives")
+        self.image(top, recipe)
         self.used(top, params, {n.text for n in recipe.needs})
         return recipe
+
+    def image(self, top: Stated, recipe: Recipe) -> None:
+        if recipe.name == BASE and not recipe.has_image:
+            self.wrong(top, f"a recipe named `{BASE}` has an `image` step: other recipes refer to the base image by this name")
+        if recipe.has_image and "python" in recipe.gives:
+            self.wrong(recipe.gives["python"], "`python` is a fact of the base, which its image gives")
 
     def name(self, top: Stated, name: str) -> None:
         said = self.text(top, "recipe")
@@ -246,9 +249,7 @@ class _RecipeReader(Fields):
                 )
             for text in references_in(param.default) if param.default else ():
                 if text.partition(".")[0] not in needs or "." not in text:
-                    self.wrong(
-                        node, f"`$({shown(text)})` in a default does not refer to a stage in `needs`", "write $(stage.give)"
-                    )
+                    self.wrong(node, f"`$({shown(text)})` in a default: no stage in `needs`", "write $(stage.give)")
             if param.type == "choice" and param.name in needs:
                 self.wrong(
                     node, f"`{param.name}` is a stage in needs too, so `$({param.name}.x)` would mean two things", "rename it"

@@ -2,7 +2,6 @@
 
 The order of search is that of Snowflake's tools: /opt/python/cpython-*/bin/python3 (the highest version), then python3 in the
 folders of the image's PATH, then /usr/local/bin/python3 and /usr/bin/python3, last `python` in the PATH.
-
 The full version comes from the executable or libpython (the first word of `sys.version`), else from patchlevel.h, else from the
 folder's name.
 
@@ -32,7 +31,7 @@ def find_python(tree: Tree, *, config: Mapping[str, Json], where: str) -> Python
 
     Raises CregraphError, beginning with `where`, if its version cannot be read.
     """
-    executable = next((found for path in _candidates(tree, _path(config)) if (found := tree.resolve(path))), None)
+    executable = next((found for path in _candidates(tree, config) if (found := tree.resolve(path))), None)
     if executable is None:
         return None
     prefix = posixpath.dirname(posixpath.dirname(executable)) or "/"
@@ -64,7 +63,7 @@ def find_python(tree: Tree, *, config: Mapping[str, Json], where: str) -> Python
     )
 
 
-def _candidates(tree: Tree, path: list[str]) -> list[str]:
+def _candidates(tree: Tree, config: Mapping[str, Json]) -> list[str]:
     folders = [name for name in tree.names(_OPT) if name.startswith("cpython-")]
 
     def rank(name: str) -> tuple[list[int], str]:
@@ -72,18 +71,12 @@ def _candidates(tree: Tree, path: list[str]) -> list[str]:
         return [int(part) for part in found[1].split(".") if part] if found else [], name
 
     highest = [f"{_OPT}/{name}/bin/python3" for name in sorted(folders, key=rank, reverse=True)]
-    plain = [f"{folder}/python" for folder in path]
-    third = [one for one in plain if not re.search(r"/python2[0-9.]*$", tree.resolve(one) or "")]
-    return [*highest, *(f"{one}3" for one in plain), "/usr/local/bin/python3", "/usr/bin/python3", *third]
-
-
-def _path(config: Mapping[str, Json]) -> list[str]:
-    """Return the folders of PATH in an image's config."""
     inner = config.get("config")
     env = inner.get("Env") if isinstance(inner, dict) else None
-    texts = [one for one in env if isinstance(one, str)] if isinstance(env, list) else []
-    path = next((one.removeprefix("PATH=") for one in texts if one.startswith("PATH=")), "")
-    return [folder for folder in path.split(":") if folder.startswith("/")]
+    paths = [str(one)[5:] for one in env if str(one).startswith("PATH=")] if isinstance(env, list) else []
+    plain = [f"{folder}/python" for path in paths for folder in path.split(":") if folder.startswith("/")]
+    third = [one for one in plain if not re.search(r"/python2[0-9.]*$", tree.resolve(one) or "")]
+    return [*highest, *(f"{one}3" for one in plain), "/usr/local/bin/python3", "/usr/bin/python3", *third]
 
 
 def _minor(tree: Tree, executable: str, prefix: str) -> str | None:

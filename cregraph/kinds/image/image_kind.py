@@ -201,19 +201,14 @@ def check_glibc(base: str | None, root: str | None) -> None:
 
 
 def check_user(options: Mapping[str, Json], facts: BaseFacts, where: str) -> None:
-    """Raise CregraphError unless the base has the `user` of `options`, with the `home` of `options` as its home folder."""
+    """Raise CregraphError unless the base has the `user` of `options`, and that user the `home` of `options`."""
     user, home = options.get("user"), options.get("home")
-    if user is None:
-        return
-    if user not in facts.users:
-        known = ", ".join(f"`{name}` ({home})" for name, (uid, _, home) in sorted(facts.users.items()) if uid == 0 or uid >= 1000)
-        raise CregraphError(f"{where}: the base image has no user `{user}`", hint=f"state `user` and `home` of one of: {known}")
-    there = facts.users[user][2]
-    if home != there:
-        raise CregraphError(
-            f"{where}: the home of user `{user}` is `{there}` in the base image, not `{home}`",
-            hint=f"state `home: {there}` together with `user: {user}`",
+    if user is not None and facts.users.get(user, (0, 0, None))[2] != home:
+        known = ", ".join(
+            f"`{name}` ({there})" for name, (uid, _, there) in sorted(facts.users.items()) if uid == 0 or uid >= 1000
         )
+        message = f"{where}: the base image has no user `{user}` with the home folder `{home}`"
+        raise CregraphError(message, hint=f"state `user` and `home` of a user that it has: {known}")
 
 
 def _text(step: Step, field: str) -> str | None:
