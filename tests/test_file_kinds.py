@@ -189,9 +189,9 @@ def test_a_link_at_the_place_that_it_leads_to_is_not_asked_for() -> None:
     assert other.what == {"at": ["/opt/micromamba"], "link": "/root/micromamba"}
 
 
-def test_a_file_that_two_steps_ask_for_is_placed_once(world: ConfiguredSources, tmp_path: Path) -> None:
+def test_a_file_that_two_steps_ask_for_is_placed_once(sources: ConfiguredSources, tmp_path: Path) -> None:
     asked = [*asks(file, at="/root/x", text="v1\n", owner="root"), *asks(file, at="/root/x", text="v1\n")]
-    target = pinned(file, world, tmp_path, *asked)
+    target = pinned(file, sources, tmp_path, *asked)
     assert [one.name for one in file.place(target, ground(target)).segments] == ["/root/x"]
 
 

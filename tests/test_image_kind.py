@@ -339,8 +339,8 @@ def test_user_and_home_of_a_step_are_those_of_the_base(tmp_path: Path) -> None:
     fields = with_users(tmp_path)
     asked = target({**fields, "user": "jovyan", "home": "/home/jovyan"})
     assert asked.options == {"user": "jovyan", "home": "/home/jovyan"}
-    locked = image.pin(asked, world(tmp_path), given(tmp_path))
-    assert image.pin(target(fields), world(tmp_path), given(tmp_path)).pins == locked.pins, "what is stated moves no pin"
+    locked = image.pin(asked, sources(tmp_path), given(tmp_path))
+    assert image.pin(target(fields), sources(tmp_path), given(tmp_path)).pins == locked.pins, "what is stated moves no pin"
 
 
 @pytest.mark.parametrize("locked", [False, True], ids=["a new lock", "a locked base"])
@@ -349,9 +349,9 @@ def test_user_and_home_of_a_step_are_those_of_the_base(tmp_path: Path) -> None:
 )
 def test_a_user_or_home_that_the_base_does_not_have_is_refused(tmp_path: Path, user: str, home: str, locked: bool) -> None:
     fields = with_users(tmp_path)
-    before = image.pin(target(fields), world(tmp_path), given(tmp_path)) if locked else None
+    before = image.pin(target(fields), sources(tmp_path), given(tmp_path)) if locked else None
     with pytest.raises(CregraphError) as caught:
-        image.pin(target({**fields, "user": user, "home": home}), world(tmp_path), given(tmp_path, locked=before))
+        image.pin(target({**fields, "user": user, "home": home}), sources(tmp_path), given(tmp_path, locked=before))
     assert (
         caught.value.message == f"team.yaml:9: snowbooks.image: the base image has no user `{user}` with the home folder `{home}`"
     )
