@@ -37,7 +37,7 @@ class Refused(CregraphError):
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
     """Return a hint with the known name that `name` was probably meant to be, else `otherwise`."""
     near = nearest(name, known)
-    return f"did you mean `{near}`?" if near else otherwise
+    return f"write `{near}` instead" if near else otherwise
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -158,7 +158,7 @@ def _early(what: object, facts: BaseFacts | None) -> object:
     if not isinstance(what, str) or not _LATE.search(what):
         return what
     if facts is None or facts.python is None:
-        raise CregraphError(f"`{what}` needs the Python of the base, and none was found in it")
+        raise CregraphError(f"`{what}` needs the Python of the base, but the base has no Python")
     return _LATE.sub(".".join(facts.python.version.split(".")[:2]), what)
 
 
@@ -171,5 +171,5 @@ def _check_names(upgrade: Upgrade, before: dict[str, Target]) -> None:
     for name in sorted(upgrade.packages - known):
         raise CregraphError(
             f"`--upgrade-package {name}`: the lock pins no package of that name",
-            hint=did_you_mean(name, known, "names are as in the lock, such as r-dplyr, survival or rpy2"),
+            hint=did_you_mean(name, known, "write the name as in the lock, such as r-dplyr, survival or rpy2"),
         )

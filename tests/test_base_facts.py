@@ -503,7 +503,7 @@ def test_a_newer_file_is_refused_with_both_versions() -> None:
         facts_json.loads('{"version": 9}', name="bases/x.json")
 
     assert (str(caught.value), caught.value.hint) == (
-        "`bases/x.json` has base facts version 9; this cregraph reads up to 1",
+        "`bases/x.json` has base facts version 9; this cregraph reads versions up to 1",
         "upgrade cregraph",
     )
 
@@ -511,19 +511,19 @@ def test_a_newer_file_is_refused_with_both_versions() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"version": 1', '"version": "1"', "version: a whole number from 1 is wanted"),
-        ('"glibc": "2.36"', '"glibc": 2', "glibc: a version such as 2.36, or null, is wanted"),
-        ('"glibc": "2.36"', '"glibc": "2.36", "glibc": "2.30"', "the field `glibc` stands twice in one object"),
+        ('"version": 1', '"version": "1"', "version: expected a whole number from 1"),
+        ('"glibc": "2.36"', '"glibc": 2', "glibc: expected a version such as 2.36, or null"),
+        ('"glibc": "2.36"', '"glibc": "2.36", "glibc": "2.30"', "the field `glibc` is given twice in one object"),
         ('"glibc": "2.36",', '"glibc": "2.36", "extra": 1,', "extra: unknown field"),
         ('"glibc": "2.36",', "", "glibc: is missing"),
-        ('"1777 0 0 1700000000"', '"9777 0 0 1700000000"', 'directories./tmp: "<mode, octal> <uid> <gid> <mtime>" is wanted'),
-        ('"/tmp": ', '"tmp": ', "directories.tmp: `tmp` is no absolute path"),
-        ('"/tmp": ', '"/a/../tmp": ', "directories./a/../tmp: `/a/../tmp` is no absolute path"),
-        ('".bashrc"', '"../x"', "files./home/jupyter: `../x` is no file's name"),
-        ('"jupyter": [1000, 1001', '"jupyter": [true, 1001', "users.jupyter[0]: a whole number from 0 is wanted"),
-        ('"version": "3.11.9"', '"version": "3.11"', "python.version: a full version such as 3.11.2 is wanted"),
-        ('"size": ', '"size": -', "layers[0].size: a whole number from 0 is wanted"),
-        ('"diff_id": "sha256:', '"diff_id": "sha512:', "layers[0].diff_id: sha256:<64 hex digits> is wanted"),
+        ('"1777 0 0 1700000000"', '"9777 0 0 1700000000"', 'directories./tmp: expected "<mode, octal> <uid> <gid> <mtime>"'),
+        ('"/tmp": ', '"tmp": ', "directories.tmp: `tmp` is not an absolute path"),
+        ('"/tmp": ', '"/a/../tmp": ', "directories./a/../tmp: `/a/../tmp` is not an absolute path"),
+        ('".bashrc"', '"../x"', "files./home/jupyter: `../x` is not a file name"),
+        ('"jupyter": [1000, 1001', '"jupyter": [true, 1001', "users.jupyter[0]: expected a whole number from 0"),
+        ('"version": "3.11.9"', '"version": "3.11"', "python.version: expected a full version such as 3.11.2"),
+        ('"size": ', '"size": -', "layers[0].size: expected a whole number from 0"),
+        ('"diff_id": "sha256:', '"diff_id": "sha512:', "layers[0].diff_id: expected sha256:<64 hex digits>"),
         ('"version": 1,', '"version": 1.5,', "`1.5` is not a whole number"),
     ],
 )
@@ -542,7 +542,7 @@ def test_a_file_that_is_cut_off_or_was_merged_is_refused_with_the_line(tmp_path:
     text = facts_json.dumps(facts(tmp_path, *base_tars()))
     for broken, words in (
         (text.removesuffix("}\n"), ": not readable as JSON: "),
-        (text.replace(' "version"', '<<<<<<< ours\n "version"', 1), "2: git's conflict markers stand in the base facts"),
+        (text.replace(' "version"', '<<<<<<< ours\n "version"', 1), "2: git's conflict markers are in the base facts"),
     ):
         with pytest.raises(CregraphError) as caught:
             facts_json.loads(broken, name="bases/x.json")

@@ -138,7 +138,7 @@ def test_the_way_out_of_a_broken_lock_is_one(project: Path, damage: Any) -> None
         done = run(project, *words)
         assert (done.code, done.out) == (2, ""), done.err
         assert done.err.startswith("error: `locks/demo.lock.json`")
-        assert done.err.endswith("or remove the file and run `cregraph lock`: every pin is then chosen anew\n")
+        assert done.err.endswith("Or remove the file and run `cregraph lock`, which chooses every pin again\n")
     lock.unlink()
     assert run(project, "lock", "demo.yaml").code == 0
     assert lock.read_text() == good
@@ -159,7 +159,7 @@ def test_a_file_that_a_profile_asks_for_and_that_is_not_there_is_said_with_its_l
     done = run(project, "lock", "demo.yaml")
     assert done.code == 2
     assert re.match(
-        r"locking demo\.yaml\nerror: demo\.yaml:\d+: cre\.runtime_config: `\./none\.yaml` is not there\nhint: ", done.err
+        r"locking demo\.yaml\nerror: demo\.yaml:\d+: cre\.runtime_config: `\./none\.yaml` does not exist\nhint: ", done.err
     ), done.err
 
 
@@ -316,7 +316,7 @@ def test_an_engine_that_is_none_is_refused_though_nothing_is_compiled(project: P
     for command in ("build", "test"):
         done = run(project, command, "demo.yaml", "--engine", "nativ")
         assert (done.code, done.out) == (2, "")
-        assert done.err == "error: `--engine nativ`: no engine is called so\nhint: did you mean `native`?\n"
+        assert done.err == "error: `--engine nativ`: no engine is called so\nhint: write `native` instead\n"
 
 
 @pytest.mark.parametrize("moving", [["--upgrade"], ["--upgrade-package", "r-base"], ["--as-of", "2025-01-01"]])

@@ -303,7 +303,7 @@ def test_a_lock_file_that_is_gone_keeps_nothing_unless_it_is_asked_for(own: Demo
     assert rebuilt(own) == {"artifacts": 0, "segments": 0, "tasks": 0, "layers": 0}, "the facts are in the store too"
     (own.folder / "locks").rename(tmp_path / "locks-away")
     done = own.ok("cache", "gc")
-    assert f"`{own.lock}` is not there any more: it keeps nothing\n" in done.err
+    assert f"`{own.lock}` does not exist any more: it keeps nothing\n" in done.err
     assert everything(own.store) == set()
     (tmp_path / "locks-away").rename(own.folder / "locks")
     own.completes()
@@ -315,7 +315,7 @@ def test_nothing_is_removed_while_a_lock_cannot_be_read(own: Demo, spoilt: str) 
     facts = next((own.folder / "bases").iterdir())
     if spoilt == "conflict":
         own.lock.write_text("<<<<<<< ours\n" + own.lock.read_text())
-        why = f"`{own.lock}`:1: git's conflict markers stand in the lock"
+        why = f"`{own.lock}`:1: git's conflict markers are in the lock"
     elif spoilt == "closed":
         own.lock.unlink()
         own.lock.mkdir()
@@ -429,7 +429,7 @@ def test_a_lock_that_is_given_by_name_is_kept_too(own: Demo, tmp_path: Path) -> 
     assert rebuilt(own) == {"artifacts": 0, "segments": 0, "tasks": 0, "layers": 0}
     done = own.run("cache", "gc", "no/such.yaml")
     assert (done.code, done.out) == (2, "")
-    assert "such.lock.json` is not there" in done.err
+    assert "such.lock.json` does not exist" in done.err
 
 
 # -- with others at work -------------------------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ def test_specs_have_one_normal_form(written: str, meant: str) -> None:
         ("x[build=1]", "has brackets; write `name version build`"),
         ("other::x", "names a channel; list channels, in order of priority, under `channels`"),
         ("__glibc >=2", "is a virtual package; those follow from the base image"),
-        ("", "is empty; a package's name is wanted"),
+        ("", "is empty (expected a package name)"),
         ("x >=>5", "has a version that cannot be read: '>=>5'; write `=1.2`, `==1.2.3`, `>=1.2,<2`"),
         ("x >=", "has an operator without a version"),
         ("x 1 2 3", "has more than name, version and build; separate versions with a comma"),

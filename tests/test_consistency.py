@@ -53,7 +53,7 @@ def test_a_lost_pin_makes_the_lock_stale_by_name_and_locking_brings_it_back(proj
     lock_of(project).write_text(without(whole, "r-demoframes"))
     checked = cregraph(project, "lock", "demo.yaml", "--check")
     assert checked.returncode == 1
-    assert "`r-demoframes` is asked for, and the lock has no pin of it" in checked.stderr
+    assert "`r-demoframes` is asked for, but the lock has no pin for it" in checked.stderr
     assert cregraph(project, "build", "demo.yaml").returncode == 1
     assert cregraph(project, "lock", "demo.yaml").returncode == 0
     assert lock_of(project).read_text() == whole
@@ -72,7 +72,7 @@ def test_a_version_that_was_edited_does_not_agree_with_what_the_pin_provides(pro
     pin = next(p for t in data["targets"] for p in t["pins"] if p["name"] == "r-demoframes")
     pin["version"] = "9.9"
     assert any(
-        "`r-demoframes` 9.9 in the lock" in why
+        "`r-demoframes` 9.9: `provides` in the lock has another name" in why
         for listed in find_problems(loads(json.dumps(data), name="x", kinds=KINDS), KINDS).values()
         for why in listed
     )

@@ -121,7 +121,7 @@ def test_a_file_is_looked_for_in_contrib_and_then_in_the_archive_of_each_mirror(
 
 @pytest.mark.parametrize("file", ["../x_1.0.tar.gz", "2025-06-01/../../x_1.0.tar.gz", "x_1.0.tar.gz", "2025-06-01/x", ""])
 def test_a_file_of_another_form_never_becomes_an_address(file: str):
-    with pytest.raises(CregraphError, match="is no file of source `cran`"):
+    with pytest.raises(CregraphError, match="is not a file of source `cran`"):
         cran.locations(["https://a.example"], file)
 
 

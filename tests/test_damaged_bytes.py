@@ -104,7 +104,7 @@ def test_a_cran_source_that_is_flipped_while_locking_is_refused_by_the_index(col
     refused(
         cold.run("lock", "with-cran.yaml"),
         f"error: {address} has md5 {md5[0]}, but its index says {md5[1]}\n  from {address}\n"
-        "hint: the mirror is out of step with its index; try again later or name another in sources.yaml\n",
+        "hint: try again later, or name another mirror in sources.yaml: this one does not match its index\n",
     )
     assert not lock.exists()
     server.fault("*/PACKAGES.gz", "500", times=2)

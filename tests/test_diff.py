@@ -408,7 +408,7 @@ def test_the_nearest_lock_is_named(project):
         run("first", "locks/taem.lock.json", profile=None, format="text")
 
     assert str(caught.value) == "`locks/taem.lock.json` is neither a file nor a git revision"
-    assert caught.value.hint == "did you mean `locks/team.lock.json`?"
+    assert caught.value.hint == "write `locks/team.lock.json` instead"
 
 
 def test_outside_a_repository_gits_words_are_passed_on(tmp_path, monkeypatch):

@@ -266,7 +266,7 @@ def test_a_result_with_names_that_delete_is_refused(tmp_path: Path) -> None:
         (("--engine", "native", "--builder", "x"), "`--builder` names a builder of BuildKit, and the native engine uses none"),
         (("--engine", "container"), "no engine is called so"),
         (("--engine", "native", "--context", "x"), "`--context` names a Docker engine, and the native engine uses none"),
-        (("--engine", "dokcer"), "did you mean `docker`?"),
+        (("--engine", "dokcer"), "write `docker` instead"),
     ],
 )
 def test_engines_and_options_that_do_not_go_together_are_refused_at_once(

@@ -165,7 +165,7 @@ def test_an_export_that_fails_leaves_the_old_one_or_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("dockerfil", "demo.yaml", "--output", "x"), "did you mean `dockerfile`?"),
+        (("dockerfil", "demo.yaml", "--output", "x"), "write `dockerfile` instead"),
         (("dockerfile", "demo.yaml"), "`--output` is missing"),
         (("dockerfile", "demo.yaml", "--output", "x", "--flavor", "kaniko"), "there is no `kaniko`"),
         (("dockerfile", "demo.yaml", "with-cran.yaml", "--output", "x"), "export bake"),

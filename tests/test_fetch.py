@@ -82,7 +82,7 @@ def test_a_download_that_was_cut_goes_on_where_it_was_also_in_a_later_run(store:
     server.fault("*", "truncate", times=5)
     error = refusal(lambda: fetched(Fetcher(store), address))
     assert error.message.startswith(f"file.tar.gz cannot be fetched\n  {address}: ")
-    assert error.hint == "check the network and sources.yaml; what arrived is kept, and the next run goes on from there"
+    assert error.hint == "check the network and sources.yaml; the next run continues the download"
     assert left(store) == [f"partial/{SHA}"]
     arrived: list[int] = []
     fetched(Fetcher(store, on_bytes=arrived.append), address)
@@ -183,7 +183,7 @@ def test_an_md5_that_is_not_the_index_s_is_refused_and_the_next_mirror_asked(
     error = refusal(lambda: Fetcher(store).take([bad], what="file", md5=md5))
     found = hashlib.md5(b"bad", usedforsecurity=False).hexdigest()
     assert error.message == f"file has md5 {found}, but its index says {md5}\n  from {bad}"
-    assert error.hint == "the mirror is out of step with its index; try again later or name another in sources.yaml"
+    assert error.hint == "try again later, or name another mirror in sources.yaml: this one does not match its index"
     assert left(store) == [f"sha256/{SHA[:2]}/{SHA}"]
 
 
@@ -201,7 +201,7 @@ def test_offline_opens_no_connection_but_reads_files(store: Store, server: Serve
     offline = Fetcher(store, offline=True)
     address = f"{server.address}/a/file.tar.gz"
     error = refusal(lambda: fetched(offline, address))
-    assert error.message == f"file.tar.gz cannot be fetched\n  {address}: is on the network, and --offline was asked for"
+    assert error.message == f"file.tar.gz cannot be fetched\n  {address}: needs the network, but --offline is set"
     assert error.hint == "run once without --offline"
     assert server.log == []
     assert fetched(offline, (tmp_path / "served" / "a" / "file.tar.gz").as_uri()).read_bytes() == DATA
@@ -210,13 +210,13 @@ def test_offline_opens_no_connection_but_reads_files(store: Store, server: Serve
 @pytest.mark.parametrize("address", ["http://[::1", "http://host:port/x", "http:///x", "ftp://host/x", "text", "", "http://a b/"])
 def test_what_is_no_address_is_said_to_be_none(store: Store, address: str) -> None:
     error = refusal(lambda: fetched(Fetcher(store), address))
-    assert error.message == f"file.tar.gz cannot be fetched\n  {address}: is no address"
+    assert error.message == f"file.tar.gz cannot be fetched\n  {address}: is not an address"
 
 
 def test_a_file_that_is_none_is_not_waited_for(store: Store, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     error = refusal(lambda: fetched(Fetcher(store), (tmp_path / "pipe").as_uri()))
-    assert error.message == f"file.tar.gz is not there\n  {(tmp_path / 'pipe').as_uri()}: is no regular file"
+    assert error.message == f"file.tar.gz is not there\n  {(tmp_path / 'pipe').as_uri()}: is not a regular file"
 
 
 def test_two_that_want_one_file_download_it_once(store: Store, server: Server) -> None:
@@ -397,40 +397,40 @@ def test_routes_lead_where_the_file_says(tmp_path: Path) -> None:
     [
         (
             "- a",
-            "`sources.yaml`: a mapping of conda, cran, cran_binary, pypi, image, recipes, registry, url, cache is wanted, "
+            "`sources.yaml`: expected a mapping of conda, cran, cran_binary, pypi, image, recipes, registry, url, cache, "
             "not a list",
             None,
         ),
-        ("condas: {}", "`sources.yaml`: unknown section `condas`", "did you mean `conda`?"),
+        ("condas: {}", "`sources.yaml`: unknown section `condas`", "write `conda` instead"),
         (
             "zzz: {}",
             "`sources.yaml`: unknown section `zzz`",
-            "sections are conda, cran, cran_binary, pypi, image, recipes, registry, url, cache",
+            "use one of these sections: conda, cran, cran_binary, pypi, image, recipes, registry, url, cache",
         ),
-        ("conda: [a]", "`sources.yaml`: conda: a mapping is wanted", None),
-        ("conda: {1: ./a}", "`sources.yaml`: conda: a mapping is wanted", None),
-        ("conda: {a: []}", "`sources.yaml`: conda.a: an address or a list of addresses is wanted", None),
-        ("conda: {a: [./a, 1]}", "`sources.yaml`: conda.a: an address or a list of addresses is wanted", None),
-        ("cran: {a: b}", "`sources.yaml`: cran: an address or a list of addresses is wanted", None),
-        ("pypi: 1", "`sources.yaml`: pypi: an address or a list of addresses is wanted", None),
+        ("conda: [a]", "`sources.yaml`: conda: expected a mapping", None),
+        ("conda: {1: ./a}", "`sources.yaml`: conda: expected a mapping", None),
+        ("conda: {a: []}", "`sources.yaml`: conda.a: expected an address or a list of addresses", None),
+        ("conda: {a: [./a, 1]}", "`sources.yaml`: conda.a: expected an address or a list of addresses", None),
+        ("cran: {a: b}", "`sources.yaml`: cran: expected an address or a list of addresses", None),
+        ("pypi: 1", "`sources.yaml`: pypi: expected an address or a list of addresses", None),
         (
             "cran: user:secret@cran.example/x",
-            "`sources.yaml`: cran: `…@cran.example/x` is no address",
+            "`sources.yaml`: cran: `…@cran.example/x` is not an address",
             "write https://…, http://…, file:///… or ./a/folder",
         ),
         (
             "pypi: 'http://[::1'",
-            "`sources.yaml`: pypi: `http://[::1` is no address",
+            "`sources.yaml`: pypi: `http://[::1` is not an address",
             "write https://…, http://…, file:///… or ./a/folder",
         ),
         (
             "pypi: 'https://u:secret@h:port/x?secret'",
-            "`sources.yaml`: pypi: `https://…@h:port/x` is no address",
+            "`sources.yaml`: pypi: `https://…@h:port/x` is not an address",
             "write https://…, http://…, file:///… or ./a/folder",
         ),
-        ("registry: {a: {port: 1}}", "`sources.yaml`: registry.a: {host: NAME, plain_http: false} is wanted", None),
-        ("registry: {a: {host: h, http: true}}", "`sources.yaml`: registry.a: {host: NAME, plain_http: false} is wanted", None),
-        ("registry: {a: {host: h, plain_http: 'no'}}", "`sources.yaml`: registry.a.plain_http: true or false is wanted", None),
+        ("registry: {a: {port: 1}}", "`sources.yaml`: registry.a: expected {host: NAME, plain_http: false}", None),
+        ("registry: {a: {host: h, http: true}}", "`sources.yaml`: registry.a: expected {host: NAME, plain_http: false}", None),
+        ("registry: {a: {host: h, plain_http: 'no'}}", "`sources.yaml`: registry.a.plain_http: expected true or false", None),
         (
             "conda: {a: 'https://u:secret@h/x}",
             "`sources.yaml`:1: not readable as YAML: found unexpected end of stream",
@@ -506,8 +506,8 @@ def test_files_of_project_and_recipes_are_read(local: Local) -> None:
         ("./folder-link/outside", "`./folder-link/outside` leads out of the project"),
         ("standard:../outside", "`standard:../outside` leads out of the recipes that ship with cregraph"),
         ("standard:/etc/passwd", "`standard:/etc/passwd` leads out of the recipes that ship with cregraph"),
-        ("/etc/passwd", "`/etc/passwd` is no path of the project"),
-        ("own/b.py", "`own/b.py` is no path of the project"),
+        ("/etc/passwd", "`/etc/passwd` is not a path in the project"),
+        ("own/b.py", "`own/b.py` is not a path in the project"),
         ("./a\0b", "`./a\0b` leads out of the project"),
     ],
 )
@@ -534,8 +534,8 @@ def test_what_is_no_file_is_refused_and_not_waited_for(local: Local, tmp_path: P
     assert refusal(lambda: local.files("./own")).message == "`./own/pipe` is neither a file nor a folder"
     error = refusal(lambda: local.read("./none"))
     assert error.message == "`./none` cannot be read: No such file or directory"
-    assert error.hint == "the path starts beside the profile (or recipe) that names it"
-    assert refusal(lambda: local.files("./none")).message == "`./none` is not there"
+    assert error.hint == "write the path relative to the profile (or recipe) that names it"
+    assert refusal(lambda: local.files("./none")).message == "`./none` does not exist"
 
 
 # -- the places, put together --------------------------------------------------------------------------------------------------
@@ -576,7 +576,7 @@ def test_a_file_of_the_project_that_changed_is_refused_with_both_digests(one: Co
     error = refusal(lambda: one.fetch(locked))
     found = hashlib.sha256(b"project/own/b.py").hexdigest()
     assert error.message == f"`./own/b.py` has sha256:{found}, but the lock pins sha256:{SHA}"
-    assert error.hint == "the file changed since it was locked: run `cregraph lock` to take it as it is now"
+    assert error.hint == "run `cregraph lock` to pin the changed file"
     assert left(store) == []
 
 

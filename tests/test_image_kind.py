@@ -129,10 +129,10 @@ def test_a_named_build_root_is_a_target_of_its_own_and_the_base_itself_is_none()
             "recipes/snowbooks.yaml:19: the repository `snowflake/images/UP/x` has upper-case letters",
             None,
         ),
-        ({"repositories": [3]}, "recipes/snowbooks.yaml:19: a text is wanted", None),
+        ({"repositories": [3]}, "recipes/snowbooks.yaml:19: expected a text", None),
         ({"registry": "myorg.example"}, "recipes/snowbooks.yaml:19: `myorg.example` is no name of a registry", None),
         ({"cuda": "twelve"}, "recipes/snowbooks.yaml:19: `twelve` is no CUDA version", 'write a text such as "12.8", or null'),
-        ({"cuda": 12}, "recipes/snowbooks.yaml:19: cuda: a text is wanted, not int", None),
+        ({"cuda": 12}, "recipes/snowbooks.yaml:19: cuda: expected a text, not int", None),
         (
             {"reference": "oci:/somewhere/base"},
             "team.yaml:9: snowbooks.image: `oci:/somewhere/base` is a path of this machine, which a lock cannot hold",
@@ -197,7 +197,7 @@ def test_facts_of_another_image_under_this_ones_name_are_refused(small: SmallReg
     with pytest.raises(CregraphError) as caught:
         image.facts_for(other, sources(tmp_path, small), tmp_path)
 
-    assert str(caught.value) == f"`bases/{'0' * 64}.json`: digest: {made.digest} is not the image that the file's name says"
+    assert str(caught.value) == f"`bases/{'0' * 64}.json`: digest: {made.digest} does not match the file name"
 
 
 def test_a_locked_base_that_answers_the_same_is_not_asked_for(small: SmallRegistry, tmp_path: Path) -> None:

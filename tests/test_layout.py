@@ -338,7 +338,7 @@ def test_of_several_platforms_linux_amd64_is_read_through_nested_indexes(tmp_pat
 def test_a_digest_that_climbs_is_refused(tmp_path, digest):
     layout = a_layout(tmp_path / "x", [described(b"{}", digest=digest)], {})
 
-    with pytest.raises(CregraphError, match=r"digest: sha256:<64 hex digits> is wanted"):
+    with pytest.raises(CregraphError, match=r"digest: expected sha256:<64 hex digits>"):
         layout()
     with pytest.raises(ValueError, match="not a sha256 digest"):
         blob_path(tmp_path, Descriptor(media_type="x", digest=str(digest), size=1))

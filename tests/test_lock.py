@@ -94,24 +94,28 @@ def edited(path: str, value: object) -> str:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("targets/0/pins/0/sha256", "XYZ", "targets[0].pins[0] (libz).sha256: `XYZ` is no sha256 (64 lower-case hex digits)"),
-        ("targets/0/pins/0/size", "10", "targets[0].pins[0] (libz).size: a whole number from 0 is wanted"),
-        ("targets/0/pins/0/size", True, "targets[0].pins[0] (libz).size: a whole number from 0 is wanted"),
-        ("targets/0/pins/0/size", -1, "targets[0].pins[0] (libz).size: a whole number from 0 is wanted"),
+        (
+            "targets/0/pins/0/sha256",
+            "XYZ",
+            "targets[0].pins[0] (libz).sha256: `XYZ` is not a sha256 (expected 64 lower-case hex digits)",
+        ),
+        ("targets/0/pins/0/size", "10", "targets[0].pins[0] (libz).size: expected a whole number from 0"),
+        ("targets/0/pins/0/size", True, "targets[0].pins[0] (libz).size: expected a whole number from 0"),
+        ("targets/0/pins/0/size", -1, "targets[0].pins[0] (libz).size: expected a whole number from 0"),
         (
             "targets/0/pins/0/file",
             "../../etc/passwd",
             "targets[0].pins[0] (libz).file: `../../etc/passwd` leads out of its source",
         ),
-        ("targets/0/pins/0/name", 3, "targets[0].pins[0].name: a text is wanted"),
+        ("targets/0/pins/0/name", 3, "targets[0].pins[0].name: expected a text"),
         ("targets/0/pins/0/colour", "red", "targets[0].pins[0] (libz).colour: unknown field"),
-        ("targets/0/asks/0/stage", "rr", "targets[0].asks[0].stage: no stage `rr` stands in this lock"),
-        ("targets/0/id", "python:x", "targets[0].id: `python:x` is no target of kind `conda`"),
-        ("targets/1/pins", [], "targets: exactly one pin of `image:base` is wanted"),
+        ("targets/0/asks/0/stage", "rr", "targets[0].asks[0].stage: no stage `rr` is in this lock"),
+        ("targets/0/id", "python:x", "targets[0].id: `python:x` is not a target of kind `conda`"),
+        ("targets/1/pins", [], "targets: expected exactly one pin of `image:base`"),
         ("platform", "linux/arm64", "platform: `linux/arm64` is not linux/amd64"),
-        ("targets", {}, "targets: a list is wanted"),
-        ("stages/0/checks", 5, "stages[0].checks: a list is wanted"),
-        ("stages/0/checks", [{"kind": "sh", "code": []}], "stages[0].checks[0].kind: `r`, `python` or `kernel` is wanted"),
+        ("targets", {}, "targets: expected a list"),
+        ("stages/0/checks", 5, "stages[0].checks: expected a list"),
+        ("stages/0/checks", [{"kind": "sh", "code": []}], "stages[0].checks[0].kind: expected `r`, `python` or `kernel`"),
     ],
 )
 def test_a_hand_edit_that_breaks_the_lock_is_refused_with_its_place(path: str, value: object, message: str) -> None:
@@ -119,7 +123,7 @@ def test_a_hand_edit_that_breaks_the_lock_is_refused_with_its_place(path: str, v
         loads(edited(path, value), name="locks/x.lock.json", kinds=KINDS)
     assert str(caught.value) == f"`locks/x.lock.json`: {message}"
     assert caught.value.hint is not None
-    assert "or remove the file and run `cregraph lock`" in caught.value.hint
+    assert "Or remove the file and run `cregraph lock`" in caught.value.hint
 
 
 def test_a_package_pinned_twice_is_refused() -> None:
@@ -132,14 +136,14 @@ def test_a_package_pinned_twice_is_refused() -> None:
 def test_a_newer_lock_is_refused_with_both_numbers() -> None:
     with pytest.raises(CregraphError) as caught:
         loads('{"version": 9, "unknown": 1}', name="locks/geo.lock.json", kinds=KINDS)
-    assert str(caught.value) == "`locks/geo.lock.json` has lock version 9; this cregraph reads up to 1"
+    assert str(caught.value) == "`locks/geo.lock.json` has lock version 9; this cregraph reads versions up to 1"
     assert caught.value.hint == "upgrade cregraph"
 
 
 def test_another_assembly_is_refused_with_the_way_out() -> None:
     with pytest.raises(CregraphError) as caught:
         loads(dumps(replace(a_lock(), assembly=7)), name="locks/geo.lock.json", kinds=KINDS)
-    assert str(caught.value) == "`locks/geo.lock.json` is written for assembly 7; this cregraph writes images by assembly 1"
+    assert str(caught.value) == "`locks/geo.lock.json` has assembly 7; this version of cregraph writes assembly 1"
 
 
 def test_a_merge_that_was_not_finished_is_recognised_with_its_line() -> None:
@@ -147,7 +151,7 @@ def test_a_merge_that_was_not_finished_is_recognised_with_its_line() -> None:
     lines[9:9] = ["<<<<<<< HEAD", "=======", ">>>>>>> other"]
     with pytest.raises(CregraphError) as caught:
         loads("\n".join(lines), name="locks/geo.lock.json", kinds=KINDS)
-    assert str(caught.value).startswith("`locks/geo.lock.json`:10: git's conflict markers stand in the lock")
+    assert str(caught.value).startswith("`locks/geo.lock.json`:10: git's conflict markers are in the lock")
 
 
 @given(st.text(max_size=200))
@@ -157,7 +161,7 @@ def test_any_text_is_a_lock_or_is_refused_in_words(text: str) -> None:
 
 
 def test_a_field_that_stands_twice_is_refused() -> None:
-    with pytest.raises(CregraphError, match="the field `version` stands twice in one object"):
+    with pytest.raises(CregraphError, match="the field `version` is given twice in one object"):
         loads('{"version": 1, "version": 1}', name="x", kinds=KINDS)
 
 
@@ -170,7 +174,7 @@ def test_depth_that_would_exhaust_the_reader_is_refused() -> None:
     ("value", "message"),
     [
         (1.5, "`1.5` is not a whole number"),
-        ("\ud800", "a text in the lock is half of a character (\\ud800 and the like)"),
+        ("\ud800", "a text in the lock contains an unpaired surrogate (\\ud800 or similar)"),
     ],
 )
 def test_values_that_no_key_could_cover_are_refused(value: object, message: str) -> None:

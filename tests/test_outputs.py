@@ -326,12 +326,12 @@ def test_a_tag_that_leads_to_another_image_is_not_moved(store, project, tmp_path
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        ("nohost", "names no registry and path"),
-        ("db/schema/repo", "names no registry and path"),
-        ("host.example", "names no registry and path"),
-        ("host.example/", "names no registry and path"),
-        ("host.example/x:v1", "names a tag or digest; the tag is the lock's"),
-        ("host.example/x@sha256:0", "names a tag or digest; the tag is the lock's"),
+        ("nohost", "is not a registry and path"),
+        ("db/schema/repo", "is not a registry and path"),
+        ("host.example", "is not a registry and path"),
+        ("host.example/", "is not a registry and path"),
+        ("host.example/x:v1", "contains a tag or digest, but the lock decides the tag"),
+        ("host.example/x@sha256:0", "contains a tag or digest, but the lock decides the tag"),
         ("host.example/../x", "is not a repository's name"),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_profile_that_states_no_place_says_so(store, tmp_path):
     project = Project.of(str(tmp_path / "team.yaml"))
     base = a_base(store, tmp_path)
 
-    with pytest.raises(CregraphError, match=r"snowflake\.image_repo_path: is missing, so there is no place to push to"):
+    with pytest.raises(CregraphError, match=r"snowflake\.image_repo_path: is missing, but a push needs it"):
         publish(project, store, a_build(base, store), base, "")
 
 

@@ -45,25 +45,25 @@ def a_row(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"version": 2, "tasks": []}, "has outputs version 2; this cregraph reads up to 1"),
-        ({"version": 0, "tasks": []}, "version: a whole number from 1"),
-        ({"version": True, "tasks": []}, "version: a whole number from 1"),
+        ({"version": 2, "tasks": []}, "has outputs version 2; this cregraph reads versions up to 1"),
+        ({"version": 0, "tasks": []}, "version: expected a whole number from 1"),
+        ({"version": True, "tasks": []}, "version: expected a whole number from 1"),
         ({"version": 1}, "tasks: is missing"),
         ({"version": 1, "tasks": [], "host": "x"}, "host: unknown field"),
-        ([], "an object is wanted"),
-        ({"version": 1, "tasks": ["x"]}, "tasks[0]: an object is wanted"),
+        ([], "expected an object"),
+        ({"version": 1, "tasks": ["x"]}, "tasks[0]: expected an object"),
         ({"version": 1, "tasks": [a_row(key="A" * 64)]}, "tasks[0].key: `AAAA"),
         (
             {"version": 1, "tasks": [a_row(sha256="../../x")]},
-            "tasks[0].sha256: `../../x` is no sha256",
+            "tasks[0].sha256: `../../x` is not a sha256",
         ),
-        ({"version": 1, "tasks": [a_row(size=-1)]}, "tasks[0].size: a whole number from 0"),
+        ({"version": 1, "tasks": [a_row(size=-1)]}, "tasks[0].size: expected a whole number from 0"),
         ({"version": 1, "tasks": [a_row(size=1.5)]}, "`1.5` is not a whole number"),
-        ({"version": 1, "tasks": [a_row(name=None)]}, "tasks[0].name: a text"),
-        ({"version": 1, "tasks": [a_row(name="\ud800")]}, "tasks[0].name: a text"),
-        ({"version": 1, "tasks": [a_row(name="\x1b[2J")]}, "tasks[0].name: a text"),
+        ({"version": 1, "tasks": [a_row(name=None)]}, "tasks[0].name: expected a text"),
+        ({"version": 1, "tasks": [a_row(name="\ud800")]}, "tasks[0].name: expected a text"),
+        ({"version": 1, "tasks": [a_row(name="\x1b[2J")]}, "tasks[0].name: expected a text"),
         ({"version": 1, "tasks": [a_row(time=1)]}, "tasks[0].time: unknown field"),
-        ({"version": 1, "tasks": [a_row(), a_row(sha256=C)]}, "zoo (aaaaaaaaaaaa…) stands twice, with different results"),
+        ({"version": 1, "tasks": [a_row(), a_row(sha256=C)]}, "zoo (aaaaaaaaaaaa…) is listed twice with different results"),
     ],
 )
 def test_a_hand_edit_that_breaks_it_is_said_with_its_place(data: object, said: str) -> None:
@@ -96,7 +96,7 @@ def test_new_keys_are_added_recorded_ones_kept_and_those_that_the_lock_lost_drop
 def test_another_result_for_a_recorded_key_is_refused_naming_task_and_both_digests() -> None:
     zoo = make("zoo")
     before = Outputs(tasks={zoo.key: Output(name="zoo", sha256=A, size=1)})
-    with pytest.raises(Refused, match=f"task zoo gave sha256:{B}, but the outputs beside the lock record sha256:{A}") as caught:
+    with pytest.raises(Refused, match=f"task zoo gave sha256:{B}, but the recorded outputs have sha256:{A}") as caught:
         updated(before, [zoo], {zoo.key: (B, 1)})
     assert "--rebuild" in str(caught.value.hint)
     assert caught.value.exit_code == 1

@@ -484,7 +484,7 @@ def test_the_last_build_or_a_revision_is_what_is_compared_with(demo: Path, again
     ("against", "message"),
     [
         ("nowhere", "`nowhere` is neither a file nor a git revision"),
-        ("sources.yaml", "is not there"),
+        ("sources.yaml", "does not exist"),
         ("HEAD~7", "neither a file"),
     ],
 )

@@ -362,9 +362,9 @@ def test_the_profiles_place_is_used_when_none_is_named_and_again_moves_nothing(
     ("words", "message"),
     [
         (("nothing-there.yaml",), "there is no profile `nothing-there.yaml`"),
-        (("demo.yaml", "db/schema"), "`cregraph push db/schema` names no registry and path"),
-        (("demo.yaml", "host.example/x:v1"), "`cregraph push host.example/x:v1` names a tag or digest"),
-        (("demo.yaml", "http://host.example/x"), "names a scheme; a registry is named by its host\nhint: write host.example/x;"),
+        (("demo.yaml", "db/schema"), "`cregraph push db/schema` is not a registry and path (expected HOST/PATH)"),
+        (("demo.yaml", "host.example/x:v1"), "`cregraph push host.example/x:v1` contains a tag or digest"),
+        (("demo.yaml", "http://host.example/x"), "contains a scheme (expected a host)\nhint: write host.example/x"),
         (("./no/profile",), "`./no/profile` is neither a profile that is there nor a place to push to"),
     ],
 )  # fmt: skip

@@ -617,7 +617,7 @@ def test_no_code_of_a_package_runs_while_locking(index: Index, tmp_path: Path, p
 
     assert not marker.exists()
     assert error.message == (
-        "Python package dyn 2.0 says what it needs only to who runs its code, and no package's code runs while locking"
+        "Python package dyn 2.0 states its requirements only if its code runs, and locking runs no package code"
     )
     assert error.hint is not None and error.hint.startswith("ask for a version of dyn that has a wheel")
     assert versions(pinned(index, step("dyn <2", build=BUILD))) == {"dyn": "1.0"}
@@ -676,8 +676,8 @@ def faulty() -> Iterator[str]:
     ("status", "reason", "hint"),
     [
         ("500", "500 Internal Server Error", "check the network"),
-        ("401", "401 Unauthorized", "give its credentials"),
-        ("403", "403 Forbidden", "give its credentials"),
+        ("401", "401 Unauthorized", "store its credentials"),
+        ("403", "403 Forbidden", "store its credentials"),
         ("refused", "Connection refused", "check the network"),
         ("offline", "", "lock without --offline"),
         ("folder", "there is no such folder", "check the address"),
@@ -803,13 +803,13 @@ def test_a_file_is_found_on_a_page_of_html_or_json():
 
 
 def test_a_page_of_the_web_leads_to_no_file_of_this_machine():
-    with pytest.raises(CregraphError, match="which is no address on the web"):
+    with pytest.raises(CregraphError, match="which is not a web address"):
         find_file("https://a.example/simple", "x", "x-1.tar.gz", lambda _: b'<a href="file:///etc/x-1.tar.gz">x</a>')
 
 
 @pytest.mark.parametrize("file", ["", "x", "X/x-1.0.tar.gz", "../x-1.0.tar.gz", "x/../../x-1.0.tar.gz"])
 def test_a_file_of_another_form_never_becomes_an_address(index: Index, file: str):
-    with pytest.raises(CregraphError, match="is no file of source `pypi`"):
+    with pytest.raises(CregraphError, match="is not a file of source `pypi`"):
         locations(index.sources(), file)
 
 

@@ -479,7 +479,7 @@ def test_a_repository_of_its_own_is_named_in_sources(tmp_path: Path):
     "file", ["jammy/4.4/../x_1.0.tar.gz", "../4.4/2025-06-01/x_1.0.tar.gz", "jammy/2025-06-01/BB_1.0.tar.gz", "jammy/4.4/BB"]
 )
 def test_a_file_of_another_form_never_becomes_an_address(file: str):
-    with pytest.raises(CregraphError, match="is no file of source `cran`"):
+    with pytest.raises(CregraphError, match="is not a file of source `cran`"):
         source.locations(["https://a.example/{distribution}/{date}"], file)
 
 

@@ -181,27 +181,26 @@ def test_tarballs_are_asked_for_by_name():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"packages": ["dplyr=1.0"]}, "team.yaml:10: extras.cran[0]: `dplyr=1.0` is no R package with a version"),
+        ({"packages": ["dplyr=1.0"]}, "team.yaml:10: extras.cran[0]: `dplyr=1.0` is not an R package with a version"),
         ({"packages": ["https://x.example/a.tar.gz"]}, None),
-        ({"packages": [3]}, "team.yaml:10: extras.cran[0]: `3` is no R package with a version"),
-        ({"packages": {"a b": "./x"}}, "team.yaml:20: tarballs.a b: `a b` is no name of an R package"),
-        ({"packages": ["xts==99"]}, "team.yaml:10: extras.cran[0]: `xts==99` is no R package with a version"),
+        ({"packages": [3]}, "team.yaml:10: extras.cran[0]: `3` is not an R package with a version"),
+        ({"packages": {"a b": "./x"}}, "team.yaml:20: tarballs.a b: `a b` is not the name of an R package"),
+        ({"packages": ["xts==99"]}, "team.yaml:10: extras.cran[0]: `xts==99` is not an R package with a version"),
         ({"packages": {"ab": "/etc/passwd"}}, None),
         (
             {"packages": {"ab": "file:///srv/ab.tar.gz"}},
-            "team.yaml:20: tarballs.ab: `file:///srv/ab.tar.gz` is neither an address that tarballs are fetched from nor a path "
-            "of the project",
+            "team.yaml:20: tarballs.ab: `file:///srv/ab.tar.gz` is not an address of a tarball or a path in the project",
         ),
         ({"packages": {"ab": "https:///ab.tar.gz"}}, None),
         (
             {"packages": {"ab": "https://me:secret@x.example/ab.tar.gz"}},
-            "team.yaml:20: tarballs.ab: an address with a user or password in it would put them into the lock",
+            "team.yaml:20: tarballs.ab: the address contains a user or password, which the lock must not contain",
         ),
         (
             {"packages": "dplyr"},
             "team.yaml:9: cran: a list of R packages, or a mapping of their names to URLs and paths, is wanted",
         ),
-        ({"packages": [], "snapshot": "June"}, "team.yaml:9: cran: `June` is no date"),
+        ({"packages": [], "snapshot": "June"}, "team.yaml:9: cran: `June` is not a date"),
         ({"packages": [], "from": "bioc"}, "team.yaml:9: cran: `bioc` is no source of R packages"),
     ],
 )
@@ -310,12 +309,12 @@ def test_a_version_that_was_never_published_is_said(cran: Cran):
         (
             ["dpylr"],
             "team.yaml:10: extras.cran[0] asks for R package dpylr, which CRAN as of 2025-06-01 does not have",
-            "did you mean `dplyr`?",
+            "write `dplyr` instead",
         ),
         (
             ["DPLYR"],
             "team.yaml:10: extras.cran[0] asks for R package DPLYR, which CRAN as of 2025-06-01 does not have",
-            "did you mean `dplyr`?",
+            "write `dplyr` instead",
         ),
         (["dplyr>=9.0"], "team.yaml:10: extras.cran[0] asks for dplyr >=9.0, and CRAN as of 2025-06-01 has dplyr 1.1.4", None),
         (
@@ -787,10 +786,10 @@ def test_a_source_is_unpacked_by_what_it_is_not_by_its_name(cran: Cran, tmp_path
     [
         ({"name": "../../../../etc/x"}, "the lock pins `../../../../etc/x`, which is no name of an R package", "lock again"),
         ({"version": "1"}, "R package ZZ: version: `1` in the lock is none that R accepts", "--upgrade-package ZZ`"),
-        ({"data": {}}, "R package ZZ: data.compiles: true or false is wanted in the lock", "--upgrade-package ZZ`"),
+        ({"data": {}}, "R package ZZ: data.compiles: expected true or false in the lock", "--upgrade-package ZZ`"),
         (
             {"data": {"compiles": "no"}},
-            "R package ZZ: data.compiles: true or false is wanted in the lock",
+            "R package ZZ: data.compiles: expected true or false in the lock",
             "--upgrade-package ZZ`",
         ),
     ],

@@ -413,7 +413,7 @@ def test_a_result_that_unpacks_to_more_than_is_recorded_is_not_unpacked(filled, 
     registry.asked.clear()
     came = download(ground[0], stores("two"), at(registry), expected, sizes)
 
-    assert f"gives {60 << 20} bytes, but the outputs beside the lock record {sizes[zoo.key]}" in came.refused[0]
+    assert f"gives {60 << 20} bytes, but the recorded outputs have {sizes[zoo.key]}" in came.refused[0]
     assert not any(digest_of(bomb) in str(one) for one in registry.asked)
 
 
@@ -611,7 +611,7 @@ def test_a_task_that_gives_something_else_than_recorded_is_refused_and_not_kept(
     plan = ground[0]
     a_machine(ground, stores("one"))
     store = stores("two")
-    with pytest.raises(Refused, match=r"task lattice gave sha256:[0-9a-f]{64}, but the outputs beside the lock record"):
+    with pytest.raises(Refused, match=r"task lattice gave sha256:[0-9a-f]{64}, but the recorded outputs have"):
         a_machine(ground, store, engine=Compiler("!"), recorded=recorded(plan, stores("one")))
     assert task_results(plan.tasks, store) == {}
 

@@ -156,8 +156,8 @@ def test_one_target_that_is_asked_otherwise_leaves_the_others_alone(own: Path, o
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("r-demoframe", "did you mean `r-demoframes`?"),
-        ("zzz", "names are as in the lock, such as r-dplyr, survival or rpy2"),
+        ("r-demoframe", "write `r-demoframes` instead"),
+        ("zzz", "write the name as in the lock, such as r-dplyr, survival or rpy2"),
     ],
 )
 def test_a_package_that_the_lock_does_not_pin_cannot_be_upgraded(own: Path, old: Lock, name: str, hint: str) -> None:

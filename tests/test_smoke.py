@@ -297,7 +297,7 @@ def test_r_is_asked_at_the_start_after_a_restart_and_in_a_renv_project(image):
 
 def test_another_r_is_told_from_the_one_that_is_locked(image):
     assert image.run(check("r_version", version="4.5")) == [
-        (False, "R.version.string is `R version 4.5.2 (2025-10-31)`, and R 4.5 is wanted")
+        (False, "R.version.string is `R version 4.5.2 (2025-10-31)` (expected R 4.5)")
     ]
 
 
@@ -363,7 +363,7 @@ def test_without_jupyter_every_check_of_the_kernel_fails_in_words_and_the_others
 def test_a_file_that_says_something_else_is_quoted(image):
     (image.root / "mark").write_text("v2\x1b[2J\n")
 
-    assert image.run(check("file", file=str(image.root / "mark"), text="v1")) == [(False, "it says `v2`, and `v1` is wanted")]
+    assert image.run(check("file", file=str(image.root / "mark"), text="v1")) == [(False, "it says `v2` (expected `v1`)")]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def why(
     def files(source: str) -> list[str]:
         found = [name for name in disk if name == source or name.startswith(source + "/")]
         if not found:
-            raise CregraphError(f"`{source}` is not there")
+            raise CregraphError(f"`{source}` does not exist")
         return found
 
     return reasons(LOCK, KINDS, identity=identity, stages=stages, targets=targets, read=read, files=files)
@@ -82,13 +82,13 @@ def test_what_the_image_is_called_is_a_reason(field: str) -> None:
     ("stages", "expected"),
     [
         ((*STAGES, StageRecord(name="python")), ["stage `python` was added"]),
-        (STAGES[:1], ["stage `r` is used no longer"]),
+        (STAGES[:1], ["stage `r` is no longer used"]),
         ((STAGES[0], replace(STAGES[1], env={"TZ": "CET"})), ["stage `r`: env.TZ: `UTC` became `CET`"]),
         ((STAGES[0], replace(STAGES[1], env={})), ["stage `r`: env.TZ: `UTC` became `None`"]),
         ((STAGES[0], replace(STAGES[1], env={"TZ": "UTC", "A": "1"})), ["stage `r`: env.A: `None` became `1`"]),
         ((STAGES[0], replace(STAGES[1], needs=())), ["stage `r`: needs: ['base'] became []"]),
         ((STAGES[0], replace(STAGES[1], checks=())), ["stage `r`: its checks changed"]),
-        (STAGES[::-1], ["the stages stand in another order"]),
+        (STAGES[::-1], ["the order of the stages changed"]),
     ],
 )
 def test_what_a_stage_is_is_a_reason(stages: tuple[StageRecord, ...], expected: list[str]) -> None:
@@ -104,15 +104,15 @@ def test_what_a_stage_is_is_a_reason(stages: tuple[StageRecord, ...], expected: 
         ),
         (
             (replace(CONDA, asks=CONDA.asks[:1]), FILES),
-            ["team.yaml:2: extras[2]: `r-dplyr` is asked for no longer"],
+            ["team.yaml:2: extras[2]: `r-dplyr` was removed"],
         ),
         (
             (replace(CONDA, asks=(CONDA.asks[0], ask("r-dplyr =1.1", line=2))), FILES),
-            ["team.yaml:2: extras[2]: `r-dplyr =1.1` was added", "team.yaml:2: extras[2]: `r-dplyr` is asked for no longer"],
+            ["team.yaml:2: extras[2]: `r-dplyr =1.1` was added", "team.yaml:2: extras[2]: `r-dplyr` was removed"],
         ),
         (
             (replace(CONDA, asks=(CONDA.asks[0], ask("r-dplyr", line=2, stage="base"))), FILES),
-            ["team.yaml:2: extras[2]: `r-dplyr` was added", "team.yaml:2: extras[2]: `r-dplyr` is asked for no longer"],
+            ["team.yaml:2: extras[2]: `r-dplyr` was added", "team.yaml:2: extras[2]: `r-dplyr` was removed"],
         ),
         (
             (replace(CONDA, options={"channels": ["other"]}), FILES),
@@ -128,9 +128,9 @@ def test_what_a_stage_is_is_a_reason(stages: tuple[StageRecord, ...], expected: 
         ),
         (
             (FILES,),
-            [f"team.yaml:{n}: extras[{n}]: `{text}` is asked for no longer" for n, text in ((1, "r-base =4.5"), (2, "r-dplyr"))],
+            [f"team.yaml:{n}: extras[{n}]: `{text}` was removed" for n, text in ((1, "r-base =4.5"), (2, "r-dplyr"))],
         ),
-        ((CONDA,), ["team.yaml:7: extras[7]: `./own at /opt/own` is asked for no longer"]),
+        ((CONDA,), ["team.yaml:7: extras[7]: `./own at /opt/own` was removed"]),
         (
             (CONDA, replace(FILES, asks=(*FILES.asks, ask({"at": ["/v"], "text": "1"}, target="file:", line=8)))),
             ["team.yaml:8: extras[8]: `text at /v` was added"],
@@ -152,7 +152,7 @@ def test_what_is_asked_is_a_reason_with_its_line(targets: tuple[Target, ...], ex
             [
                 "`./own/a.py` cannot be read: No such file or directory",
                 "`./own/b.py` cannot be read: No such file or directory",
-                "team.yaml:7: extras[7]: `./own` is not there",
+                "team.yaml:7: extras[7]: `./own` does not exist",
             ],
         ),
     ],
@@ -197,7 +197,7 @@ def test_two_values_of_one_option_are_refused_with_both_lines(
     with pytest.raises(CregraphError) as caught:
         group([ask("a", line=3, **first), ask("b", line=5, **second)], KINDS)
     assert caught.value.message == (
-        "`conda:/env` is asked for with two values of `channels`:\n"
+        "`conda:/env` has asks with two values of `channels`:\n"
         f"  team.yaml:3: extras[3]: {said[0]}\n  team.yaml:5: extras[5]: {said[1]}"
     )
-    assert caught.value.hint == "all steps that fill one target are resolved together, so they must agree"
+    assert caught.value.hint == "use one value in all steps that fill this target"

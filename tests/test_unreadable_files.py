@@ -34,7 +34,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "not-utf-8": (lambda p: p.write_bytes(b"cre:\n  name: caf\xe9\n"), "error: `demo.yaml` is not UTF-8 (byte 16)\n"),
     "binary": (
         lambda p: p.write_bytes(bytes(range(32)) * 8),
-        "error: `demo.yaml`:1: not YAML: a character that YAML does not allow\n",
+        "error: `demo.yaml`:1: invalid YAML: a character that YAML does not allow\n",
     ),
     "a-folder": (
         _folder,
@@ -42,11 +42,11 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing": (lambda p: p.unlink(), "error: there is no profile `demo.yaml`\nhint: "),
     "a-link-to-itself": (_links, "error: there is no profile `demo.yaml`\nhint: "),
-    "huge": (_huge, "error: `demo.yaml` is larger than 1 MiB; this is no profile\n"),
+    "huge": (_huge, "error: `demo.yaml` is larger than 1 MiB, so it is not a profile\n"),
     "closed": (lambda p: p.chmod(0), "error: `demo.yaml` cannot be read: Permission denied\n"),
     "empty": (
         lambda p: p.write_bytes(b""),
-        "error: `demo.yaml` states nothing\nhint: begin with `cre: {tag: v1}`; `cregraph demo` writes one that works\n",
+        "error: `demo.yaml` is empty\nhint: begin with `cre: {tag: v1}`; `cregraph demo` writes one that works\n",
     ),
 }
 
@@ -88,7 +88,7 @@ def test_a_profile_in_a_folder_that_is_closed_is_refused(made: Demo, tmp_path: P
         ("sources.yaml", b"\xff", "error: `sources.yaml` cannot be read: it is not UTF-8 (byte 0)\n"),
         ("sources.yaml", b"conda: [", "error: `sources.yaml`:1: not readable as YAML: "),
         ("locks/demo.lock.json", b"\xff", "error: `locks/demo.lock.json` cannot be read: it is not UTF-8 (byte 0)\nhint: "),
-        ("locks/demo.lock.json", b"<<<<<<< ours\n", "error: `locks/demo.lock.json`:1: git's conflict markers stand in the lock"),
+        ("locks/demo.lock.json", b"<<<<<<< ours\n", "error: `locks/demo.lock.json`:1: git's conflict markers are in the lock"),
         ("locks/demo.lock.json", b"", "error: `locks/demo.lock.json`:1:1: not readable as JSON: "),
         ("bases/*", b"{}", "error: `locks/demo.lock.json` is stale\n  `bases/"),
         ("bases/*", b"\xff\0", "error: `locks/demo.lock.json` is stale\n  `bases/"),

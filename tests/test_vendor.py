@@ -337,7 +337,7 @@ def test_r_packages_lie_where_sources_yaml_leads(file: str, place: str) -> None:
 
 @pytest.mark.parametrize("file", ["zoo_1.tar.gz", "2025-08-09/../zoo_1.tar.gz", "2025-08-09/zoo.zip", "/etc/passwd", ""])
 def test_a_lock_that_names_no_file_of_a_cran_is_refused(file: str) -> None:
-    with pytest.raises(CregraphError, match="is no file of source `cran`"):
+    with pytest.raises(CregraphError, match="is not a file of source `cran`"):
         cran_tree.vendor_path(replace(artifact(""), kind="r", source="cran", file=file))
 
 

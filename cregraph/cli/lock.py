@@ -77,7 +77,7 @@ def _check(chosen: list[Session], *, json: bool) -> None:
         shown = session.project.shown_lock
         answers.append({"lock": shown, "fresh": not why, "reasons": why})
         if why:
-            stale.append(f"`{shown}` is stale\n  " + "\n  ".join(why) if old else f"`{shown}` is not there")
+            stale.append(f"`{shown}` is stale\n  " + "\n  ".join(why) if old else f"`{shown}` does not exist")
         elif not json:
             result(f"{shown} is fresh")
         if old and old.recipes != recipe_sets.installed().sha256:
@@ -88,7 +88,7 @@ def _check(chosen: list[Session], *, json: bool) -> None:
             raise SystemExit(1)
     elif stale:
         names = " ".join(session.project.profile.as_posix() for session in chosen)
-        raise Refused("\n".join(stale), hint=f"run `cregraph lock {names}`, then look at `cregraph diff`")
+        raise Refused("\n".join(stale), hint=f"run `cregraph lock {names}`, then review the change with `cregraph diff`")
 
 
 def _stale_reasons(session: Session) -> tuple[Lock | None, list[str]]:

@@ -31,7 +31,7 @@ def why(
     project = Project.of(profile)
     lock = project.read_lock()
     if lock is None:
-        raise CregraphError(f"`{project.shown_lock}` is not there", hint=f"run `cregraph lock {project.profile}`")
+        raise CregraphError(f"`{project.shown_lock}` does not exist", hint=f"run `cregraph lock {project.profile}`")
     answers = review.why(lock, package, current=_current(project))
     meant = None if answers else nearest(package, review.names(lock))
     base = None if answers else _in_base(project, lock, package)
@@ -42,7 +42,7 @@ def why(
             raise SystemExit(1)
         return
     if not answers:
-        hint = f"did you mean `{printable(meant)}`?" if meant else None
+        hint = f"write `{printable(meant)}` instead" if meant else None
         if base is not None:
             hint = f"the base image has it, version {printable(base)}; the lock pins only what is added to the base"
         raise Refused(f"`{project.shown_lock}` has no pin of `{printable(package)}`", hint=hint)

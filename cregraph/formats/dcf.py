@@ -52,7 +52,7 @@ def paragraphs(text: str, *, what: str) -> Iterator[dict[str, str]]:
     than `_LIMIT`.
     """
     if len(text) > _LIMIT:
-        raise CregraphError(f"{what} is larger than {_LIMIT >> 20} MiB, which no package index is")
+        raise CregraphError(f"{what} is larger than {_LIMIT >> 20} MiB, more than a package index has")
     fields: dict[str, str] = {}
     last = ""
     for line in text.splitlines():

@@ -199,7 +199,7 @@ def _describe(text: str, *, what: str, has_src: bool) -> Description:
     fields = dcf.paragraph(text, what=f"{what}: DESCRIPTION")
     name, version = fields.get("Package", ""), fields.get("Version", "")
     if not _NAME.fullmatch(name):
-        raise CregraphError(f"{what}: DESCRIPTION: Package: `{name[:80]}` is no name of an R package")
+        raise CregraphError(f"{what}: DESCRIPTION: Package: `{name[:80]}` is not the name of an R package")
     if not _VERSION.fullmatch(version):
         raise CregraphError(f"{what}: DESCRIPTION: Version: `{version[:80]}` is no version that R accepts (1.2 or 1.2-3 is)")
 

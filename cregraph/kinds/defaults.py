@@ -82,7 +82,7 @@ def unanswered(
     names = {p.name for p in target.pins}
     asked = [(ask, name_of(ask.what)) for ask in target.asks]
     return [
-        f"{ask.where}: `{name}` is asked for, and the lock has no pin of it"
+        f"{ask.where}: `{name}` is asked for, but the lock has no pin for it"
         for ask, name in asked
         if name is not None and name not in names and not answered(name)
     ]

@@ -66,12 +66,12 @@ def loads(text: str, *, name: str) -> BaseFacts:
     Raises:
         CregraphError: The text is not as `dumps` writes it (with the place), is of a newer version, or is an unfinished merge.
     """
-    again = f"restore it, or remove `{name}` and run `cregraph lock`, which makes it anew"
+    again = f"restore the file, or remove `{name}` and run `cregraph lock` to make it again"
     top = parse(text, name=name, what="base facts", version=VERSION, limit=_LIMIT, hint=again, merge=again)
     fields = top.fields(*_FIELDS)
     glibc = fields["glibc"]
     if glibc.value is not None and not (isinstance(glibc.value, str) and re.fullmatch(r"[0-9]+\.[0-9]+", glibc.value)):
-        raise glibc.wrong("a version such as 2.36, or null, is wanted")
+        raise glibc.wrong("expected a version such as 2.36, or null")
     return BaseFacts(
         digest=_digest(fields["digest"]),
         config=fields["config"].mapping(),
@@ -98,7 +98,7 @@ def _layer(item: Field) -> LayerFact:
 def _user(item: Field) -> tuple[int, int, str]:
     parts = list(item.items())
     if len(parts) != 3:
-        raise item.wrong("[uid, gid, home] is wanted")
+        raise item.wrong("expected [uid, gid, home]")
     return parts[0].number(), parts[1].number(), _path(parts[2].value, parts[2])
 
 
@@ -106,7 +106,7 @@ def _python(item: Field) -> PythonFact:
     python = item.fields(*_PYTHON, "distributions")
     version = python["version"].text()
     if not re.fullmatch(r"3\.[0-9]+\.[0-9]+[a-z0-9]*", version):
-        raise python["version"].wrong("a full version such as 3.11.2 is wanted")
+        raise python["version"].wrong("expected a full version such as 3.11.2")
     return PythonFact(
         version=version,
         distributions={name: each.text() for name, each in python["distributions"].entries()},
@@ -117,7 +117,7 @@ def _python(item: Field) -> PythonFact:
 def _directory(item: Field) -> DirFact:
     found = re.fullmatch(r"([0-7]{1,4}) ([0-9]{1,19}) ([0-9]{1,19}) (-?[0-9]{1,19})", str(item.value))
     if found is None:
-        raise item.wrong('"<mode, octal> <uid> <gid> <mtime>" is wanted')
+        raise item.wrong('expected "<mode, octal> <uid> <gid> <mtime>"')
     return DirFact(mode=int(found[1], 8), uid=int(found[2]), gid=int(found[3]), mtime=int(found[4]))
 
 
@@ -126,20 +126,20 @@ def _files(item: Field) -> Iterable[str]:
         start = _path(folder, names).rstrip("/") + "/"
         for name in names.texts():
             if not name or "/" in name or name in (".", ".."):
-                raise names.wrong(f"`{printable(name, 200)}` is no file's name")
+                raise names.wrong(f"`{printable(name, 200)}` is not a file name")
             yield start + name
 
 
 def _path(value: object, item: Field) -> str:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value or ".." in value.split("/"):
-        raise item.wrong(f"`{printable(str(value), 200)}` is no absolute path")
+        raise item.wrong(f"`{printable(str(value), 200)}` is not an absolute path")
     return value
 
 
 def _digest(item: Field) -> str:
     text = item.text()
     if not text.startswith("sha256:") or not is_sha256(text[7:]):
-        raise item.wrong("sha256:<64 hex digits> is wanted")
+        raise item.wrong("expected sha256:<64 hex digits>")
     return text
 
 

@@ -39,8 +39,8 @@ def _of(target: Target, offers: Offers, rules: LockRules) -> Iterator[str]:
     yield from rules.problems(target, offers)
     for pin in target.pins:
         if not agrees(pin, rules):
-            yield f"`{pin.name}` {pin.version} in the lock is not what it says that it provides: {', '.join(pin.provides)}"
+            yield f"`{pin.name}` {pin.version}: `provides` in the lock has another name or version: {', '.join(pin.provides)}"
         for need in pin.needs:
             if need not in offers.tokens and not rules.base_has(need, offers):
                 ecosystem, _, name = need.partition(":")
-                yield f"`{pin.name}` needs `{name}` ({ecosystem}), and the lock has no pin of it"
+                yield f"`{pin.name}` needs `{name}` ({ecosystem}), but the lock has no pin for it"

@@ -26,8 +26,8 @@ VERSION = 1
 PLATFORM = "linux/amd64"
 NO_RECIPES = sha256(canonical([]))
 _LIMIT = 64 << 20
-_UNDO = "undo the edit (`git checkout -- FILE`), or remove the file and run `cregraph lock`: every pin is then chosen anew"
-_MERGE = "take one side (`git checkout --ours -- FILE`), then run `cregraph lock`: it adds what is missing and no more"
+_UNDO = "undo the edit (`git checkout -- FILE`). Or remove the file and run `cregraph lock`, which chooses every pin again"
+_MERGE = "take one side (`git checkout --ours -- FILE`), then run `cregraph lock`, which adds only the missing pins"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,12 +157,15 @@ def loads(text: str, *, name: str, kinds: Kinds) -> Lock:
         try:
             canonical(top.value)
         except UnicodeEncodeError:
-            raise CregraphError(f"`{name}`: a text in the lock is half of a character (\\ud800 and the like)") from None
+            raise CregraphError(f"`{name}`: a text in the lock contains an unpaired surrogate (\\ud800 or similar)") from None
     lock = _read_v1(top, kinds)
     if lock.assembly != ASSEMBLY:
         raise CregraphError(
-            f"`{name}` is written for assembly {lock.assembly}; this cregraph writes images by assembly {ASSEMBLY}",
-            hint="use the cregraph that wrote the lock, or remove the file and run `cregraph lock` (tag and digest will change)",
+            f"`{name}` has assembly {lock.assembly}; this version of cregraph writes assembly {ASSEMBLY}",
+            hint=(
+                "use the version of cregraph that wrote the lock, or remove the file and run "
+                "`cregraph lock` (tag and digest will change)"
+            ),
         )
     return lock
 
@@ -177,10 +180,10 @@ def _read_v1(top: Field, kinds: Kinds) -> Lock:
         parts = item.fields("id", "kind", "asks", "pins", options={})
         target = _read_target(parts, known, kinds)
         if target.id in targets:
-            raise parts["id"].wrong(f"target `{target.id}` stands twice")
+            raise parts["id"].wrong(f"target `{target.id}` is listed twice")
         targets[target.id] = target
     if [len(target.pins) for target in targets.values() if target.place == BASE] != [1]:
-        raise fields["targets"].wrong("exactly one pin of `image:base` is wanted")
+        raise fields["targets"].wrong("expected exactly one pin of `image:base`")
     platform = fields["platform"].text()
     if platform != PLATFORM:
         raise fields["platform"].wrong(f"`{platform}` is not {PLATFORM}")
@@ -206,7 +209,7 @@ def _read_stage(stage: Mapping[str, Field]) -> StageRecord:
 def _read_check(item: Field) -> Json:
     check = item.fields("kind", code=[])
     if check["kind"].text() not in ("r", "python", "kernel"):
-        raise check["kind"].wrong("`r`, `python` or `kernel` is wanted")
+        raise check["kind"].wrong("expected `r`, `python` or `kernel`")
     check["code"].texts()
     return item.value
 
@@ -219,16 +222,16 @@ def _read_target(parts: Mapping[str, Field], stages: set[str], kinds: Kinds) -> 
         raise parts["kind"].wrong(f"unknown kind `{kind}`") from None
     named, colon, place = target_id.partition(":")
     if named + colon != f"{kind}:":
-        raise parts["id"].wrong(f"`{target_id}` is no target of kind `{kind}`")
+        raise parts["id"].wrong(f"`{target_id}` is not a target of kind `{kind}`")
     options = parts["options"].mapping()
     asks = []
     for item in parts["asks"].items():
         ask = item.fields("what", "stage", "where")
         stage, what = ask["stage"].text(), ask["what"].value
         if stage not in stages:
-            raise ask["stage"].wrong(f"no stage `{stage}` stands in this lock")
+            raise ask["stage"].wrong(f"no stage `{stage}` is in this lock")
         if not isinstance(what, str | dict):
-            raise ask["what"].wrong("a text or an object is wanted")
+            raise ask["what"].wrong("expected a text or an object")
         asks.append(Ask(kind=kind, place=place, stage=stage, what=what, where=ask["where"].text(), options=options))
     pins: dict[str, Pin] = {}
     for item in parts["pins"].items():

@@ -20,8 +20,8 @@ __all__ = ["VERSION", "Output", "Outputs", "contradiction", "dumps", "loads", "u
 
 VERSION = 1
 _LIMIT = 64 << 20
-_UNDO = "undo the edit (`git checkout -- FILE`), or remove the file and run `cregraph build`, which records anew what tasks give"
-_MERGE = "keep the lines of both sides and remove the markers: `cregraph build` drops what the lock no longer has"
+_UNDO = "undo the edit (`git checkout -- FILE`). Or remove the file and run `cregraph build`, which records the results again"
+_MERGE = "keep the lines of both sides and remove the markers. `cregraph build` removes results that the lock no longer needs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +75,8 @@ def updated(before: Outputs, tasks: Iterable[_Task], gave: Mapping[str, tuple[st
 def contradiction(name: str, *, recorded: str, gave: str) -> Refused:
     """Return the error for a task whose result is not the recorded one."""
     return Refused(
-        f"task {name} gave sha256:{gave}, but the outputs beside the lock record sha256:{recorded} for the same key",
-        hint="`cregraph build --rebuild` makes it again and says what differs. If the new result is meant, remove the task's "
+        f"task {name} gave sha256:{gave}, but the recorded outputs have sha256:{recorded} for the same key",
+        hint="run `cregraph build --rebuild` to see the differences. If the new result is right, remove the task's "
         "line from locks/<profile>.outputs.json; if the recorded one is, build with another store ($CREGRAPH_CACHE)",
     )
 
@@ -101,8 +101,8 @@ def loads(text: str, *, name: str) -> Outputs:
         key = row["key"].sha256()
         output = Output(name=row["name"].text(), sha256=row["sha256"].sha256(), size=row["size"].number())
         if not output.name.isprintable():
-            raise row["name"].wrong("a text of printable characters is wanted")
+            raise row["name"].wrong("expected a text of printable characters")
         if key in found and found[key].sha256 != output.sha256:
-            raise item.wrong(f"{output.name} ({key[:12]}…) stands twice, with different results")
+            raise item.wrong(f"{output.name} ({key[:12]}…) is listed twice with different results")
         found[key] = output
     return Outputs(tasks=found)

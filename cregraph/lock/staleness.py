@@ -28,9 +28,9 @@ def group(asks: Sequence[Ask], kinds: Kinds) -> tuple[Target, ...]:
             if canonical(dict(other.options)) != canonical(dict(first.options)):
                 option = next(k for k in {**first.options, **other.options} if first.options.get(k) != other.options.get(k))
                 raise CregraphError(
-                    f"`{target_id}` is asked for with two values of `{option}`:\n"
+                    f"`{target_id}` has asks with two values of `{option}`:\n"
                     f"  {first.where}: {first.options.get(option)!r}\n  {other.where}: {other.options.get(option)!r}",
-                    hint="all steps that fill one target are resolved together, so they must agree",
+                    hint="use one value in all steps that fill this target",
                 )
         scope = kinds[first.kind].scope(first.place)
         made.append(Target(kind=first.kind, place=first.place, scope=scope, options=first.options, asks=tuple(listed)))
@@ -67,7 +67,7 @@ def reasons(
         found += _asks(locked, target, kinds[target.kind])
     for target in lock.targets:
         if target.id not in new_targets:
-            found += [f"{ask.where}: `{kinds[ask.kind].shown(ask.what)}` is asked for no longer" for ask in target.asks]
+            found += [f"{ask.where}: `{kinds[ask.kind].shown(ask.what)}` was removed" for ask in target.asks]
         else:
             found += _files(target, kinds[target.kind], read, files)
     return found
@@ -83,10 +83,10 @@ def _stages(lock: Lock, stages: Sequence[StageRecord]) -> list[str]:
     found = []
     old, new = {s.name: s for s in lock.stages}, {s.name: s for s in stages}
     found += [f"stage `{name}` was added" for name in new if name not in old]
-    found += [f"stage `{name}` is used no longer" for name in old if name not in new]
+    found += [f"stage `{name}` is no longer used" for name in old if name not in new]
     found += [why for name in new.keys() & old.keys() for why in _stage(old[name], new[name])]
     if not found and [s.name for s in lock.stages] != [s.name for s in stages]:
-        found.append("the stages stand in another order")
+        found.append("the order of the stages changed")
     return sorted(found)
 
 
@@ -110,7 +110,7 @@ def _asks(locked: Target, target: Target, rules: LockRules) -> list[str]:
             found.append(f"{where}: {option}: `{_value(before)}` became `{_value(after)}`")
     then, now = _bag(locked.asks), _bag(target.asks)
     found += [f"{now[key].where}: `{rules.shown(now[key].what)}` was added" for key in now if key not in then]
-    found += [f"{then[key].where}: `{rules.shown(then[key].what)}` is asked for no longer" for key in then if key not in now]
+    found += [f"{then[key].where}: `{rules.shown(then[key].what)}` was removed" for key in then if key not in now]
     return found
 
 

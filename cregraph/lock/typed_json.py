@@ -56,38 +56,38 @@ class Field:
     def items(self) -> Iterator[Field]:
         """Yield the items of a list."""
         if not isinstance(self.value, list):
-            raise self.wrong("a list is wanted")
+            raise self.wrong("expected a list")
         return (self._at(each, f"{self.place}[{number}]") for number, each in enumerate(self.value))
 
     def mapping(self) -> Mapping[str, Json]:
         """Return an object as it is."""
         if not isinstance(self.value, dict):
-            raise self.wrong("an object is wanted")
+            raise self.wrong("expected an object")
         return self.value
 
     def text(self) -> str:
         """Return a text."""
         if not isinstance(self.value, str):
-            raise self.wrong("a text is wanted")
+            raise self.wrong("expected a text")
         return self.value
 
     def texts(self) -> tuple[str, ...]:
         """Return a list of texts."""
         if not isinstance(self.value, list) or not all(isinstance(each, str) for each in self.value):
-            raise self.wrong("a list of texts is wanted")
+            raise self.wrong("expected a list of texts")
         return tuple(self.value)
 
     def number(self, least: int = 0) -> int:
         """Return a whole number from `least`."""
         if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < least:
-            raise self.wrong(f"a whole number from {least} is wanted")
+            raise self.wrong(f"expected a whole number from {least}")
         return self.value
 
     def sha256(self) -> str:
         """Return a sha256 as hex."""
         text = self.text()
         if not is_sha256(text):
-            raise self.wrong(f"`{printable(text, 80)}` is no sha256 (64 lower-case hex digits)")
+            raise self.wrong(f"`{printable(text, 80)}` is not a sha256 (expected 64 lower-case hex digits)")
         return text
 
     def _of(self, key: str, value: Json) -> Field:
@@ -110,7 +110,7 @@ def parse(text: str, *, name: str, what: str, version: int, limit: int, hint: st
         raise CregraphError(f"`{name}` is larger than {limit >> 20} MiB", hint=hint)
     if conflict := _CONFLICT.search(text):
         line = text.count("\n", 0, conflict.start()) + 1
-        raise CregraphError(f"`{name}`:{line}: git's conflict markers stand in the {what}: a merge was not finished", hint=merge)
+        raise CregraphError(f"`{name}`:{line}: git's conflict markers are in the {what}: a merge was not finished", hint=merge)
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
     except RecursionError:
@@ -122,7 +122,9 @@ def parse(text: str, *, name: str, what: str, version: int, limit: int, hint: st
     top = Field(value, "", name=name, hint=hint)
     found = Field(top.mapping().get("version"), "version", name=name, hint=hint).number(1)
     if found > version:
-        raise CregraphError(f"`{name}` has {what} version {found}; this cregraph reads up to {version}", hint="upgrade cregraph")
+        raise CregraphError(
+            f"`{name}` has {what} version {found}; this cregraph reads versions up to {version}", hint="upgrade cregraph"
+        )
     return top
 
 
@@ -139,7 +141,7 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the field `{printable(twice, 80)}` stands twice in one object")
+        raise ValueError(f"the field `{printable(twice, 80)}` is given twice in one object")
     return found
 
 

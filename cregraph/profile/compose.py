@@ -112,7 +112,7 @@ def _image_stage(profile: Profile, recipes: Mapping[str, Recipe]) -> str:
         switch = profile.stages[found[1]]
         node = switch.node if switch else next(iter(profile.sections.values()))
         text = f"stages `{found[0]}` and `{found[1]}` both bring the base image"
-        refuse([node.problem(text, f"leave one of them out: `without: [{found[0]}]`")])
+        refuse([node.problem(text, f"remove one of them: `without: [{found[0]}]`")])
     return found[0] if found else BASE
 
 
@@ -133,14 +133,14 @@ def _order(
                 text = f"stage `{name}` needs `{need}`, which is not in this image"
                 problems.append(node.problem(text, f"add `{need}` to `with` in `{profile.file}`"))
             else:
-                problems.append(library.none(need, node, f"stage `{name}` needs `{shown(need)}`, and no recipe is called so"))
+                problems.append(library.none(need, node, f"stage `{name}` needs `{shown(need)}`, which is an unknown recipe"))
     refuse(problems)
     graph = {name: list(wanted.values()) for name, wanted in needs.items()}
     loop = find_cycle(graph)
     if loop:
         node = next(n for n in recipes[loop[0]].needs if needs[loop[0]][n.text] == loop[1])
         path = " needs ".join(f"`{name}`" for name in loop)
-        refuse([node.problem(f"stages that need each other: {path}", "leave out one of these needs")])
+        refuse([node.problem(f"stages need each other: {path}", "leave out one of these needs")])
     return ordered(graph, first=STANDARD)
 
 
@@ -215,13 +215,13 @@ def _env(recipe: Recipe, scope: Scope, variables: dict[str, Stated]) -> dict[str
         if value.bad or value.value is None:
             continue
         if not isinstance(value.value, str) or value.late:
-            scope.problems.append(node.problem(f"the value of a variable is a text, and this is {_what(value)}"))
+            scope.problems.append(node.problem(f"the value of a variable must be a text, not {_what(value)}"))
             continue
         env[name] = value.value
         first = variables.setdefault(name, Stated(value=value.value, place=node.place))
         if first.value != value.value:
             text = f"set to `{shown(value.value)}` here, and to `{shown(first.text)}` by {first.where}"
-            scope.problems.append(node.problem(text, "one image has one value; remove one of the two"))
+            scope.problems.append(node.problem(text, "remove one of the two, because a variable has one value"))
     return env
 
 
@@ -244,7 +244,7 @@ def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None
             fields[name] = plain(value)
             where |= places(value, name)
         elif required:
-            scope.problems.append(node.problem(f"kind `{kind}` needs this field, and it is not set"))
+            scope.problems.append(node.problem(f"kind `{kind}` needs this field, but it is not set"))
             good = False
     return Step(kind=kind, stage=recipe.name, fields=fields, where=where) if good else None
 
@@ -264,7 +264,7 @@ def _typed(value: Stated, kind: str, node: Stated, problems: list[Problem]) -> S
         good, needed = kind != "mapping" or value.is_mapping, "a mapping"
     if good:
         return value
-    problems.append(node.problem(f"{needed} is needed here, and this is {_what(value)}"))
+    problems.append(node.problem(f"expected {needed}, not {_what(value)}"))
     return BAD
 
 

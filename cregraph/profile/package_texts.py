@@ -37,7 +37,7 @@ def r_package(text: str) -> tuple[str, str, str]:
     found = _R_PACKAGE.fullmatch(text)
     if found is None:
         raise CregraphError(
-            f"`{printable(text, 120)}` is no R package with a version",
+            f"`{printable(text, 120)}` is not an R package with a version",
             hint="write name, name==1.2.3 or name>=1.2, with a version of two numbers or more; a tarball goes under `tarballs`",
         )
     return found[1], found[2] or "", found[3] or ""
@@ -49,12 +49,12 @@ def r_tarball(text: str) -> str:
     host = text[address.end() :].split("/")[0] if address else ""
     if "@" in host:
         raise CregraphError(
-            "an address with a user or password in it would put them into the lock", hint="keep them where curl does: ~/.netrc"
+            "the address contains a user or password, which the lock must not contain", hint="put them into ~/.netrc"
         )
     if (address and not (host and text.startswith(("https://", "http://")))) or text.startswith("/"):
         raise CregraphError(
-            f"`{printable(text, 120)}` is neither an address that tarballs are fetched from nor a path of the project",
-            hint="write https://…, or ./file for a file beside the profile: everyone who locks must find it",
+            f"`{printable(text, 120)}` is not an address of a tarball or a path in the project",
+            hint="write https://…, or ./file for a file next to the profile",
         )
     return text
 
@@ -80,6 +80,6 @@ def requirement(text: str) -> str:
             Requirement(text)
         except InvalidRequirement:
             raise CregraphError(
-                f"`{printable(text, 120)}` is no requirement of Python (PEP 508)", "write name, name==1.2.3 or name>=1.2,<2"
+                f"`{printable(text, 120)}` is not a Python requirement (PEP 508)", "write name, name==1.2.3 or name>=1.2,<2"
             ) from None
     return text

@@ -57,7 +57,7 @@ class Fields:
         if item.is_number:
             self.problems.append(item.no_number())
         elif not isinstance(item.value, str):
-            self.wrong(item, f"a text is needed here, and this is {item.what}")
+            self.wrong(item, f"expected a text, not {item.what}")
         else:
             return item.value
         return None
@@ -67,7 +67,7 @@ class Fields:
         if item is None or item.value is None:
             return {}
         if not item.is_mapping:
-            self.wrong(item, f"a mapping is needed here, and this is {item.what}")
+            self.wrong(item, f"expected a mapping, not {item.what}")
         if len(item.fields) > _MAX_NAMES:
             self.wrong(item, f"more than {_MAX_NAMES} names")
             return {}
@@ -78,7 +78,7 @@ class Fields:
         if item is None or item.value is None:
             return ()
         if not item.is_list:
-            self.wrong(item, f"a list is needed here, and this is {item.what}")
+            self.wrong(item, f"expected a list, not {item.what}")
         return tuple(item.items)
 
 
@@ -93,20 +93,22 @@ class ParamReader(Fields):
     def param(self, name: str, node: Stated) -> Param:
         """Return the parameter `name` that `node` states."""
         if not _PARAM_NAME.fullmatch(name):
-            self.wrong(
-                node, f"a parameter cannot be called `{shown(name)}`", "lower-case letters, digits and `_`, a letter first"
-            )
+            self.wrong(node, f"invalid parameter name `{shown(name)}`", "use lower-case letters, digits and `_`, a letter first")
         if not node.is_mapping:
-            self.wrong(node, f"a parameter is a mapping, and this is {node.what}", "write {type: text, default: …}")
+            self.wrong(node, f"a parameter must be a mapping, not {node.what}", "write {type: text, default: …}")
         self.known(node, PARAM_KEYS, "a parameter has no key `{}`")
         kind = self.type(node)
         values = self.values(node, kind)
         required = node.fields.get("required")
         if required is not None and required.value is not True:
-            self.wrong(required, "only `required: true` means something here", "a parameter with a default is not required")
+            self.wrong(required, "expected `required: true`", "a parameter with a default cannot be required")
         default = node.fields.get("default")
         if node.is_mapping and (default is None) == (required is None):
-            self.wrong(node, "a parameter has either a default or `required: true`", "`default: null` means: not set")
+            self.wrong(
+                node,
+                "a parameter needs either a default or `required: true`",
+                "write `default: null` for a value that is not set",
+            )
         checked = None
         if default is not None and kind in TYPES:
             place = Place(file=default.place.file, line=default.place.line, key=name)
@@ -130,7 +132,7 @@ class ParamReader(Fields):
             self.wrong(node, "the type is missing", f"one of {', '.join(TYPES)}")
         elif kind and kind not in TYPES:
             hint = did_you_mean(kind, TYPES, f"one of {', '.join(TYPES)}")
-            self.wrong(node.fields["type"], f"no type is called `{shown(kind)}`", hint)
+            self.wrong(node.fields["type"], f"unknown type `{shown(kind)}`", hint)
         return kind
 
     def fields(self, node: Stated, otherwise: str) -> tuple[str, ...]:
@@ -140,24 +142,22 @@ class ParamReader(Fields):
         for item in stated.items or (stated,):
             parts = item.value.split(".") if isinstance(item.value, str) else []
             if not 1 <= len(parts) <= 2 or not all(FIELD_NAME.fullmatch(p) for p in parts) or parts[0] in RESERVED[:3]:
-                self.wrong(item, "a field of the profile is needed here", "write section.field, such as extras.cran")
+                self.wrong(item, "expected a field of the profile", "write section.field, such as extras.cran")
         return tuple(item.text for item in stated.items or (stated,))
 
     def values(self, node: Stated, kind: str) -> Mapping[str, Mapping[str, Stated]]:
         stated = node.fields.get("values")
         if (stated is not None) != (kind == "choice"):
-            self.wrong(
-                stated or node, "a choice, and nothing else, has `values`", "write `type: choice` with `values: {NAME: {…}}`"
-            )
+            self.wrong(stated or node, "only a choice has `values`", "write `type: choice` with `values: {NAME: {…}}`")
         if stated is None:
             return {}
         if not stated.is_mapping or not stated.fields:
-            self.wrong(stated, f"a mapping from name to record is needed here, and this is {stated.what}")
+            self.wrong(stated, f"expected a mapping from name to record, not {stated.what}")
         found: dict[str, Mapping[str, Stated]] = {}
         first: tuple[str, ...] | None = None
         for name, record in stated.fields.items():
             if record.value is not None and not record.is_mapping:
-                self.wrong(record, f"a record is a mapping, and this is {record.what}", "write {field: …}, or null for none")
+                self.wrong(record, f"a record must be a mapping, not {record.what}", "write {field: …}, or null for none")
             first = tuple(sorted(record.fields)) if first is None else first
             if tuple(sorted(record.fields)) != first:
                 self.wrong(record, f"this record has other fields than the first, which has {', '.join(first) or 'none'}")

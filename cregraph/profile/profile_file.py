@@ -136,22 +136,22 @@ def _chain(path: str, read: Callable[[str], str]) -> list[Stated]:
         if path in files:
             loop = " extends ".join(f"`{f}`" for f in [*files[files.index(path) :], path])
             assert stated is not None
-            refuse([stated.problem(f"profiles that extend each other: {loop}", "leave out one `extends`")])
+            refuse([stated.problem(f"profiles extend each other: {loop}", "leave out one `extends`")])
         if len(files) >= _MAX_PARENTS:
             assert stated is not None
             refuse([stated.problem(f"more than {_MAX_PARENTS} profiles that extend each other")])
         top = read_yaml(_text(path, read, stated), file=path)
         if top.value is None:
-            raise CregraphError(f"`{path}` states nothing", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works")
+            raise CregraphError(f"`{path}` is empty", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works")
         if not top.is_mapping:
-            raise CregraphError(f"`{path}`:{top.place.line}: a profile is a mapping, and this is {top.what}", "begin with `cre:`")
+            raise CregraphError(f"`{path}`:{top.place.line}: a profile must be a mapping, not {top.what}", "begin with `cre:`")
         files.append(path)
         found.append(top)
         stated = top.fields.get("extends")
         if stated is None or stated.value is None:
             return found[::-1]
         if not isinstance(stated.value, str) or stated.value.startswith("/") or not stated.value:
-            refuse([stated.problem("the path of a profile beside this file is needed here", "write `extends: other.yaml`")])
+            refuse([stated.problem("expected the path of a profile relative to this file", "write `extends: other.yaml`")])
         path = posixpath.normpath(posixpath.join(posixpath.dirname(path), stated.text))
 
 
@@ -216,20 +216,20 @@ def _checked(
     def text(value: Stated | None, otherwise: str) -> str:
         return value.value if value is not None and isinstance(value.value, str) else otherwise
 
-    label = f"letters, digits, `_`, `.` and `-`, at most {LABEL} of them, none of `.` and `-` first"
+    label = f"letters, digits, `_`, `.` and `-`, at most {LABEL} of them, and not `.` or `-` first"
     tag = core("cre.tag", _LABEL, label)
     version = core("cre.version_label", _LABEL, label)
     if tag is None and version is None:
         last = chain[-1].fields.get("cre") or chain[-1]
         problems.append(last.problem("`cre.tag` or `cre.version_label` is missing", "write `tag: v1`", field="cre.tag"))
     core("cre.adbc")
-    image = text(core("cre.image", _IMAGE, "lower-case letters and digits, with `.`, `_` or `-` between them"), "")
+    image = text(core("cre.image", _IMAGE, "use lower-case letters and digits, with `.`, `_` or `-` between them"), "")
     if not image:
         image = name
         if not _IMAGE.fullmatch(name):
             text_ = f"no image can be called `{shown(name)}`, as the file is; `cre.image` is missing"
             problems.append(chain[-1].problem(text_, "write `cre: {image: …}`", field="cre.image"))
-    host = core("snowflake.registry_url", _HOST, "the host alone, such as myorg-acct.registry.snowflakecomputing.com")
+    host = core("snowflake.registry_url", _HOST, "write only the host, such as myorg-acct.registry.snowflakecomputing.com")
     repository = core("snowflake.image_repo_path", _REPOSITORY, "database/schema/repository")
     return Profile(
         name=name,
@@ -239,7 +239,7 @@ def _checked(
         tag=text(tag, text(version, "")),
         label=text(version, text(tag, "")),
         cre_name=text(
-            core("cre.name", _IDENTIFIER, "a letter or `_`, then letters, digits and `_`"),
+            core("cre.name", _IDENTIFIER, "use a letter or `_`, then letters, digits and `_`"),
             re.sub(r"[^A-Za-z0-9_]|^(?=[0-9])", "_", name),
         ),
         base_type=text(core("cre.base_image_type"), BASE_TYPES[0]),

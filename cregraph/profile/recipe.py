@@ -106,7 +106,7 @@ class Library:
         if found is not None:
             return read_recipe(found.text, file=found.file, folder=found.folder, name=name, kinds=self.kinds)
         if asked is not None:
-            problems.append(self.none(name, asked, f"no recipe is called `{shown(name)}`"))
+            problems.append(self.none(name, asked, f"unknown recipe `{shown(name)}`"))
         else:
             problems.append(Problem(file="recipes", line=1, field=name, text="this standard recipe is missing"))
         return None
@@ -118,7 +118,7 @@ class Library:
 
     def none(self, name: str, asked: Stated, text: str) -> Problem:
         """Return the problem that there is no recipe `name`, with the nearest name."""
-        otherwise = f"write it: recipes/{shown(name)}.yaml beside the profile"
+        otherwise = f"write recipes/{shown(name)}.yaml next to the profile"
         return asked.problem(text, did_you_mean(name, self.names, otherwise))
 
 
@@ -130,7 +130,7 @@ class _RecipeReader(Fields):
 
     def recipe(self, top: Stated, *, name: str) -> Recipe:
         if not top.is_mapping:
-            refuse([top.problem(f"a recipe is a mapping, and this is {top.what}", f"begin with `recipe: {name}`")])
+            refuse([top.problem(f"a recipe must be a mapping, not {top.what}", f"begin with `recipe: {name}`")])
         self.known(top, KEYS, "a recipe has no key `{}`")
         self.name(top, name)
         reader = ParamReader(self.problems, recipe=name, folder=self.folder)
@@ -160,7 +160,7 @@ class _RecipeReader(Fields):
         if recipe.name == BASE and not recipe.has_image:
             self.wrong(top, f"a recipe named `{BASE}` has an `image` step: other recipes refer to the base image by this name")
         if recipe.has_image and "python" in recipe.gives:
-            self.wrong(recipe.gives["python"], "`python` is a fact of the base, which its image gives")
+            self.wrong(recipe.gives["python"], "`python` is reserved, because it is a fact of the base image")
 
     def name(self, top: Stated, name: str) -> None:
         said = self.text(top, "recipe")
@@ -169,17 +169,15 @@ class _RecipeReader(Fields):
         elif said is not None and said != name:
             self.wrong(top.fields["recipe"], f"`{shown(said)}` is not the name of the file", f"write `recipe: {name}`")
         if not _RECIPE_NAME.fullmatch(name) or name in RESERVED:
-            self.wrong(
-                top, f"a recipe cannot be called `{shown(name)}`", "lower-case letters, digits, `_` and `-`, a letter first"
-            )
+            self.wrong(top, f"invalid recipe name `{shown(name)}`", "use lower-case letters, digits, `_` and `-`, a letter first")
 
     def needs(self, top: Stated, name: str) -> tuple[Stated, ...]:
         found: dict[str, Stated] = {}
         for node in self.list(top, "needs"):
             if not isinstance(node.value, str):
-                self.wrong(node, f"the name of a stage is needed here, and this is {node.what}")
+                self.wrong(node, f"expected the name of a stage, not {node.what}")
             elif node.value in found:
-                self.wrong(node, f"`{shown(node.value)}` is needed twice")
+                self.wrong(node, f"`{shown(node.value)}` is listed twice")
             elif node.value == name:
                 self.wrong(node, "a recipe cannot need itself")
             else:
@@ -189,14 +187,14 @@ class _RecipeReader(Fields):
     def step(self, node: Stated) -> Iterable[tuple[str, Stated]]:
         if len(node.fields) != 1:
             hint = f"write `- conda: {{…}}`; the kinds are {', '.join(sorted(self.kinds))}"
-            self.wrong(node, "a step is one kind with its fields", hint)
+            self.wrong(node, "a step must have one kind with its fields", hint)
             return
         ((kind, body),) = node.fields.items()
         if kind not in self.kinds:
             meant = did_you_mean(kind, self.kinds, f"the kinds are {', '.join(sorted(self.kinds))}")
-            self.wrong(body, f"no kind is called `{shown(kind)}`", meant)
+            self.wrong(body, f"unknown kind `{shown(kind)}`", meant)
         elif not body.is_mapping:
-            self.wrong(body, f"the fields of kind `{kind}` are needed here, and this is {body.what}")
+            self.wrong(body, f"the fields of kind `{kind}` are required here, not {body.what}")
         else:
             known = self.kinds[kind].FIELDS
             self.known(body, known, f"kind `{kind}` has no field `{{}}`")
@@ -207,14 +205,12 @@ class _RecipeReader(Fields):
 
     def give(self, name: str, node: Stated, params: set[str]) -> None:
         if not FIELD_NAME.fullmatch(name):
-            self.wrong(
-                node, f"what a recipe gives cannot be called `{shown(name)}`", "letters, digits, `_` and `-`, a letter first"
-            )
+            self.wrong(node, f"invalid name of a give `{shown(name)}`", "use letters, digits, `_` and `-`, a letter first")
         elif name in params and node.value != f"$({name})":
             self.wrong(
                 node,
-                f"`{name}` is a parameter too, so `$({name})` would mean two things",
-                f"call it something else, or give $({name})",
+                f"`{name}` is a parameter too, so `$({name})` would be ambiguous",
+                f"rename it, or give $({name})",
             )
 
     def env(self, top: Stated) -> Mapping[str, Stated]:
@@ -223,16 +219,18 @@ class _RecipeReader(Fields):
             if name in FORBIDDEN_ENV:
                 self.wrong(node, f"an image may not set {name}: {FORBIDDEN_ENV[name]}", "remove it")
             elif not _VARIABLE.fullmatch(name):
-                self.wrong(node, f"`{shown(name)}` is no name of a variable", "letters, digits and `_`, no digit first")
+                self.wrong(
+                    node, f"`{shown(name)}` is not the name of a variable", "use letters, digits and `_`, and not a digit first"
+                )
         return found
 
     def check(self, node: Stated) -> Iterable[tuple[str, Stated]]:
         kind = next(iter(node.fields), "")
         if len(node.fields) != 1:
-            self.wrong(node, "a check is one of r, python and kernel with its code", "write `- r: library(DBI)`")
+            self.wrong(node, "a check must be r, python or kernel with its code", "write `- r: library(DBI)`")
         elif kind not in CHECKS:
             hint = did_you_mean(kind, CHECKS, f"one of {', '.join(CHECKS)}")
-            self.wrong(node.fields[kind], f"no check is called `{shown(kind)}`", hint)
+            self.wrong(node.fields[kind], f"unknown check `{shown(kind)}`", hint)
         else:
             yield kind, node.fields[kind]
 
@@ -252,5 +250,5 @@ class _RecipeReader(Fields):
                     self.wrong(node, f"`$({shown(text)})` in a default: no stage in `needs`", "write $(stage.give)")
             if param.type == "choice" and param.name in needs:
                 self.wrong(
-                    node, f"`{param.name}` is a stage in needs too, so `$({param.name}.x)` would mean two things", "rename it"
+                    node, f"`{param.name}` is a stage in needs too, so `$({param.name}.x)` would be ambiguous", "rename it"
                 )

@@ -78,7 +78,7 @@ class Scope:
             value = self.resolve(self.gives[name])
             items = value.items if value.is_list else (value,)
             if not value.bad and not all(isinstance(item.value, str | bool) or item.value is None for item in items):
-                value = self._wrong(self.gives[name], "what a recipe gives is a text, a boolean or a list of texts")
+                value = self._wrong(self.gives[name], "a give must be a text, a boolean or a list of texts")
             self._given[name] = value
             self._open.pop()
         return self._given[name]
@@ -137,7 +137,7 @@ class Scope:
         if self.paths and text.startswith(("./", "../")):
             found = beside(self.folder, result)
             if found is None:
-                return self._wrong(node, f"`{shown(result)}` does not lead to a file beside the recipe", "write ./file")
+                return self._wrong(node, f"`{shown(result)}` is not a path below the folder of the recipe", "write ./file")
             result = found
         return Stated(value=result, place=(stated or node).place, by_profile=stated is not None)
 
@@ -156,7 +156,7 @@ class Scope:
         if isinstance(value.value, Sequence | Mapping):
             self._size += len(value.value)
         if self._size > MAX_SUBSTITUTED:
-            return self._wrong(node, "the references of this recipe bring in more than anyone could mean")
+            return self._wrong(node, "the references of this recipe expand to too many values")
         return value
 
     def _look_up(self, node: Stated, match: re.Match[str]) -> Stated:
@@ -164,8 +164,8 @@ class Scope:
         if not match[0].endswith(")"):
             return self._wrong(node, f"`{shown(match[0])}` has no closing bracket", "write $(name)")
         if not _NAME.fullmatch(name):
-            hint = "write $(param), $(give) or $(stage.give); nothing computes"
-            return self._wrong(node, f"`{shown(match[0])}` is no reference", hint)
+            hint = "write $(param), $(give) or $(stage.give)"
+            return self._wrong(node, f"`{shown(match[0])}` is not a reference", hint)
         head, dot, tail = name.partition(".")
         if not dot:
             return self._own(node, name)
@@ -174,24 +174,24 @@ class Scope:
         if head in self.needs:
             return self._given_by(node, head, tail)
         if head == self.stage and tail in self.gives:
-            return self._wrong(node, f"`$({name})` is what this recipe gives itself", f"write $({tail})")
+            return self._wrong(node, f"`$({name})` is a give of this recipe", f"write $({tail})")
         if head in self.others:
             return self._wrong(node, f"stage `{self.stage}` does not need `{head}`", f"add `{head}` to its needs")
         near = nearest(head, [*self.needs, *self.records])
-        known = f"did you mean `$({near}.{tail})`?" if near else None
-        return self._wrong(node, f"no stage or choice is called `{head}`", known)
+        known = f"write `$({near}.{tail})` instead" if near else None
+        return self._wrong(node, f"unknown stage or choice `{head}`", known)
 
     def _own(self, node: Stated, name: str) -> Stated:
         if name in self.params:
             return self.params[name]
         if name in self._open:
             path = " needs ".join(f"`{n}`" for n in [*self._open[self._open.index(name) :], name])
-            return self._wrong(node, f"a give that leads back to itself: {path}")
+            return self._wrong(node, f"a give refers to itself: {path}")
         if name in self.gives:
             return self.give(name)
         near = nearest(name, [*self.params, *self.gives])
-        hint = f"did you mean `$({near})`?" if near else None
-        return self._wrong(node, f"no parameter or give of this recipe is called `{name}`", hint)
+        hint = f"write `$({near})` instead" if near else None
+        return self._wrong(node, f"unknown parameter or give `{name}`", hint)
 
     def _given_by(self, node: Stated, stage: str, name: str) -> Stated:
         if stage in self.bases and name in LATE:
@@ -204,7 +204,7 @@ class Scope:
         if name in known:
             return known[name]
         near = nearest(name, known)
-        hint = f"did you mean `$({before}{near})`?" if near else f"it has {', '.join(sorted(known))}" if known else None
+        hint = f"write `$({before}{near})` instead" if near else f"it has {', '.join(sorted(known))}" if known else None
         return self._wrong(node, otherwise, hint)
 
     def _wrong(self, node: Stated, text: str, hint: str | None = None) -> Stated:

@@ -116,7 +116,7 @@ class Stated:
     def no_number(self) -> Problem:
         """Return what to say of a number: nothing in a profile or recipe is one."""
         raw = shown(self.raw)
-        return self.problem(f"a text is needed here, and YAML reads {raw} as a number", f'quote it: "{raw}"')
+        return self.problem(f"expected a text, but YAML reads {raw} as a number", f'quote it: "{raw}"')
 
 
 #: A value that was refused.

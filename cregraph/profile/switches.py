@@ -56,18 +56,18 @@ class Switches:
         other = opposite.get("adbc")
         if other is not None:
             text = f"`{other.how}` on line {other.node.place.line} says the opposite"
-            self._problems.append(switch.node.problem(text, "leave one of them out"))
+            self._problems.append(switch.node.problem(text, "remove one of them"))
         side.setdefault("adbc", switch)
 
     def _switch_off(self, name: str, switch: Switch, on: Switch | None) -> None:
         if on is not None and "cre.adbc" not in (switch.how, on.how):
             text = f"`{shown(name)}` is in `with` too, on line {on.node.place.line}"
-            self._problems.append(switch.node.problem(text, "leave one of them out"))
+            self._problems.append(switch.node.problem(text, "remove one of them"))
         elif name in self.stages:
             del self.stages[name]
         elif name not in self.off:
             hint = did_you_mean(name, self.stages)
-            self._problems.append(switch.node.problem(f"no stage is called `{shown(name)}`", hint))
+            self._problems.append(switch.node.problem(f"unknown stage `{shown(name)}`", hint))
             return
         self.off[name] = switch
 
@@ -77,11 +77,11 @@ class Switches:
             return {}
         if not node.is_list:
             hint = f"write `{key}: [{shown(node.raw)}]`" if isinstance(node.value, str) else None
-            self._problems.append(node.problem(f"a list of stages is needed here, and this is {node.what}", hint))
+            self._problems.append(node.problem(f"expected a list of stages, not {node.what}", hint))
         found: dict[str, Stated] = {}
         for item in node.items:
             if not isinstance(item.value, str):
-                self._problems.append(item.problem(f"the name of a stage is needed here, and this is {item.what}"))
+                self._problems.append(item.problem(f"expected the name of a stage, not {item.what}"))
             elif item.value in found:
                 self._problems.append(item.problem(f"`{shown(item.value)}` is listed twice"))
             else:

@@ -62,19 +62,17 @@ class _Names:
         field = _name(section, key)
         if field == "extras.cran_mirror":
             hint = "remove it, and write `cran: <address>` in sources.yaml"
-            return node.problem("the address of a mirror belongs into sources.yaml, where no lock or image sees it", hint)
+            return node.problem("the address of a mirror belongs in sources.yaml, not in a profile", hint)
         if key is None and section in self.sections:
-            return node.problem(
-                f"a mapping of fields is needed here, and this is {node.what}", f"write `{section}: {{field: value}}`"
-            )
+            return node.problem(f"expected a mapping of fields, not {node.what}", f"write `{section}: {{field: value}}`")
         param = next((p for p in self.recipes[section].params if p.name == key), None) if section in self.recipes else None
         if param is not None:
             hint = f"write {' or '.join(f'`{f}`' for f in param.fields)}"
-            return node.problem(f"stage `{section}` reads its parameter `{key}` elsewhere", hint)
+            return node.problem(f"stage `{section}` reads its parameter `{key}` from another field", hint)
         if section in self.library.names and section not in self.recipes:
             return node.problem(f"stage `{section}` is not in this image", f"add `with: [{section}]`, or remove this field")
         names = {*self.known, *self.sections, "extends", "with", "without"} if key is None else self.known
-        return node.problem("no recipe reads this field", did_you_mean(field, names))
+        return node.problem("unknown field", did_you_mean(field, names))
 
 
 def _name(section: str, key: str | None) -> str:

@@ -82,12 +82,12 @@ class _Reader:
         if self.kind == "boolean":
             if not isinstance(node.value, bool):
                 what = f"the text `{shown(node.value)}`" if isinstance(node.value, str) else node.what
-                return self.wrong(node, f"true or false is needed here, and this is {what}", "write true or false")
+                return self.wrong(node, f"expected true or false, not {what}", "write true or false")
             return self.good(node.value, place)
         if self.kind in _LISTS:
             if not node.is_list:
                 hint = f"write [{shown(node.raw)}]" if isinstance(node.value, str) and node.value else None
-                return self.wrong(node, f"a list is needed here, and this is {node.what}", hint)
+                return self.wrong(node, f"expected a list, not {node.what}", hint)
             items = tuple(
                 self.text(item, self.inside(item, place, index), _CHECKS.get(self.kind, _any))
                 for index, item in enumerate(node.items)
@@ -107,7 +107,7 @@ class _Reader:
             return BAD
         if not isinstance(node.value, str):
             hint = f'quote it: "{shown(node.raw)}"' if isinstance(node.value, bool) else None
-            return self.wrong(node, f"a text is needed here, and this is {node.what}", hint)
+            return self.wrong(node, f"expected a text, not {node.what}", hint)
         text = node.value
         if not text.strip() or text != text.strip():
             return self.wrong(node, "an empty text" if not text.strip() else "white space before or after the text", None)
@@ -123,19 +123,19 @@ class _Reader:
     def choice(self, text: str) -> tuple[str, str | None] | None:
         if text in self.choices:
             return None
-        return f"`{shown(text)}` is none of {', '.join(self.choices)}", did_you_mean(text, self.choices)
+        return f"unknown value `{shown(text)}` (expected {', '.join(self.choices)})", did_you_mean(text, self.choices)
 
     def tarballs(self, node: Stated, place: Place) -> Stated:
         if not node.is_mapping:
             return self.wrong(
                 node,
-                f"a mapping from R package to address or path is needed here, and this is {node.what}",
+                f"expected a mapping from R package to address or path, not {node.what}",
                 "write `name: https://…`",
             )
         found: dict[str, Stated] = {}
         for name, item in node.fields.items():
             if not is_r_name(name):
-                found[name] = self.wrong(item, f"`{shown(name)}` is no name of an R package", None)
+                found[name] = self.wrong(item, f"`{shown(name)}` is not the name of an R package", None)
             elif item.value is not None:
                 there = self.inside(item, place, name)
                 value = self.text(item, there, lambda text: _told(r_tarball, text))
@@ -153,13 +153,11 @@ class _Reader:
         if not self.by_profile:
             found = beside(self.folder, text)
             if found is None:
-                return self.wrong(node, f"`{shown(text)}` does not lead to a file beside the recipe", "write ./file")
+                return self.wrong(node, f"`{shown(text)}` is not a path below the folder of the recipe", "write ./file")
             return self.good(found, place)
         inside = posixpath.normpath(posixpath.join(posixpath.dirname(node.place.file), text))
         if inside.startswith("/") or inside.split("/")[0] == "..":
-            return self.wrong(
-                node, f"`{shown(text)}` leads out of the project", "keep the file in the project, so that all see the same"
-            )
+            return self.wrong(node, f"`{shown(text)}` leads out of the project", "move the file into the project")
         return self.good(f"./{inside}", place)
 
     def good(self, value: _Checked, place: Place, *, bad: bool = False) -> Stated:
@@ -181,7 +179,7 @@ def _date(text: str) -> tuple[str, str | None] | None:
             return None
     except ValueError:
         pass
-    return f"`{shown(text)}` is no date", "write year, month and day: 2025-06-01"
+    return f"`{shown(text)}` is not a date", "write year, month and day: 2025-06-01"
 
 
 def _told(check: Callable[[str], object], text: str) -> tuple[str, str | None] | None:

@@ -53,10 +53,10 @@ def read_yaml(text: str, *, file: str) -> Stated:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         said = shown(error.problem or error.context or "it cannot be read")
-        raise CregraphError(f"`{file}`:{line}: not YAML: {said} (column {column})", _syntax_hint(said)) from None
+        raise CregraphError(f"`{file}`:{line}: invalid YAML: {said} (column {column})", _syntax_hint(said)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise CregraphError(f"`{file}`:{line}: not YAML: a character that YAML does not allow") from None
+        raise CregraphError(f"`{file}`:{line}: invalid YAML: a character that YAML does not allow") from None
     except (yaml.YAMLError, ValueError, OverflowError):  # such as "\\UFFFFFFFF", which PyYAML hands to chr()
         raise CregraphError(f"`{file}` is not YAML: an escape or number in it is out of range") from None
     refuse(problems)
@@ -78,7 +78,7 @@ def _syntax_hint(said: str) -> str | None:
     if "cannot start any token" in said:
         return "quote the text that begins with this character"
     if "mapping values are not allowed" in said:
-        return "a text that holds `: ` must be quoted"
+        return "quote a text that contains `: `"
     return None
 
 
@@ -103,11 +103,11 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise CregraphError(f"`{self.file}`:{line}: a second document begins here; a file holds one")
+                    raise CregraphError(f"`{self.file}`:{line}: a second document begins here (expected one)")
             elif isinstance(event, yaml.AliasEvent):
                 raise CregraphError(
-                    f"`{self.file}`:{line}: `*{shown(event.anchor or '')}` is an alias, and aliases are not read",
-                    "write the value out; a text that begins with `*` must be quoted",
+                    f"`{self.file}`:{line}: `*{shown(event.anchor or '')}` is an alias, and aliases are not allowed",
+                    "write the value out, or quote a text that begins with `*`",
                 )
             elif isinstance(event, yaml.NodeEvent):
                 self.check(event, line)
@@ -124,14 +124,14 @@ class _Builder:
         """Refuse anchors, tags and too many values."""
         if event.anchor is not None:
             raise CregraphError(
-                f"`{self.file}`:{line}: `&{shown(event.anchor)}` is an anchor, and anchors are not read",
-                "leave it out; a text that begins with `&` must be quoted",
+                f"`{self.file}`:{line}: `&{shown(event.anchor)}` is an anchor, and anchors are not allowed",
+                "remove it, or quote a text that begins with `&`",
             )
         tag = getattr(event, "tag", None)
         if tag is not None:
             raise CregraphError(
                 f"`{self.file}`:{line}: the tag `{shown(tag)}` is not read",
-                "leave it out; a text that begins with `!` must be quoted",
+                "remove it, or quote a text that begins with `!`",
             )
         self.nodes += 1
         if self.nodes > MAX_NODES:
@@ -163,12 +163,12 @@ class _Builder:
         if not isinstance(event, yaml.ScalarEvent):
             raise CregraphError(
                 f"`{self.file}`:{line}: a key must be a text, not a list or mapping",
-                "a reference is written $(name); a text that begins with `{` or `[` must be quoted",
+                "write a reference as $(name), or quote a text that begins with `{` or `[`",
             )
         value, raw = self.value(event, line)
         if not isinstance(value, str):
             what = Stated(value=value, place=up.place, raw=raw).what
-            raise CregraphError(f"`{self.file}`:{line}: a key must be a text, and this is {what}", f'write "{shown(raw)}":')
+            raise CregraphError(f"`{self.file}`:{line}: a key must be a text, not {what}", f'write "{shown(raw)}":')
         if len(value) > MAX_KEY:
             raise CregraphError(f"`{self.file}`:{line}: a key of more than {MAX_KEY} characters")
         first = up.fields.get(value)
@@ -184,7 +184,7 @@ class _Builder:
             return {}, ""
         text: str = event.value
         if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-            raise CregraphError(f"`{self.file}`:{line}: a text that holds NUL or half of a surrogate pair")
+            raise CregraphError(f"`{self.file}`:{line}: a text contains NUL or an unpaired surrogate")
         if event.style:
             return text, text
         if text in _NOTHING:

@@ -37,7 +37,7 @@ def _place(ref: str, routes: Routes, where: str, named: str) -> Reference:
             meant = nearest(name, routes.registry)
             raise CregraphError(
                 f"{where}: " + (f"no registry named `{name}` is known on this machine" if slash else "names no path"),
-                hint=f"did you mean `registry:{meant}/…`?"
+                hint=f"write `registry:{meant}/…` instead"
                 if meant and slash
                 else "write registry:NAME/PATH, where `registry: {NAME: {host: …}}` stands in sources.yaml",
             )

@@ -112,9 +112,9 @@ class RemoteCache:
             return None
         what = self._what(f"task {task.name}")
         if expected is not None and entry.sha256 != expected:
-            raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but the outputs beside the lock record sha256:{expected}")
+            raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but the recorded outputs have sha256:{expected}")
         if size is not None and entry.size != size:
-            raise BadEntry(f"{what}: gives {entry.size} bytes, but the outputs beside the lock record {size}")
+            raise BadEntry(f"{what}: gives {entry.size} bytes, but the recorded outputs have {size}")
         before = recorded_result(store, task.key) if expected is None else None
         if before is not None and before[0] != entry.sha256:
             raise BadEntry(f"{what}: gives sha256:{entry.sha256}, but it gave sha256:{before[0]} here before")

@@ -32,12 +32,12 @@ def named_plan(session: Session, text: str) -> EarlierPlan:
     path = file.relative_to(side.folder).as_posix() if file else f"locks/{session.project.name}{END}"
     lock = lock_at(side, path)
     if lock is None:
-        raise CregraphError(f"`{printable(side.shown(path))}` is not there", hint="name a lock file, or a revision that has it")
+        raise CregraphError(f"`{printable(side.shown(path))}` does not exist", hint="name a lock file, or a revision that has it")
     where, facts = facts_at(side, lock)
     if facts is None:
         raise CregraphError(
-            f"`{printable(side.shown(path))}` cannot be compared with: `{where}` is not there",
-            hint="bring the facts of its base back",
+            f"`{printable(side.shown(path))}` cannot be compared: `{where}` does not exist",
+            hint="restore the facts of its base (`git checkout -- bases`)",
         )
     return EarlierPlan(name=printable(text), plan=make_plan(lock, facts))
 
@@ -54,7 +54,7 @@ def last_build(session: Session) -> EarlierPlan | None:
         lock = locks.loads(text, name="the lock of the last build", kinds=KINDS)
         where, facts = facts_at(Files(folder=session.project.folder), lock)
         if facts is None:
-            return EarlierPlan(name="the last build", plan=None, lost=f"`{where}`, the facts of its base, is not there")
+            return EarlierPlan(name="the last build", plan=None, lost=f"`{where}`, the facts of its base, does not exist")
         return EarlierPlan(name="the last build", plan=make_plan(lock, facts))
     except (CregraphError, OSError, UnicodeDecodeError) as error:
         return EarlierPlan(name="the last build", plan=None, lost=printable(str(error)))

@@ -59,7 +59,7 @@ class Project:
             meant = nearest(path.name, others)
             raise CregraphError(
                 f"there is no profile `{path}`",
-                hint=f"did you mean `{path.parent / meant}`?" if meant else "name a profile: cregraph COMMAND my_team.yaml",
+                hint=f"write `{path.parent / meant}` instead" if meant else "name a profile: cregraph COMMAND my_team.yaml",
             )
         return cls(profile=path)
 
@@ -105,7 +105,7 @@ class Project:
         except OSError as error:
             raise CregraphError(f"`{file.as_posix()}` cannot be read: {error.strerror or error}") from None
         if len(data) > _TEXT_LIMIT:
-            raise CregraphError(f"`{file.as_posix()}` is larger than {_TEXT_LIMIT >> 20} MiB; this is no profile")
+            raise CregraphError(f"`{file.as_posix()}` is larger than {_TEXT_LIMIT >> 20} MiB, so it is not a profile")
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -114,7 +114,8 @@ class Project:
     def read_lock(self) -> Lock | None:
         """Return the lock, or None if there is none yet."""
         text = _read_text(
-            self.lock_file, "bring it back (`git checkout -- FILE`), or remove it and run `cregraph lock`, which pins all anew"
+            self.lock_file,
+            "restore it (`git checkout -- FILE`), or remove it and run `cregraph lock`, which chooses every pin again",
         )
         return None if text is None else locks.loads(text, name=self.shown_lock, kinds=KINDS)
 
@@ -134,7 +135,7 @@ class Project:
         """Return the recorded results of the lock's tasks; none if there is no file yet."""
         text = _read_text(
             self.outputs_file,
-            "bring it back (`git checkout -- FILE`), or remove it: `cregraph build` records anew what tasks give",
+            "restore it (`git checkout -- FILE`). Or remove it and run `cregraph build`, which records the results again",
         )
         return Outputs() if text is None else outputs_of.loads(text, name=self.outputs_file.as_posix())
 
@@ -182,8 +183,8 @@ class Project:
         if reason is not None:
             raise CregraphError(
                 reason,
-                hint="they are committed with the lock: bring them back (`git checkout -- bases`), or run "
-                f"`cregraph lock {self.profile}` where the image can be reached",
+                hint="restore them (`git checkout -- bases`), or run "
+                f"`cregraph lock {self.profile}` on a machine that can reach the image",
             )
         path = self._facts_file(pin)
         return facts_json.loads(path.read_text(encoding="utf-8"), name=path.as_posix())
@@ -194,12 +195,12 @@ class Project:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return f"`{path.as_posix()}`, the facts of the pinned {pin.name}, is not there"
+            return f"`{path.as_posix()}`, the facts of the pinned {pin.name}, does not exist"
         except OSError as error:
             return _unreadable(path, error).message
         pinned = pin.data.get("facts")
         if pinned is None:
-            return f"the lock does not say which facts of {pin.name} it was made with"
+            return f"the lock does not name the facts of {pin.name}"
         if sha256(data) != pinned:
             return f"`{path.as_posix()}` has sha256:{sha256(data)}, but the lock pins sha256:{pinned}"
         return None

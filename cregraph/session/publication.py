@@ -44,7 +44,7 @@ def push_place(session: Session, rest: str, *, typed: str) -> Destination:
         path = session.asked.composition.profile.image_repo_path or ""
         if not path:
             raise CregraphError(
-                f"`{session.project.profile}`: snowflake.image_repo_path: is missing, so there is no place to push to",
+                f"`{session.project.profile}`: snowflake.image_repo_path: is missing, but a push needs it",
                 hint="write `snowflake: {image_repo_path: database/schema/repository}`, or name it: HOST/PATH",
             )
         registry = registry_of(_SNOWFLAKE, session.sources.routes)
@@ -55,19 +55,18 @@ def _named(session: Session, rest: str, typed: str) -> tuple[Registry, str]:
     example = typed.rpartition(" ")[2]
     if "://" in rest:
         raise CregraphError(
-            f"`{typed}{rest}` names a scheme; a registry is named by its host",
-            hint=f"write {example}{rest.partition('://')[2]}; that it speaks plain HTTP is said in "
-            "sources.yaml (`plain_http: true` beside its host)",
+            f"`{typed}{rest}` contains a scheme (expected a host)",
+            hint=f"write {example}{rest.partition('://')[2]}. For plain HTTP, set `plain_http: true` in sources.yaml",
         )
     host, slash, path = rest.rstrip("/").partition("/")
     if not slash or not path or not (any(c in host for c in ".:") or host == "localhost"):
         raise CregraphError(
-            f"`{typed}{rest}` names no registry and path",
-            hint=f"write {example}HOST/PATH; the image's name and tag are appended",
+            f"`{typed}{rest}` is not a registry and path (expected HOST/PATH)",
+            hint=f"write {example}HOST/PATH. cregraph appends the image's name and tag",
         )
     if ":" in path or "@" in path:
         raise CregraphError(
-            f"`{typed}{rest}` names a tag or digest; the tag is the lock's own",
+            f"`{typed}{rest}` contains a tag or digest, but the lock decides the tag",
             hint=f"write {example}{host}/{path.partition('@')[0].partition(':')[0]}",
         )
     named = next((r for r in session.routes.registry.values() if r.host == host.lower()), None)

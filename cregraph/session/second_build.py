@@ -48,8 +48,8 @@ def build_again(session: Session, *, program: str, on_start: Callable[[dict[str,
             raise KeyboardInterrupt
         if started.returncode:
             raise CregraphError(
-                "what was built once cannot be built again under other circumstances; the reason stands above",
-                hint="`cregraph shell TASK` opens a task's sandbox",
+                "the second build, under other circumstances, failed; the reason is above",
+                hint="run `cregraph shell TASK` to open the sandbox of a task",
             )
         compared = compare(plan, store, other, session.outputs.expected(), keep=store.root / "differences")
         return compared, circumstances.described

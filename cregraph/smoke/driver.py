@@ -219,7 +219,7 @@ class Image:
         except (OSError, UnicodeDecodeError) as error:
             raise Failed(line(error)) from None
         if found != text:
-            raise Failed(f"it says `{plain(found)[:100]}`, and `{text}` is wanted")
+            raise Failed(f"it says `{plain(found)[:100]}` (expected `{text}`)")
 
     def r_version(self, version: str, first: str = "") -> None:
         kernel = self.renv if first == "renv" else self.kernel
@@ -231,7 +231,7 @@ class Image:
             if first == "renv":
                 kernel.stop()
         if f"R version {version} " not in said + " ":
-            raise Failed(f"R.version.string is `{plain(said)[:200]}`, and R {version} is wanted")
+            raise Failed(f"R.version.string is `{plain(said)[:200]}` (expected R {version})")
 
     def r_package(self, package: str, version: str) -> None:
         if self.names is None:

@@ -211,7 +211,7 @@ def _from_json(item: Mapping[str, Json], request: Request) -> Record:
     )
 
 
-_ASK_OWNER = "its index is damaged or hostile; ask who runs the channel"
+_ASK_OWNER = "ask the operator of the channel: its index is damaged or hostile"
 
 
 def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
@@ -220,7 +220,7 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
         case "spec":
             spec = request.specs[error["index"]]
             raise CregraphError(
-                f"{_lines(request, spec)}: `{spec}` is no conda spec: {error['text']}",
+                f"{_lines(request, spec)}: `{spec}` is not a valid conda spec: {error['text']}",
                 hint="write `name`, `name =1.2`, `name >=1.2,<2` or `name 1.2 build`",
             )
         case "missing":
@@ -229,7 +229,7 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
                 f"{_lines(request, request.specs[i])}: no package `{name}` in {channels} for {request.platform}"
                 for i, name, _ in error["missing"]
             ]
-            meant = [f"did you mean `{near}` for `{name}`?" for _, name, near in error["missing"] if near]
+            meant = [f"write `{near}` instead of `{name}`" for _, name, near in error["missing"] if near]
             raise CregraphError("\n".join(said), hint="\n".join(meant) or "check the spelling, or add the channel that has it")
         case "solve":
             raise CregraphError(
@@ -242,7 +242,7 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
             words = redacted_text(error["text"])
             raise CregraphError(
                 f"{request.about}: the conda solver stopped without an answer" + (f"\n{words}" if words else ""),
-                hint="run it again; if it stays, report it with this text",
+                hint="run the command again. If the error stays, report it with this text",
             )
     raise AssertionError(error["kind"])
 
@@ -264,7 +264,7 @@ def _meeting(request: Request, text: str) -> str:
     advice = "loosen or remove one of these asks:"
     if "cutoff" in text and request.exclude_newer is not None:
         until = f"{request.exclude_newer.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        advice = f"packages after {until} are left out; choose a later date, or change these asks:"
+        advice = f"choose a later date (packages after {until} are ignored), or change these asks:"
     return "\n".join([advice, *lines])
 
 
@@ -277,11 +277,11 @@ def _unreadable(request: Request, failures: Sequence[Sequence[str]]) -> Cregraph
     lines = "\n".join(f"  {address}: {reason}" for address, reason in reasons.items())
     texts = " ".join(reasons.values())
     if request.offline:
-        hint = "its index was not read before on this machine: lock once without --offline"
+        hint = "lock once without --offline: this machine has no copy of the index"
     elif re.search(r"\b40[137]\b", texts):
-        hint = "give its credentials where conda tools keep them: `RATTLER_AUTH_FILE`, ~/.netrc or the keyring; a lock holds none"
+        hint = "store its credentials where conda tools keep them: `RATTLER_AUTH_FILE`, ~/.netrc or the keyring"
     else:
-        hint = f"check the channel's name; where it leads is `conda: {{{name}: …}}` in sources.yaml"
+        hint = f"check the channel's name, or its address in sources.yaml: `conda: {{{name}: …}}` in sources.yaml"
     return CregraphError(f"channel {name!r} cannot be read\n{lines}", hint=hint)
 
 

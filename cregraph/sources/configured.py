@@ -118,7 +118,7 @@ class ConfiguredSources:
         if digest != artifact.sha256:
             raise CregraphError(
                 f"`{artifact.source}` has sha256:{digest}, but the lock pins sha256:{artifact.sha256}",
-                hint="the file changed since it was locked: run `cregraph lock` to take it as it is now",
+                hint="run `cregraph lock` to pin the changed file",
             )
         return self.store.path_of(self.store.add(data))
 

@@ -102,7 +102,7 @@ def version_key(version: str) -> tuple[int, ...]:
     Raises ValueError for an invalid version.
     """
     if not _VERSION.fullmatch(version):
-        raise ValueError(f"`{version}` is no version of an R package")
+        raise ValueError(f"`{version}` is not the version of an R package")
     key = [int(part) for part in re.split(r"[._-]", version)]
     while key and key[-1] == 0:
         key.pop()
@@ -144,7 +144,7 @@ def parse_index(data: bytes, *, date: str, what: str) -> Index:
         except (OSError, EOFError, zlib.error) as error:
             raise CregraphError(f"{what} cannot be inflated: {error}") from None
         if len(data) > _INDEX_LIMIT:
-            raise CregraphError(f"{what} inflates to more than {_INDEX_LIMIT >> 20} MiB, which no package index does")
+            raise CregraphError(f"{what} inflates to more than {_INDEX_LIMIT >> 20} MiB, more than a package index has")
     listed: dict[str, list[dict[str, str]]] = {}
     for fields in dcf.paragraphs(dcf.decode(data), what=what):
         if fields.get("OS_type", "unix") != "unix" or not is_version(fields.get("Version", "")):
@@ -188,7 +188,7 @@ def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
     built = _BUILT.match(file)
     match = _FILE.fullmatch(file[built.end() :] if built else file)
     if match is None or ".." in file.split("/"):
-        raise CregraphError(f"`{file[:200]}` is no file of source `cran` (DATE/NAME_VERSION.tar.gz is)")
+        raise CregraphError(f"`{file[:200]}` is not a file of source `cran` (expected DATE/NAME_VERSION.tar.gz)")
     date, path, base, name = match.groups()
     found: list[str] = []
     for address in _addresses(addresses, date):
@@ -263,7 +263,7 @@ def _take(sources: Sources, section: str, file: str, md5: str | None, what: str,
         raise failure
     raise NotThere(
         f"{what} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
-        hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` finds all that CRAN had until that date",
+        hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` also finds archived versions up to that date",
     )
 
 

@@ -61,11 +61,11 @@ class Fetcher:
                 if found != f"sha256:{sha256}":
                     partial.unlink(missing_ok=True)
                     if begun:  # the bytes of an earlier try may be wrong
-                        raise Passing(f"what was kept of {what} does not go on here")
+                        raise Passing(f"the server cannot continue the partial download of {what}")
                     raise _Differing(
                         f"{what} has {found}, but the lock pins sha256:{sha256} ({size} bytes)\n  from {redacted(address)}",
-                        hint="the file changed at its source, or the lock was edited; if you expect new bytes, run "
-                        "`cregraph lock --upgrade-package NAME` and look at `cregraph diff`",
+                        hint="if you expect new bytes, run "
+                        "`cregraph lock --upgrade-package NAME` and review the change with `cregraph diff`",
                     )
                 return self.store.adopt(partial, sha256)
 
@@ -87,7 +87,7 @@ class Fetcher:
                 if md5 and found_md5 != md5.lower():
                     raise _Differing(
                         f"{what} has md5 {found_md5}, but its index says {md5}\n  from {redacted(address)}",
-                        hint="the mirror is out of step with its index; try again later or name another in sources.yaml",
+                        hint="try again later, or name another mirror in sources.yaml: this one does not match its index",
                     )
                 found = _digest(partial)
                 return found, size, self.store.adopt(partial, found)
@@ -132,7 +132,7 @@ class Fetcher:
         if self.offline:
             hint = "run once without --offline"
         else:
-            hint = "check the network and sources.yaml" + ("; what arrived is kept, and the next run goes on from there" * kept)
+            hint = "check the network and sources.yaml" + ("; the next run continues the download" * kept)
         raise CregraphError(f"{what} cannot be fetched{told}", hint=hint)
 
     def _partial(self, sha256: str) -> Path:

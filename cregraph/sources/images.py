@@ -116,8 +116,8 @@ def facts_for(
         facts = facts_json.loads(text, name=name)
         if facts.digest != f"sha256:{artifact.sha256}":
             raise CregraphError(
-                f"`{name}`: digest: {facts.digest} is not the image that the file's name says",
-                f"remove `{name}` and run `cregraph lock`, which makes it anew",
+                f"`{name}`: digest: {facts.digest} does not match the file name",
+                f"remove `{name}` and run `cregraph lock` to make it again",
             )
         return facts
     from cregraph.image.bases.facts_from_layers import facts_of

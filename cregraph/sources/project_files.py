@@ -26,11 +26,9 @@ class Local:
                 inside = not rest.startswith("/") and ".." not in rest.split("/") and "\0" not in rest
                 if not inside or not path.resolve().is_relative_to(root.resolve()):
                     home = "the project" if prefix == "./" else "the recipes that ship with cregraph"
-                    raise CregraphError(
-                        f"`{source}` leads out of {home}", hint="keep the file in the project, so that all see the same"
-                    )
+                    raise CregraphError(f"`{source}` leads out of {home}", hint="move the file into the project")
                 return path
-        raise CregraphError(f"`{source}` is no path of the project", hint="write it as ./folder/file, beside the profile")
+        raise CregraphError(f"`{source}` is not a path in the project", hint="write it as ./folder/file, relative to the profile")
 
     def files(self, source: str) -> tuple[str, ...]:
         """Return the sorted sources of the files below `source`, or a file itself. Skips caches and hidden files."""
@@ -38,7 +36,9 @@ class Local:
         if path.is_file():
             return (source,)
         if not path.is_dir():
-            raise CregraphError(f"`{source}` is not there", hint="the path starts beside the profile (or recipe) that names it")
+            raise CregraphError(
+                f"`{source}` does not exist", hint="write the path relative to the profile (or recipe) that names it"
+            )
         found = []
         for file in sorted(path.rglob("*")):
             inner = file.relative_to(path)
@@ -68,5 +68,5 @@ class Local:
         except OSError as error:
             raise CregraphError(
                 f"`{source}` cannot be read: {error.strerror or error}",
-                hint="the path starts beside the profile (or recipe) that names it",
+                hint="write the path relative to the profile (or recipe) that names it",
             ) from None

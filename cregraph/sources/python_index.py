@@ -55,12 +55,12 @@ def find_file(index: str, name: str, file: str, read: Callable[[str], bytes]) ->
     local = urlsplit(index).scheme == "file"
     data = read(page + "index.html" if local else page)
     if len(data) > _PAGE_LIMIT:
-        raise CregraphError(f"{redacted(page)} is larger than {_PAGE_LIMIT >> 20} MiB, which no page of an index is")
+        raise CregraphError(f"{redacted(page)} is larger than {_PAGE_LIMIT >> 20} MiB, more than an index page has")
     for link in _links(data, page):
         url = urljoin(page, link).partition("#")[0]
         if unquote(urlsplit(url).path).rpartition("/")[2] == file:
             if urlsplit(url).scheme not in (("file",) if local else ("http", "https")):
-                raise CregraphError(f"{redacted(page)} leads to `{redacted(url)}`, which is no address on the web")
+                raise CregraphError(f"{redacted(page)} leads to `{redacted(url)}`, which is not a web address")
             return url
     raise NotThere(f"{redacted(page)} does not list {file}")
 
@@ -72,7 +72,7 @@ def locations(sources: Sources, file: str) -> tuple[str, ...]:
     """
     name, _, base = file.partition("/")
     if not is_place(file):
-        raise CregraphError(f"`{file[:200]}` is no file of source `pypi` (NAME/FILE is)")
+        raise CregraphError(f"`{file[:200]}` is not a file of source `pypi` (expected NAME/FILE)")
     told = ordinary(os.environ, Path.home())
     routes = sources.routes("pypi", "pypi")
     found: list[str] = []
@@ -115,7 +115,7 @@ def _links(data: bytes, page: str) -> list[str]:
             files = json.loads(data).get("files", [])
             return [str(f["url"]) for f in files if isinstance(f, dict) and "url" in f]
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise CregraphError(f"{redacted(page)} is no page of an index (PEP 691): {error}") from None
+            raise CregraphError(f"{redacted(page)} is not an index page (PEP 691): {error}") from None
     parser = _Page()
     parser.feed(data.decode("utf-8", "replace"))
     return parser.links

@@ -53,16 +53,16 @@ class Transfer:
         if address.partition(":")[0] == "file":
             self._copy(Path(url2pathname(urlsplit(address).path)), partial, limit)
         elif not is_web_address(address):
-            raise Unreachable("is no address")
+            raise Unreachable("is not an address")
         elif self._offline:
-            raise Unreachable("is on the network, and --offline was asked for")
+            raise Unreachable("needs the network, but --offline is set")
         else:
             self._download(address, partial, limit)
 
     def _copy(self, source: Path, partial: Path, limit: int) -> None:
         try:
             if source.exists() and not source.is_file():
-                raise NotThere("is a folder" if source.is_dir() else "is no regular file")
+                raise NotThere("is a folder" if source.is_dir() else "is not a regular file")
             reader = source.open("rb")
         except (FileNotFoundError, NotADirectoryError):
             raise NotThere("no such file") from None

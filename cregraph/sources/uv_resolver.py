@@ -229,20 +229,18 @@ def _refusal(talk: str) -> CregraphError:
     if built:
         what = " ".join(part for part in built.groups() if part)
         return CregraphError(
-            f"Python package {what} says what it needs only to who runs its code, and no package's code runs while locking",
+            f"Python package {what} states its requirements only if its code runs, and locking runs no package code",
             hint=f"ask for a version of {built[1]} that has a wheel, or whose sdist states its needs (PEP 643); or build a wheel "
             "of it, and put that into an index of your own",
         )
     if "network was disabled" in talk:
-        return _unreachable(text, "lock without --offline: what is asked for was not read before on this machine")
+        return _unreachable(text, "lock without --offline: this machine has no copy of the required files")
     if _NO_ANSWER.search(talk) and "No solution found" not in talk:
         return _unreachable(
-            text, "check the network, and where the index is said to be: sources.yaml, `pypi`; else pip's and uv's files"
+            text, "check the network, and the address of the index in sources.yaml (`pypi`) or in the settings of pip and uv"
         )
     if _DENIED.search(talk) and "not found in the package registry" in talk:
-        return _unreachable(
-            text, "give its credentials where pip and uv keep them: ~/.netrc, the keyring or UV_INDEX_…; a lock holds none"
-        )
+        return _unreachable(text, "store its credentials where pip and uv keep them: ~/.netrc, the keyring or UV_INDEX_…")
     return Unanswered(text)
 
 
@@ -274,4 +272,4 @@ def _explained(talk: str) -> str:
     text = redacted_text(text)
     for ours, said in (("-c base.txt", "the base"), ("-r asked.in", "the profile"), ("error: ", ""), ("cause: ", "")):
         text = text.replace(ours, said)
-    return text or "  uv said nothing"
+    return text or "  uv printed nothing"

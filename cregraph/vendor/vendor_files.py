@@ -117,7 +117,7 @@ class Tree:
                     os.fsync(writer.fileno())
                 if hasher.hexdigest() != sha256:
                     raise CregraphError(
-                        f"`{source}` has sha256:{hasher.hexdigest()}, but sha256:{sha256} is wanted", hint="check the disk"
+                        f"`{source}` has sha256:{hasher.hexdigest()}, but expected sha256:{sha256}", hint="check the disk"
                     )
                 temporary.chmod(0o444)
             temporary.replace(target)

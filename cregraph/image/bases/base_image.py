@@ -78,7 +78,7 @@ class BaseImage:
         if not layers or self.config() != facts.config:
             raise CregraphError(
                 f"the facts in bases/ tell of {'another config' if layers else 'other layers'} than {self.name} has",
-                "remove the file and run `cregraph lock`, which makes it anew",
+                "remove the file and run `cregraph lock` to make it again",
             )
 
     def open_layer(self, layer: Descriptor, start: int = 0) -> Iterator[bytes]:
@@ -189,7 +189,10 @@ def _kept(origin: Origin, digest: str | None, store: Store) -> BaseImage:
     if digest and manifest.digest != digest:
         raise CregraphError(
             f"{origin.name} holds {manifest.digest}, but the lock pins {digest}",
-            "bring the locked image back, or run `cregraph lock --upgrade-package base` and look at `cregraph diff`",
+            (
+                "bring the locked image back, or run `cregraph lock --upgrade-package base` "
+                "and review the change with `cregraph diff`"
+            ),
         )
     store.add(manifest.raw)
     return BaseImage(origin=origin, manifest=manifest, store=store)

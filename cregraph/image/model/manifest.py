@@ -168,7 +168,7 @@ def diff_ids_of(config: dict[str, Any], count: int, *, what: str) -> tuple[str, 
     rootfs = config.get("rootfs")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or not all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in ids):
-        raise CregraphError(f"{what}: config: rootfs.diff_ids: a list of sha256:<64 hex digits> is wanted")
+        raise CregraphError(f"{what}: config: rootfs.diff_ids: expected a list of sha256:<64 hex digits>")
     if len(ids) != count:
         raise CregraphError(f"{what}: config: rootfs.diff_ids: {len(ids)} for the {count} layers of the manifest")
     return tuple(ids)
@@ -176,10 +176,10 @@ def diff_ids_of(config: dict[str, Any], count: int, *, what: str) -> tuple[str, 
 
 def read_descriptor(value: object, *, what: str, field: str, limit: int) -> Descriptor:
     if not isinstance(value, dict):
-        raise CregraphError(f"{what}: {field}: an object is wanted")
+        raise CregraphError(f"{what}: {field}: expected an object")
     digest, size, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise CregraphError(f"{what}: {field}.digest: sha256:<64 hex digits> is wanted, not `{str(digest)[:90]}`")
+        raise CregraphError(f"{what}: {field}.digest: expected sha256:<64 hex digits>, not `{str(digest)[:90]}`")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise CregraphError(f"{what}: {field}.size: a number of bytes is wanted")
     if size > limit:

@@ -165,5 +165,5 @@ def _holds(path: Path, row: Row) -> bool:
 def _taken(title: str, row: Row) -> CregraphError:
     return CregraphError(
         f"{title} writes `{row.path}`, which is there already with another content",
-        hint="two packages own one path; leave one of them out",
+        hint="two packages own one path; remove one of them",
     )

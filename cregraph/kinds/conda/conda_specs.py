@@ -28,7 +28,7 @@ def normal_spec(text: str) -> str:
     """Return `text` in the normal form. Raise ValueError with the problem, as it follows the place and the text in a message."""
     text = " ".join(text.split(" ")).strip()
     if not text:
-        raise ValueError("is empty; a package's name is wanted")
+        raise ValueError("is empty (expected a package name)")
     if "::" in text:
         raise ValueError("names a channel; list channels, in order of priority, under `channels`")
     if "[" in text:

@@ -216,7 +216,7 @@ def _text(step: Step, field: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise CregraphError(f"{step.place_of(field)}: {field}: a text is wanted, not {type(value).__name__}")
+        raise CregraphError(f"{step.place_of(field)}: {field}: expected a text, not {type(value).__name__}")
     return value
 
 
@@ -247,7 +247,7 @@ def _listed(step: Step) -> dict[str, Json]:
     for i, one in enumerate(repositories):
         place = step.place_of(f"repositories[{i}]")
         if not isinstance(one, str):
-            raise CregraphError(f"{place}: a text is wanted")
+            raise CregraphError(f"{place}: expected a text")
         check_repository(f"{folder}/{one}" if folder else one, where=place)
     return {"registry": registry, "folder": folder, "repositories": list(repositories), "tag": tag}
 

@@ -120,7 +120,7 @@ def _stream(target: Path, blob: Descriptor, image: BaseImage) -> None:
             return
         partial.unlink()
         if not have:
-            raise CregraphError(f"{image.name}: a blob has sha256:{found}, but {blob.digest} is wanted")
+            raise CregraphError(f"{image.name}: a blob has sha256:{found} (expected {blob.digest})")
 
 
 def _before(path: Path) -> list[Json]:

@@ -38,7 +38,8 @@ def vendor_path(artifact: Artifact) -> str:
     """Return `simple/<name>/<file>`."""
     if not is_place(artifact.file):
         raise CregraphError(
-            f"`{artifact.file[:200]}` is no file of source `pypi` (NAME/FILE is)", hint="the lock was edited by hand: lock again"
+            f"`{artifact.file[:200]}` is not a file of source `pypi` (expected NAME/FILE)",
+            hint="the lock was edited by hand: lock again",
         )
     return f"simple/{artifact.file}"
 

@@ -61,7 +61,7 @@ class Shelf:
         if (found.description.name, found.description.version) != (name, version):
             raise CregraphError(
                 f"{what} turns out to be {found.description.name} {found.description.version}",
-                hint="the repository is out of step with its index; try again later or name another in sources.yaml",
+                hint="try again later, or name another repository in sources.yaml: this one does not match its index",
             )
         return unfit(found, r_minor=self.r_minor, glibc=self.glibc) or (artifact, file, found)
 

@@ -176,7 +176,7 @@ def _choose(key: str, wish: Wish, state: _State) -> Choice:
         meant = state.index().nearest(name)
         hint = f"give it as a tarball, or ask conda for it: `r-{key}` (or `bioconductor-{key}`) in extras.conda_r"
         if meant and (wish.asked or meant.lower() == key):
-            hint = f"did you mean `{meant}`?"
+            hint = f"write `{meant}` instead"
         raise CregraphError(f"{wish.who} {verb} R package {name}, which CRAN as of {date} does not have", hint=hint)
     return Choice(name=record.name, version=record.version, depends=record.depends, linking=record.linking, record=record)
 
@@ -223,7 +223,7 @@ def _check_name(choice: Choice, wish: Wish) -> None:
         raise CregraphError(
             f"{wish.who} {'asks for' if wish.asked else 'needs'} R package {wish.dependency.name}, and {choice.name} is another "
             f"spelling of that name",
-            hint=f"R's names are case-sensitive: did you mean `{choice.name}`?",
+            hint=f"R's names are case-sensitive: write `{choice.name}` instead",
         )
 
 

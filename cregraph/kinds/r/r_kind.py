@@ -90,7 +90,7 @@ def ask(step: Step) -> Sequence[Ask]:
     if source != "cran":
         raise CregraphError(f"{step.place_of('from')}: `{source}` is no source of R packages", hint="write `from: cran`")
     if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
-        raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is no date", hint="write it as 2025-06-01")
+        raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is not a date", hint="write it as 2025-06-01")
     binaries = step.fields.get("binaries")
     if binaries is not None:
         from cregraph.sources.cran import is_distribution
@@ -230,7 +230,7 @@ def _environment(prefix: str) -> dict[str, str]:
 
 def _name(text: Json, where: str) -> str:
     if not isinstance(text, str) or not is_r_name(text):
-        raise CregraphError(f"{where}: `{text}` is no name of an R package")
+        raise CregraphError(f"{where}: `{text}` is not the name of an R package")
     return text
 
 

@@ -148,7 +148,7 @@ def _listed(sources: Sources, choice: Choice, date: str, path: str) -> tuple[Art
     if (found.name, found.version) != (choice.name, choice.version):
         raise CregraphError(
             f"{what} turns out to be {found.name} {found.version}",
-            hint="the mirror is out of step with its index; try again later or name another in sources.yaml",
+            hint="try again later, or name another mirror in sources.yaml: this one does not match its index",
         )
     return artifact, found
 

@@ -70,7 +70,7 @@ def check_pin(pin: Pin) -> None:
     if not is_r_version(pin.version):
         raise CregraphError(f"R package {pin.name}: version: `{pin.version[:80]}` in the lock is none that R accepts", hint=hint)
     if not isinstance(pin.data.get("compiles"), bool):
-        raise CregraphError(f"R package {pin.name}: data.compiles: true or false is wanted in the lock", hint=hint)
+        raise CregraphError(f"R package {pin.name}: data.compiles: expected true or false in the lock", hint=hint)
     _check_built(pin, hint)
 
 

@@ -169,7 +169,7 @@ class _Reader:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             if must:
-                self.unreadable.append(f"`{path}` is not there")
+                self.unreadable.append(f"`{path}` does not exist")
             return True
         except OSError as error:
             self.unreadable.append(f"`{path}` cannot be read: {error.strerror or error}")
