@@ -267,7 +267,8 @@ def test_rpy2_compiles_in_the_build_root_and_calls_r_in_the_base(environment: En
     for name in ("setuptools", "cffi", "pycparser", "packaging", "wheel"):
         zipfile.ZipFile(max((environment.simple / name).glob("*.whl"))).extractall(build / "requirements")
     with tarfile.open(next((environment.simple / "rpy2-rinterface").glob("*.tar.gz"))) as source:
-        source.extractall(build / "source", filter="data")
+        source.extraction_filter = lambda member, path: member  # the argument `filter` came with Python 3.11.4
+        source.extractall(build / "source")
     (folder,) = (build / "source").iterdir()
     code = "import setuptools.build_meta as b; b.build_wheel('/out')"
     env = {"PYTHONPATH": "/requirements", "R_HOME": f"{prefix}/lib/R", "PATH": f"{prefix}/bin:/usr/bin:/bin"}

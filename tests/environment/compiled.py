@@ -64,7 +64,8 @@ def unpack_source(tarball: Path, into: Path) -> dict[str, str]:
     scratch = into / f".{tarball.name}"
     shutil.rmtree(scratch, ignore_errors=True)
     with tarfile.open(tarball) as tar:
-        tar.extractall(scratch, filter="data")
+        tar.extraction_filter = lambda member, path: member  # the argument `filter` came with Python 3.11.4
+        tar.extractall(scratch)
     (top,) = list(scratch.iterdir())
     fields = read_description((top / "DESCRIPTION").read_text(errors="replace"))
     shutil.rmtree(into / fields["Package"], ignore_errors=True)

@@ -27,7 +27,8 @@ def install(package: Path, root: Path, prefix: str) -> None:
     with tarfile.open(fileobj=io.BytesIO(tars["pkg"])) as tar:
         for name in tar.getnames():  # others install beside us: tarfile's own way of making folders would race
             (into / name).parent.mkdir(parents=True, exist_ok=True)
-        tar.extractall(into, filter="fully_trusted")
+        tar.extraction_filter = lambda member, path: member
+        tar.extractall(into)
     for name, path in placed.items():
         data = (into / name).read_bytes()
         old, new = path["prefix_placeholder"].encode(), prefix.encode()
