@@ -213,11 +213,29 @@ def test_what_a_page_tells_to_type_prints_what_the_page_shows(name: str, request
         return "```console\n" + "".join(lines) + "```"
 
     real = re.sub(r"```console\n(.*?)```", ran, text, flags=re.DOTALL)
+    if name == "docs/tutorial.md":
+        _check_example(here, update=bool(request.config.getoption("--update-golden")))
     if request.config.getoption("--update-golden"):
         if _timeless(real) != _timeless(text):
             page.write_text(real, encoding="utf-8")
         return
     assert _timeless(text) == _timeless(real)
+
+
+def _check_example(project: Path, *, update: bool) -> None:
+    """`examples/tutorial/` holds the profile and the lock that the tutorial ends with."""
+    example = ROOT / "examples" / "tutorial"
+    listed = subprocess.run(
+        ["git", "ls-tree", "-r", "--name-only", "main"], cwd=project, capture_output=True, text=True, check=True
+    )
+    for path in listed.stdout.splitlines():
+        if path.startswith((".git", "locks/recipes/")):
+            continue
+        made = subprocess.run(["git", "show", f"main:{path}"], cwd=project, capture_output=True, check=True).stdout
+        if update:
+            (example / path).parent.mkdir(parents=True, exist_ok=True)
+            (example / path).write_bytes(made)
+        assert (example / path).read_bytes() == made, path
 
 
 #: A command after the prompt, with its here document if it has one.
