@@ -33,7 +33,6 @@ class Upgrade:
     packages: frozenset[str] = frozenset()
 
     def frees(self, pin: Pin) -> bool:
-        """Return whether `pin` may move."""
         return self.all or pin.name.lower() in self.packages
 
 

@@ -185,8 +185,6 @@ class _Run:
                 thread.join(max(until - time.monotonic(), 0))
 
     def _run(self, job: Job, slot: int) -> None:
-        """Run a job in its thread."""
-
         def report(action: Callable[[], None]) -> None:
             self.messages.put(_Message(job=job, slot=slot, action=action))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 __all__ = ["few", "printable", "redacted", "redacted_text"]
 
@@ -39,9 +39,10 @@ def redacted_text(text: str) -> str:
     return _ADDRESS.sub(lambda found: redacted(found[0]), text)
 
 
-def few(names: Sequence[str]) -> str:
-    """Return the first names in a line, and how many more there are."""
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+def few(names: Iterable[str], most: int = 12) -> str:
+    """Return the first `most` names, each once, in a line such as `a, b and 4 more`."""
+    listed = list(dict.fromkeys(names))
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def _escaped(c: str) -> str:

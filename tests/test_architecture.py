@@ -118,7 +118,7 @@ def test_kinds_never_import_each_other(module: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_kind_has_every_name_of_the_protocol(name: str) -> None:
-    """Stated or taken from kinds/defaults.py; nothing is looked up elsewhere when a name is missing."""
+    """Stated by the kind, or given to it from kinds/defaults.py."""
     module = KINDS[name]
     assert name == module.NAME
     wanted = {each for base in Kind.__mro__ for each in (*vars(base), *getattr(base, "__annotations__", ())) if each[0] != "_"}

@@ -664,8 +664,8 @@ def test_a_pin_edited_to_lead_elsewhere_is_refused(tmp_path: Path) -> None:
         if bad.name == "../a":
             assert message == f"conda environment {PREFIX}: the lock pins '../a', which is no name of a conda package"
             continue
-        assert message.startswith(f"conda environment {PREFIX}: a: the lock's `")
-        assert message.endswith("` is missing or not one that conda allows")
+        assert message.startswith(f"conda environment {PREFIX}: package a: the lock's `")
+        assert message.endswith("` is missing or invalid")
         assert hint is not None and hint.endswith("`cregraph lock --upgrade-package a`")
 
 

@@ -25,7 +25,7 @@ from cregraph.engines.buildx import Buildx, Said
 from cregraph.engines.capture import Undeclared
 from cregraph.engines.contract import Limits, Stopped, TaskFailed
 from cregraph.engines.docker import Docker
-from cregraph.engines.dockerfile import copy, stage_name, task_file
+from cregraph.engines.dockerfile import copy, task_file, task_name
 from cregraph.engines.extract import extract
 from cregraph.engines.flatten import flatten
 from cregraph.engines.task_layers import TaskLayers
@@ -171,11 +171,11 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_or_command_gets_into_the_text_of_a_stage(name: str) -> None:
     one = a_task(name, script=name, env={"V": name})
-    stage = stage_name(one)
+    stage = task_name(one)
     assert re.fullmatch(r"[a-z][a-z0-9_.-]*-[0-9a-f]{12}", stage)
     assert len(stage) < 128
     text = task_file(one)
-    assert text.replace(stage, "STAGE") == task_file(a_task("plain")).replace(stage_name(a_task("plain")), "STAGE")
+    assert text.replace(stage, "STAGE") == task_file(a_task("plain")).replace(task_name(a_task("plain")), "STAGE")
 
 
 def test_a_path_that_a_copy_would_not_read_as_it_stands_is_refused() -> None:

@@ -17,12 +17,13 @@ import pytest
 import zstandard
 
 from cregraph.digest import sha256
+from cregraph.engines.dockerfile import stage_name
 from cregraph.errors import CregraphError
 from cregraph.export import builder, bundle, zstd
 from cregraph.export import docker_text as text
 from cregraph.export.folder import write_folder
 from cregraph.export.installer import install
-from cregraph.export.sites import Sites, hosts
+from cregraph.export.sites import hosts
 from cregraph.image.model import segment as segments
 from cregraph.image.model.segment import Row
 from cregraph.plan.planner import make_plan
@@ -193,7 +194,7 @@ def test_values_reach_a_dockerfile_as_they_are_or_not_at_all() -> None:
             text.pairs("ENV", {"A": bad})
     with pytest.raises(CregraphError, match="a name that a Dockerfile cannot say"):
         text.pairs("ENV", {"A B": "x"})
-    assert "\n" not in text.comment("a\nRUN x") and text.stage_name("Ünï Côde", "0" * 64) == "n-c-de-000000000000"
+    assert "\n" not in text.comment("a\nRUN x") and stage_name("Ünï Côde", "0" * 64) == "n-c-de-000000000000"
     assert json.loads(text.exec_form(["a\n", "é\u2028", '"'])) == ["a\n", "é\u2028", '"']
     assert text.exec_form(["a\n\u2028"]).isascii()
 
@@ -298,7 +299,7 @@ def flat(project: Path, routes: Routes) -> tuple[builder.Export, dict[str, Row]]
         if s.artifact is not None and s.artifact.kind == "path"
     }
     bases = builder.Bases(base="registry.invalid/base@sha256:" + "0" * 64, root=None)
-    made = builder.export(plan, facts, sites=Sites(routes=routes), bases=bases, own=own, said=[])
+    made = builder.export(plan, facts, routes=routes, bases=bases, own=own, said=[])
     store = Store(project / "cache")
     rows: dict[str, Row] = {}
     for key in plan.segments:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cregraph.engines.failures import findings, way_out
-from cregraph.kinds.conda.conda_hints import HEADERS, LIBRARIES, MODULES, TOOLS, listed
+from cregraph.kinds.conda.conda_hints import held, listed
 from cregraph.plan.parts import Task
 from cregraph.store import Store
 from tests.faults import within
@@ -120,6 +120,6 @@ def test_what_a_channels_index_lists_is_known_from_the_store(tmp_path: Path) -> 
 
 
 def test_the_table_names_packages_as_conda_allows_and_each_thing_once() -> None:
-    for table in (HEADERS, LIBRARIES, MODULES, TOOLS):
+    for table in held().values():
         assert all(package.partition(" ")[0] == package.partition(" ")[0].lower() for package in table.values())
-    assert HEADERS["libxml/"] == MODULES["libxml-2.0"] == LIBRARIES["xml2"]
+    assert held()["headers"]["libxml/"] == held()["modules"]["libxml-2.0"] == held()["libraries"]["xml2"]

@@ -89,7 +89,7 @@ def test_a_merge_that_was_not_finished_is_recognised_with_its_line() -> None:
 def test_new_keys_are_added_recorded_ones_kept_and_those_that_the_lock_lost_dropped() -> None:
     old, new = make("old"), make("new")
     before = Outputs(tasks={old.key: Output(name="old", sha256=A, size=1), "f" * 64: Output(name="gone", sha256=B, size=1)})
-    after = updated(before, [old, new], {new.key: (C, 5)})
+    after = updated(before, {old.key: "old", new.key: "new"}, {new.key: (C, 5)})
     assert after.tasks == {old.key: before.tasks[old.key], new.key: Output(name="new", sha256=C, size=5)}
 
 
@@ -97,7 +97,7 @@ def test_another_result_for_a_recorded_key_is_refused_naming_task_and_both_diges
     zoo = make("zoo")
     before = Outputs(tasks={zoo.key: Output(name="zoo", sha256=A, size=1)})
     with pytest.raises(Refused, match=f"task zoo gave sha256:{B}, but the recorded outputs have sha256:{A}") as caught:
-        updated(before, [zoo], {zoo.key: (B, 1)})
+        updated(before, {zoo.key: "zoo"}, {zoo.key: (B, 1)})
     assert "--rebuild" in str(caught.value.hint)
     assert caught.value.exit_code == 1
 

@@ -569,7 +569,7 @@ def test_a_pin_of_a_lock_edited_by_hand_is_refused(index: Index, pin: str, chang
     if field is None:
         assert caught.value.message == f"the lock pins `{change['name']}`, which is no name of a Python package in normal form"
     else:
-        assert caught.value.message == f"Python package {pin}: the lock's `{field}` is missing or not one that cregraph writes"
+        assert caught.value.message == f"Python package {pin}: the lock's `{field}` is missing or invalid"
         assert (caught.value.hint or "").endswith(f"`cregraph lock --upgrade-package {pin}`")
 
 

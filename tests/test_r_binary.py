@@ -420,8 +420,8 @@ def test_entries_of_a_built_package_are_its_files_below_its_place(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"form": "wheel"}, "R package BB: data.form: `wheel` in the lock is none; `binary` is"),
-        ({"form": None}, "R package BB: its file in the lock is one of a built package, and data.form says nothing of it"),
+        ({"form": "wheel"}, "R package BB: the lock's `data.form` is missing or invalid"),
+        ({"form": None}, "R package BB: the lock's `data.form` is missing or invalid"),
     ],
 )
 def test_a_form_edited_by_hand_is_refused(tmp_path: Path, change: dict[str, Any], message: str):
@@ -440,9 +440,7 @@ def test_the_result_of_a_task_has_no_built_form(tmp_path: Path):
     a = found.pins[0]
     edited = dataclasses.replace(found, pins=(dataclasses.replace(a, data={**a.data, "form": "binary"}), found.pins[1]))
 
-    with pytest.raises(
-        CregraphError, match=r"its file in the lock is not one of a built package, and data\.form says that it is"
-    ):
+    with pytest.raises(CregraphError, match=r"R package AA: the lock's `data\.form` is missing or invalid"):
         r.place(edited, ground(ENV, edited))
 
 

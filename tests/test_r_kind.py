@@ -785,11 +785,11 @@ def test_a_source_is_unpacked_by_what_it_is_not_by_its_name(cran: Cran, tmp_path
     ("change", "message", "hint"),
     [
         ({"name": "../../../../etc/x"}, "the lock pins `../../../../etc/x`, which is no name of an R package", "lock again"),
-        ({"version": "1"}, "R package ZZ: version: `1` in the lock is none that R accepts", "--upgrade-package ZZ`"),
-        ({"data": {}}, "R package ZZ: data.compiles: expected true or false in the lock", "--upgrade-package ZZ`"),
+        ({"version": "1"}, "R package ZZ: the lock's `version` is missing or invalid", "--upgrade-package ZZ`"),
+        ({"data": {}}, "R package ZZ: the lock's `data.compiles` is missing or invalid", "--upgrade-package ZZ`"),
         (
             {"data": {"compiles": "no"}},
-            "R package ZZ: data.compiles: expected true or false in the lock",
+            "R package ZZ: the lock's `data.compiles` is missing or invalid",
             "--upgrade-package ZZ`",
         ),
     ],

@@ -31,7 +31,10 @@ def _links(path: Path) -> None:
 
 
 UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "not-utf-8": (lambda p: p.write_bytes(b"cre:\n  name: caf\xe9\n"), "error: `demo.yaml` is not UTF-8 (byte 16)\n"),
+    "not-utf-8": (
+        lambda p: p.write_bytes(b"cre:\n  name: caf\xe9\n"),
+        "error: `demo.yaml` cannot be read: it is not UTF-8 (byte 16)\n",
+    ),
     "binary": (
         lambda p: p.write_bytes(bytes(range(32)) * 8),
         "error: `demo.yaml`:1: invalid YAML: a character that YAML does not allow\n",
@@ -42,7 +45,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing": (lambda p: p.unlink(), "error: there is no profile `demo.yaml`\nhint: "),
     "a-link-to-itself": (_links, "error: there is no profile `demo.yaml`\nhint: "),
-    "huge": (_huge, "error: `demo.yaml` is larger than 1 MiB, so it is not a profile\n"),
+    "huge": (_huge, "error: `demo.yaml` is larger than 1 MiB\n"),
     "closed": (lambda p: p.chmod(0), "error: `demo.yaml` cannot be read: Permission denied\n"),
     "empty": (
         lambda p: p.write_bytes(b""),

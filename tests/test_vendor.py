@@ -24,8 +24,8 @@ from cregraph.kinds.r import vendor_cran as cran_tree
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.store import Store
-from cregraph.vendor import vendor_urls as urls
 from cregraph.vendor.vendor_files import Tree, VendorAccess, sha256_of
+from cregraph.vendor.vendor_folder import url_paths, url_section
 from tests.faults import HTTPFS, WHEEL, Demo, flipped, refused
 from tests.made_images import Made, entry, tar
 from tests.small_registry import SmallRegistry
@@ -366,17 +366,17 @@ def artifact(url: str, content: str = "x") -> Artifact:
 )
 def test_a_url_that_makes_no_path_lies_by_its_sha256(url: str) -> None:
     one = artifact(url)
-    (path,) = urls.places({url: one})
+    (path,) = url_paths({url: one})
     head, _, name = path.rpartition("/")
     assert head == f"files/by-sha256/{one.sha256}"
     assert name
     assert not name.startswith(".")
-    assert urls.mapping(Path("/nowhere"), {path: one}, {}) == {url: f"./{path}"}
+    assert url_section(Path("/nowhere"), {path: one}, {}) == {url: f"./{path}"}
 
 
 def test_urls_of_which_one_would_lie_below_another_both_have_a_place() -> None:
     given = {url: artifact(url, url) for url in ("https://h.example/a", "https://h.example/a/b", "http://h.example:81/a")}
-    placed = urls.places(given)
+    placed = url_paths(given)
     assert sorted(placed.values()) == sorted(given)
     assert "files/https/h.example/a" in placed
     assert "files/http/h.example+81/a" in placed

@@ -6,7 +6,7 @@ from a differing input only names that input.
 
 from __future__ import annotations
 
-import graphlib
+import contextlib
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,10 +21,11 @@ from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model import segment as segments_of
 from cregraph.image.model.segment import SegmentRecord
+from cregraph.lock.diff import differing
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
-from cregraph.store.atomic_file import linked
+from cregraph.store.atomic_file import place_file
 from cregraph.store.task_records import recorded_result
 
 __all__ = ["Compared", "Difference", "compare", "seed"]
@@ -82,13 +83,8 @@ def seed(store: Store, into: Store, objects: Iterable[str]) -> None:
     for sha256 in objects:
         if not store.has(sha256) or into.has(sha256):
             continue
-        try:
-            source, place = store.verified(sha256), into.path_of(sha256)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not linked(source, place):
-                shutil.copyfile(source, place)
-        except CregraphError:
-            continue  # damaged: the build that needs it downloads it again
+        with contextlib.suppress(CregraphError):  # damaged: the build that needs it downloads it again
+            place_file(store.verified(sha256), into.path_of(sha256), sha256)
 
 
 class _Comparison:
@@ -109,27 +105,20 @@ class _Comparison:
                 yield thing, one, two
 
     def compare_tasks(self, recorded: Mapping[str, str]) -> None:
-        for task, (one, _), (two, _) in self._both("tasks", _ordered(self._plan.tasks), lambda s, t: recorded_result(s, t.key)):
+        # A plan lists each task after those that it needs.
+        for task, (one, _), (two, _) in self._both("tasks", self._plan.tasks, lambda store, t: recorded_result(store, t.key)):
+            what, files = f"the result of task {task.name}", {}
             wanted = recorded.get(task.key, one)
             if wanted != one:
-                self._add_recorded(task, wanted, one)
+                if self._first.has(wanted):  # else the difference cannot be looked into
+                    recorded_file = self._first.verified(wanted, "the recorded result")
+                    files = {"recorded.tar": recorded_file, "here.tar": self._first.verified(one, what)}
+                self._add_result("recorded", task, wanted, one, files)
             if one != two:
-                self._add_task(task, one, two)
-
-    def _add_task(self, task: Task, one: str, two: str) -> None:
-        because = tuple(self._differing[key] for key in task.needs if key in self._differing)
-        self._differing[task.key] = task.name
-        what = f"the result of task {task.name}"
-        files = {} if because else {"first.tar": self._first.verified(one, what), "again.tar": self._second.verified(two, what)}
-        self._add_result("task", task, one, two, files, because)
-
-    def _add_recorded(self, task: Task, wanted: str, one: str) -> None:
-        """Add the difference to the recorded result. It is looked into if the first store holds that result too."""
-        files: dict[str, Path] = {}
-        if self._first.has(wanted):
-            recorded = self._first.verified(wanted, "the recorded result")
-            files = {"recorded.tar": recorded, "here.tar": self._first.verified(one, f"the result of task {task.name}")}
-        self._add_result("recorded", task, wanted, one, files)
+                because = tuple(self._differing[key] for key in task.needs if key in self._differing)
+                self._differing[task.key] = task.name
+                files = {"first.tar": self._first.verified(one, what), "again.tar": self._second.verified(two, what)}
+                self._add_result("task", task, one, two, {} if because else files, because)
 
     def _add_result(
         self, what: What, task: Task, one: str, two: str, files: Mapping[str, Path], because: tuple[str, ...] = ()
@@ -159,11 +148,9 @@ class _Comparison:
         first = {row.path: row for row in segments_of.index(self._first, one)}
         second = {row.path: row for row in segments_of.index(self._second, two)}
         findings = []
-        for path in sorted(first.keys() | second.keys()):
-            mine, theirs = first.get(path), second.get(path)
-            if mine != theirs:
-                a, b = ("is not there" if row is None else shown(repr(row)) for row in (mine, theirs))
-                findings.append(Finding(path=path, cause="unknown", one=a, two=b))
+        for path, *rows in differing(first, second):
+            a, b = ("is not there" if row is None else shown(repr(row)) for row in rows)
+            findings.append(Finding(path=path, cause="unknown", one=a, two=b))
         return Difference(
             what="segment", name=segment.name, key=segment.key, stage=segment.stage,
             one=one.object, two=two.object, findings=tuple(findings[:_SHOWN]),
@@ -183,10 +170,3 @@ class _Comparison:
                 self.found.differences.append(
                     Difference(what="image", name=plan.tag, key=plan.key, one=one, two=two, because=because)
                 )
-
-
-def _ordered(tasks: Iterable[Task]) -> list[Task]:
-    """The tasks, each after those that it needs."""
-    by_key = {task.key: task for task in tasks}
-    order = graphlib.TopologicalSorter({key: [n for n in task.needs if n in by_key] for key, task in by_key.items()})
-    return [by_key[key] for key in order.static_order()]

@@ -10,8 +10,8 @@ from cregraph.cli.make_image import make_image
 from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
 from cregraph.errors import CregraphError
 from cregraph.export import artifacts
+from cregraph.export.artifacts import Chain
 from cregraph.export.folder import Content, write_folder
-from cregraph.export.stages import Chain
 from cregraph.export.task_stages import described
 from cregraph.image.model.reference import check_repository, check_tag
 from cregraph.session.session import Session

@@ -12,7 +12,6 @@ from cregraph.cli.terminal_output import as_json, counted, megabytes, result, ta
 from cregraph.errors import CregraphError
 from cregraph.export.builder import SUFFIX, Bases, export
 from cregraph.export.folder import Content, write_folder
-from cregraph.export.sites import Sites
 from cregraph.image.bases.base_image import registry_at
 from cregraph.image.model.reference import check_repository, check_tag, parse_reference
 from cregraph.lock.pins import Pin
@@ -48,7 +47,7 @@ def export_image_builder(session: Session, folder: Path, *, budget: int, json: b
         f"{snow} .",
         "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
     ]
-    made = export(plan, facts, sites=Sites(routes=there), bases=bases, own=own, said=said)
+    made = export(plan, facts, routes=there, bases=bases, own=own, said=said)
     size = _within(made.files, budget)
     write_folder(folder, made.files, fixed=("Dockerfile",), store=session.store)
     talk(f"{counted(len(made.files), 'file')}, {megabytes(size)} of the {budget} MB that the context may have, in {folder}")

@@ -103,21 +103,9 @@ def _row(row: Row) -> dict[str, Any]:
     cause = None
     if row.cause is not None:
         cause = {"near": row.cause.near, "roots": [_root(root) for root in row.cause.roots], "words": cause_text(row.cause)}
-    return {
-        "subject": row.subject,
-        "what": row.what,
-        "kind": row.kind,
-        "name": row.name,
-        "version": row.version,
-        "stage": row.stage,
-        "group": row.group,
-        "key": row.key,
-        "bytes": row.size,
-        "seconds": None if row.seconds is None else round(row.seconds, 3),
-        "basis": row.basis,
-        "cause": cause,
-        "why": row.why,
-    }
+    told = {**asdict(row), "bytes": row.size, "cause": cause, "seconds": None if row.seconds is None else round(row.seconds, 3)}
+    del told["size"]
+    return told
 
 
 def _root(root: Root) -> dict[str, Any]:

@@ -5,10 +5,10 @@ The sources are valid, small R packages. The demo only locks them, because it ha
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from cregraph.demo.archives import Item, folder, gz, tar, text
+from cregraph.kinds.r.vendor_cran import write_index
 
 __all__ = ["SNAPSHOT", "write_cran"]
 
@@ -28,28 +28,17 @@ SEXP demo_sum(SEXP x) {
 
 
 def write_cran(root: Path) -> int:
-    """Write the tree into `root`. Return the number of packages in its index."""
+    """Write the tree into `root`, whose name is `cran`. Return the number of packages in its index."""
     contrib = root / "src" / "contrib"
-    listed = [
-        _package("demostats", "1.0-3", compiled=True),
-        _package("demoplots", "0.4.2", imports="demoframes, demostats (>= 1.0-2)"),
-    ]
     contrib.mkdir(parents=True, exist_ok=True)
-    index = []
-    for fields, data in listed:
-        (contrib / _file(fields)).write_bytes(data)
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        shown = {key: value for key, value in fields.items() if key not in ("Title", "Description")}
-        index.append(_dcf(shown | {"MD5sum": md5}))
-    (contrib / "PACKAGES").write_text("\n".join(index), encoding="ascii", newline="\n")
-    (contrib / "PACKAGES.gz").write_bytes(gz("\n".join(index).encode()))
-    older, data = _package("demostats", "1.0-2", compiled=True)
-    (contrib / "Archive" / "demostats").mkdir(parents=True, exist_ok=True)
-    (contrib / "Archive" / "demostats" / _file(older)).write_bytes(data)
-    return len(listed)
+    versions = {"demostats_1.0-2": "", "demostats_1.0-3": "", "demoplots_0.4.2": "demoframes, demostats (>= 1.0-2)"}
+    for stem, imports in versions.items():
+        (contrib / f"{stem}.tar.gz").write_bytes(_package(*stem.split("_"), compiled=not imports, imports=imports))
+    write_index(root.parent, [])  # which moves the older version to the Archive
+    return len({stem.split("_")[0] for stem in versions})
 
 
-def _package(name: str, version: str, *, compiled: bool = False, imports: str = "") -> tuple[dict[str, str], bytes]:
+def _package(name: str, version: str, *, compiled: bool, imports: str) -> bytes:
     fields = {"Package": name, "Version": version, "Depends": "R (>= 4.1)"}
     if imports:
         fields["Imports"] = imports
@@ -65,19 +54,11 @@ def _package(name: str, version: str, *, compiled: bool = False, imports: str = 
     space = f"useDynLib({name}, demo_sum)\nexport(total)\n" if compiled else "export(draw)\n"
     items: list[Item] = [
         folder(name),
-        text(f"{name}/DESCRIPTION", _dcf(fields)),
+        text(f"{name}/DESCRIPTION", "".join(f"{key}: {value}\n" for key, value in fields.items())),
         text(f"{name}/NAMESPACE", space),
         folder(f"{name}/R"),
         text(f"{name}/R/{name}.R", body),
     ]
     if compiled:
         items += [folder(f"{name}/src"), text(f"{name}/src/sum.c", _C)]
-    return fields, gz(tar(items))
-
-
-def _file(fields: dict[str, str]) -> str:
-    return f"{fields['Package']}_{fields['Version']}.tar.gz"
-
-
-def _dcf(fields: dict[str, str]) -> str:
-    return "".join(f"{key}: {value}\n" for key, value in fields.items())
+    return gz(tar(items))

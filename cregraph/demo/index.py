@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from cregraph.demo.archives import zipped
+from cregraph.kinds.python import vendor_index
 
 __all__ = ["write_index"]
 
@@ -14,21 +15,16 @@ _SAID = "Made by `cregraph demo`; it is on no server."
 
 
 def write_index(root: Path) -> int:
-    """Write the index into `root`. Return its number of wheels."""
+    """Write the index into `root`, whose name is `simple`. Return its number of wheels."""
     wheels = [
         _wheel("demo-greeting", "1.0", body='def main() -> None:\n    print("hello")\n'),
         _wheel("demo-greeting", "1.1", body=_GREETING, needs="demo-words >=2", script="demo-greeting = demo_greeting:main"),
         _wheel("demo-words", "2.0", body='WORDS = ("hello", "world")\n'),
     ]
-    pages: dict[str, list[str]] = {}
     for name, file, data in wheels:
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name / file).write_bytes(data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        pages.setdefault(name, []).append(f'<a href="{file}#sha256={sha256}" data-requires-python="&gt;=3.9">{file}</a><br>')
-    for name, links in pages.items():
-        _page(root / name / "index.html", links)
-    _page(root / "index.html", [f'<a href="{name}/">{name}</a><br>' for name in sorted(pages)])
+    vendor_index.write_index(root.parent, [])
     return len(wheels)
 
 
@@ -39,11 +35,6 @@ from demo_words import WORDS
 def main() -> None:
     print(" ".join(WORDS))
 """
-
-
-def _page(path: Path, links: list[str]) -> None:
-    lines = ["<!DOCTYPE html>", "<html><body>", *links, "</body></html>", ""]
-    path.write_text("\n".join(lines), encoding="ascii", newline="\n")
 
 
 def _wheel(name: str, version: str, *, body: str, needs: str = "", script: str = "") -> tuple[str, str, bytes]:

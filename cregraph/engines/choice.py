@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from cregraph.engines.contract import Engine
@@ -118,12 +116,9 @@ def _tried(
             from cregraph.engines.native import Native
             from cregraph.engines.trees import Trees
 
-            native = Native(store, Trees(store, layers=layers, unpack=functools.partial(_unpack, store)))
+            trees = Trees(store, layers=layers, unpack=lambda key, folder: unpack(store, stored(store, key, key[:12]), folder))
+            native = Native(store, trees)
             yield each, native, native.available()
-
-
-def _unpack(store: Store, key: str, folder: Path) -> None:
-    unpack(store, stored(store, key, key[:12]), folder)
 
 
 def engine_states(store: Store, *, builder: str | None, context: str | None) -> list[EngineState]:
@@ -137,20 +132,17 @@ def _state(name: str, store: Store, builder: str | None, context: str | None) ->
     except CregraphError as error:
         return EngineState(name=name, reason=error.message)  # the message says itself what the option wants
     try:
-        reason = _NO_PLUGIN if name == "docker" and _lacks_buildx() else None
+        from cregraph.engines.buildx import Buildx
+
+        # Without its plugin, docker itself only says that it knows no such flag.
+        lacks = name == "docker" and shutil.which("docker") and Buildx().ask("version").returncode != 0
+        reason = _NO_PLUGIN if lacks else None
         reason = reason or reasons(name, store=store, builder=builder, context=context)[name]
     except CregraphError as error:
         reason = error.message
     if reason is None or str(store.root) in reason:
         return EngineState(name=name, reason=reason)
     return EngineState(name=name, reason=reason, hint=_native_cure() if name == "native" else _docker_cure(reason))
-
-
-def _lacks_buildx() -> bool:
-    """Whether there is a `docker` without its plugin. docker itself only says that it knows no such flag."""
-    from cregraph.engines.buildx import Buildx
-
-    return bool(shutil.which("docker")) and Buildx().ask("version").returncode != 0
 
 
 def _native_cure() -> str:

@@ -39,33 +39,9 @@ from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
 
 __all__ = [
-    "DEVICES",
-    "ENVIRONMENT",
-    "EPOCH",
-    "ETC_LINKS",
-    "FILES",
-    "FIRST",
-    "FOLDERS",
-    "HOME",
-    "HOSTNAME",
-    "INPUTS",
-    "KEPT",
-    "LINKS",
-    "MASKED",
-    "MOUNTS",
-    "READ_ONLY",
-    "UMASK",
-    "WORK",
-    "Ahead",
-    "Engine",
-    "Files",
-    "Limits",
-    "Preparation",
-    "Stopped",
-    "TaskFailed",
-    "Write",
-    "check",
-    "collision",
+    *("DEVICES", "ENVIRONMENT", "EPOCH", "ETC_LINKS", "FILES", "FIRST", "FOLDERS", "HOME", "HOSTNAME", "INPUTS", "KEPT", "LINKS"),
+    *("MASKED", "MOUNTS", "READ_ONLY", "UMASK", "WORK"),
+    *("Ahead", "Engine", "Files", "Limits", "Preparation", "Stopped", "TaskFailed", "Write", "check", "collision"),
 ]
 
 HOSTNAME = "cregraph"

@@ -18,7 +18,7 @@ from cregraph.engines import contract, inside
 from cregraph.engines.buildx import Build, Buildx, Said, one_line
 from cregraph.engines.capture import capture_tar
 from cregraph.engines.contract import Files, Limits, Preparation, Stopped, TaskFailed, Write
-from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, stage_name, task_file
+from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, task_file, task_name
 from cregraph.engines.loaded import Loaded
 from cregraph.engines.task_container import open_sandbox
 from cregraph.engines.task_image import Blob, TaskImage, inputs_blob, orders_blob, write_layout
@@ -134,7 +134,7 @@ class Docker:
                 self._failed(task, build.said)
             if wrong is not None:
                 raise wrong
-            if any(f"[{stage_name(task)} " in name or f" {stage_name(task)} " in name for name in build.said.cached):
+            if any(f"[{task_name(task)} " in name or f" {task_name(task)} " in name for name in build.said.cached):
                 out.write(_CACHED)
         try:
             report = inside.read_report(found.get(LEFT, b""))
@@ -172,7 +172,6 @@ class Docker:
             raise CregraphError(f"the docker engine does not work here: {refusal}", hint=_DOCTOR)
 
     def stop(self) -> None:
-        """End all that runs, now; what is asked for later raises Stopped."""
         self._buildx.running.stop()
 
     @contextlib.contextmanager

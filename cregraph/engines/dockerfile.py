@@ -15,7 +15,7 @@ from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
 from cregraph.text import printable
 
-__all__ = ["INPUTS", "LEFT", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_stage"]
+__all__ = ["INPUTS", "LEFT", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_name", "task_stage"]
 
 #: The named contexts of `task_stage`: an image of all that the task sees, and one of what is mounted into it.
 ROOT = "root"
@@ -30,10 +30,15 @@ _READ = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029$\\*?\[\]\"'`]")
 _MOUNTED = ("/etc/hosts", "/etc/resolv.conf")
 
 
-def stage_name(task: Task) -> str:
-    """The stage of a task: `r-bitops-1a2b3c4d5e6f`, letters that Dockerfile takes for a name, and the beginning of its key."""
-    words = re.sub(r"[^a-z0-9_.-]+", "-", f"{task.kind}-{task.name}".lower()).strip("-._")
-    return f"{words[:80] if words[:1].isalpha() else 'task'}-{task.key[:12]}"
+def stage_name(name: str, key: str) -> str:
+    """Return `<name>-<12 digits of key>` in the letters that a stage's name may have (lower case, first a letter)."""
+    plain = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-._")[:80] or "stage"
+    return f"{plain if plain[0].isalpha() else 's' + plain}-{key[:12]}"
+
+
+def task_name(task: Task) -> str:
+    """Return the name of a task's stage, such as `r-bitops-1a2b3c4d5e6f`."""
+    return stage_name(f"{task.kind}-{task.name}", task.key)
 
 
 def task_stage(task: Task, *, root: str = ROOT, inputs: str = INPUTS, limits: Limits | None = None) -> str:
@@ -51,7 +56,7 @@ def task_stage(task: Task, *, root: str = ROOT, inputs: str = INPUTS, limits: Li
         f"type=tmpfs,target=/tmp,size={limits.temporary}",
         f"type=tmpfs,target=/dev/shm,size={limits.temporary}",
     ]
-    lines = [f"FROM {root} AS {stage_name(task)}", "RUN --network=none \\"]
+    lines = [f"FROM {root} AS {task_name(task)}", "RUN --network=none \\"]
     lines += [f"    --mount={mount} \\" for mount in mounts]
     lines.append(f"    {json.dumps([inside.PROGRAM])}")
     return "\n".join(lines) + "\n"
@@ -59,7 +64,7 @@ def task_stage(task: Task, *, root: str = ROOT, inputs: str = INPUTS, limits: Li
 
 def task_file(task: Task, *, limits: Limits | None = None) -> str:
     """The whole file for one task: its stage, and one that holds what it left as OUTPUT and LEFT."""
-    stage = stage_name(task)
+    stage = task_name(task)
     return "\n".join(
         [
             task_stage(task, limits=limits),

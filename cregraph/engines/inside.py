@@ -26,18 +26,8 @@ from cregraph.image.model import tar_writer as tar
 from cregraph.plan.parts import Task
 
 __all__ = [
-    "NOT_MADE",
-    "PROGRAM",
-    "REPORT",
-    "SHA256",
-    "SPEC",
-    "Report",
-    "judge",
-    "program",
-    "read_report",
-    "report_in",
-    "skeleton",
-    "spec",
+    *("NOT_MADE", "PROGRAM", "REPORT", "SHA256", "SPEC"),
+    *("Report", "judge", "program", "read_report", "report_in", "skeleton", "spec"),
 ]
 
 PROGRAM = contract.FIRST

@@ -41,7 +41,6 @@ class Native:
             return namespaces.available(folder)
 
     def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]:
-        """The trees below `tasks`; see `cregraph.engines.contract.Ahead`."""
         return self._trees.ahead(tasks)
 
     def perform(self, task: Task, *, inputs: Files, results: Files, write: Write, log: Path, slot: int) -> None:
@@ -57,7 +56,6 @@ class Native:
             capture(output, write, at=task.output, limit=self._limits.output)
 
     def shell(self, task: Task, *, inputs: Files, results: Files) -> int:
-        """Run the command of `task` for a person, at this process's terminal; see `Engine.shell`."""
         lowers = self._trees.below(task, results)
         with self._store.scratch_folder() as folder, terminal() as stdio:
             code = self._enter(folder, task, lowers, inputs, log=folder / "log", slot=0, shell=stdio).exit
@@ -84,5 +82,4 @@ class Native:
             ) from error
 
     def stop(self) -> None:
-        """End all that runs, now; what is asked for later raises Stopped."""
         self._running.stop()

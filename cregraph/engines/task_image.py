@@ -36,7 +36,6 @@ class Blob:
 
     @classmethod
     def of(cls, *entries: bytes) -> Blob:
-        """Return a tar of these entries in memory."""
         data = b"".join((*entries, tar.END))
         return Blob(sha256=sha256(data), size=len(data), data=data)
 
@@ -62,7 +61,6 @@ class TaskImage:
         return canonical(named)
 
     def digest(self) -> str:
-        """The digest of the manifest."""
         return f"sha256:{sha256(self.manifest())}"
 
 

@@ -91,8 +91,6 @@ class TaskLayers:
         return [root, *above]
 
     def root(self, digest: str) -> Layer:
-        """The files of the image whose manifest has that digest."""
-
         def make(write: Write) -> tuple[list[str], list[str]]:
             return [], flatten(lambda: self._layers(digest), write, title=f"the build root {digest[:19]}")
 

@@ -113,6 +113,5 @@ def _show(master: int) -> None:
 
 
 def write(descriptor: int, data: bytes) -> None:
-    """Write all of `data`."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from cregraph.digest import key_of
+from cregraph.digest import Json, key_of
 from cregraph.engines.contract import EPOCH, Files, Preparation, collision
 from cregraph.engines.extract import extract
 from cregraph.engines.flatten import flatten
@@ -83,8 +83,6 @@ class Trees:
         ]
 
     def root(self, digest: str) -> Path:
-        """The files of the image whose manifest has that digest."""
-
         def fill(folder: Path) -> None:
             title = f"the build root {digest[:19]}"
             with self._store.scratch_file() as tar:
@@ -92,10 +90,9 @@ class Trees:
                 tar.seek(0)
                 extract(tar, folder, title=title)
 
-        return self._tree(_root(digest), fill)
+        return self._tree(_named("roots", image=digest), fill)
 
     def environment(self, keys: Iterable[str]) -> Path:
-        """The files of all these segments."""
         keys = sorted(set(keys))
         return self._merged("environments", (self._segment(key) for key in keys), keys)
 
@@ -106,7 +103,7 @@ class Trees:
             with tar.open("rb") as stream:
                 extract(stream, folder, title=f"the result of task {key[:12]}", at=at)
 
-        return self._tree(_result(tar.name, at), fill)
+        return self._tree(_named("result-trees", tar=tar.name, at=at), fill)
 
     def _segment(self, key: str) -> Path:
         def fill(folder: Path) -> None:
@@ -121,7 +118,7 @@ class Trees:
                 _merge(os.fsencode(part), os.fsencode(folder), b"")
             _settle(os.fsencode(folder))
 
-        return self._tree(_of_all(section, what), fill)
+        return self._tree(_named(section, of=list(what)), fill)
 
     def _tree(self, name: tuple[str, str], fill: Callable[[Path], None]) -> Path:
         def make(folder: Path) -> None:
@@ -152,39 +149,30 @@ class Trees:
 
 def names(task: Task, kept: Callable[[str], str | None]) -> Iterator[tuple[str, str]]:
     """Section and key of every tree that `task` may stand on. `kept` gives the sha256 of a task's result, where there is one."""
-    yield _root(task.root)
+    yield _named("roots", image=task.root)
     if task.environment:
         keys = sorted(set(task.environment))
-        yield _of_all("environments", keys)
+        yield _named("environments", of=keys)
         yield from (of_segment(key) for key in keys)
     for key, at in task.results.items():
         found = kept(key)
         if found is not None:
-            yield _result(found, at)
+            yield _named("result-trees", tar=found, at=at)
     if len(task.results) > _MANY:
-        yield _of_all("results", [[key, at] for key, at in sorted(task.results.items())])
+        yield _named("results", of=[[key, at] for key, at in sorted(task.results.items())])
 
 
-def _root(digest: str) -> tuple[str, str]:
-    return "roots", key_of({"form": _FORM, "image": digest})
+def _named(section: str, **what: Json) -> tuple[str, str]:
+    return section, key_of({"form": _FORM, **what})
 
 
 def of_segment(key: str) -> tuple[str, str]:
     """Section and key of the tree of the segment `key`."""
-    return "segment-trees", key_of({"form": _FORM, "segment": key})
-
-
-def _result(tar: str, at: str) -> tuple[str, str]:
-    return "result-trees", key_of({"form": _FORM, "tar": tar, "at": at})
-
-
-def _of_all(section: str, what: Sequence[object]) -> tuple[str, str]:
-    return section, key_of({"form": _FORM, "of": list(what)})
+    return _named("segment-trees", segment=key)
 
 
 def kept_root(store: Store, digest: str) -> bool:
-    """Whether the files of a build root are in the store already."""
-    section, key = _root(digest)
+    section, key = _named("roots", image=digest)
     return (store.root / section / key[:2] / key).is_dir()
 
 

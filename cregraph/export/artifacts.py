@@ -2,6 +2,10 @@
 
 `ADD --link` unpacks a tar into its own layer and keeps modes, owners and links. `COPY --link` is not used, because it creates
 parent directories with owner 0:0 and mode 0755 (docs/adr/0012-dockerfiles.md).
+
+An image is a chain of Docker stages, one for each stage of the graph. A layer has segments of several stages (it is a bucket of
+an environment), so the last of these in graph order adds it. The name of a Docker stage follows from the stage below it and its
+layers. So stages of several profiles can be in one file, and the cache of a builder cannot confuse them.
 """
 
 from __future__ import annotations
@@ -10,18 +14,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cregraph.build.image_build import Built
+from cregraph.digest import key_of
+from cregraph.engines.dockerfile import stage_name
 from cregraph.errors import CregraphError
-from cregraph.export.docker_text import comment, stage_name
+from cregraph.export.docker_text import comment, pairs
 from cregraph.export.folder import MARK, Content
-from cregraph.export.stages import Chain, chain, layer_file, render_base, render_image, render_stage
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.model import layer as layers_of
+from cregraph.image.model.layer import LayerRecord
 from cregraph.image.model.reference import LayoutName, parse, parse_reference
 from cregraph.image.model.segment_files import stored
 from cregraph.lock.base_facts import BaseFacts
+from cregraph.plan.layer_split import LayerPlan
+from cregraph.plan.planner import Plan
 from cregraph.store import Store
 
-__all__ = ["SUFFIX", "Base", "base_of", "chain_of", "files_of", "head", "text_of"]
+__all__ = ["SUFFIX", "Base", "Chain", "DockerStage", "base_of", "chain", "chain_of", "files_of", "head", "text_of"]
 
 #: End of the tag of an image that another builder assembles, because its digest is not the lock's.
 SUFFIX = "-docker"
@@ -61,8 +69,84 @@ def base_of(base: BaseImage, source: str, project: str) -> Base:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DockerStage:
+    """A stage of a Dockerfile. `layers` are pairs of a name for people and a record; `key` is that of the graph's stage."""
+
+    name: str
+    on: str
+    stage: str
+    key: str
+    layers: tuple[tuple[str, LayerRecord], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain:
+    """All Docker stages of an image, lowest first. `base` is the text after its FROM, `last` the name of the image's stage."""
+
+    plan: Plan
+    base: str
+    base_stage: str
+    stages: tuple[DockerStage, ...]
+    last: str
+
+
+def layer_file(record: LayerRecord) -> str:
+    return f"layers/{record.object}.tar.gz"
+
+
+def chain(plan: Plan, layers: Sequence[tuple[LayerPlan, LayerRecord]], facts: BaseFacts, *, base: str) -> Chain:
+    """Return the stages of the image of `plan`. `layers` are its settled layers and their records; `base` follows FROM."""
+    rank = {stage.name: number for number, stage in enumerate(plan.lock.stages)}
+    last = max(rank.values(), default=0)
+    of: dict[int, list[tuple[str, LayerRecord]]] = {}
+    for layer, record in layers:
+        place = max((rank.get(segment.stage, last) for segment in layer.segments), default=last)
+        of.setdefault(place, []).append((layer.name, record))
+    on_key = facts.digest.removeprefix("sha256:")
+    base_stage = on = stage_name("base", on_key)
+    stages = []
+    for stage in plan.lock.stages:
+        added = tuple(of.get(rank[stage.name], ()))
+        key = key_of({"docker-stage": stage.name, "on": on_key, "layers": [record.digest for _, record in added]})
+        made = DockerStage(name=stage_name(stage.name, key), on=on, stage=stage.name, key=plan.stages[stage.name], layers=added)
+        stages.append(made)
+        on, on_key = made.name, key
+    # The image's own key covers the variables and labels, which the last stage alone sets.
+    return Chain(
+        plan=plan,
+        base=base,
+        base_stage=base_stage,
+        stages=tuple(stages),
+        last=stage_name(plan.lock.identity.image, plan.key),
+    )
+
+
+def render_base(chain: Chain) -> list[str]:
+    pin = chain.plan.lock.base
+    version = f" {pin.version}" if pin.version else ""
+    return [comment(f"the base{version}, sha256:{pin.artifact.sha256}"), f"FROM {chain.base} AS {chain.base_stage}"]
+
+
+def render_stage(stage: DockerStage) -> list[str]:
+    lines = [comment(f"stage {stage.stage}, key {stage.key}"), f"FROM {stage.on} AS {stage.name}"]
+    for name, record in stage.layers:
+        lines += [comment(name), f"ADD --link {layer_file(record)} /"]
+    return lines
+
+
+def render_image(chain: Chain) -> list[str]:
+    on = chain.stages[-1].name if chain.stages else chain.base_stage
+    plan = chain.plan
+    return [
+        comment(f"{plan.lock.identity.image}:{plan.tag}, key {plan.key}"),
+        f"FROM {on} AS {chain.last}",
+        *pairs("ENV", plan.env),
+        *pairs("LABEL", plan.labels),
+    ]
+
+
 def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
-    """Return the Docker stages of a built image."""
     plan = built.plan
     records = {key: stored(store, key, segment.name) for key, segment in plan.segments.items()}
     settled = layers_of.settle(plan.layers, records, plan.planner, store)
@@ -94,5 +178,4 @@ def text_of(chains: Sequence[Chain], lines: Iterable[str], tasks: Sequence[str] 
 
 
 def files_of(chains: Sequence[Chain]) -> dict[str, Content]:
-    """Return the layers of images, by their names in the folder."""
     return {layer_file(record): record.object for one in chains for stage in one.stages for _, record in stage.layers}

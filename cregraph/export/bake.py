@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from cregraph.errors import CregraphError
 from cregraph.export import artifacts
+from cregraph.export.artifacts import Chain
 from cregraph.export.folder import Content
-from cregraph.export.stages import Chain
 
 __all__ = ["FILE", "Image", "files_of"]
 

@@ -21,18 +21,19 @@ from typing import NamedTuple
 
 from cregraph.digest import Json, key_of, sha256
 from cregraph.engines import contract
-from cregraph.engines.dockerfile import copy
+from cregraph.engines.dockerfile import copy, stage_name
 from cregraph.errors import CregraphError
 from cregraph.export.artifacts import head
 from cregraph.export.bundle import OLDEST, bundle
-from cregraph.export.docker_text import comment, exec_form, pairs, quoted, stage_name
+from cregraph.export.docker_text import comment, exec_form, pairs, quoted
 from cregraph.export.folder import Content
-from cregraph.export.sites import Sites, hosts
+from cregraph.export.sites import hosts, sites_of
 from cregraph.kinds import MODULES, parts
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
+from cregraph.sources.routes import Routes
 
 __all__ = ["SUFFIX", "Bases", "Export", "export"]
 
@@ -87,7 +88,7 @@ class _On(NamedTuple):
 class _Text:
     plan: Plan
     facts: BaseFacts
-    sites: Sites
+    routes: Routes
     bases: Bases
     own: Mapping[str, bytes]  # sha256 of a file of the project, to its bytes
     python: str
@@ -103,7 +104,9 @@ class _Text:
         return on
 
 
-def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Mapping[str, bytes], said: Iterable[str]) -> Export:
+def export(
+    plan: Plan, facts: BaseFacts, *, routes: Routes, bases: Bases, own: Mapping[str, bytes], said: Iterable[str]
+) -> Export:
     """Return the folder of `plan`. `own` holds the project's files by sha256; `said` are lines for the head of the Dockerfile."""
     python = facts.python
     if python is None or tuple(int(part) for part in python.version.split(".")[:2]) < OLDEST:
@@ -114,7 +117,7 @@ def export(plan: Plan, facts: BaseFacts, *, sites: Sites, bases: Bases, own: Map
         )
     program = bundle()
     installer = f"install-{sha256(program)[:12]}.pyz"
-    text = _Text(plan=plan, facts=facts, sites=sites, bases=bases, own=own, python=python.executable, installer=installer)
+    text = _Text(plan=plan, facts=facts, routes=routes, bases=bases, own=own, python=python.executable, installer=installer)
     text.files[installer] = program
     _stages(text)
     reached = tuple(sorted(text.hosts))
@@ -178,7 +181,7 @@ def _artifact(text: _Text, artifact: Artifact) -> dict[str, Json]:
         file = f"{name}-{artifact.sha256[:12]}.file"
         text.files[file] = data
         return {"name": name, "sha256": artifact.sha256, "size": artifact.size, "file": file}
-    told = text.sites.artifact(artifact)
+    told = sites_of(artifact, text.routes)
     text.hosts |= hosts(told)
     return told
 
@@ -248,7 +251,6 @@ def _inputs(text: _Text, hidden: Sequence[Segment], base: _On) -> _On:
 
 
 def _folders(segments: Iterable[Segment]) -> list[str]:
-    """Return the folders that hold `segments`, without those that lie in another."""
     found = {str(s.place.get("prefix") or s.place["at"]) for s in segments}
     return sorted(folder for folder in found if not any(folder.startswith(f"{other}/") for other in found))
 

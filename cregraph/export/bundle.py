@@ -8,8 +8,7 @@ from __future__ import annotations
 import ast
 import io
 import zipfile
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from cregraph.kinds import parts
 
@@ -20,12 +19,13 @@ OLDEST = (3, 10)
 
 _MAIN = b"from cregraph.export.installer import main\n\nmain()\n"
 _TIME = (1980, 1, 1, 0, 0, 0)
+_ROOT = Path(__file__).parents[2]  # of the package
 
 
 def bundle() -> bytes:
     """Return the bytes of the program. It is not compressed, because another zlib would give other bytes."""
-    members = {"__main__.py": _MAIN, "zstandard.py": _source("cregraph.export.zstd")}
-    members |= {_path(name): _source(name) for name in modules()}
+    members = {"__main__.py": _MAIN, "zstandard.py": (_ROOT / "cregraph/export/zstd.py").read_bytes()}
+    members |= {path: (_ROOT / path).read_bytes() for path in map(_path, modules()) if path}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(members.items()):
@@ -42,38 +42,18 @@ def modules() -> tuple[str, ...]:
     todo = ["cregraph.export.installer", *(module.__name__ for module in parts("entries").values())]
     while todo:
         name = todo.pop()
-        if name in seen or _file(name) is None:
+        path = _path(name)
+        if name in seen or path is None:
             continue
         seen.add(name)
         todo.append(name.rpartition(".")[0])
-        for node in ast.walk(ast.parse(_source(name))):
+        for node in ast.walk(ast.parse((_ROOT / path).read_bytes())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cregraph"):
                 todo += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
     return tuple(sorted(seen))
 
 
-def _path(name: str) -> str:
-    path = name.replace(".", "/")
-    return f"{path}/__init__.py" if _folder(name) is not None else f"{path}.py"
-
-
-def _source(name: str) -> bytes:
-    found = _file(name)
-    assert found is not None
-    return found.read_bytes()
-
-
-def _file(name: str) -> Traversable | None:
-    """Return the source of a module of cregraph, or None if the name is not a module."""
-    if not name:
-        return None
-    folder = _folder(name)
-    if folder is not None:
-        return folder / "__init__.py"
-    found = files("cregraph").joinpath(*name.split(".")[1:-1], name.rpartition(".")[2] + ".py")
-    return found if found.is_file() else None
-
-
-def _folder(name: str) -> Traversable | None:
-    found = files("cregraph").joinpath(*name.split(".")[1:])
-    return found if (found / "__init__.py").is_file() else None
+def _path(name: str) -> str | None:
+    """Return the file of a module of cregraph, or None if the name is not a module."""
+    stem = name.replace(".", "/")
+    return next((path for path in (f"{stem}/__init__.py", f"{stem}.py") if (_ROOT / path).is_file()), None)

@@ -14,19 +14,12 @@ from collections.abc import Mapping, Sequence
 from cregraph.errors import CregraphError
 from cregraph.text import printable
 
-__all__ = ["comment", "exec_form", "pairs", "quoted", "stage_name"]
+__all__ = ["comment", "exec_form", "pairs", "quoted"]
 
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-def stage_name(name: str, key: str) -> str:
-    """Return `<name>-<12 digits of key>` in the letters that a stage's name may have (lower case, first a letter)."""
-    plain = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.") or "stage"
-    return f"{plain if plain[0].isalpha() else 's' + plain}-{key[:12]}"
-
-
 def comment(text: str) -> str:
-    """Return `text` as a comment of one line."""
     return "# " + printable(text)
 
 

@@ -7,14 +7,13 @@ Then files that are no longer needed are removed. A new folder appears at once.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.store import Store
-from cregraph.store.atomic_file import linked, remove_tree, write_file
+from cregraph.store.atomic_file import place_file, remove_tree, write_file
 
 __all__ = ["MARK", "Content", "is_new_folder", "write_folder"]
 
@@ -41,7 +40,8 @@ def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str
         with store.lock(f"export-{sha256(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}"):
             remove_tree(partial)  # of a run that was killed
             try:
-                _write(partial if is_new else folder, files, fixed, store)
+                for name in sorted(files, key=lambda name: fixed.index(name) if name in fixed else -1):
+                    _put((partial if is_new else folder) / name, files[name], store)
                 if is_new and not is_there:
                     partial.replace(folder)
                 elif is_new:
@@ -49,7 +49,10 @@ def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str
                         path.replace(folder / path.name)
             finally:
                 remove_tree(partial)
-            _remove_others(folder, files)
+            for path in sorted(folder.rglob("*")):
+                name = path.relative_to(folder).as_posix()
+                if name not in files and _OURS.fullmatch(name) and path.is_file():
+                    path.unlink()
     except OSError as error:
         raise CregraphError(
             f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: --output DIR"
@@ -67,19 +70,6 @@ def is_new_folder(folder: Path) -> bool:
     return is_new
 
 
-def _write(folder: Path, files: Mapping[str, Content], fixed: tuple[str, ...], store: Store) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in sorted(files, key=lambda name: fixed.index(name) if name in fixed else -1):
-        _put(folder / name, files[name], store)
-
-
-def _remove_others(folder: Path, files: Mapping[str, Content]) -> None:
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name not in files and _OURS.fullmatch(name) and path.is_file():
-            path.unlink()
-
-
 def _is_ours(folder: Path) -> bool:
     try:
         with (folder / "Dockerfile").open("rb") as file:
@@ -89,19 +79,9 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _put(path: Path, content: Content, store: Store) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
         write_file(path, content)
         return
     source = store.verified(content, f"`{path.name}`")
-    if path.exists() and path.samefile(source):
-        return
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        if not linked(source, temporary):
-            shutil.copyfile(source, temporary)
-            temporary.chmod(0o444)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not path.exists() or not path.samefile(source):
+        place_file(source, path, content)

@@ -119,8 +119,7 @@ class _Writer:
         if os.path.lexists(path):
             self._equal(path, entry)
             return
-        if path.parent not in self._made:
-            self._times.setdefault(path.parent, path.parent.stat().st_mtime_ns)
+        self._note(path.parent)
         if entry.type == "symlink":
             path.symlink_to(entry.link)
         else:
@@ -144,8 +143,7 @@ class _Writer:
                 if path.is_symlink() or not path.samefile(target):
                     raise CregraphError(f"`{path}` is there already, and is another file")
             else:
-                if path.parent not in self._made:
-                    self._times.setdefault(path.parent, path.parent.stat().st_mtime_ns)
+                self._note(path.parent)
                 path.hardlink_to(target)
         for path in reversed(self._made):
             os.utime(path, (_MTIME, _MTIME))
@@ -159,12 +157,16 @@ class _Writer:
         if path.is_symlink():
             raise CregraphError(f"`{path}` is a symbolic link; what is installed runs through none")
         if not path.is_dir():
-            if path.parent not in self._made:
-                self._times.setdefault(path.parent, path.parent.stat().st_mtime_ns)
+            self._note(path.parent)
             path.mkdir(mode=0o755)
             os.chown(path, *self._owner(path))
             self._made[path] = None
         self._known.add(path)
+
+    def _note(self, folder: Path) -> None:
+        """Remember the time of a directory that was there, before something is written into it."""
+        if folder not in self._made:
+            self._times.setdefault(folder, folder.stat().st_mtime_ns)
 
     def _owner(self, path: Path) -> tuple[int, int]:
         inside = Path("/") / path.relative_to(self._root)

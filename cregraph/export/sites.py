@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
 from urllib.parse import urlsplit
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.kinds import parts
+from cregraph.kinds import KINDS
 from cregraph.lock.pins import Artifact
 from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.routes import Routes, is_web_address
 from cregraph.text import redacted
-from cregraph.vendor.vendor_files import VendorRules, by_url
 
-__all__ = ["Sites", "hosts"]
+__all__ = ["hosts", "sites_of"]
 
 #: Where the files of an index lie, when that is another host.
 _FILES = {urlsplit(PYPI).netloc: ".".join(("files", "python" + "hosted", "org"))}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sites:
-    """`routes` are the addresses that the builder may use: the defaults, or those of a file that was named for it."""
+def sites_of(artifact: Artifact, routes: Routes) -> dict[str, Json]:
+    """Return what the installer needs to fetch `artifact`: name, sha256, size, `urls`, and `index` if these are index pages.
 
-    routes: Routes
-
-    def artifact(self, artifact: Artifact) -> dict[str, Json]:
-        """Return what the installer needs to fetch `artifact`: name, sha256, size, `urls`, and `index` if these are index pages.
-
-        Raise CregraphError for an address that only this machine can read, or that contains a password.
-        """
-        name = artifact.file.rsplit("/", 1)[-1] or urlsplit(artifact.source).path.rsplit("/", 1)[-1] or "file"
-        rules = cast(Mapping[str, VendorRules], parts("vendor")).get(artifact.kind)
-        where = (rules.addresses if rules else by_url)(artifact, self.routes)
-        for url in where["urls"]:
-            _check(url, name)
-        urls = list(dict.fromkeys(where["urls"]))
-        return {"name": name, "sha256": artifact.sha256, "size": artifact.size, **where, "urls": urls}
+    `routes` are the addresses that the builder may use: the defaults, or those of a file that was named for it. Raise
+    CregraphError for an address that only this machine can read, or that contains a password.
+    """
+    name = artifact.file.rsplit("/", 1)[-1] or urlsplit(artifact.source).path.rsplit("/", 1)[-1] or "file"
+    rules = KINDS.get(artifact.kind)
+    found = rules.locations(artifact, routes) if rules else routes.of_url(artifact.source)
+    for url in found:
+        _check(url, name)
+    told = {"name": name, "sha256": artifact.sha256, "size": artifact.size, "urls": list(dict.fromkeys(found))}
+    return {**told, "index": True} if rules and rules.INDEXED else told
 
 
 def hosts(told: Mapping[str, Json]) -> set[str]:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from cregraph.engines import contract
 from cregraph.engines.contract import Limits
-from cregraph.engines.dockerfile import stage_name as task_name
-from cregraph.engines.dockerfile import task_stage
+from cregraph.engines.dockerfile import stage_name, task_name, task_stage
 from cregraph.engines.task_image import inputs_blob, orders_blob
 from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
-from cregraph.export.docker_text import comment, exec_form, stage_name
+from cregraph.export.docker_text import comment, exec_form
 from cregraph.export.folder import Content
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task
@@ -32,7 +31,6 @@ _HOSTNAME = f"--build-arg BUILDKIT_SANDBOX_HOSTNAME={contract.HOSTNAME}"
 
 
 def described(task: Task, store: Store) -> list[str]:
-    """Return comments that describe a task."""
     named = zip(task.inputs, task.artifacts, strict=True)
     gave = verified_result(store, task.key)
     env = [f"{name}={value}" for name, value in sorted(task.env.items())]

@@ -87,13 +87,11 @@ class ZstdDecompressor:
 
     @contextlib.contextmanager
     def stream_reader(self, source: IO[bytes], *, read_across_frames: bool = True) -> Iterator[IO[bytes]]:
-        """Return the decompressed bytes of `source`, read forward."""
         with _Reader(source) as reader:
             yield cast("IO[bytes]", reader)
 
 
 @contextlib.contextmanager
 def open(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
-    """Return the decompressed bytes of a file."""
     with Path(path).open("rb") as file, _Reader(cast("IO[bytes]", file)) as reader:
         yield cast("IO[bytes]", io.BufferedReader(reader, _BLOCK))

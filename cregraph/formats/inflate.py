@@ -16,7 +16,7 @@ from typing import IO, Any
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import Policy
 
-__all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file", "part"]
+__all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file", "part", "part_of"]
 
 _BLOCK = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -61,6 +61,12 @@ def part(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
             raise OSError(errno.EIO, "a file shrank while it was read")
         size -= len(block)
         yield block
+
+
+def part_of(path: Path, start: int, size: int) -> Iterator[bytes]:
+    """Yield `size` bytes of the file at `path` from `start`, as `part` does."""
+    with path.open("rb") as file:
+        yield from part(file, start, size)
 
 
 def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import cast
 
+from cregraph.kinds import defaults
 from cregraph.kinds.base import Kind
 
 __all__ = ["KINDS", "MODULES", "parts"]
@@ -22,9 +24,18 @@ MODULES = {
 }
 
 
+@cache
+def _kind(path: str) -> Kind:
+    """Return the module at `path`. It gets the names of kinds/defaults.py that it does not state itself."""
+    module = import_module(path)
+    for name in defaults.__all__:
+        vars(module).setdefault(name, getattr(defaults, name))
+    return cast(Kind, module)
+
+
 class _Kinds(Mapping[str, Kind]):
     def __getitem__(self, name: str) -> Kind:
-        return cast(Kind, import_module(MODULES[name]))
+        return _kind(MODULES[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(MODULES)

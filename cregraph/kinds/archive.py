@@ -23,12 +23,12 @@ from typing import IO
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import blocks_as_file, inflated_file, part
+from cregraph.formats.inflate import blocks_as_file, inflated_file, part, part_of
 from cregraph.formats.untrusted_tar import PACKAGE, Reader, is_tar, leads_out
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
-from cregraph.kinds.image_paths import owner_of, places_asked, resolved, shown_at
+from cregraph.kinds.image_paths import places_asked, places_of, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, segment
@@ -47,12 +47,7 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "owner": ("text", False),
 }
 
-READS_PROJECT = defaults.READS_PROJECT
-GIVES_BASE, STANDS_ON, SNAPSHOTS = defaults.GIVES_BASE, defaults.STANDS_ON, defaults.SNAPSHOTS
-BUCKETS, scope, shown_name, hidden = defaults.BUCKETS, defaults.scope, defaults.shown_name, defaults.hidden
-own_tokens, base_has, tools, locations = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.locations
 projection = defaults.places
-folder = defaults.folder
 
 _BLOCK = 1 << 20
 #: Bytes of a symbolic link in a zip.
@@ -60,7 +55,6 @@ _LINK = 4096
 
 
 def ask(step: Step) -> Sequence[Ask]:
-    """Return one ask."""
     url = step.fields["url"]
     if not is_web_address(url):
         raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is no http(s) address")
@@ -107,7 +101,6 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
-    """Return a segment for each place of each archive."""
     pins = {p.name: p for p in target.pins}
     segments = []
     for ask in target.asks:
@@ -116,10 +109,8 @@ def place(target: Target, context: PlaceContext) -> Placement:
             raise CregraphError(
                 f"the lock holds no pin of {ask.what['url']}, which {ask.where} asks for", hint="run `cregraph lock`"
             )
-        uid, gid = owner_of(ask.what.get("owner"), context.facts, ask.where)
-        for at in ask.what["at"]:
-            place_ = {"at": resolved(at, context.facts, ask.where), "form": found.data.get("form"), "uid": uid, "gid": gid}
-            place_ |= {"mode": ask.what["mode"]} if "mode" in ask.what else {}
+        for at, where in places_of(ask, context.facts):
+            place_ = {**where, "form": found.data.get("form")}
             segments.append(segment(context.assembly, target, stage=ask.stage, name=at, place=place_, source=found.artifact))
     return Placement(segments=tuple(segments))
 
@@ -133,15 +124,13 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     form = place["form"]
     if form in ("gzip", "plain"):
         path = source.path()
-        size = _expand(inflated_file(path, what=what, policy=PACKAGE) if form == "gzip" else _plain(path), scratch)
-        yield Entry(
-            path=at,
-            mode=place.get("mode", 0o644),
-            uid=uid,
-            gid=gid,
-            size=size,
-            chunks=functools.partial(part, scratch, 0, size),
-        )
+        if form == "gzip":
+            size = _expand(inflated_file(path, what=what, policy=PACKAGE), scratch)
+            chunks = functools.partial(part, scratch, 0, size)
+        else:
+            size = path.stat().st_size
+            chunks = functools.partial(part_of, path, 0, size)
+        yield Entry(path=at, mode=place.get("mode", 0o644), uid=uid, gid=gid, size=size, chunks=chunks)
     elif form == "zip":
         yield from _checked(_zip(source.path(), at, uid, gid, what), what)
     elif form == "tar":
@@ -172,12 +161,6 @@ def _expand(blocks: Iterator[bytes], out: IO[bytes]) -> int:
         size += len(block)
         out.write(block)
     return size
-
-
-def _plain(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
 
 
 def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:

@@ -61,7 +61,6 @@ class PlaceContext:
     placed: Mapping[str, Placement] = field(default_factory=dict)
 
     def target(self, kind: str, place: str) -> Target | None:
-        """Return the target of that kind at that place."""
         return next((t for t in self.targets if (t.kind, t.place) == (kind, place)), None)
 
     def segments_of(self, target: Target, roots: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What most kinds share. A kind takes it by assignment (`scope = defaults.scope`) and states only what is special."""
+"""Names of `Kind` that most kinds share. A kind states only those that differ, and `KINDS` gives it the others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cregraph.digest import Json, canonical
+from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Ask, Pin, Scope, Target
 from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement
-from cregraph.sources.protocol import Sources
+from cregraph.sources.routes import Routes
+
+#: The names of `Kind` that a kind need not state.
+__all__ = [
+    *("BUCKETS", "GIVES_BASE", "INDEXED", "READS_PROJECT", "SNAPSHOTS", "STANDS_ON"),
+    *("ask_text", "base_has", "folder", "hidden", "locations", "own_tokens", "problems", "projection"),
+    *("scope", "shown", "shown_name", "tools"),
+]
 
 #: What lies below this folder exists in the sandbox only.
 SANDBOX = "/cregraph/"
@@ -20,6 +28,7 @@ STANDS_ON: frozenset[str] = frozenset()
 READS_PROJECT = False
 SNAPSHOTS = False
 BUCKETS = 1
+INDEXED = False
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -93,14 +102,24 @@ def problems(target: Target, offers: Offers) -> list[str]:
     return unanswered(target, asked_name)
 
 
+def check_edited(what: str, package: str, right: Mapping[str, object]) -> None:
+    """Raise CregraphError for the first field of a pin that is not `right`, because texts of pins become parts of paths."""
+    for field, good in right.items():
+        if not good:
+            raise CregraphError(
+                f"{what} {package}: the lock's `{field}` is missing or invalid",
+                hint=f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {package}`",
+            )
+
+
 def folder(ask: Ask) -> str | None:
     """Return None: asks take no folder of the project."""
     return None
 
 
-def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+def locations(artifact: Artifact, routes: Routes) -> tuple[str, ...]:
     """Return where the URL leads that an artifact's source is."""
-    return sources.routes("url", artifact.source)
+    return routes.of_url(artifact.source)
 
 
 def projection(target: Target, placement: Placement) -> Mapping[str, Json]:

@@ -16,10 +16,11 @@ from dataclasses import replace
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import part_of
 from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
-from cregraph.kinds.image_paths import absolute, owner_of, places_asked, resolved, shown_at
+from cregraph.kinds.image_paths import absolute, places_asked, places_of, shown_at
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, segment
@@ -39,9 +40,6 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 }
 
 READS_PROJECT = True
-GIVES_BASE, STANDS_ON, SNAPSHOTS = defaults.GIVES_BASE, defaults.STANDS_ON, defaults.SNAPSHOTS
-BUCKETS, scope, shown_name, hidden = defaults.BUCKETS, defaults.scope, defaults.shown_name, defaults.hidden
-own_tokens, base_has, tools, locations = defaults.own_tokens, defaults.base_has, defaults.tools, defaults.locations
 projection = defaults.places
 
 
@@ -119,12 +117,10 @@ def place(target: Target, context: PlaceContext) -> Placement:
     pins = {p.name: p for p in target.pins}
     for ask in target.asks:
         what = _what(ask)
-        uid, gid = owner_of(what.get("owner"), context.facts, ask.where)
-        for at in what["at"]:
-            there = resolved(at, context.facts, ask.where)
+        for at, where in places_of(ask, context.facts):
             if "from" not in what:
                 kept = {key: what[key] for key in ("text", "link") if key in what}
-                segments.append(_segment(context, target, ask, at, {"at": there, "uid": uid, "gid": gid, **kept, **_mode(what)}))
+                segments.append(_segment(context, target, ask, at, {**where, **kept}))
                 continue
             below = what["from"].rstrip("/") + "/"
             chosen = {name: p for name, p in pins.items() if name == what["from"] or name.startswith(below)}
@@ -134,13 +130,11 @@ def place(target: Target, context: PlaceContext) -> Placement:
                 )
             for name, found in sorted(chosen.items()):
                 end = "" if name == what["from"] else "/" + name.removeprefix(below)
-                place_ = {"at": there + end, "uid": uid, "gid": gid, **_mode(what)}
-                segments.append(_segment(context, target, ask, at + end, place_, found))
+                segments.append(_segment(context, target, ask, at + end, {**where, "at": where["at"] + end}, found))
     return Placement(segments=tuple({one.key: one for one in segments}.values()))  # two stages may ask for the same file
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return the file or link."""
     place = segment.place
     path, uid, gid = place["at"].lstrip("/"), place["uid"], place["gid"]
     if "link" in place:
@@ -151,14 +145,8 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
         yield from_bytes(path, place["text"].encode(), mode=mode, uid=uid, gid=gid)
     elif segment.artifact is not None:  # verified bytes, so size and sha256 are known without reading them
         known = segment.artifact
-        chunks = functools.partial(_read, source)
+        chunks = functools.partial(part_of, source.path(), 0, known.size)
         yield Entry(path=path, mode=mode, uid=uid, gid=gid, size=known.size, sha256=known.sha256, chunks=chunks)
-
-
-def _read(source: Input) -> Iterator[bytes]:
-    with source.path().open("rb") as file:
-        while block := file.read(1 << 20):
-            yield block
 
 
 def _what(ask: Ask) -> Mapping[str, Json]:
@@ -179,10 +167,6 @@ def _what(ask: Ask) -> Mapping[str, Json]:
     for at in places:
         absolute(at, ask.where)
     return what
-
-
-def _mode(what: Mapping[str, Json]) -> dict[str, Json]:
-    return {"mode": what["mode"]} if "mode" in what else {}
 
 
 def _segment(

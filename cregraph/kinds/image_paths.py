@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.pins import Ask
 from cregraph.profile.step import Step
 
-__all__ = ["absolute", "owner_of", "places_asked", "resolved", "shown_at"]
+__all__ = ["absolute", "owner_of", "places_asked", "places_of", "shown_at"]
 
 
 def absolute(path: str, where: str) -> str:
@@ -39,6 +40,15 @@ def places_asked(step: Step) -> dict[str, Json]:
     if step.fields.get("owner") is not None:
         what["owner"] = step.fields["owner"]
     return what
+
+
+def places_of(ask: Ask, facts: BaseFacts) -> Iterator[tuple[str, dict[str, Json]]]:
+    """Yield each path that an ask names, with the place of its segment: the resolved path, the owner and the mode."""
+    what = ask.what
+    uid, gid = owner_of(what.get("owner"), facts, ask.where)
+    mode = {"mode": what["mode"]} if "mode" in what else {}
+    for at in what["at"]:
+        yield at, {"at": resolved(at, facts, ask.where), "uid": uid, "gid": gid, **mode}
 
 
 def shown_at(text: str, what: Mapping[str, Json]) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 
-from cregraph.digest import is_sha256
+from cregraph.digest import Json, is_sha256
 from cregraph.lock.base_facts import BaseFacts, DirFact, LayerFact, PythonFact
 from cregraph.lock.typed_json import Field, parse
 from cregraph.text import printable
@@ -26,37 +26,27 @@ _PYTHON = ("version", "executable", "prefix", "site_packages", "scripts")
 
 
 def dumps(facts: BaseFacts) -> str:
-    """Return the text of `facts`, which ends in a line break."""
-    python: list[str] = ["null"]
+    python: dict[str, Json] | None = None
     if facts.python is not None:
-        head = [f"{_text(name)}: {_text(getattr(facts.python, name))}" for name in _PYTHON]
-        inner = _object((f"{_text(k)}: {_text(v)}" for k, v in sorted(facts.python.distributions.items())), 2)
-        python = ["{", ",\n".join(f"  {line}" for line in [*head, f'"distributions": {inner}']), " }"]
-    layers = (json.dumps(asdict(one)) for one in facts.layers)
+        python = {name: getattr(facts.python, name) for name in _PYTHON}
+        python["distributions"] = dict(sorted(facts.python.distributions.items()))
     folders: dict[str, list[str]] = {}
-    for path in facts.files:
+    for path in sorted(facts.files):
         folder, _, name = path.rpartition("/")
         folders.setdefault(folder or "/", []).append(name)
-    lists = (
-        f"{_text(folder)}: [\n" + ",\n".join(f"   {_text(name)}" for name in sorted(names)) + "\n  ]"
-        for folder, names in sorted(folders.items())
-    )
-    directories = (
-        f'{_text(path)}: "{one.mode:o} {one.uid} {one.gid} {one.mtime}"' for path, one in sorted(facts.directories.items())
-    )
-    fields = [
-        f'"version": {VERSION}',
-        f'"digest": {_text(facts.digest)}',
-        f'"glibc": {json.dumps(facts.glibc)}',
-        f'"config": {_text(facts.config)}',
-        f'"layers": {_object(layers, 1, "[]")}',
-        f'"users": {_object((f"{_text(name)}: {_text(list(user))}" for name, user in sorted(facts.users.items())), 1)}',
-        '"python": ' + "\n".join(python),
-        f'"directories": {_object(directories, 1)}',
-        f'"links": {_object((f"{_text(path)}: {_text(link)}" for path, link in sorted(facts.links.items())), 1)}',
-        f'"files": {_object(lists, 1)}',
-    ]
-    return "{\n" + ",\n".join(f" {field}" for field in fields) + "\n}\n"
+    fields = {
+        "version": VERSION,
+        "digest": facts.digest,
+        "glibc": facts.glibc,
+        "config": _Line(json.dumps(dict(facts.config), sort_keys=True)),
+        "layers": [_Line(json.dumps(asdict(one))) for one in facts.layers],
+        "users": {name: _Line(json.dumps(user)) for name, user in sorted(facts.users.items())},
+        "python": python,
+        "directories": {path: f"{one.mode:o} {one.uid} {one.gid} {one.mtime}" for path, one in sorted(facts.directories.items())},
+        "links": dict(sorted(facts.links.items())),
+        "files": dict(sorted(folders.items())),
+    }
+    return _written(fields) + "\n"
 
 
 @functools.lru_cache(maxsize=4)  # a command reads the facts of one base several times
@@ -143,12 +133,18 @@ def _digest(item: Field) -> str:
     return text
 
 
-def _text(value: object) -> str:
-    # ASCII, so that names that are not UTF-8 (kept as lone surrogates) can be written too
-    return json.dumps(dict(value) if isinstance(value, Mapping) else value, sort_keys=True)
+class _Line(str):
+    """JSON that stays in one line."""
+
+    __slots__ = ()
 
 
-def _object(lines: Iterable[str], depth: int, ends: str = "{}") -> str:
-    margin = " " * depth
-    body = ",\n".join(f"{margin} {line}" for line in lines)
+def _written(value: Json, margin: str = "") -> str:
+    """Return JSON with a line for each entry, in ASCII: names that are not UTF-8 are lone surrogates."""
+    if isinstance(value, _Line) or not isinstance(value, dict | list):
+        return value if isinstance(value, _Line) else json.dumps(value)
+    ends, parts = "[]", [_written(each, f"{margin} ") for each in value] if isinstance(value, list) else []
+    if isinstance(value, dict):
+        ends, parts = "{}", [f"{json.dumps(key)}: {_written(each, f'{margin} ')}" for key, each in value.items()]
+    body = ",\n".join(f"{margin} {part}" for part in parts)
     return f"{ends[0]}\n{body}\n{margin}{ends[1]}" if body else ends

@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Literal, TypeVar
 
 from cregraph.digest import Json
-from cregraph.lock.lock_file import Identity, Lock, StageRecord, sorted_lock
+from cregraph.lock.lock_file import Lock, StageRecord, sorted_lock
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import Kinds, LockRules, answered_asks, in_sandbox
 
-__all__ = ["AskChange", "LockDiff", "PinChange", "Setting", "compare"]
+__all__ = ["AskChange", "How", "LockDiff", "PinChange", "Setting", "compare", "differing", "pin_change"]
+
+#: How a pin differs: see `PinChange`.
+How = Literal["added", "removed", "changed", "rebuilt", "moved"]
+T = TypeVar("T")
 
 #: Order of changes: pins that both locks have, then added pins, then removed pins.
 _HOW = {"added": 1, "removed": 2}
@@ -33,7 +38,7 @@ class PinChange:
     kind: str
     target: str
     name: str
-    how: str
+    how: How
     old: Pin | None
     new: Pin | None
     build: bool = False
@@ -72,37 +77,39 @@ class LockDiff:
 
 
 def compare(old: Lock, new: Lock, kinds: Kinds) -> LockDiff:
-    """Return the differences from `old` to `new`."""
     before, after = {t.id: t for t in old.targets}, {t.id: t for t in new.targets}
     pins: list[PinChange] = []
     asks: list[AskChange] = []
-    settings = _settings("image", Identity.__slots__, asdict(old.identity), asdict(new.identity))
+    settings = _settings("image", asdict(old.identity), asdict(new.identity))
     for target_id in sorted({*before, *after}):
-        first, second = before.get(target_id), after.get(target_id)
-        target = second or first
-        assert target is not None
+        target = after.get(target_id) or before[target_id]
         rules = kinds[target.kind]
-        empty = Target(kind=target.kind, place=target.place, scope=target.scope, options=target.options)
-        asks += _asks(first or empty, second or empty, rules)
-        pins += _pins(first or empty, second or empty, rules)
-        if first is not None and second is not None:
-            options = sorted({*first.options, *second.options})
-            settings += _settings(rules.ECOSYSTEM, options, first.options, second.options)
+        first, second = (side.get(target_id) or replace(target, asks=(), pins=()) for side in (before, after))
+        asks += _asks(first, second, rules)
+        pins += _pins(first, second, rules)
+        settings += _settings(rules.ECOSYSTEM, first.options, second.options)
     order = list(kinds)
     return LockDiff(
         same=_decisive(old) == _decisive(new),
         pins=tuple(sorted(pins, key=lambda c: (order.index(c.kind), c.build, _HOW.get(c.how, 0), c.name, c.target))),
         asks=tuple(sorted(asks, key=lambda a: (order.index(a.kind), not a.added, a.text, a.stage))),
-        settings=(*settings, *_stages(old.stages, new.stages), *_settings("env", sorted({*old.env, *new.env}), old.env, new.env)),
+        settings=(*settings, *_stages(old.stages, new.stages), *_settings("env", old.env, new.env)),
     )
+
+
+def differing(old: Mapping[str, T], new: Mapping[str, T]) -> Iterator[tuple[str, T | None, T | None]]:
+    """Yield each key whose values differ, sorted, with the old and the new value. A missing value is None."""
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if before != after:
+            yield key, before, after
 
 
 def _pins(old: Target, new: Target, rules: LockRules) -> Iterator[PinChange]:
     before, after = {p.name: p for p in old.pins}, {p.name: p for p in new.pins}
     there = {(a.stage, _json(a.what)) for a in old.asks}
-    for name in sorted({*before, *after}):
-        first, second = before.get(name), after.get(name)
-        pin, how = second or first, _how(first, second)
+    for _, first, second in differing(before, after):
+        pin, how = second or first, pin_change(first, second)
         if how is None or pin is None:
             continue
         answered = answered_asks(second, new, rules) if second else ()
@@ -118,7 +125,8 @@ def _pins(old: Target, new: Target, rules: LockRules) -> Iterator[PinChange]:
         )
 
 
-def _how(old: Pin | None, new: Pin | None) -> str | None:
+def pin_change(old: Pin | None, new: Pin | None) -> How | None:
+    """Return how a pin differs from the old one; None if it does not. At most one of them is None."""
     if old is None:
         return "added"
     if new is None:
@@ -153,12 +161,8 @@ def _text(what: Json, rules: LockRules) -> str:
     return text or _json(what)[:120]
 
 
-def _settings(section: str, names: Sequence[str], old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Setting]:
-    return [
-        Setting(section=section, name=name, old=_option(old.get(name)), new=_option(new.get(name)))
-        for name in names
-        if old.get(name) != new.get(name)
-    ]
+def _settings(section: str, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[Setting]:
+    return [Setting(section=section, name=name, old=_option(one), new=_option(two)) for name, one, two in differing(old, new)]
 
 
 def _option(value: Json) -> str | None:
@@ -186,7 +190,7 @@ def _stages(old: Sequence[StageRecord], new: Sequence[StageRecord]) -> list[Sett
 
 def _stage(old: StageRecord, new: StageRecord) -> list[Setting]:
     name = f"{new.name}: needs"
-    found = _settings("stages", [name], {name: list(old.needs)}, {name: list(new.needs)})
+    found = _settings("stages", {name: list(old.needs)}, {name: list(new.needs)})
     first, second = (_json(list(stage.checks)) for stage in (old, new))
     if first != second:
         counts = (f"{len(stage.checks)} ({text[:60]})" for stage, text in ((old, first), (new, second)))

@@ -66,7 +66,6 @@ class Lock:
     recipes: str = NO_RECIPES
 
     def target(self, target_id: str) -> Target | None:
-        """Return the target of that id."""
         return next((t for t in self.targets if t.id == target_id), None)
 
     @property

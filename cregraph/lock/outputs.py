@@ -9,9 +9,8 @@ covers the assembly, so the file does not state it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 from cregraph.errors import Refused
 from cregraph.lock.typed_json import parse, spaced
@@ -44,31 +43,24 @@ class Outputs:
         return {key: output.sha256 for key, output in self.tasks.items()}
 
 
-class _Task(Protocol):
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-def updated(before: Outputs, tasks: Iterable[_Task], gave: Mapping[str, tuple[str, int]]) -> Outputs:
+def updated(before: Outputs, tasks: Mapping[str, str], gave: Mapping[str, tuple[str, int]]) -> Outputs:
     """Return `before` with new results added, and without keys that the lock no longer has.
 
-    `tasks` are all tasks of the lock; `gave` maps a key to sha256 and size in bytes. A recorded key keeps its record.
+    `tasks` are the names of all tasks of the lock by key; `gave` maps a key to sha256 and size in bytes. A recorded key keeps its
+    record.
 
     Raises:
         Refused: A recorded key gave another result; see `contradiction`.
     """
     found: dict[str, Output] = {}
-    for task in tasks:
-        known, new = before.tasks.get(task.key), gave.get(task.key)
+    for key, name in tasks.items():
+        known, new = before.tasks.get(key), gave.get(key)
         if known is not None and new is not None and known.sha256 != new[0]:
-            raise contradiction(task.name, recorded=known.sha256, gave=new[0])
+            raise contradiction(name, recorded=known.sha256, gave=new[0])
         if known is not None:
-            found[task.key] = known
+            found[key] = known
         elif new is not None:
-            found[task.key] = Output(name=task.name, sha256=new[0], size=new[1])
+            found[key] = Output(name=name, sha256=new[0], size=new[1])
     return Outputs(tasks=found)
 
 

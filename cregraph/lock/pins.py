@@ -37,7 +37,6 @@ class Ask:
 
     @property
     def target(self) -> str:
-        """Return the id of the target."""
         return f"{self.kind}:{self.place}"
 
 

@@ -6,9 +6,11 @@ The check is offline. It hashes the files of the project and of recipes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 
 from cregraph.digest import Json, canonical, sha256
 from cregraph.errors import CregraphError
+from cregraph.lock.diff import differing
 from cregraph.lock.lock_file import Identity, Lock, StageRecord
 from cregraph.lock.pins import Ask, Target
 from cregraph.lock.rules import Kinds, LockRules
@@ -25,11 +27,9 @@ def group(asks: Sequence[Ask], kinds: Kinds) -> tuple[Target, ...]:
     for target_id, listed in targets.items():
         first = listed[0]
         for other in listed[1:]:
-            if canonical(dict(other.options)) != canonical(dict(first.options)):
-                option = next(k for k in {**first.options, **other.options} if first.options.get(k) != other.options.get(k))
+            for option, one, two in differing(first.options, other.options):
                 raise CregraphError(
-                    f"`{target_id}` has asks with two values of `{option}`:\n"
-                    f"  {first.where}: {first.options.get(option)!r}\n  {other.where}: {other.options.get(option)!r}",
+                    f"`{target_id}` has asks with two values of `{option}`:\n  {first.where}: {one!r}\n  {other.where}: {two!r}",
                     hint="use one value in all steps that fill this target",
                 )
         scope = kinds[first.kind].scope(first.place)
@@ -51,25 +51,16 @@ def reasons(
 
     `read` returns the bytes of a file of the project (`./x`) or a recipe (`standard:x`). `files` lists the files below a folder.
     """
-    found: list[str] = []
-    for name in Identity.__slots__:
-        old, new = getattr(lock.identity, name), getattr(identity, name)
-        if old != new:
-            found.append(f"the image's {name}: `{old}` became `{new}`")
+    changed = differing(asdict(lock.identity), asdict(identity))
+    found = [f"the image's {name}: `{old}` became `{new}`" for name, old, new in changed]
     found += _stages(lock, stages)
-    old_targets = {t.id: t for t in lock.targets}
-    new_targets = {t.id: t for t in targets}
-    for target in targets:
-        locked = old_targets.get(target.id)
-        if locked is None:
-            found += [f"{ask.where}: `{kinds[ask.kind].shown(ask.what)}` was added" for ask in target.asks]
-            continue
-        found += _asks(locked, target, kinds[target.kind])
-    for target in lock.targets:
-        if target.id not in new_targets:
-            found += [f"{ask.where}: `{kinds[ask.kind].shown(ask.what)}` was removed" for ask in target.asks]
-        else:
-            found += _files(target, kinds[target.kind], read, files)
+    locked, asked = {t.id: t for t in lock.targets}, {t.id: t for t in targets}
+    for target in {**asked, **locked}.values():
+        rules = kinds[target.kind]
+        then, now = (side.get(target.id) or replace(target, asks=()) for side in (locked, asked))
+        found += _asks(then, now, rules)
+        if target.id in locked and target.id in asked:
+            found += _files(locked[target.id], rules, read, files)
     return found
 
 
@@ -91,10 +82,8 @@ def _stages(lock: Lock, stages: Sequence[StageRecord]) -> list[str]:
 
 
 def _stage(old: StageRecord, new: StageRecord) -> Iterator[str]:
-    for variable in sorted({*old.env, *new.env}):
-        before, after = old.env.get(variable), new.env.get(variable)
-        if before != after:
-            yield f"stage `{new.name}`: env.{variable}: `{before}` became `{after}`"
+    for variable, before, after in differing(old.env, new.env):
+        yield f"stage `{new.name}`: env.{variable}: `{before}` became `{after}`"
     if old.needs != new.needs:
         yield f"stage `{new.name}`: needs: {list(old.needs)} became {list(new.needs)}"
     if canonical(list(old.checks)) != canonical(list(new.checks)):
@@ -103,11 +92,9 @@ def _stage(old: StageRecord, new: StageRecord) -> Iterator[str]:
 
 def _asks(locked: Target, target: Target, rules: LockRules) -> list[str]:
     found = []
-    for option in sorted({*locked.options, *target.options}):
-        before, after = locked.options.get(option), target.options.get(option)
-        if before != after:
-            where = target.asks[0].where if target.asks else target.id
-            found.append(f"{where}: {option}: `{_value(before)}` became `{_value(after)}`")
+    for option, before, after in differing(locked.options, target.options):
+        where = target.asks[0].where if target.asks else target.id
+        found.append(f"{where}: {option}: `{_value(before)}` became `{_value(after)}`")
     then, now = _bag(locked.asks), _bag(target.asks)
     found += [f"{now[key].where}: `{rules.shown(now[key].what)}` was added" for key in now if key not in then]
     found += [f"{then[key].where}: `{rules.shown(then[key].what)}` was removed" for key in then if key not in now]

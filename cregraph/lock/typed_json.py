@@ -54,25 +54,21 @@ class Field:
         return ((key, self._of(key, each)) for key, each in self.mapping().items())
 
     def items(self) -> Iterator[Field]:
-        """Yield the items of a list."""
         if not isinstance(self.value, list):
             raise self.wrong("expected a list")
         return (self._at(each, f"{self.place}[{number}]") for number, each in enumerate(self.value))
 
     def mapping(self) -> Mapping[str, Json]:
-        """Return an object as it is."""
         if not isinstance(self.value, dict):
             raise self.wrong("expected an object")
         return self.value
 
     def text(self) -> str:
-        """Return a text."""
         if not isinstance(self.value, str):
             raise self.wrong("expected a text")
         return self.value
 
     def texts(self) -> tuple[str, ...]:
-        """Return a list of texts."""
         if not isinstance(self.value, list) or not all(isinstance(each, str) for each in self.value):
             raise self.wrong("expected a list of texts")
         return tuple(self.value)
@@ -84,7 +80,6 @@ class Field:
         return self.value
 
     def sha256(self) -> str:
-        """Return a sha256 as hex."""
         text = self.text()
         if not is_sha256(text):
             raise self.wrong(f"`{printable(text, 80)}` is not a sha256 (expected 64 lower-case hex digits)")

@@ -45,9 +45,14 @@ def work_for(
     environment = {key for each in sandboxes for key in each.environment} - {segment.key for segment in wanted}
     everything = {**plan.segments, **plan.hidden}
     wanted += [everything[key] for key in sorted(environment) if not there.segment(key)]
-    return MissingWork(
-        layers=tuple(layers), segments=tuple(wanted), tasks=tuple(runs), artifacts=_artifacts(wanted, sandboxes, there)
-    )
+    artifacts = _artifacts(wanted, sandboxes, there)
+    return MissingWork(layers=tuple(layers), segments=tuple(wanted), tasks=tuple(runs), artifacts=artifacts)
+
+
+def _artifacts(segments: Iterable[Segment], tasks: Iterable[Task], there: Inventory) -> tuple[Artifact, ...]:
+    needed = {segment.artifact.sha256: segment.artifact for segment in segments if segment.artifact}
+    needed |= {artifact.sha256: artifact for task in tasks for artifact in task.artifacts}
+    return tuple(artifact for artifact in needed.values() if not there.artifact(artifact.sha256))
 
 
 def _tasks_to_run(plan: Plan, there: Inventory, results: Iterable[str]) -> list[Task]:
@@ -61,9 +66,3 @@ def _tasks_to_run(plan: Plan, there: Inventory, results: Iterable[str]) -> list[
             runs.add(key)
             todo.extend(by_key[key].needs)
     return [task for task in plan.tasks if task.key in runs]
-
-
-def _artifacts(segments: Iterable[Segment], tasks: Iterable[Task], there: Inventory) -> tuple[Artifact, ...]:
-    needed = {segment.artifact.sha256: segment.artifact for segment in segments if segment.artifact}
-    needed |= {artifact.sha256: artifact for task in tasks for artifact in task.artifacts}
-    return tuple(artifact for artifact in needed.values() if not there.artifact(artifact.sha256))

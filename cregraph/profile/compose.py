@@ -8,41 +8,39 @@ where possible: first those of each recipe, then of the graph, then of fields, v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import graphlib
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cregraph.digest import Json
+from cregraph.errors import CregraphError
 from cregraph.profile.params import Param
 from cregraph.profile.profile_file import Profile, load_profile
 from cregraph.profile.recipe import Found, Kinds, Library, Recipe
 from cregraph.profile.references import BASE, Scope
-from cregraph.profile.stage_graph import find_cycle, ordered
 from cregraph.profile.stated import BAD, Problem, Stated, places, plain, refuse, shown
 from cregraph.profile.step import Step
 from cregraph.profile.switches import STANDARD
 from cregraph.profile.unread_fields import unread_fields
 from cregraph.profile.values import SINGLE, read_value
 
-__all__ = ["Check", "Composition", "Stage", "compose"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """Code that `cregraph test` runs in the image: for `r` or `python`, or cells for a `kernel`, in order."""
-
-    kind: str
-    code: tuple[str, ...]
+__all__ = ["Composition", "Stage", "compose"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """A recipe as the profile uses it. `needs` is sorted; `env` holds the variables that this stage sets."""
+    """A recipe as the profile uses it. `needs` is sorted; `env` holds the variables that this stage sets.
+
+    `checks` are `{"kind": "r", "code": [...]}`: code that `cregraph test` runs in the image, for `r` or `python`, or cells for a
+    `kernel`, in order.
+    """
 
     name: str
     needs: tuple[str, ...]
     steps: tuple[Step, ...]
     env: Mapping[str, str]
-    checks: tuple[Check, ...]
+    checks: tuple[Json, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +53,6 @@ class Composition:
     recipes: tuple[Recipe, ...]
 
     def stage(self, name: str) -> Stage:
-        """Return the stage of that name. Raises KeyError if there is none."""
         return {stage.name: stage for stage in self.stages}[name]
 
 
@@ -136,12 +133,15 @@ def _order(
                 problems.append(library.none(need, node, f"stage `{name}` needs `{shown(need)}`, which is an unknown recipe"))
     refuse(problems)
     graph = {name: list(wanted.values()) for name, wanted in needs.items()}
-    loop = find_cycle(graph)
-    if loop:
-        node = next(n for n in recipes[loop[0]].needs if needs[loop[0]][n.text] == loop[1])
-        path = " needs ".join(f"`{name}`" for name in loop)
-        refuse([node.problem(f"stages need each other: {path}", "leave out one of these needs")])
-    return ordered(graph, first=STANDARD)
+    try:
+        return ordered(graph, first=STANDARD)
+    except graphlib.CycleError as error:
+        loop: list[str] = error.args[1][:0:-1]  # graphlib lists it from needed to needing, and the first name twice
+    least = loop.index(min(loop))
+    loop = [*loop[least:], *loop[:least], loop[least]]
+    node = next(n for n in recipes[loop[0]].needs if needs[loop[0]][n.text] == loop[1])
+    problem = node.problem(f"stages need each other: `{'` needs `'.join(loop)}`", "leave out one of these needs")
+    raise CregraphError(str(problem), problem.hint)
 
 
 def _scope(
@@ -197,13 +197,13 @@ def _value(profile: Profile, recipe: Recipe, param: Param, problems: list[Proble
 
 
 def _stage(recipe: Recipe, needs: Iterable[str], kinds: Kinds, scope: Scope, variables: dict[str, Stated]) -> Stage:
-    steps = [_step(recipe, index, kinds, scope) for index in range(len(recipe.steps))]
+    steps = (_step(recipe, index, kinds, scope) for index in range(len(recipe.steps)))
     return Stage(
         name=recipe.name,
         needs=tuple(sorted(needs)),
-        steps=tuple(step for step in steps if step is not None),
+        steps=tuple(filter(None, steps)),
         env=_env(recipe, scope, variables),
-        checks=tuple(check for kind, node in recipe.checks for check in _check(kind, node, scope)),
+        checks=tuple(_checks(recipe, scope)),
     )
 
 
@@ -228,8 +228,7 @@ def _env(recipe: Recipe, scope: Scope, variables: dict[str, Stated]) -> dict[str
 def _step(recipe: Recipe, index: int, kinds: Kinds, scope: Scope) -> Step | None:
     kind, body = recipe.steps[index]
     fields: dict[str, Json] = {}
-    place = body.place
-    where = {"": f"{place.file}:{place.line}: steps[{index}]"}
+    where = {"": f"{body.place.file}:{body.place.line}: steps[{index}]"}
     good = True
     for name, (type_, required) in kinds[kind].FIELDS.items():
         node = body.fields.get(name)
@@ -276,7 +275,26 @@ def _what(value: Stated) -> str:
     return "a list" if value.is_list else "a mapping"
 
 
-def _check(kind: str, node: Stated, scope: Scope) -> Iterable[Check]:
-    value = _typed(scope.resolve(node), "texts", node, scope.problems)
-    if not value.bad and value.is_list:
-        yield Check(kind=kind, code=tuple(item.text for item in value.items))
+def _checks(recipe: Recipe, scope: Scope) -> Iterator[Json]:
+    for kind, node in recipe.checks:
+        value = _typed(scope.resolve(node), "texts", node, scope.problems)
+        if not value.bad and value.is_list:
+            yield {"kind": kind, "code": [item.text for item in value.items]}
+
+
+def ordered(needs: Mapping[str, Iterable[str]], *, first: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return all names, each after what it needs; among those that could be next as in `first`, then by name.
+
+    The order of `needs` and of what a name needs never shows. Raises graphlib.CycleError, a ValueError, for a cycle.
+    """
+    rank = {name: index for index, name in enumerate(first)}
+    sorter = graphlib.TopologicalSorter({name: sorted(needs[name]) for name in sorted(needs)})
+    sorter.prepare()
+    order: list[str] = []
+    ready: list[tuple[int, str]] = []
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heapq.heappush(ready, (rank.get(name, len(rank)), name))
+        order.append(heapq.heappop(ready)[1])
+        sorter.done(order[-1])
+    return tuple(order)

@@ -91,7 +91,6 @@ class ParamReader(Fields):
         self.folder = folder
 
     def param(self, name: str, node: Stated) -> Param:
-        """Return the parameter `name` that `node` states."""
         if not _PARAM_NAME.fullmatch(name):
             self.wrong(node, f"invalid parameter name `{shown(name)}`", "use lower-case letters, digits and `_`, a letter first")
         if not node.is_mapping:

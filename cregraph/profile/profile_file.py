@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cregraph.errors import CregraphError
-from cregraph.profile.stated import Place, Problem, Stated, refuse, shown
+from cregraph.profile.stated import Problem, Stated, refuse, shown
 from cregraph.profile.switches import Switch, Switches
 from cregraph.profile.values import read_value
 from cregraph.profile.yaml_reader import read_yaml
@@ -41,7 +41,8 @@ CORE: Mapping[str, tuple[str, str]] = {
     "snowflake.image_repo_path": ("text", "database/schema/repository that images are pushed to"),
 }
 BASE_TYPES = ("CPU", "GPU")
-IDENTITY = ("cre.tag", "cre.version_label")
+#: Fields of `cre` that a file states for its own image only.
+IDENTITY = ("tag", "version_label")
 #: The characters that a label may have: a tag has 128 (distribution/reference), and the label's ends in `-` and twelve digits.
 LABEL = 128 - 13
 
@@ -116,8 +117,10 @@ def load_profile(path: str, *, read: Callable[[str], str]) -> tuple[Profile, lis
     switches = Switches(problems)
     for level, top in enumerate(chain):
         switches.take(top, level)
-        if level and any(_stated(top, field) for field in IDENTITY):
-            sections["cre"] = _without(sections.get("cre"), {field.partition(".")[2] for field in IDENTITY})
+        own = top.fields["cre"].fields if "cre" in top.fields else {}
+        if "cre" in sections and any(name in own and own[name].value is not None for name in IDENTITY):
+            kept = {key: item for key, item in sections["cre"].fields.items() if key not in IDENTITY}
+            sections["cre"] = Stated(value=kept, place=sections["cre"].place)
         for section, node in top.fields.items():
             if section not in _KEYS:
                 levels[section] = level
@@ -167,17 +170,6 @@ def _text(path: str, read: Callable[[str], str], stated: Stated | None) -> str:
     except (OSError, ValueError) as error:  # ValueError: a path that holds NUL
         text = f"`{shown(path)}` cannot be read: {getattr(error, 'strerror', None) or 'no such path'}"
     raise CregraphError(str(stated.problem(text)) if stated else text)
-
-
-def _stated(top: Stated, field: str) -> bool:
-    section, _, key = field.partition(".")
-    node = top.fields.get(section)
-    return node is not None and key in node.fields and node.fields[key].value is not None
-
-
-def _without(node: Stated | None, keys: set[str]) -> Stated:
-    fields = {} if node is None else {key: item for key, item in node.fields.items() if key not in keys}
-    return Stated(value=fields, place=node.place if node else Place(file="", line=1, key="cre"))
 
 
 def _merged(section: str, parent: Stated | None, node: Stated) -> Stated:

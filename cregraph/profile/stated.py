@@ -62,17 +62,14 @@ class Stated:
 
     @property
     def where(self) -> str:
-        """Return the place as locks and messages write it."""
         return str(self.place)
 
     @property
     def is_list(self) -> bool:
-        """Return whether this is a list. A text is not one."""
         return isinstance(self.value, list | tuple)
 
     @property
     def is_mapping(self) -> bool:
-        """Return whether this is a mapping."""
         return isinstance(self.value, Mapping)
 
     @property

@@ -103,12 +103,10 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise CregraphError(f"`{self.file}`:{line}: a second document begins here (expected one)")
+                    raise self.refused(line, "a second document begins here (expected one)")
             elif isinstance(event, yaml.AliasEvent):
-                raise CregraphError(
-                    f"`{self.file}`:{line}: `*{shown(event.anchor or '')}` is an alias, and aliases are not allowed",
-                    "write the value out, or quote a text that begins with `*`",
-                )
+                text = f"`*{shown(event.anchor or '')}` is an alias, and aliases are not allowed"
+                raise self.refused(line, text, "write the value out, or quote a text that begins with `*`")
             elif isinstance(event, yaml.NodeEvent):
                 self.check(event, line)
                 if self.open and self.open[-1].is_mapping and self.keys[-1] is None:
@@ -120,22 +118,21 @@ class _Builder:
                 self.keys.pop()
         return self.top or Stated(value=None, place=Place(file=self.file, line=1))
 
+    def refused(self, line: int, text: str, hint: str | None = None) -> CregraphError:
+        return CregraphError(f"`{self.file}`:{line}: {text}", hint)
+
     def check(self, event: yaml.NodeEvent, line: int) -> None:
         """Refuse anchors, tags and too many values."""
+        hint = "remove it, or quote a text that begins with `{}`"
         if event.anchor is not None:
-            raise CregraphError(
-                f"`{self.file}`:{line}: `&{shown(event.anchor)}` is an anchor, and anchors are not allowed",
-                "remove it, or quote a text that begins with `&`",
-            )
+            text = f"`&{shown(event.anchor)}` is an anchor, and anchors are not allowed"
+            raise self.refused(line, text, hint.format("&"))
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise CregraphError(
-                f"`{self.file}`:{line}: the tag `{shown(tag)}` is not read",
-                "remove it, or quote a text that begins with `!`",
-            )
+            raise self.refused(line, f"the tag `{shown(tag)}` is not read", hint.format("!"))
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise CregraphError(f"`{self.file}`:{line}: more than {MAX_NODES} values in one file")
+            raise self.refused(line, f"more than {MAX_NODES} values in one file")
 
     def node(self, event: yaml.NodeEvent, line: int) -> None:
         """Add a value to the node that is open. The line of a field is that of its key."""
@@ -155,22 +152,20 @@ class _Builder:
             up.value.append(node)
         if not isinstance(event, yaml.ScalarEvent):
             if len(self.open) >= MAX_DEPTH:
-                raise CregraphError(f"`{self.file}`:{line}: more than {MAX_DEPTH} levels deep")
+                raise self.refused(line, f"more than {MAX_DEPTH} levels deep")
             self.open.append(node)
             self.keys.append(None)
 
     def key(self, event: yaml.NodeEvent, line: int, up: Stated) -> tuple[str, int]:
         if not isinstance(event, yaml.ScalarEvent):
-            raise CregraphError(
-                f"`{self.file}`:{line}: a key must be a text, not a list or mapping",
-                "write a reference as $(name), or quote a text that begins with `{` or `[`",
-            )
+            hint = "write a reference as $(name), or quote a text that begins with `{` or `[`"
+            raise self.refused(line, "a key must be a text, not a list or mapping", hint)
         value, raw = self.value(event, line)
         if not isinstance(value, str):
             what = Stated(value=value, place=up.place, raw=raw).what
-            raise CregraphError(f"`{self.file}`:{line}: a key must be a text, not {what}", f'write "{shown(raw)}":')
+            raise self.refused(line, f"a key must be a text, not {what}", f'write "{shown(raw)}":')
         if len(value) > MAX_KEY:
-            raise CregraphError(f"`{self.file}`:{line}: a key of more than {MAX_KEY} characters")
+            raise self.refused(line, f"a key of more than {MAX_KEY} characters")
         first = up.fields.get(value)
         if first is not None:
             again = Stated(value=None, place=Place(file=self.file, line=line, up=up.place, key=value))
@@ -184,7 +179,7 @@ class _Builder:
             return {}, ""
         text: str = event.value
         if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-            raise CregraphError(f"`{self.file}`:{line}: a text contains NUL or an unpaired surrogate")
+            raise self.refused(line, "a text contains NUL or an unpaired surrogate")
         if event.style:
             return text, text
         if text in _NOTHING:

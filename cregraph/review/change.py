@@ -9,7 +9,7 @@ from itertools import groupby
 
 from cregraph.digest import Json
 from cregraph.kinds import KINDS
-from cregraph.lock.diff import LockDiff, PinChange, compare
+from cregraph.lock.diff import LockDiff, PinChange, compare, differing
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Pin
 from cregraph.plan.planner import Plan
@@ -76,13 +76,10 @@ def recipe_changes(old: Mapping[str, bytes] | None, new: Mapping[str, bytes] | N
     if old is None or new is None:
         return None
     found = []
-    for path in sorted({*old, *new}):
-        before, after = old.get(path), new.get(path)
-        if before != after:
-            how = "added" if before is None else "removed" if after is None else "changed"
-            lines = list(difflib.unified_diff(_lines(before), _lines(after), n=0))[2:]
-            signs = [line[0] for line in lines]
-            found.append(RecipeFile(path=path, how=how, added=signs.count("+"), removed=signs.count("-")))
+    for path, before, after in differing(old, new):
+        how = "added" if before is None else "removed" if after is None else "changed"
+        signs = [line[0] for line in list(difflib.unified_diff(_lines(before), _lines(after), n=0))[2:]]
+        found.append(RecipeFile(path=path, how=how, added=signs.count("+"), removed=signs.count("-")))
     return tuple(found)
 
 

@@ -27,9 +27,10 @@ from cregraph.sources.routes import Registry, Routes, read_routes
 from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
 
-__all__ = ["Asked", "Project"]
+__all__ = ["Asked", "Project", "read_text"]
 
 _TEXT_LIMIT = 1 << 20
+_FILE_LIMIT = 64 << 20  # as lock/ allows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,6 @@ class Project:
 
     @property
     def folder(self) -> Path:
-        """The project's folder."""
         return self.profile.parent
 
     @property
@@ -75,7 +75,6 @@ class Project:
 
     @property
     def lock_file(self) -> Path:
-        """The path of the lock."""
         return self.folder / "locks" / f"{self.name}.lock.json"
 
     @property
@@ -96,28 +95,44 @@ class Project:
 
     def asked(self, recipes: RecipeSet | None = None) -> Asked:
         """Return what the profile asks now. Raise CregraphError with a line for each mistake in it."""
-        return _asked(self, recipes or self.recipes())
+        recipes, read, team = recipes or self.recipes(), self._read_profile, self.folder / "recipes"
+
+        def find(name: str) -> Found | None:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                return None
+            own = f"recipes/{name}.yaml"
+            if (self.folder / own).is_file() and not team.samefile(recipe_sets.installed().folder):
+                return Found(text=read(own), file=own, folder="recipes")
+            shipped = recipes.folder / f"{name}.yaml"
+            if shipped.is_file():
+                return Found(text=shipped.read_text(encoding="utf-8"), file=f"standard:{name}.yaml", folder="standard:")
+            return None
+
+        own = {p.stem for folder in (team, recipes.folder) for p in folder.glob("*.yaml")}
+        composition = compose(self.profile.name, read=read, find=find, kinds=KINDS, names={*STANDARD, *own})
+        profile = composition.profile
+        asks = [ask for stage in composition.stages for step in stage.steps for ask in KINDS[step.kind].ask(step)]
+        return Asked(
+            composition=composition,
+            identity=Identity(
+                name=profile.cre_name, image=profile.image, label=profile.label, tag=profile.tag, base_type=profile.base_type
+            ),
+            stages=tuple(
+                StageRecord(name=stage.name, needs=stage.needs, env=dict(stage.env), checks=stage.checks)
+                for stage in composition.stages
+            ),
+            targets=group(asks, KINDS),
+        )
 
     def _read_profile(self, path: str) -> str:
-        file = self.folder / path
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise CregraphError(f"`{file.as_posix()}` cannot be read: {error.strerror or error}") from None
-        if len(data) > _TEXT_LIMIT:
-            raise CregraphError(f"`{file.as_posix()}` is larger than {_TEXT_LIMIT >> 20} MiB, so it is not a profile")
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise CregraphError(f"`{file.as_posix()}` is not UTF-8 (byte {error.start})") from None
+        return read_text(self.folder / path, limit=_TEXT_LIMIT)
 
     def read_lock(self) -> Lock | None:
-        """Return the lock, or None if there is none yet."""
-        text = _read_text(
-            self.lock_file,
-            "restore it (`git checkout -- FILE`), or remove it and run `cregraph lock`, which chooses every pin again",
-        )
-        return None if text is None else locks.loads(text, name=self.shown_lock, kinds=KINDS)
+        if not self.lock_file.exists():
+            return None
+        hint = "restore it (`git checkout -- FILE`), or remove it and run `cregraph lock`, which chooses every pin again"
+        text = read_text(self.lock_file, limit=_FILE_LIMIT, hint=hint)
+        return locks.loads(text, name=self.shown_lock, kinds=KINDS)
 
     def write_lock(self, lock: Lock) -> bool:
         """Replace the lock file in one step. Return False if it held those bytes already. Reads back what it writes."""
@@ -128,16 +143,15 @@ class Project:
 
     @property
     def outputs_file(self) -> Path:
-        """The path of the recorded results of tasks."""
         return self.folder / "locks" / f"{self.name}.outputs.json"
 
     def read_outputs(self) -> Outputs:
         """Return the recorded results of the lock's tasks; none if there is no file yet."""
-        text = _read_text(
-            self.outputs_file,
-            "restore it (`git checkout -- FILE`). Or remove it and run `cregraph build`, which records the results again",
-        )
-        return Outputs() if text is None else outputs_of.loads(text, name=self.outputs_file.as_posix())
+        if not self.outputs_file.exists():
+            return Outputs()
+        hint = "restore it (`git checkout -- FILE`). Or remove it and run `cregraph build`, which records the results again"
+        text = read_text(self.outputs_file, limit=_FILE_LIMIT, hint=hint)
+        return outputs_of.loads(text, name=self.outputs_file.as_posix())
 
     def write_outputs(self, outputs: Outputs) -> bool:
         """Replace the outputs file in one step. Return False if nothing changed; without any result there is no file."""
@@ -163,13 +177,7 @@ class Project:
         found = Path(named) if named else next((p for p in (self.folder / "sources.yaml", config) if p.is_file()), None)
         routes = Routes()
         if found is not None:
-            try:
-                text = found.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise _unreadable(found, error) from None
-            if len(text) > _TEXT_LIMIT:
-                raise CregraphError(f"`{found}` is larger than {_TEXT_LIMIT >> 20} MiB")
-            routes = read_routes(text, name=found.as_posix(), folder=found.parent)
+            routes = read_routes(read_text(found, limit=_TEXT_LIMIT), name=found.as_posix(), folder=found.parent)
         if registry_url and "snowflake" not in routes.registry:
             registry: Mapping[str, Registry] = {**routes.registry, "snowflake": Registry(host=registry_url)}
             routes = replace(routes, registry=registry)
@@ -197,7 +205,7 @@ class Project:
         except FileNotFoundError:
             return f"`{path.as_posix()}`, the facts of the pinned {pin.name}, does not exist"
         except OSError as error:
-            return _unreadable(path, error).message
+            return f"`{path.as_posix()}` cannot be read: {error.strerror or error}"
         pinned = pin.data.get("facts")
         if pinned is None:
             return f"the lock does not name the facts of {pin.name}"
@@ -209,51 +217,15 @@ class Project:
         return self.folder / "bases" / f"{pin.artifact.sha256}.json"
 
 
-def _asked(project: Project, recipes: RecipeSet) -> Asked:
-    read, team = project._read_profile, project.folder / "recipes"
-
-    def find(name: str) -> Found | None:
-        if not name.replace("-", "").replace("_", "").isalnum():
-            return None
-        own = f"recipes/{name}.yaml"
-        if (project.folder / own).is_file() and not team.samefile(recipe_sets.installed().folder):
-            return Found(text=read(own), file=own, folder="recipes")
-        shipped = recipes.folder / f"{name}.yaml"
-        if shipped.is_file():
-            return Found(text=shipped.read_text(encoding="utf-8"), file=f"standard:{name}.yaml", folder="standard:")
-        return None
-
-    own = {p.stem for folder in (team, recipes.folder) for p in folder.glob("*.yaml")}
-    composition = compose(project.profile.name, read=read, find=find, kinds=KINDS, names={*STANDARD, *own})
-    profile = composition.profile
-    stages = tuple(
-        StageRecord(
-            name=stage.name,
-            needs=stage.needs,
-            env=dict(stage.env),
-            checks=tuple({"kind": check.kind, "code": list(check.code)} for check in stage.checks),
-        )
-        for stage in composition.stages
-    )
-    asks = [ask for stage in composition.stages for step in stage.steps for ask in KINDS[step.kind].ask(step)]
-    return Asked(
-        composition=composition,
-        identity=Identity(
-            name=profile.cre_name, image=profile.image, label=profile.label, tag=profile.tag, base_type=profile.base_type
-        ),
-        stages=stages,
-        targets=group(asks, KINDS),
-    )
-
-
-def _read_text(file: Path, hint: str) -> str | None:
-    """Return the text of a file of locks/, None if there is no such file."""
+def read_text(file: Path, *, limit: int, hint: str | None = None) -> str:
+    """Return the text of a file of at most `limit` bytes. Raise CregraphError, with `hint`, if it cannot be read."""
     try:
+        if file.stat().st_size > limit:
+            raise CregraphError(f"`{file.as_posix()}` is larger than {limit >> 20} MiB", hint)
         return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(file, error, hint) from None
+        why = f"it is not UTF-8 (byte {error.start})" if isinstance(error, UnicodeDecodeError) else error.strerror or error
+        raise CregraphError(f"`{file.as_posix()}` cannot be read: {why}", hint) from None
 
 
 def _write_text(file: Path, text: str) -> bool:
@@ -268,8 +240,3 @@ def _write_text(file: Path, text: str) -> bool:
     except OSError as error:
         raise CregraphError(f"`{file.as_posix()}` cannot be written: {error.strerror or error}") from None
     return True
-
-
-def _unreadable(file: Path, error: OSError | UnicodeDecodeError, hint: str | None = None) -> CregraphError:
-    why = f"it is not UTF-8 (byte {error.start})" if isinstance(error, UnicodeDecodeError) else error.strerror or error
-    return CregraphError(f"`{file.as_posix()}` cannot be read: {why}", hint=hint)

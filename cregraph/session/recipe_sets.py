@@ -3,6 +3,7 @@
 A set is the standard recipes and the files that they ship. Its sha256 is over the sorted list of path and sha256 of its files.
 A lock names one set, so a newer cregraph with other recipes changes no lock (docs/upgrading.md). `locks/recipes/<first 16
 digits>/` holds a set as a readable tree, which is committed. cregraph never overwrites a file there: it writes missing ones.
+Lines of .gitattributes keep git from changing line endings in locks/ and bases/, whose bytes are pinned.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from cregraph.digest import canonical, sha256
 from cregraph.errors import CregraphError
 from cregraph.store.atomic_file import write_file
 
-__all__ = ["RecipeSet", "digest_of", "installed", "named_by", "prune", "tree_name", "used_by", "write"]
+__all__ = ["RecipeSet", "digest_of", "installed", "keep_line_endings", "named_by", "prune", "tree_name", "used_by", "write"]
 
 _NAMED = re.compile(rb'^"recipes": "([0-9a-f]{64})",\r?$', re.MULTILINE)
 _TREE = re.compile(r"[0-9a-f]{16}")
+#: Without them, a checkout with `core.autocrlf=true` holds other bytes than those that locks name.
+_ATTRIBUTES = "locks/** -text\nbases/** -text\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +35,6 @@ class RecipeSet:
     sha256: str
 
     def files(self) -> dict[str, bytes]:
-        """Return the bytes of the files by path."""
         return {name: path.read_bytes() for name, path in _files(self.folder)}
 
 
@@ -135,6 +137,19 @@ def prune(folder: Path, *, before: str | None) -> None:
     for tree in (folder / "locks/recipes").glob("*"):
         if _TREE.fullmatch(tree.name) and tree.name not in kept and not tree.is_symlink():
             shutil.rmtree(tree, ignore_errors=True)
+
+
+def keep_line_endings(folder: Path) -> None:
+    """Add the missing lines of `_ATTRIBUTES` to .gitattributes in `folder`. Other lines stay."""
+    file = folder / ".gitattributes"
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        missing = [line for line in _ATTRIBUTES.splitlines() if line not in text.splitlines()]
+        if missing:
+            start = text if not text or text.endswith("\n") else f"{text}\n"
+            write_file(file, (start + "\n".join(missing) + "\n").encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CregraphError(f"`{file.as_posix()}` cannot be changed: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _checked(tree: Path, digest: str, lock: str) -> RecipeSet:

@@ -19,6 +19,7 @@ from cregraph.lock import lock_file as locks
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock
 from cregraph.session import recipe_sets
+from cregraph.session.project import read_text
 from cregraph.session.recipe_sets import RecipeSet
 from cregraph.text import printable
 
@@ -46,14 +47,7 @@ class Files:
 
     def read(self, path: str, limit: int) -> str | None:
         file = self.folder / path
-        try:
-            if file.stat().st_size > limit:
-                raise CregraphError(f"`{file}` is larger than {limit >> 20} MiB")
-            return file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CregraphError(f"`{file}` cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return read_text(file, limit=limit) if file.exists() else None
 
     def files(self, folder: str) -> dict[str, bytes]:
         """Return the bytes of the files below `folder`, by path in it; empty if there is no such folder."""

@@ -21,7 +21,6 @@ from cregraph.lock.lock_file import Lock
 from cregraph.lock.outputs import Outputs, updated
 from cregraph.lock.staleness import reasons
 from cregraph.session import recipe_sets
-from cregraph.session.git_attributes import keep_line_endings
 from cregraph.session.project import Asked, Project
 from cregraph.session.recipe_sets import RecipeSet
 from cregraph.sources.routes import Routes
@@ -48,6 +47,7 @@ class BuildOptions:
         cache_write: Remote cache to write to; "" for none.
         sources: Path of the sources file; None for the one of the environment, the project or the user.
         offline: Open no connection.
+        fresh: Take no result of a task that the engine itself kept from earlier runs.
     """
 
     engine: str = "auto"
@@ -59,6 +59,7 @@ class BuildOptions:
     cache_write: str = ""
     sources: str | None = None
     offline: bool = False
+    fresh: bool = False
 
     def check(self) -> None:
         """Raise CregraphError unless engine, builder and context exist and go together."""
@@ -68,7 +69,6 @@ class BuildOptions:
 
     @property
     def workers(self) -> int:
-        """Return the number of jobs that run at a time."""
         return self.jobs or os.cpu_count() or 1
 
 
@@ -177,7 +177,7 @@ class Session:
         folder = self.project.folder
         before = recipe_sets.named_by(self.project.lock_file)
         if not self.project.lock_file.exists():
-            keep_line_endings(folder)
+            recipe_sets.keep_line_endings(folder)
         recipe_sets.write(self.recipes, folder)
         changed = self.project.write_lock(lock)
         recipe_sets.prune(folder, before=before)
@@ -185,12 +185,10 @@ class Session:
 
     @cached_property
     def facts(self) -> BaseFacts:
-        """The facts of the lock's base image."""
         return self.project.facts(self.lock.base)
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan of the lock."""
         from cregraph.plan.planner import make_plan
 
         return make_plan(self.lock, self.facts)
@@ -206,7 +204,6 @@ class Session:
 
     @cached_property
     def store(self) -> Store:
-        """The store of the project."""
         return self.project.store()
 
     @cached_property
@@ -240,7 +237,8 @@ class Session:
         """Return the recorded results with those of the store. Raises Refused where the two contradict each other."""
         from cregraph.store.task_records import task_results
 
-        return updated(self.outputs, self.plan.tasks, task_results(self.plan.tasks, self.store))
+        names = {task.key: task.name for task in self.plan.tasks}
+        return updated(self.outputs, names, task_results(self.plan.tasks, self.store))
 
     def write_outputs(self) -> None:
         """Record next to the lock what tasks gave. Raises Refused where the record says otherwise."""
@@ -254,7 +252,6 @@ class Session:
 
     @cached_property
     def build_root(self) -> BaseImage:
-        """The image that tasks run over, at its origin."""
         return self.image(self.lock.build_root.artifact)
 
     def image(self, artifact: Artifact) -> BaseImage:
@@ -263,8 +260,7 @@ class Session:
 
         return find(artifact, routes=self.sources.routes, project=self.project.folder, store=self.store)
 
-    def engine(self, *, fresh: bool = False) -> Engine:
-        """Return the engine that runs tasks. `fresh`: take no result that the engine itself kept from earlier runs."""
+    def engine(self) -> Engine:
         from cregraph.engines import choice
 
         return choice.choose(
@@ -273,5 +269,5 @@ class Session:
             root=self.build_root,
             builder=self.options.builder,
             context=self.options.context,
-            fresh=fresh,
+            fresh=self.options.fresh,
         )

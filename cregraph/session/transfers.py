@@ -14,11 +14,9 @@ from cregraph.image.model import layer as layers_of
 from cregraph.image.model import segment as segments_of
 from cregraph.image.model.manifest import Descriptor
 from cregraph.image.model.reference import Reference
-from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.missing_work import MissingWork
 from cregraph.session.publication import push_place
 from cregraph.session.session import Session
-from cregraph.store import Store
 from cregraph.store.push_records import elsewhere, pushed_to
 
 __all__ = ["Places", "Push", "Transfers", "estimate", "places", "registry_state"]
@@ -139,16 +137,11 @@ def _own_layers(session: Session, known: frozenset[str]) -> tuple[list[int], lis
     for layer in session.plan.layers:
         record = layers_of.read(session.store, layer.key)
         if record is None:
-            unmade.append(_estimated(layer, session.store))
+            found = ((segment, segments_of.read(session.store, segment.key)) for segment in layer.segments)
+            unmade.append(sum(record.size if record else segment.size for segment, record in found))
         elif record.digest not in known:
             made.append(record.size)
     return made, unmade
-
-
-def _estimated(layer: LayerPlan, store: Store) -> int:
-    """Return about the size of a layer that is not made yet: that of its segments, or of what they are made of."""
-    found = ((segment, segments_of.read(store, segment.key)) for segment in layer.segments)
-    return sum(record.size if record else segment.size for segment, record in found)
 
 
 def _build_root(session: Session) -> int:

@@ -50,7 +50,7 @@ class ConfiguredSources:
             case "conda":
                 return self.table.channel(name)
             case "cran":
-                return self.table.cran or self.table.snapshot("{date}")
+                return self.table.snapshot("{date}")
             case "cran_binary":
                 return self.table.binaries()
             case "pypi":
@@ -107,10 +107,16 @@ class ConfiguredSources:
         return self._fetcher.read(self.addresses(artifact), what=redacted(file or source), limit=limit)
 
     def addresses(self, artifact: Artifact) -> tuple[str, ...]:
-        """Return the addresses of `artifact` on this machine, best first. Its kind states them; for a URL, sources.yaml does."""
+        """Return the addresses of `artifact` on this machine, best first. Its kind states them; for a URL, sources.yaml does.
+
+        Raise NotThere if it is listed in an index, and no index of this machine lists it.
+        """
         if artifact.kind == "url":
             return self.table.of_url(artifact.source)
-        return self._kinds[artifact.kind].locations(artifact, self)
+        rules = self._kinds[artifact.kind]
+        from cregraph.sources import python_index  # loads slowly
+
+        return python_index.locations(self, artifact.file) if rules.INDEXED else rules.locations(artifact, self.table)
 
     def _read_again(self, artifact: Artifact) -> Path:
         data = self.local.read(artifact.source)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact
+from cregraph.sources.routes import Routes
 
 __all__ = ["LocationRules", "NotThere", "Sources"]
 
@@ -47,9 +48,8 @@ class Sources(Protocol):
 class LocationRules(Protocol):
     """The part of a kind that sources/ uses."""
 
-    def locations(self, artifact: Artifact, sources: Sources) -> tuple[str, ...]:
-        """Return the addresses of an artifact of this kind on this machine, best first.
+    #: Whether `locations` are pages of a package index, which link to the artifact.
+    INDEXED: bool
 
-        Raises:
-            NotThere: No source has the artifact.
-        """
+    def locations(self, artifact: Artifact, routes: Routes) -> tuple[str, ...]:
+        """Return the addresses of an artifact of this kind, best first. Raise CregraphError for a name that no source has."""

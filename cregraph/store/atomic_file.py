@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -16,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-__all__ = ["hold", "linked", "listed", "remove_left", "remove_tree", "replace_file", "write_file"]
+from cregraph.errors import CregraphError
+
+__all__ = ["hold", "linked", "listed", "place_file", "remove_left", "remove_tree", "replace_file", "write_file"]
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
@@ -41,6 +44,30 @@ def linked(source: Path, path: Path) -> bool:
     except OSError:  # another file system, or one without hard links
         return False
     return True
+
+
+def place_file(source: Path, path: Path, sha256: str) -> None:
+    """Make `path` a link to `source` if that is read-only and in one file system, else a copy. It appears in one step.
+
+    Raises CregraphError if a copy does not have this sha256.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:80]}.{sha256[:12]}.partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        if not linked(source, temporary):
+            with source.open("rb") as reader, temporary.open("x+b") as writer:
+                shutil.copyfileobj(reader, writer)
+                writer.flush()
+                os.fsync(writer.fileno())
+                writer.seek(0)
+                found = hashlib.file_digest(writer, "sha256").hexdigest()
+            if found != sha256:
+                raise CregraphError(f"the copy of `{source}` has sha256:{found} (expected sha256:{sha256})", "check the disk")
+            temporary.chmod(0o444)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, temporary: Path, data: bytes, *, mode: int, durable: bool) -> None:

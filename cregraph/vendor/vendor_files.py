@@ -12,20 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.sources.routes import Routes
-from cregraph.store.atomic_file import linked
+from cregraph.store.atomic_file import place_file
 
 if TYPE_CHECKING:
     from cregraph.image.bases.base_image import BaseImage
 
-__all__ = ["Tree", "VendorAccess", "VendorRules", "by_url", "put_files", "sha256_of"]
+__all__ = ["Tree", "VendorAccess", "VendorRules", "earlier", "put_files", "sha256_of"]
 
-_BLOCK = 1 << 20
+T = TypeVar("T")
+
 _AT_ONCE = 8
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~@,=!-]{0,250}")
 
@@ -39,16 +39,13 @@ class VendorAccess:
 
 
 class VendorRules(Protocol):
-    """Where the artifacts of a kind lie: at addresses, and in a vendor folder. A module has these names (`Kind.PARTS`)."""
+    """Where the artifacts of a kind lie in a vendor folder. A module has these names (`Kind.PARTS`)."""
 
     #: Folders at the root of the vendor folder, each with patterns for the names of its index files.
     FOLDERS: Mapping[str, tuple[str, ...]]
 
     def vendor_path(self, artifact: Artifact) -> str:
         """Return the path below the vendor folder. Raise CregraphError for a name that the ecosystem does not allow."""
-
-    def addresses(self, artifact: Artifact, routes: Routes) -> dict[str, Json]:
-        """Return `urls` where the artifact may be fetched, best first; with `index` these are pages that link to it."""
 
     def put(self, tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
         """Write the artifacts to their paths. Return the paths of all files that they need."""
@@ -58,11 +55,6 @@ class VendorRules(Protocol):
 
     def sources(self, folder: Path) -> Mapping[str, Json]:
         """Return the sections of `sources.yaml` that lead to the files."""
-
-
-def by_url(artifact: Artifact, routes: Routes) -> dict[str, Json]:
-    """Return the addresses of a file whose source is its URL: `VendorRules.addresses` of kinds without an own source."""
-    return {"urls": routes.of_url(artifact.source)}
 
 
 class Tree:
@@ -88,8 +80,7 @@ class Tree:
         if target.is_file() and target.stat().st_size == artifact.size and sha256_of(target) == artifact.sha256:
             self.counted(path, artifact.size, added=False)
             return
-        source = fetch(artifact)
-        self.place(source, target, artifact.sha256)
+        place_file(fetch(artifact), target, artifact.sha256)
         self.counted(path, artifact.size, added=True)
 
     def at(self, path: str) -> Path:
@@ -101,31 +92,7 @@ class Tree:
             )
         return self.folder / path
 
-    def place(self, source: Path, target: Path, sha256: str) -> None:
-        """Link `target` to `source` if that is read-only and in one file system, else copy it and check the copy."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name[:80]}.{sha256[:12]}.partial")
-        temporary.unlink(missing_ok=True)
-        try:
-            if not linked(source, temporary):
-                hasher = hashlib.sha256()
-                with source.open("rb") as reader, temporary.open("xb") as writer:
-                    while block := reader.read(_BLOCK):
-                        hasher.update(block)
-                        writer.write(block)
-                    writer.flush()
-                    os.fsync(writer.fileno())
-                if hasher.hexdigest() != sha256:
-                    raise CregraphError(
-                        f"`{source}` has sha256:{hasher.hexdigest()}, but expected sha256:{sha256}", hint="check the disk"
-                    )
-                temporary.chmod(0o444)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
     def counted(self, path: str, size: int, *, added: bool) -> None:
-        """Count a file that is there now."""
         with self._guard:
             self.size += size
             self.added += added
@@ -158,7 +125,23 @@ def put_files(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -
     return set(files)
 
 
+def earlier(path: Path, read: Callable[[bytes], T], otherwise: T) -> T:
+    """Return what `read` finds in a file that an earlier run wrote; `otherwise` if there is none.
+
+    Raises CregraphError if `read` does not understand the file.
+    """
+    import yaml
+
+    try:
+        return read(path.read_bytes())
+    except FileNotFoundError:
+        return otherwise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        raise CregraphError(
+            f"`{path}` is not as `cregraph vendor` writes it", hint="remove it; the same command writes it again"
+        ) from None
+
+
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of the bytes of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

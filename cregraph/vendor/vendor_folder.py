@@ -19,10 +19,12 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
@@ -30,13 +32,16 @@ from cregraph.kinds import parts
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.store.atomic_file import write_file
-from cregraph.vendor import vendor_urls as urls
-from cregraph.vendor.vendor_files import Tree, VendorAccess, VendorRules, put_files
+from cregraph.vendor.vendor_files import Tree, VendorAccess, VendorRules, earlier, put_files
 
-__all__ = ["SOURCES", "Vendored", "vendor"]
+__all__ = ["SOURCES", "Vendored", "url_paths", "url_section", "vendor"]
 
 SOURCES = "sources.yaml"
 RECIPES = "recipes"
+_FILES = "files"
+_EXACT = f"{_FILES}/by-sha256/"
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~@,=!-]{0,200}")
 _MARK = "# Written by `cregraph vendor`"
 _HEAD = f"{_MARK}: everything that the locks need lies in this folder.\n"
 
@@ -82,7 +87,7 @@ def vendor(
     """
     rules = cast(Mapping[str, VendorRules], parts("vendor"))
     folders = {name: indexes for each in rules.values() for name, indexes in each.FOLDERS.items()} | {
-        urls.FOLDER: (),
+        _FILES: (),
         RECIPES: (),
     }
     with _entered(folder, {*folders, SOURCES}, prune=prune):
@@ -104,7 +109,7 @@ def vendor(
             for name, each in rules.items():
                 each.write_index(folder, wanted.pins.get(name, []))
                 sections |= each.sources(folder)
-            _write_sources(folder, sections, urls.mapping(folder, wanted.urls, before))
+            _write_sources(folder, sections, url_section(folder, wanted.urls, before))
         return Vendored(files=len(keep), size=tree.size, added=tree.added, removed=removed, own=tuple(sorted(wanted.own)))
 
 
@@ -131,7 +136,7 @@ def _wanted(locks: Sequence[Lock], rules: Mapping[str, VendorRules]) -> _Wanted:
                     f"`{artifact.source} {artifact.file}` is of kind `{artifact.kind}`, which this cregraph cannot vendor",
                     hint="the lock was edited by hand, or another version of cregraph wrote it",
                 )
-    wanted.urls = {path: addresses[url] for path, url in urls.places(addresses).items()}
+    wanted.urls = {path: addresses[url] for path, url in url_paths(addresses).items()}
     return wanted
 
 
@@ -195,18 +200,14 @@ def _explained(folder: Path) -> Iterator[None]:
 
 def _mapping(folder: Path) -> dict[str, str]:
     """Return the section `url` of the sources.yaml that an earlier run wrote."""
-    import yaml
 
-    try:
-        data = yaml.safe_load((folder / SOURCES).read_text(encoding="utf-8"))
-        found = data.get("url") or {}
+    def read(data: bytes) -> dict[str, str]:
+        import yaml
+
+        found = yaml.safe_load(data.decode("utf-8")).get("url") or {}
         return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError):
-        raise CregraphError(
-            f"`{folder / SOURCES}` is not what `cregraph vendor` writes", hint="remove it; the same command writes it anew"
-        ) from None
+
+    return earlier(folder / SOURCES, read, {})
 
 
 def _write_sources(folder: Path, sections: Mapping[str, Json], addresses: Mapping[str, str]) -> None:
@@ -222,3 +223,49 @@ def _write_sources(folder: Path, sections: Mapping[str, Json], addresses: Mappin
 
 def _section(name: str, addresses: Mapping[str, str]) -> list[str]:
     return [f"{name}:", *(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(addresses.items()))]
+
+
+# -- files by URL
+
+
+def url_paths(addresses: Mapping[str, Artifact]) -> dict[str, str]:
+    """Return path to URL. The path is that of the URL below its host; if that is not portable or taken, its sha256."""
+    found: dict[str, str] = {}
+    folders: set[str] = set()
+    for url, artifact in sorted(addresses.items()):
+        path = _path(url)
+        if path is not None:
+            above = {"/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 1)}
+            if path not in found and path not in folders and not above & found.keys():
+                found[path] = url
+                folders |= above
+                continue
+        found[f"{_EXACT}{artifact.sha256}/{_name(url)}"] = url
+    return found
+
+
+def url_section(folder: Path, wanted: Mapping[str, Artifact], before: Mapping[str, str]) -> dict[str, str]:
+    """Return the section `url`: each host that has files, and each URL whose file lies by sha256. `before` is the earlier one."""
+    found: dict[str, str] = {}
+    for scheme in ("https", "http"):
+        for host in sorted(path for path in (folder / _FILES / scheme).glob("*") if path.is_dir()):
+            if any(path.is_file() for path in host.rglob("*")):
+                found[f"{scheme}://{host.name.replace('+', ':')}/"] = f"./{_FILES}/{scheme}/{host.name}/"
+    for url, address in before.items():
+        if address.startswith(f"./{_EXACT}") and ".." not in address.split("/") and (folder / address).is_file():
+            found[url] = address
+    return found | {artifact.source: f"./{path}" for path, artifact in wanted.items() if path.startswith(_EXACT)}
+
+
+def _path(url: str) -> str | None:
+    parts = urlsplit(url)
+    names = parts.path.lstrip("/").split("/")
+    plain = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc) and parts.path.startswith("/")
+    if not plain or parts.query or parts.fragment or "?" in url or not all(_PART.fullmatch(name) for name in names):
+        return None
+    return f"{_FILES}/{parts.scheme}/{parts.netloc.replace(':', '+')}/{'/'.join(names)}"
+
+
+def _name(url: str) -> str:
+    last = re.sub(r"[^A-Za-z0-9._+-]", "_", urlsplit(url).path.rstrip("/").rpartition("/")[2])[:100]
+    return last if re.match(r"[A-Za-z0-9]", last) else f"file{last}"

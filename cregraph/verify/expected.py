@@ -18,7 +18,7 @@ from cregraph.plan.parts import Segment
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
 
-__all__ = ["Expected", "expected_of", "places"]
+__all__ = ["Expected", "expected_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,6 @@ class Expected:
 
 
 def expected_of(plan: Plan, facts: BaseFacts, store: Store) -> Expected:
-    """Return what the image of `plan` must hold over its base."""
     rows: dict[str, Row] = {}
     owners: dict[str, Segment] = {}
     known: set[str] = set()
@@ -85,9 +84,3 @@ def _rows(segment: Segment, store: Store) -> tuple[Row, ...] | None:
 def _row(entry: Entry) -> Row:
     what = entry.link or entry.sha256 or sha256(b"".join(entry.chunks() if entry.chunks else ()))
     return Row(entry.path, entry.type, entry.mode, entry.uid, entry.gid, entry.size, what)
-
-
-def places(segment: Segment) -> str | None:
-    """Return the folder or file that only this segment fills, or None if it shares its folder."""
-    at = segment.place.get("at")
-    return str(at) if isinstance(at, str) else None

@@ -15,11 +15,12 @@ from cregraph.image.model.config import compose
 from cregraph.image.model.segment import Row
 from cregraph.kinds import parts
 from cregraph.lock.base_facts import BaseFacts, DirFact
+from cregraph.lock.diff import differing
 from cregraph.lock.pins import Pin, Target
 from cregraph.plan.parts import Segment
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
-from cregraph.verify.expected import Expected, expected_of, places
+from cregraph.verify.expected import Expected, expected_of
 from cregraph.verify.installed import InImage, Installed, VerifyRules
 
 __all__ = ["Finding", "Verdict", "is_exactly", "is_record", "known_layers", "verify"]
@@ -159,7 +160,9 @@ class _Packages:
         elif self.recompiled and segment.task_key is not None:
             self.settled.add(segment.key)
             self.owned |= one.files.keys()
-            self.other += sum(self._is_other(path) for path, owner in self.expected.owners.items() if owner is segment)
+            rows = [self.expected.rows[path] for path, owner in self.expected.owners.items() if owner is segment]
+            held = ((row, self.contents.file(f"/{row.path}")) for row in rows if row.type == "file")
+            self.other += sum(one is not None and one.sha256 != row.what for row, one in held)
 
     def _recorded(self, one: Installed) -> None:
         """Compare the files of a package that this store does not know with the image's own record of them."""
@@ -170,10 +173,6 @@ class _Packages:
                 self.findings.append(Finding("missing", "file", path, f"of {one.name}"))
             elif digest is not None and held is not None and held.sha256 != digest:
                 self.findings.append(Finding("changed", "file", path, f"of {one.name}: other bytes than its own record says"))
-
-    def _is_other(self, path: str) -> bool:
-        row, held = self.expected.rows[path], self.contents.file(path)
-        return held is not None and row.type == "file" and held.sha256 != row.what
 
 
 def _unlike_base(contents: Contents, expected: Expected) -> Iterator[Finding]:
@@ -189,7 +188,6 @@ def _unlike_base(contents: Contents, expected: Expected) -> Iterator[Finding]:
 
 
 def _compare_files(contents: Contents, expected: Expected, settled: Container[str]) -> tuple[int, list[Finding]]:
-    """Return the number of equal files, and the differences."""
     equal, findings = 0, []
     for path, row in expected.rows.items():
         segment = expected.owners[path]
@@ -239,7 +237,8 @@ def _unexpected(contents: Contents, expected: Expected, owned: Set[str]) -> Iter
     if not contents.base:
         return  # the base's own files are among them
     facts = expected.facts
-    alone = [place for s in expected.plan.segments.values() if s.key not in expected.known and (place := places(s)) is not None]
+    unknown = [s for s in expected.plan.segments.values() if s.key not in expected.known]
+    alone = [str(s.place["at"]) for s in unknown if "at" in s.place]  # folders and files that one segment alone fills
     paths = [*expected.rows, *owned, *(f"{place}/-" for place in alone)]
     directories = {**expected.directories(paths), **facts.directories}
     for path, node in contents.walk():
@@ -278,14 +277,13 @@ def _config(config: Mapping[str, Any], plan: Plan, facts: BaseFacts) -> Iterator
 
 
 def _pairs(subject: Subject, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Finding]:
-    for key in sorted(wanted.keys() | found.keys()):
-        if key not in found:
-            yield Finding("missing", subject, key, f"it must be `{wanted[key]}`")
-        elif key not in wanted:
-            if subject == "variable":  # builders add labels of their own, and nothing acts on them
-                yield Finding("extra", subject, key, f"it is `{found[key]}`")
-        elif wanted[key] != found[key]:
-            yield Finding("changed", subject, key, f"it is `{found[key]}`, and must be `{wanted[key]}`")
+    for key, should, value in differing(wanted, found):
+        if value is None:
+            yield Finding("missing", subject, key, f"it must be `{should}`")
+        elif should is not None:
+            yield Finding("changed", subject, key, f"it is `{value}`, and must be `{should}`")
+        elif subject == "variable":  # builders add labels of their own, and nothing acts on them
+            yield Finding("extra", subject, key, f"it is `{value}`")
 
 
 def _mapping(value: object) -> dict[str, str]:

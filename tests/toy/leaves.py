@@ -17,12 +17,12 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, Task, segment, task
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
+from cregraph.sources.routes import Routes
 from cregraph.vendor.vendor_files import put_files
 from cregraph.verify.installed import InImage, Installed
 
@@ -32,10 +32,6 @@ PARTS = {"vendor": __name__, "verify": __name__}
 FIELDS: Mapping[str, tuple[str, bool]] = {"tree": ("path", True), "index": ("text", True), "leaves": ("texts", True)}
 BUCKETS = 2
 STANDS_ON = frozenset({"image"})
-GIVES_BASE, READS_PROJECT, SNAPSHOTS, tools = defaults.GIVES_BASE, defaults.READS_PROJECT, defaults.SNAPSHOTS, defaults.tools
-scope, ask_text, shown, shown_name = defaults.scope, defaults.ask_text, defaults.shown, defaults.shown_name
-hidden, base_has, problems, folder = defaults.hidden, defaults.base_has, defaults.problems, defaults.folder
-projection = defaults.projection
 
 _LEAF = re.compile(r"([a-z]+)(?: >=([0-9]+))?")
 _FILE = re.compile(r"[a-z.]+/[a-z]+-[0-9]+\.leaf")
@@ -93,9 +89,9 @@ def own_tokens(pin: Pin) -> tuple[str, ...]:
     return (f"{NAME}:{pin.name} {pin.version}",)
 
 
-def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
+def locations(artifact: Artifact, routes: Routes) -> tuple[str, ...]:
     """A file next to the index."""
-    return sources.routes("url", f"https://{artifact.source}{artifact.file}")
+    return routes.of_url(f"https://{artifact.source}{artifact.file}")
 
 
 def place(target: Target, context: PlaceContext) -> Placement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import struct
@@ -13,6 +14,7 @@ from cregraph.build.compare import rdata
 from cregraph.build.compare.finding import Finding, shown
 from cregraph.build.compare.leaves import compare_bytes, compare_texts, moment
 from cregraph.formats.elf import sections
+from cregraph.lock.diff import differing
 
 __all__ = ["Sibling", "compare_file"]
 
@@ -33,12 +35,9 @@ def compare_file(path: str, one: bytes, two: bytes, sibling: Sibling, *, depth: 
     if one == two:
         return []
     found: list[Finding] = []
-    try:
+    with contextlib.suppress(Exception):  # readers of many formats raise many errors for hostile bytes
         found = _opened(path, one, two, sibling, depth)
-    except Exception:  # readers of many formats raise many errors for hostile bytes
-        found = []
-    if not found:
-        found = _plain(path, one, two)
+    found = found or _plain(path, one, two)
     found.sort(key=lambda each: each.cause in ("unknown", "build id", "compiled"))
     return found[:_SHOWN]
 
@@ -53,10 +52,8 @@ def _opened(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> 
 
 def _plain(path: str, one: bytes, two: bytes) -> list[Finding]:
     if b"\0" not in one and b"\0" not in two:
-        try:
+        with contextlib.suppress(UnicodeDecodeError):
             return compare_texts(path, one.decode(), two.decode())
-        except UnicodeDecodeError:
-            pass
     return compare_bytes(path, one, two)
 
 
@@ -69,11 +66,10 @@ def _database(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -
         return []
     first, second = rdata.objects(one, index[0]), rdata.objects(two, index[1])
     found = []
-    for name in sorted(first.keys() | second.keys()):
-        mine, theirs = first.get(name), second.get(name)
+    for name, mine, theirs in differing(first, second):
         if mine is None or theirs is None:
             found.append(Finding(path=path, cause="listing", inside=name, one=_there(mine), two=_there(theirs)))
-        elif mine != theirs:
+        else:
             found += rdata.compare_objects(path, name, mine, theirs)
     if not found and list(first) != list(second):
         found.append(Finding(path=path, cause="order", inside="its objects", one=shown(list(first)), two=shown(list(second))))
@@ -91,10 +87,7 @@ def _elf(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> lis
     first, second = sections(one), sections(two)
     found: list[Finding] = []
     code = False
-    for name in sorted(first.keys() | second.keys()):
-        mine, theirs = first.get(name), second.get(name)
-        if mine == theirs:
-            continue
+    for name, mine, theirs in differing(first, second):
         if mine is None or theirs is None:
             found.append(Finding(path=path, cause="listing", inside=f"section {name}", one=_there(mine), two=_there(theirs)))
         elif name == ".note.gnu.build-id":

@@ -86,7 +86,6 @@ def _differences(first: _Result, second: _Result) -> Iterator[Finding]:
 
 
 def _contents(path: str, first: _Result, second: _Result) -> list[Finding]:
-    """How the contents of one file differ."""
     one, two = first.content(path), second.content(path)
     if one is not None and two is not None:
         return compare_file(path, one, two, lambda sibling: (first.content(sibling), second.content(sibling)))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import bounded
+from cregraph.formats.inflate import bounded, part
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
 
 __all__ = ["Member", "Package", "check_path", "listed", "open_package", "refusal"]
@@ -60,23 +60,10 @@ class Package:
     data: IO[bytes]
 
     def chunks(self, member: Member) -> Iterator[bytes]:
-        """Return the bytes of a member, in blocks."""
-        at, end = member.offset, member.offset + member.size
-        while at < end:
-            self.data.seek(at)
-            block = self.data.read(min(_BLOCK, end - at))
-            if not block:
-                raise refusal(self.name, f"`{member.path}` is cut short")
-            at += len(block)
-            yield block
-
-    def read(self, member: Member) -> bytes:
-        """Return the bytes of a member."""
-        return b"".join(self.chunks(member))
+        return part(self.data, member.offset, member.size)
 
 
 def refusal(package: str, why: str) -> CregraphError:
-    """Return the error for a package that cannot be used."""
     return CregraphError(f"{package}: {why}", hint=_HINT)
 
 
@@ -89,14 +76,14 @@ def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pac
         with path.open("rb") as file:
             magic = file.read(4)
         if magic[:2] == b"PK":
-            return _open_conda(path, scratch, name)
+            with zipfile.ZipFile(path) as archive:
+                described, package = (_inflated(archive, part, scratch, name) for part in ("info", "pkg"))
+            return replace(package, info=described.info)
         if magic[:3] == b"BZh":
-            data = scratch()
+            package = Package(name=name, data=scratch())
             with bz2.open(path) as stream:
-                _expand(stream, data, path.stat().st_size, name)
-            package = Package(name=name, data=data)
-            _index(package, data)
-            return package
+                _expand(stream, package.data, path.stat().st_size, name)
+            return _index(package)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise refusal(name, f"not readable: {error}") from error
     raise refusal(name, "neither a .conda nor a .tar.bz2 file")
@@ -109,48 +96,29 @@ def listed(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> tuple[str
             return tuple(sorted(open_package(path, scratch, name).members))
     try:
         with zipfile.ZipFile(path) as archive:
-            part = _part(archive, "info", name)
-            description = scratch()
-            _inflate(archive, part, description, name)
-        told = json.loads(_index(Package(name=name, data=description), description).info["info/paths.json"])
+            described = _inflated(archive, "info", scratch, name)
+        told = json.loads(described.info["info/paths.json"])
         return tuple(sorted(str(row["_path"]) for row in told["paths"]))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         raise refusal(name, f"not readable: {error}") from error
 
 
-def _part(archive: zipfile.ZipFile, part: str, name: str) -> zipfile.ZipInfo:
+def _inflated(archive: zipfile.ZipFile, part: str, scratch: Callable[[], IO[bytes]], name: str) -> Package:
+    """Return one part of a .conda, `info` or `pkg`, as a package of its own."""
+    import zstandard
+
     found = [m for m in archive.infolist() if m.filename.startswith(f"{part}-") and m.filename.endswith(".tar.zst")]
     if len(found) != 1:
         raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst`, one is wanted")
     if found[0].compress_type != zipfile.ZIP_STORED or found[0].flag_bits & 0x1:
         raise refusal(name, f"its member `{found[0].filename}` is compressed or encrypted by zip; it must be stored")
-    return found[0]
-
-
-def _open_conda(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Package:
-    with zipfile.ZipFile(path) as archive:
-        parts = {part: _part(archive, part, name) for part in ("info", "pkg")}
-        description, data = scratch(), scratch()
-        _inflate(archive, parts["info"], description, name)
-        _inflate(archive, parts["pkg"], data, name)
-    package = Package(name=name, data=data)
-    # The description is indexed as a package of its own: only its info/ is of interest.
-    package.info.update(_index(Package(name=name, data=description), description).info)
-    told = dict(package.info)
-    _index(package, data)
-    package.info.clear()
-    package.info.update(told)  # what describes the package stands in its description alone
-    return package
-
-
-def _inflate(archive: zipfile.ZipFile, part: zipfile.ZipInfo, into: IO[bytes], name: str) -> None:
-    import zstandard
-
-    with archive.open(part) as stored, zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True) as stream:
+    package = Package(name=name, data=scratch())
+    with archive.open(found[0]) as stored, zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True) as stream:
         try:
-            _expand(stream, into, part.file_size, name)
+            _expand(stream, package.data, found[0].file_size, name)
         except zstandard.ZstdError as error:
-            raise refusal(name, f"`{part.filename}` is not readable: {error}") from error
+            raise refusal(name, f"`{found[0].filename}` is not readable: {error}") from error
+    return _index(package)
 
 
 def _expand(stream: Any, into: IO[bytes], compressed: int, name: str) -> None:
@@ -160,12 +128,12 @@ def _expand(stream: Any, into: IO[bytes], compressed: int, name: str) -> None:
     into.flush()
 
 
-def _index(package: Package, data: IO[bytes]) -> Package:
-    """Fill `members` and `info` from the tar in `data`."""
+def _index(package: Package) -> Package:
+    """Fill `members` and `info` from the tar that is the package's data."""
     directories: set[str] = set()
     links: list[tuple[str, str]] = []
-    data.seek(0)
-    tar = Reader(data, what=package.name, policy=PACKAGE, hint=_HINT)
+    package.data.seek(0)
+    tar = Reader(package.data, what=package.name, policy=PACKAGE, hint=_HINT)
     for item in tar:
         path = _cleaned(item.name)
         if item.type == "directory":
@@ -196,7 +164,10 @@ def _index(package: Package, data: IO[bytes]) -> Package:
                 sha256=digest.hexdigest(),
             )
     for path, link in links:
-        package.members[path] = _hard_link(package, path, link)
+        target = package.members.get(link)
+        if target is None or target.type != "file":
+            raise refusal(package.name, f"the hard link `{path}` leads to `{link}`, which is no file of the package before it")
+        package.members[path] = replace(target, path=path, type="hardlink", link=link)
     _check_parents(package, directories)
     return package
 
@@ -228,13 +199,6 @@ def _link(text: str, path: str, package: str) -> str:
     if text.startswith("/"):
         raise refusal(package, f"the link `{path}` leads to the absolute path `{text}`")
     return text
-
-
-def _hard_link(package: Package, path: str, link: str) -> Member:
-    target = package.members.get(link)
-    if target is None or target.type != "file":
-        raise refusal(package.name, f"the hard link `{path}` leads to `{link}`, which is no file of the package before it")
-    return replace(target, path=path, type="hardlink", link=link)
 
 
 def _check_parents(package: Package, directories: set[str]) -> None:

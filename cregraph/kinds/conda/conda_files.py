@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cregraph.digest import Json
+from cregraph.formats.untrusted_tar import leads_out
 from cregraph.image.model.tar_entry import Entry, from_bytes
 from cregraph.kinds.base import Input
 from cregraph.kinds.conda.conda_archive import Member, Package, check_path, open_package, refusal
@@ -264,13 +265,8 @@ def _script(match: re.Match[str], prefix: str, minor: str) -> bytes:
 def _links_inside(package: Package, placed: Mapping[str, _Placed]) -> None:
     """No symbolic link leads out of the prefix, as its text reads from where it will lie."""
     for path, thing in placed.items():
-        if thing.member is None or thing.member.type != "symlink":
-            continue
-        depth = path.count("/")
-        for part in thing.member.link.split("/"):
-            depth += -1 if part == ".." else part not in ("", ".")
-            if depth < 0:
-                raise refusal(package.name, f"the link `{path}` leads out of the prefix, to `{thing.member.link}`")
+        if thing.member is not None and thing.member.type == "symlink" and leads_out(path, thing.member.link):
+            raise refusal(package.name, f"the link `{path}` leads out of the prefix, to `{thing.member.link}`")
 
 
 def _first_names(placed: Mapping[str, _Placed]) -> dict[str, str]:
@@ -317,7 +313,7 @@ def _entry(package: Package, path: str, thing: _Placed, prefix: bytes) -> tuple[
 
     def replaced() -> bytes:
         change = replace_binary if binary else replace_text
-        return change(package.read(member), placeholder.encode(), prefix)
+        return change(b"".join(package.chunks(member)), placeholder.encode(), prefix)
 
     # Made twice, for the length and digest here and for the bytes later: kept, they would all be in memory at once.
     content = replaced()

@@ -1,8 +1,4 @@
-"""What users are told about conda packages: those with what a compiler looks for, and those with link scripts.
-
-Headers have their path or folder (`openssl/`), libraries the name after the linker's `-l`, modules the name that pkg-config has,
-tools the name of their program. Where a package was split, the newer name comes first.
-"""
+"""What users are told about conda packages: those with what a compiler looks for, and those with link scripts."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from cregraph.errors import CregraphError
@@ -18,104 +15,20 @@ from cregraph.lock.pins import Pin, Target
 from cregraph.store import Store
 from cregraph.text import few, printable
 
-__all__ = ["HEADERS", "LIBRARIES", "MODULES", "TOOLS", "link_scripts", "listed", "notes"]
-
-_XML = "libxml2-devel (libxml2 where the channel has no such)"
-_LZMA = "liblzma-devel (xz where the channel has no such)"
-_GDAL = "libgdal-core (libgdal before 3.9)"
-_BOOST = "libboost-headers"
-_MARIADB = "mariadb-connector-c"
-
-#: Package to headers, libraries, pkg-config modules and programs, each a text of names.
-_HELD: Mapping[str, tuple[str, str, str, str]] = {
-    _XML: ("libxml/", "xml2", "libxml-2.0", "xml2-config"),
-    "libcurl": ("curl/", "curl", "libcurl", "curl-config"),
-    "openssl": ("openssl/", "ssl crypto", "openssl libssl libcrypto", ""),
-    "zlib": ("zlib.h zconf.h", "z", "zlib", ""),
-    "bzip2": ("bzlib.h", "bz2", "bzip2", ""),
-    _LZMA: ("lzma.h lzma/", "lzma", "liblzma", ""),
-    "zstd": ("zstd.h", "zstd", "libzstd", ""),
-    "lz4-c": ("lz4.h", "lz4", "liblz4", ""),
-    "libpng": ("png.h", "png png16", "libpng libpng16", "libpng-config"),
-    "libjpeg-turbo": ("jpeglib.h turbojpeg.h", "jpeg turbojpeg", "libjpeg libturbojpeg", ""),
-    "libtiff": ("tiff.h tiffio.h", "tiff", "libtiff-4", ""),
-    "libwebp-base": ("webp/", "webp", "libwebp", ""),
-    "freetype": ("ft2build.h freetype/", "freetype", "freetype2", "freetype-config"),
-    "fontconfig": ("fontconfig/", "fontconfig", "fontconfig", ""),
-    "harfbuzz": ("hb.h hb-ft.h", "harfbuzz", "harfbuzz", ""),
-    "fribidi": ("fribidi.h fribidi/", "fribidi", "fribidi", ""),
-    "cairo": ("cairo.h cairo/", "cairo", "cairo", ""),
-    "pango": ("pango/", "pango-1.0 pangocairo-1.0", "pango pangocairo", ""),
-    "librsvg": ("librsvg/", "rsvg-2", "librsvg-2.0", ""),
-    "poppler": ("poppler/ poppler-document.h", "poppler poppler-cpp", "poppler poppler-cpp", ""),
-    "imagemagick": ("Magick++.h", "Magick++-7.Q16HDRI", "Magick++ ImageMagick++", "Magick++-config"),
-    "tesseract": ("tesseract/", "tesseract", "tesseract", ""),
-    "leptonica": ("leptonica/ allheaders.h", "leptonica lept", "lept", ""),
-    _GDAL: ("gdal.h gdal_priv.h ogr_api.h", "gdal", "gdal", "gdal-config"),
-    "geos": ("geos_c.h geos/", "geos_c geos", "geos", "geos-config"),
-    "proj": ("proj.h proj_api.h", "proj", "proj", ""),
-    "udunits2": ("udunits2.h", "udunits2", "", ""),
-    "libnetcdf": ("netcdf.h", "netcdf", "netcdf", "nc-config"),
-    "hdf5": ("hdf5.h H5Cpp.h", "hdf5 hdf5_hl", "hdf5", "h5cc"),
-    "sqlite": ("sqlite3.h", "sqlite3", "sqlite3", "sqlite3"),
-    "libpq": ("libpq-fe.h", "pq", "libpq", "pg_config"),
-    _MARIADB: ("mysql.h mariadb/", "mysqlclient mariadb", "libmariadb mysqlclient", "mysql_config mariadb_config"),
-    "unixodbc": ("sql.h sqlext.h odbcinst.h", "odbc odbcinst", "odbc", "odbc_config"),
-    "gsl": ("gsl/", "gsl gslcblas", "gsl", "gsl-config"),
-    "gmp": ("gmp.h gmpxx.h", "gmp gmpxx", "gmp", ""),
-    "mpfr": ("mpfr.h", "mpfr", "mpfr", ""),
-    "fftw": ("fftw3.h", "fftw3", "fftw3", ""),
-    "nlopt": ("nlopt.h nlopt.hpp", "nlopt", "nlopt", ""),
-    "glpk": ("glpk.h", "glpk", "", ""),
-    "eigen": ("Eigen/ eigen3/", "", "eigen3", ""),
-    _BOOST: ("boost/", "", "", ""),
-    "tbb-devel": ("tbb/ oneapi/", "tbb", "tbb", ""),
-    "liblapack": ("lapacke.h", "lapack lapacke", "lapack", ""),
-    "libblas": ("cblas.h", "blas cblas", "blas cblas", ""),
-    "openblas": ("", "openblas", "openblas", ""),
-    "icu": ("unicode/", "icuuc icui18n icudata", "icu-uc icu-i18n", "icu-config"),
-    "libgit2": ("git2.h git2/", "git2", "libgit2", ""),
-    "libssh2": ("libssh2.h", "ssh2", "libssh2", ""),
-    "libsodium": ("sodium.h", "sodium", "libsodium", ""),
-    "zeromq": ("zmq.h zmq.hpp", "zmq", "libzmq", ""),
-    "libarchive": ("archive.h archive_entry.h", "archive", "libarchive", ""),
-    "libprotobuf": ("google/", "protobuf protobuf-lite", "protobuf", "protoc"),
-    "libarrow": ("arrow/", "arrow", "arrow", ""),
-    "libsecret": ("libsecret/", "secret-1", "libsecret-1", ""),
-    "gpgme": ("gpgme.h", "gpgme", "gpgme", "gpgme-config"),
-    "yaml": ("yaml.h", "yaml", "yaml-0.1", ""),
-    "expat": ("expat.h", "expat", "expat", ""),
-    "pcre2": ("pcre2.h", "pcre2-8", "libpcre2-8", "pcre2-config"),
-    "readline": ("readline/", "readline", "readline", ""),
-    "ncurses": ("ncurses.h curses.h", "ncurses tinfo", "ncurses", ""),
-    "jags": ("JAGS/", "jags", "jags", "jags"),
-    "xorg-libx11": ("X11/", "X11", "x11", ""),
-    "libgl-devel": ("GL/", "GL", "gl", ""),
-    "libffi": ("ffi.h", "ffi", "libffi", ""),
-    "openjdk": ("jni.h", "jvm", "", "java javac jar"),
-    "c-compiler": ("", "", "", "gcc cc x86_64-conda-linux-gnu-cc x86_64-conda-linux-gnu-gcc"),
-    "cxx-compiler": ("", "", "", "g++ c++ x86_64-conda-linux-gnu-c++ x86_64-conda-linux-gnu-g++"),
-    "fortran-compiler": ("", "gfortran quadmath", "", "gfortran f77 x86_64-conda-linux-gnu-gfortran"),
-    "rust": ("", "", "", "cargo rustc"),
-    "make": ("", "", "", "make gmake"),
-    "autoconf": ("", "", "", "autoconf autoreconf"),
-    "automake": ("", "", "", "automake aclocal"),
-    "libtool": ("", "", "", "libtool libtoolize"),
-    "nodejs": ("", "", "", "node npm"),
-}
-
-#: Programs that have the name of their package.
-_SAME = "bison cmake flex git go m4 meson nasm ninja pandoc patch perl pkg-config swig unzip"
+__all__ = ["held", "link_scripts", "listed", "notes"]
 
 
-def _by(column: int) -> dict[str, str]:
-    return {name: package for package, held in _HELD.items() for name in held[column].split()}
+@cache
+def held() -> Mapping[str, Mapping[str, str]]:
+    """Return the conda package that has a name, for each sort of name in held.yaml (`headers`, `libraries`, ...)."""
+    import yaml
 
-
-HEADERS: Mapping[str, str] = _by(0)
-LIBRARIES: Mapping[str, str] = _by(1)
-MODULES: Mapping[str, str] = _by(2)
-TOOLS: Mapping[str, str] = _by(3) | {name: name for name in _SAME.split()}
+    packages = yaml.safe_load(Path(__file__).with_name("held.yaml").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = {}
+    for package, sorts in packages.items():
+        for sort, names in sorts.items():
+            found.setdefault(sort, {}).update(dict.fromkeys(names.split(), package))
+    return found
 
 
 def listed(store: Store, package: str) -> bool | None:
@@ -165,5 +78,4 @@ def _scripts(pin: Pin, store: Store) -> list[str]:
 
 
 def link_scripts(path: Path) -> list[str]:
-    """Return the link scripts of the package at `path`."""
     return [member for member in conda_archive.listed(path, tempfile.TemporaryFile, path.name) if _LINK_SCRIPT.fullmatch(member)]

@@ -12,7 +12,6 @@ __all__ = ["installed", "is_record"]
 
 
 def is_record(path: str) -> bool:
-    """Return whether `path` is a JSON file in a conda-meta folder."""
     folder, _, name = path.rpartition("/")
     return name.endswith(".json") and folder.endswith("/conda-meta")
 

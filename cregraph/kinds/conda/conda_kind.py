@@ -29,7 +29,7 @@ from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
-from cregraph.sources.routes import join
+from cregraph.sources.routes import Routes, join
 from cregraph.text import printable, redacted_text
 
 if TYPE_CHECKING:
@@ -44,10 +44,6 @@ FIELDS: Mapping[str, tuple[str, bool]] = {"prefix": ("path", True), "specs": ("t
 
 STANDS_ON = frozenset({"image"})
 BUCKETS = 32
-GIVES_BASE, READS_PROJECT, SNAPSHOTS = defaults.GIVES_BASE, defaults.READS_PROJECT, defaults.SNAPSHOTS
-scope, ask_text, shown, shown_name = defaults.scope, defaults.ask_text, defaults.shown, defaults.shown_name
-hidden, base_has, problems, folder = defaults.hidden, defaults.base_has, defaults.problems, defaults.folder
-tools, projection = defaults.tools, defaults.projection
 
 _DEFAULT_CHANNELS = ["conda-forge"]
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)+")
@@ -68,7 +64,7 @@ def ask(step: Step) -> Sequence[Ask]:
             f"{step.place_of('prefix')}: `{prefix}` is no prefix for a conda environment",
             hint="an absolute path of letters, digits and . _ - + is wanted: it is written into scripts as it stands",
         )
-    if scope(f"{prefix}/") == "sandbox":
+    if defaults.scope(f"{prefix}/") == "sandbox":
         raise CregraphError(
             f"{step.place_of('prefix')}: `{prefix}` would not be in the image: /cregraph is there in the sandbox of tasks only",
             hint="choose another prefix, such as /opt/team",
@@ -209,9 +205,8 @@ def own_tokens(pin: Pin) -> tuple[str, ...]:
     return (f"{NAME}:{pin.name} {pin.version}",)
 
 
-def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
-    """Return the file's address in each mirror of its channel."""
-    return tuple(join(address, artifact.file) for address in sources.routes("conda", artifact.source))
+def locations(artifact: Artifact, routes: Routes) -> tuple[str, ...]:
+    return tuple(join(address, artifact.file) for address in routes.channel(artifact.source))
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
@@ -296,12 +291,7 @@ def _is_sound(item: Pin, prefix: str) -> None:
             f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is no name of a conda package",
             hint="the lock was edited by hand: lock again",
         )
-    for field, good in right.items():
-        if not good:
-            raise CregraphError(
-                f"conda environment {prefix}: {item.name}: the lock's `{field}` is missing or not one that conda allows",
-                hint=f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {item.name}`",
-            )
+    defaults.check_edited(f"conda environment {prefix}: package", item.name, right)
 
 
 def _installed(item: Pin) -> dict[str, Json]:
@@ -320,7 +310,6 @@ def _installed(item: Pin) -> dict[str, Json]:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return the files of a package, or the environment's own file: `conda_files.entries`."""
     from cregraph.kinds.conda import conda_files
 
     return conda_files.entries(segment, source)

@@ -58,7 +58,6 @@ def normal_spec(text: str) -> str:
 
 
 def spec_name(spec: str) -> str:
-    """Return the package's name of a spec in normal form."""
     return spec.partition(" ")[0]
 
 

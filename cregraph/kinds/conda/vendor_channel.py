@@ -14,18 +14,16 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.sources.routes import Routes, join
 from cregraph.store.atomic_file import write_file
-from cregraph.vendor.vendor_files import put_files
+from cregraph.vendor.vendor_files import earlier, put_files
 
-__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
 _SUBDIRS = ("linux-64", "noarch")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 _FILE = re.compile(r"(?:linux-64|noarch)/[A-Za-z0-9_][A-Za-z0-9_.!+=-]*(?:\.conda|\.tar\.bz2)")
 _INDEX = "repodata.json"
 FOLDERS = {"conda": (_INDEX,)}
-_LIMIT = 1 << 30
 
 
 put = put_files
@@ -41,13 +39,7 @@ def vendor_path(artifact: Artifact) -> str:
     return f"conda/{artifact.source}/{artifact.file}"
 
 
-def addresses(artifact: Artifact, routes: Routes) -> dict[str, Json]:
-    """Return the addresses in each mirror of the channel."""
-    return {"urls": [join(address, artifact.file) for address in routes.channel(artifact.source)]}
-
-
 def sources(folder: Path) -> Mapping[str, Json]:
-    """Return the section that names each channel in the folder."""
     root = folder / "conda"
     names = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("noarch") if path.is_dir())
     return {"conda": {name: f"./conda/{name}" for name in names}}
@@ -67,7 +59,7 @@ def write_index(folder: Path, pins: Sequence[Pin]) -> None:
 
 def _write(folder: Path, rows: dict[str, Json]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    before = _before(folder / _INDEX)
+    before: dict[str, Json] = earlier(folder / _INDEX, _records, {})
     packages: dict[str, dict[str, Json]] = {"packages": {}, "packages.conda": {}}
     for path in folder.iterdir():
         if path.name.endswith((".conda", ".tar.bz2")) and not path.name.startswith("."):
@@ -96,16 +88,6 @@ def _row(pin: Pin, path: Path) -> Json:
     }
 
 
-def _before(path: Path) -> dict[str, Json]:
-    """Return the records of an index that an earlier run wrote."""
-    try:
-        if path.stat().st_size > _LIMIT:
-            raise ValueError
-        data = json.loads(path.read_bytes())
-        return {**data["packages"], **data["packages.conda"]}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CregraphError(
-            f"`{path}` is not what `cregraph vendor` writes", hint="remove the folder it is in; the same command makes it anew"
-        ) from None
+def _records(data: bytes) -> dict[str, Json]:
+    index = json.loads(data)
+    return {**index["packages"], **index["packages.conda"]}

@@ -46,13 +46,8 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
     "user": ("text", False),
     "home": ("text", False),
 }
-
-
 GIVES_BASE = True
 READS_PROJECT = True
-STANDS_ON, SNAPSHOTS, BUCKETS, tools = defaults.STANDS_ON, defaults.SNAPSHOTS, defaults.BUCKETS, defaults.tools
-hidden, own_tokens, base_has, folder = defaults.hidden, defaults.own_tokens, defaults.base_has, defaults.folder
-locations = defaults.locations
 
 
 def scope(place: str) -> Scope:
@@ -66,20 +61,20 @@ def ask(step: Step) -> Sequence[Ask]:
     Raises CregraphError with the line of the field that is wrong.
     """
     what: dict[str, Json]
-    reference, where = _text(step, "reference"), step.place_of("reference")
-    if reference is not None:
+    reference, where = step.fields.get("reference"), step.place_of("reference")
+    if reference:
         what = {"reference": _normal(reference, where)}
     else:
         what, where = _listed(step), step.place_of("tag")
-    cuda = _text(step, "cuda")
-    if cuda is not None:
+    cuda = step.fields.get("cuda")
+    if cuda:
         if not re.fullmatch(r"[0-9]+(?:\.[0-9]+){0,2}", cuda):
             raise CregraphError(f"{step.place_of('cuda')}: `{cuda}` is no CUDA version", 'write a text such as "12.8", or null')
         what["cuda"] = cuda
-    options = {name: text for name in ("user", "home") if (text := _text(step, name)) is not None}
+    options = {name: text for name in ("user", "home") if (text := step.fields.get(name))}
     asks = [Ask(kind=NAME, place=BASE, stage=step.stage, what=what, where=where, options=options)]
-    root = _text(step, "build_root")
-    if root is not None and root != "base":
+    root = step.fields.get("build_root")
+    if root and root != "base":
         where = step.place_of("build_root")
         asks.append(Ask(kind=NAME, place=BUILD_ROOT, stage=step.stage, what={"reference": _normal(root, where)}, where=where))
     return asks
@@ -109,7 +104,6 @@ def shown_name(pin: Pin) -> str:
 
 
 def problems(target: Target, offers: Offers) -> list[str]:
-    """Return a sentence if the target has no pin."""
     missing = target.asks if not target.pins else ()
     return [f"{ask.where}: the lock has no pin of `{target.id}`" for ask in missing[:1]]
 
@@ -171,7 +165,6 @@ def place(target: Target, context: PlaceContext) -> Placement:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return nothing: this kind places no segment."""
     return iter(())
 
 
@@ -211,15 +204,6 @@ def check_user(options: Mapping[str, Json], facts: BaseFacts, where: str) -> Non
         raise CregraphError(message, hint=f"state `user` and `home` of a user that it has: {known}")
 
 
-def _text(step: Step, field: str) -> str | None:
-    value = step.fields.get(field)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise CregraphError(f"{step.place_of(field)}: {field}: expected a text, not {type(value).__name__}")
-    return value
-
-
 def _normal(text: str, where: str) -> str:
     name = parse(text, where=where)
     if isinstance(name, LayoutName) and (name.folder.startswith(("/", "~")) or "\\" in name.folder):
@@ -231,13 +215,13 @@ def _normal(text: str, where: str) -> str:
 
 
 def _listed(step: Step) -> dict[str, Json]:
-    registry, tag = _text(step, "registry"), _text(step, "tag")
-    folder = (_text(step, "folder") or "").strip("/")
-    repositories = step.fields.get("repositories") or []
-    where = step.place_of("")
-    if registry is None or tag is None or not isinstance(repositories, list) or not repositories:
-        lacking = "registry" if registry is None else "tag" if tag is None else "repositories"
-        raise CregraphError(f"{where}: `{lacking}` is missing", "state `reference`, or `registry`, `repositories` and `tag`")
+    for field in ("registry", "tag", "repositories"):
+        if not step.fields.get(field):
+            raise CregraphError(
+                f"{step.place_of('')}: `{field}` is missing", "state `reference`, or `registry`, `repositories` and `tag`"
+            )
+    registry, tag, repositories = (step.fields[field] for field in ("registry", "tag", "repositories"))
+    folder = (step.fields.get("folder") or "").strip("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", registry):
         raise CregraphError(
             f"{step.place_of('registry')}: `{registry}` is no name of a registry",
@@ -245,10 +229,7 @@ def _listed(step: Step) -> dict[str, Json]:
         )
     check_tag(tag, where=step.place_of("tag"))
     for i, one in enumerate(repositories):
-        place = step.place_of(f"repositories[{i}]")
-        if not isinstance(one, str):
-            raise CregraphError(f"{place}: expected a text")
-        check_repository(f"{folder}/{one}" if folder else one, where=place)
+        check_repository(f"{folder}/{one}" if folder else one, where=step.place_of(f"repositories[{i}]"))
     return {"registry": registry, "folder": folder, "repositories": list(repositories), "tag": tag}
 
 

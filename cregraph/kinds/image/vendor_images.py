@@ -18,10 +18,10 @@ from cregraph.image.bases.layout_folder import NAMED
 from cregraph.image.media.oci_layout import MARK
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store.atomic_file import write_file
-from cregraph.vendor.vendor_files import Tree, VendorAccess, by_url, sha256_of
+from cregraph.store.atomic_file import place_file, write_file
+from cregraph.vendor.vendor_files import Tree, VendorAccess, earlier, sha256_of
 
-__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
 _ROOT = "images"
 _BLOBS = f"{_ROOT}/blobs/sha256"
@@ -30,11 +30,7 @@ _TAG = "org.opencontainers.image.ref.name"
 _INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-addresses = by_url
-
-
 def vendor_path(artifact: Artifact) -> str:
-    """Return the path of the image's manifest."""
     return f"{_BLOBS}/{artifact.sha256}"
 
 
@@ -54,7 +50,6 @@ def put(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[
 
 
 def sources(folder: Path) -> Mapping[str, Json]:
-    """Return the section that leads to the layout."""
     return {"image": f"./{_ROOT}"}
 
 
@@ -62,7 +57,8 @@ def write_index(folder: Path, pins: Sequence[Pin]) -> None:
     """Write `index.json`: the pinned images by the names that locks have for them, and earlier entries whose blobs are there."""
     root = folder / _ROOT
     (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-    entries = {(entry["digest"], entry["annotations"][NAMED]): entry for entry in _before(root / "index.json")}
+    before: list[Json] = earlier(root / "index.json", _manifests, [])
+    entries = {(entry["digest"], entry["annotations"][NAMED]): entry for entry in before}
     for artifact in (pin.artifact for pin in pins):
         name = f"{artifact.source} {artifact.file}".strip()
         raw = (folder / _BLOBS / artifact.sha256).read_bytes()
@@ -94,7 +90,7 @@ def _blob(tree: Tree, path: str, blob: Descriptor, image: BaseImage) -> None:
         tree.counted(path, blob.size, added=False)
         return
     if image.store.has(blob.hex):
-        tree.place(image.store.verified(blob.hex, f"a blob of {image.name}"), target, blob.hex)
+        place_file(image.store.verified(blob.hex, f"a blob of {image.name}"), target, blob.hex)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         _stream(target, blob, image)
@@ -123,13 +119,6 @@ def _stream(target: Path, blob: Descriptor, image: BaseImage) -> None:
             raise CregraphError(f"{image.name}: a blob has sha256:{found} (expected {blob.digest})")
 
 
-def _before(path: Path) -> list[Json]:
-    try:
-        listed = json.loads(path.read_bytes())["manifests"]
-        return [one for one in listed if isinstance(one["annotations"][NAMED], str) and isinstance(one["digest"], str)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise CregraphError(
-            f"`{path}` is not what `cregraph vendor` writes", hint="remove it; the same command writes it anew"
-        ) from None
+def _manifests(data: bytes) -> list[Json]:
+    listed = json.loads(data)["manifests"]
+    return [one for one in listed if isinstance(one["annotations"][NAMED], str) and isinstance(one["digest"], str)]

@@ -21,7 +21,6 @@ __all__ = ["installed", "is_record"]
 
 
 def is_record(path: str) -> bool:
-    """Return whether `path` is METADATA or RECORD in a dist-info folder."""
     folder, _, name = path.rpartition("/")
     return name in ("METADATA", "RECORD") and folder.endswith(".dist-info")
 

@@ -18,7 +18,6 @@ PATTERNS = ()
 
 
 def ways_out(name: str, in_channel: Callable[[str], bool | None]) -> str:
-    """Return another way to get the package."""
     return "ask for a version that has a wheel for the base's Python"
 
 

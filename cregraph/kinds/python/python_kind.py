@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, cast
+from urllib.parse import quote
 
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
@@ -30,6 +31,7 @@ from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 from cregraph.sources.python_names import is_place, normal
+from cregraph.sources.routes import Routes, join
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
@@ -44,9 +46,7 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 
 STANDS_ON = frozenset({"image"})
 BUCKETS = 16
-GIVES_BASE, READS_PROJECT, SNAPSHOTS = defaults.GIVES_BASE, defaults.READS_PROJECT, defaults.SNAPSHOTS
-scope, ask_text, shown, shown_name = defaults.scope, defaults.ask_text, defaults.shown, defaults.shown_name
-folder, projection = defaults.folder, defaults.projection
+INDEXED = True
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _BACKEND = re.compile(r"[A-Za-z_][\w.]*(?::[A-Za-z_][\w.]*)?")
@@ -115,15 +115,14 @@ def problems(target: Target, offers: Offers) -> list[str]:
     return defaults.unanswered(target, name_of, lambda name: base_has(f"py:{name}", offers))
 
 
-def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
-    """Return where the package index lists the file."""
-    from cregraph.sources import python_index
+def locations(artifact: Artifact, routes: Routes) -> tuple[str, ...]:
+    from cregraph.sources.pip_settings import PYPI
 
-    return python_index.locations(sources, artifact.file)
+    project = quote(artifact.file.partition("/")[0])
+    return tuple(f"{join(address, project)}/" for address in routes.pypi or (PYPI,))
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Return the pins of all asks of one interpreter: `python_pin.pin`."""
     from cregraph.kinds.python import python_pin
 
     return python_pin.pin(target, sources, context)
@@ -177,13 +176,7 @@ def check_pin(pin: Pin) -> None:
         "data.backend_path": isinstance(path, list | tuple)
         and all(isinstance(p, str) and not p.startswith("/") and ".." not in p.split("/") for p in path),
     }
-    for field, good in right.items():
-        if not good:
-            raise CregraphError(
-                f"Python package {pin.name}: the lock's `{field}` is missing or not one that cregraph writes",
-                hint="the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package "
-                f"{owner if role == 'build' else pin.name}`",
-            )
+    defaults.check_edited("Python package", owner if role == "build" else pin.name, right)
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:

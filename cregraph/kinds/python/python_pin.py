@@ -33,11 +33,13 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     facts = context.facts
     if facts is None or facts.python is None:
         raise CregraphError(f"Python packages are asked for, and no Python was found in the base ({target.id})")
-    asked = [(a, str(a.what)) for a in target.asks if isinstance(a.what, str)]
-    wanted = [(a, text) for a, text in asked if not _answered_by_base(a, text, facts.python)]
+    from packaging.requirements import Requirement
+
+    python = facts.python
+    asked = [(a, Requirement(a.what)) for a in target.asks if isinstance(a.what, str)]
+    wanted = [a for a, requirement in asked if not _answered_by_base(a, requirement, python)]
     locked = {p.name: p for p in context.locked}
-    chosen = _answers(wanted, facts, facts.python, sources, context)
-    texts = _texts(asked, [one for one, _, _ in chosen])
+    chosen = _answers(wanted, facts, python, sources, context)
     pins: list[Pin] = []
     for one, wheel, artifact in chosen:
         build, data = ([], {"form": "wheel"}) if wheel else _building(one, artifact, target, sources, context, locked)
@@ -50,20 +52,24 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
                 artifact=artifact,
                 needs=tuple(sorted(needs)),
                 provides=(f"py:{one.name} {one.version}",),
-                asked=texts.get(one.name, ()),
+                asked=_texts_of(one.name, asked),
                 data=data,
             )
         )
     return replace(target, pins=tuple(sorted(pins, key=lambda p: p.name)))
 
 
+def _texts_of(name: str, asked: Sequence[tuple[Ask, Requirement]]) -> tuple[str, ...]:
+    return tuple(sorted({f"{a.stage}: {a.what}" for a, requirement in asked if normal(requirement.name) == name}))
+
+
 def _answers(
-    wanted: Sequence[tuple[Ask, str]], facts: BaseFacts, python: PythonFact, sources: Sources, context: PinContext
+    wanted: Sequence[Ask], facts: BaseFacts, python: PythonFact, sources: Sources, context: PinContext
 ) -> list[tuple[Found, File | None, Artifact]]:
-    """What `_choose` answers to the asks that the base does not answer. Raises CregraphError with the lines of all of them."""
+    """What `_choose` answers. Raises CregraphError with the lines of all that is `wanted`."""
     locked = {p.name: p for p in context.locked}
     question = Question(
-        requirements=tuple(dict.fromkeys(text for _, text in wanted)),
+        requirements=tuple(dict.fromkeys(a.what for a in wanted)),
         python=python.version,
         glibc=facts.glibc,
         base=python.distributions,
@@ -73,7 +79,7 @@ def _answers(
     try:
         return _choose(question, sources, locked)
     except Unanswered as error:
-        lines = "\n".join(f"  {a.where}: {text}" for a, text in wanted)
+        lines = "\n".join(f"  {a.where}: {a.what}" for a in wanted)
         raise CregraphError(
             f"what is asked of Python {python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
             hint="the base's own distributions never move: loosen a line, or choose another base image",
@@ -121,17 +127,14 @@ def _tags(python: str, glibc: str | None) -> list[str]:
     return [str(tag) for tag in tags]
 
 
-def _answered_by_base(asked: Ask, text: str, python: PythonFact) -> bool:
+def _answered_by_base(asked: Ask, wanted: Requirement, python: PythonFact) -> bool:
     """Whether the base has it. Raises CregraphError when the base has another version; extras are left for uv to see to."""
-    from packaging.requirements import Requirement
-
-    wanted = Requirement(text)
     have = python.distributions.get(normal(wanted.name))
     if have is None or not _applies(wanted, python):
         return False
     if not wanted.specifier.contains(have, prereleases=True):
         raise CregraphError(
-            f"{asked.where} asks for {text}, and the base has {normal(wanted.name)} {have}, which never moves",
+            f"{asked.where} asks for {asked.what}, and the base has {normal(wanted.name)} {have}, which never moves",
             hint=f"loosen the line so that {have} satisfies it, or choose a base image that has another",
         )
     return not wanted.extras
@@ -154,18 +157,6 @@ def _applies(wanted: Requirement, python: PythonFact) -> bool:
             "os_name": "posix",
         }
     )
-
-
-def _texts(asked: Sequence[tuple[Ask, str]], found: Sequence[Found]) -> dict[str, tuple[str, ...]]:
-    from packaging.requirements import Requirement
-
-    names = {one.name for one in found}
-    texts: dict[str, set[str]] = {}
-    for a, text in asked:
-        name = normal(Requirement(text).name)
-        if name in names:
-            texts.setdefault(name, set()).add(f"{a.stage}: {text}")
-    return {name: tuple(sorted(listed)) for name, listed in texts.items()}
 
 
 def _choose(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from email.parser import HeaderParser
+from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,13 +20,11 @@ from cregraph.digest import Json, sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.sources.pip_settings import PYPI
 from cregraph.sources.python_names import is_place
-from cregraph.sources.routes import Routes, join
 from cregraph.store.atomic_file import write_file
 from cregraph.vendor.vendor_files import put_files, sha256_of
 
-__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
 _LIMIT = 16 << 20
 _METADATA = ".metadata"  # after the name of a wheel (PEP 658)
@@ -44,14 +44,7 @@ def vendor_path(artifact: Artifact) -> str:
     return f"simple/{artifact.file}"
 
 
-def addresses(artifact: Artifact, routes: Routes) -> dict[str, Json]:
-    """Return the page of the project in each index."""
-    project = quote(artifact.file.partition("/")[0])
-    return {"urls": [f"{join(address, project)}/" for address in routes.pypi or (PYPI,)], "index": True}
-
-
 def sources(folder: Path) -> Mapping[str, Json]:
-    """Return the section that leads to the index."""
     return {"pypi": "./simple"}
 
 
@@ -60,7 +53,8 @@ def write_index(folder: Path, pins: Sequence[Pin]) -> None:
     root = folder / "simple"
     names = []
     for project in sorted(path for path in root.iterdir() if path.is_dir()):
-        files = [path for path in sorted(project.iterdir()) if _is_file(path)]
+        indexes = (*_PAGES, f"*{_METADATA}", ".*")
+        files = [path for path in sorted(project.iterdir()) if not any(fnmatch(path.name, each) for each in indexes)]
         for left in project.glob(f"*{_METADATA}"):
             if left.with_name(left.name.removesuffix(_METADATA)) not in files:
                 left.unlink()
@@ -73,10 +67,6 @@ def write_index(folder: Path, pins: Sequence[Pin]) -> None:
         _write(project, page, _page(f"Links for {project.name}", [_link(entry) for entry in entries]))
     listing = {"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}
     _write(root, listing, _page("Simple index", [f'<a href="{name}/">{name}</a>' for name in names]))
-
-
-def _is_file(path: Path) -> bool:
-    return path.is_file() and path.name not in _PAGES and not path.name.endswith(_METADATA) and not path.name.startswith(".")
 
 
 def _entry(path: Path) -> dict[str, Json]:
@@ -103,7 +93,7 @@ def _metadata(path: Path) -> bytes | None:
     if path.suffix == ".whl":
         try:
             with zipfile.ZipFile(path) as wheel:
-                names = [one for one in wheel.infolist() if _is_metadata(one.filename)]
+                names = [one for one in wheel.infolist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one.filename)]
                 if len(names) != 1 or names[0].file_size > _LIMIT:
                     return None
                 return wheel.read(names[0])
@@ -115,10 +105,6 @@ def _metadata(path: Path) -> bytes | None:
         except CregraphError:
             return None  # a build refuses it by name; it is listed as it is
     return None
-
-
-def _is_metadata(name: str) -> bool:
-    return name.count("/") == 1 and name.endswith(".dist-info/METADATA")
 
 
 def _version(file: str) -> str:

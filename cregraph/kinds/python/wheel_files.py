@@ -11,6 +11,7 @@ import base64
 import configparser
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import posixpath
@@ -18,7 +19,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -74,13 +75,11 @@ class _Recorded:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return the files of the wheel that is the artifact of `segment`."""
     assert segment.artifact is not None
     return wheel_entries(source.path(), name=segment.artifact.file.rsplit("/", 1)[-1], places=places_of(segment))
 
 
 def places_of(segment: Segment) -> Places:
-    """Return the places that a segment states."""
     return Places(**{field: str(segment.place[field]) for field in Places.__slots__})
 
 
@@ -110,7 +109,6 @@ class _Wheel:
         self._recorded = self._read_record()
 
     def entries(self) -> Iterator[Entry]:
-        """Return files, scripts, and the dist-info files that an installer writes."""
         self._check_version()
         rows: dict[str, tuple[str, str]] = {}  # path in the image -> (hash, size) as RECORD writes them
         taken: dict[str, str] = {}
@@ -131,14 +129,14 @@ class _Wheel:
             if recorded is None:
                 raise self._bad(member, "is not listed in its RECORD")
             if is_script and self._is_python(member):
-                data = self._whole(member)
-                data = self._with_interpreter(data)
+                _, newline, rest = self._whole(member).partition(b"\n")
+                data = self._first_line().encode() + (rest if newline else b"")
                 rows[path] = _row(data)
                 yield from_bytes(path, data, mode=0o755)
                 continue
             rows[path] = (f"{recorded.algorithm}={recorded.digest}", str(info.file_size))
             mode = 0o755 if is_script or (info.external_attr >> 16) & 0o111 else 0o644
-            yield Entry(path=path, mode=mode, size=info.file_size, chunks=self._chunks(member))
+            yield Entry(path=path, mode=mode, size=info.file_size, chunks=functools.partial(self._stream, member))
         for script, text in self._entry_points():
             path = at(f"{self._places.scripts}/{script}", f"entry point {script}")
             data = text.encode()
@@ -166,8 +164,10 @@ class _Wheel:
                 members[info.filename] = info
         total = sum(info.file_size for info in members.values())
         packed = sum(info.compress_size for info in members.values())
-        if total > _UNPACKED or total > _RATIO * self._size() + _BLOCK or packed > self._size():
-            raise CregraphError(f"{self._name} says that it unpacks to {total} bytes, which its {self._size()} bytes cannot hold")
+        assert self._zip.fp is not None
+        size = self._zip.fp.seek(0, io.SEEK_END)
+        if total > _UNPACKED or total > _RATIO * size + _BLOCK or packed > size:
+            raise CregraphError(f"{self._name} says that it unpacks to {total} bytes, which its {size} bytes cannot hold")
         for member in members:
             above = posixpath.dirname(member)
             while above:
@@ -175,14 +175,6 @@ class _Wheel:
                     raise self._bad(above, f"is a file, and `{member}` lies below it")
                 above = posixpath.dirname(above)
         return members
-
-    def _size(self) -> int:
-        file = self._zip.fp
-        assert file is not None
-        here = file.tell()
-        end = file.seek(0, io.SEEK_END)
-        file.seek(here)
-        return end
 
     def _dist_info(self) -> str:
         found = sorted({m.split("/")[0] for m in self._members if m.split("/")[0].endswith(".dist-info")})
@@ -198,12 +190,8 @@ class _Wheel:
         return mine[0]
 
     def _check_version(self) -> None:
-        fields = dict(
-            line.split(":", 1)
-            for line in self._whole(f"{self._info}/WHEEL").decode("utf-8", "replace").splitlines()
-            if ":" in line
-        )
-        version = fields.get("Wheel-Version", "").strip()
+        text = self._whole(f"{self._info}/WHEEL").decode("utf-8", "replace")
+        version = "".join(re.findall(r"^Wheel-Version: *(.*?) *$", text, re.MULTILINE)[-1:])
         if version.split(".")[0] != "1":
             raise CregraphError(f"{self._name} has Wheel-Version `{version[:40]}`; this cregraph installs version 1")
 
@@ -247,9 +235,6 @@ class _Wheel:
             return f"{self._places.prefix}/include/python{self._places.python}/{name}/{rest}", False
         raise self._bad(member, "lies in a .data folder that the specification does not know")
 
-    def _chunks(self, member: str) -> Callable[[], Iterable[bytes]]:
-        return lambda: self._stream(member)
-
     def _stream(self, member: str) -> Iterator[bytes]:
         """The member's bytes; the last ones are given only once all were found to be what RECORD says."""
         recorded = self._recorded[member]
@@ -286,11 +271,6 @@ class _Wheel:
         """Whether a script begins with `#!python`; a program (some wheels carry large ones) is left as it is."""
         with self._reading(member), self._zip.open(self._members[member]) as file:
             return file.read(len(b"#!python")) == b"#!python"
-
-    def _with_interpreter(self, data: bytes) -> bytes:
-        """The script with its first line naming the interpreter that the packages are for."""
-        _, newline, rest = data.partition(b"\n")
-        return self._first_line().encode() + (rest if newline else b"")
 
     def _first_line(self) -> str:
         executable = self._places.executable

@@ -196,10 +196,10 @@ def _check(key: str, choice: Choice, wish: Wish, state: _State) -> None:
     wanted = wish.dependency
     if satisfies(choice.version, wanted.op, wanted.version):
         return
-    if choice.pin is not None and not choice.given and _exact(key, state) is None:
+    exact = _exact(key, state)
+    if choice.pin is not None and not choice.given and exact is None:
         raise _NotKept(key)
     verb = "asks for" if wish.asked else "needs"
-    exact = _exact(key, state)
     if exact is not None:
         raise CregraphError(
             f"{wish.who} {verb} {wanted}, and {exact.who} asks for {exact.dependency}",

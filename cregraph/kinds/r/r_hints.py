@@ -18,11 +18,8 @@ USUAL = f"a library that it needs to compile against is asked for by name in {FI
 _MISSING = "the R package {0} is missing, and nothing says that it is needed: ask for it too (extras.conda_r)"
 _OLD = "it needs R {1}, and the environment has {0}: take an older version, or a newer R (cre.r_version)"
 PATTERNS = (
-    (r"there is no package called [\u2018'\"]([A-Za-z0-9.]+)[\u2019'\"]", lambda match: (_MISSING.format(match[1]), None)),
-    (
-        r"ERROR: this R is version ([0-9.]+), package '[^']+' requires R >=? ?([0-9.]+)",
-        lambda match: (_OLD.format(match[1], match[2]), None),
-    ),
+    (r"there is no package called [\u2018'\"]([A-Za-z0-9.]+)[\u2019'\"]", _MISSING),
+    (r"ERROR: this R is version ([0-9.]+), package '[^']+' requires R >=? ?([0-9.]+)", _OLD),
 )
 
 
@@ -63,7 +60,6 @@ def checks(targets: Sequence[Target], facts: BaseFacts | None, *, magic: bool) -
 
 
 def program(targets: Sequence[Target]) -> str | None:
-    """Return R itself."""
     return next((f"{t.place}/bin/R" for t in targets for token, _ in _provided(t) if token == _R), None)
 
 

@@ -14,7 +14,6 @@ __all__ = ["installed", "is_record"]
 
 
 def is_record(path: str) -> bool:
-    """Return whether `path` is a DESCRIPTION file."""
     return path.endswith("/DESCRIPTION")
 
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
-from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.r import r_pinned
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
@@ -30,6 +29,7 @@ from cregraph.plan.parts import Placement, Segment, Task, segment, task
 from cregraph.profile.package_texts import is_r_name, r_package, r_tarball
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
+from cregraph.sources.routes import Routes
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
 
@@ -54,9 +54,6 @@ FIELDS: Mapping[str, tuple[str, bool]] = {
 STANDS_ON = frozenset({"image", "conda"})
 SNAPSHOTS = True
 BUCKETS = 16
-GIVES_BASE, READS_PROJECT = defaults.GIVES_BASE, defaults.READS_PROJECT
-scope, shown_name, hidden, base_has = defaults.scope, defaults.shown_name, defaults.hidden, defaults.base_has
-folder, tools, projection = defaults.folder, defaults.tools, defaults.projection
 ask_text, shown, own_tokens, problems = r_pinned.ask_text, r_pinned.shown, r_pinned.own_tokens, r_pinned.problems
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -100,38 +97,24 @@ def ask(step: Step) -> Sequence[Ask]:
                 f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
                 hint="write it as the repository does: jammy, noble, bookworm, rhel9",
             )
-    packages = step.fields["packages"]
-    asked: list[tuple[Json, str]] = []
-    if isinstance(packages, Mapping):
-        for name, tarball in packages.items():
-            where = step.place_of(f"packages.{name}")
-            asked.append(({"name": _name(name, where), "tarball": _tarball(tarball, where)}, where))
-    elif isinstance(packages, list | tuple):
-        for number, text in enumerate(packages):
-            where = step.place_of(f"packages[{number}]")
-            asked.append((_normal(text, where), where))
-    else:
-        raise CregraphError(
-            f"{step.place_of('packages')}: a list of R packages, or a mapping of their names to URLs and paths, is wanted"
-        )
     options = {"from": source, "snapshot": snapshot}
     if binaries is not None:
         options["binaries"] = binaries
+    asked = _asked(step.fields["packages"], step)
     return [Ask(kind=NAME, place=library, stage=step.stage, what=what, where=where, options=options) for what, where in asked]
 
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
-    """Return the pins of all asks of one library: `r_pin.pin`."""
     from cregraph.kinds.r import r_pin
 
     return r_pin.pin(target, sources, context)
 
 
-def locations(artifact: Artifact, sources: Sources) -> tuple[str, ...]:
-    """Return where a snapshot of CRAN, or a repository of built packages, has the file."""
+def locations(artifact: Artifact, routes: Routes) -> tuple[str, ...]:
+    """Return where a snapshot of CRAN with its archive, or a repository of built packages, has the file."""
     from cregraph.sources import cran
 
-    return cran.locations(sources.routes("cran_binary" if cran.is_built(artifact.file) else "cran", "cran"), artifact.file)
+    return cran.locations(routes.binaries() if cran.is_built(artifact.file) else routes.snapshot("{date}"), artifact.file)
 
 
 def place(target: Target, context: PlaceContext) -> Placement:
@@ -149,14 +132,13 @@ def place(target: Target, context: PlaceContext) -> Placement:
     pins = {p.name.lower(): p for p in target.pins}
     tasks: dict[str, Task] = {}
     segments: dict[str, Segment] = {}
-    for key in in_order({k: [n.removeprefix("r:") for n in p.needs] for k, p in pins.items()}):
+    for key, inner in _needed(pins).items():
         p = pins[key]
         at, stage = f"{resolved}/{p.name}", stages[p.name]
         if is_built(p):
             place_ = {"at": at, "form": "binary"}
             segments[key] = segment(context.assembly, target, stage=stage, name=p.name, place=place_, source=p.artifact)
             continue
-        inner = _reached(key, pins)
         seen = [
             *context.segments_of(around.conda, around.needed([p, *(pins[k] for k in inner)])),
             *(segments[k].key for k in inner if k not in tasks),
@@ -178,6 +160,15 @@ def place(target: Target, context: PlaceContext) -> Placement:
         segments[key] = segment(context.assembly, target, stage=stage, name=p.name, place={"at": at}, source=made, size=size)
     of = {pins[key].name: each.key for key, each in segments.items()}
     return Placement(segments=tuple(segments.values()), tasks=tuple(tasks.values()), of=of)
+
+
+def _needed(pins: Mapping[str, Pin]) -> dict[str, list[str]]:
+    """Return for each package, in the order of needs, all others of the library that it needs, sorted."""
+    needs = {key: [name for need in p.needs if (name := need.removeprefix("r:")) in pins] for key, p in pins.items()}
+    found: dict[str, list[str]] = {}
+    for key in in_order(needs):
+        found[key] = sorted({each for name in needs[key] for each in (name, *found[name])})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +200,6 @@ def _around(target: Target, context: PlaceContext) -> _Around:
 
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
-    """Return the files of an installed package: `r_files.entries`."""
     from cregraph.kinds.r import r_files
 
     return r_files.entries(segment, source)
@@ -228,35 +218,22 @@ def _environment(prefix: str) -> dict[str, str]:
     }
 
 
-def _name(text: Json, where: str) -> str:
-    if not isinstance(text, str) or not is_r_name(text):
-        raise CregraphError(f"{where}: `{text}` is not the name of an R package")
-    return text
-
-
-def _normal(text: Json, where: str) -> str:
-    try:
-        name, op, version = r_package(text if isinstance(text, str) else str(text))
-    except CregraphError as error:
-        raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None
-    return f"{name} {op}{version}" if op else name
-
-
-def _tarball(text: Json, where: str) -> str:
-    try:
-        return r_tarball(text if isinstance(text, str) else str(text))
-    except CregraphError as error:
-        raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None
-
-
-def _reached(key: str, pins: Mapping[str, Pin]) -> list[str]:
-    """Every other pin of the library that `key` needs, by name."""
-    seen: set[str] = set()
-    todo = [key]
-    while todo:
-        here = todo.pop()
-        if here in seen:
-            continue
-        seen.add(here)
-        todo.extend(name for need in pins[here].needs if (name := need.removeprefix("r:")) in pins)
-    return sorted(seen - {key})
+def _asked(packages: Json, step: Step) -> Iterator[tuple[Json, str]]:
+    """Yield each package in normal form, and its place."""
+    listed = isinstance(packages, list | tuple)
+    if not listed and not isinstance(packages, Mapping):
+        raise CregraphError(
+            f"{step.place_of('packages')}: a list of R packages, or a mapping of their names to URLs and paths, is wanted"
+        )
+    for key, text in enumerate(packages) if listed else packages.items():
+        where = step.place_of(f"packages[{key}]" if listed else f"packages.{key}")
+        try:
+            if listed:
+                name, op, version = r_package(str(text))
+                yield (f"{name} {op}{version}" if op else name), where
+            elif is_r_name(str(key)):
+                yield {"name": key, "tarball": r_tarball(str(text))}, where
+            else:
+                raise CregraphError(f"`{key}` is not the name of an R package")
+        except CregraphError as error:
+            raise CregraphError(f"{where}: {error.message}", hint=error.hint) from None

@@ -1,4 +1,8 @@
-"""Pinning R packages: what is asked of a library, what conda and the lock have, and what must come from CRAN."""
+"""Pinning R packages: what is asked of a library, what conda and the lock have, and what must come from CRAN.
+
+A pin of a library that wants built packages records their repository (`binaries: jammy/4.2`) and, if it stayed a source, why
+(`no_binary`). So a lock asks again only if the distribution or R changed, and a review sees the reason.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,13 @@ from dataclasses import dataclass, field, replace
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.formats.dcf import Dependency, dependencies
-from cregraph.formats.r_package import Description, read_tarball
+from cregraph.formats.r_package import Built, Description, read_built, read_tarball, unfit
 from cregraph.kinds.base import PinContext
-from cregraph.kinds.r.r_binary import Shelf
 from cregraph.kinds.r.r_closure import Choice, Installed, Wish, close
 from cregraph.kinds.r.r_pinned import ask_text, conda_around, own_tokens
-from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.lock.pins import Artifact, Pin, Target
 from cregraph.sources import cran
-from cregraph.sources.protocol import Sources
+from cregraph.sources.protocol import NotThere, Sources
 
 __all__ = ["pin"]
 
@@ -45,7 +48,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
         taken[name] = (artifact, found)
         return _choice(found)
 
-    shelf = Shelf(
+    shelf = _Shelf(
         sources=sources,
         distribution=target.options.get("binaries"),
         r_minor=".".join(r.version.split(".")[:2]),
@@ -65,16 +68,16 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for choice, one in zip(fresh, pool.map(lambda c: _taken(shelf, c, date, got.get(c.name)), fresh), strict=True):
+        for choice, one in zip(fresh, pool.map(lambda c: shelf.take(c, date, got.get(c.name)), fresh), strict=True):
             got[choice.name] = one
     pins = [_pin(choice, got.get(choice.name), target) for choice in chosen]
     return replace(target, pins=tuple(pins))
 
 
 def _wishes(target: Target) -> list[Wish]:
-    texts = [(asked.where, asked.what.partition(" ")) for asked in target.asks if isinstance(asked.what, str)]
-    asked = ((where, Dependency(name=name, op=rest[:2], version=rest[2:])) for where, (name, _, rest) in texts)
-    return [Wish(dependency=dependency, who=where, asked=True) for where, dependency in asked]
+    texts = [(asked.where, *asked.what.partition(" ")) for asked in target.asks if isinstance(asked.what, str)]
+    wanted = ((where, Dependency(name=name, op=rest[:2], version=rest[2:])) for where, name, _, rest in texts)
+    return [Wish(dependency=dependency, who=where, asked=True) for where, dependency in wanted]
 
 
 def _tarballs(
@@ -115,7 +118,7 @@ def _tarballs(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Got:
-    """What was taken for a pin. `said` is what the shelf of built packages adds to its data."""
+    """What was taken for a pin. `said` is what the repository of built packages adds to its data."""
 
     artifact: Artifact
     description: Description
@@ -123,39 +126,79 @@ class _Got:
     said: Mapping[str, Json] = field(default_factory=dict)
 
 
-def _taken(shelf: Shelf, choice: Choice, date: str, archived: _Got | None) -> _Got:
-    """The package built where that is wanted and fits, else its source. A locked one stays of its version and day."""
-    path = choice.record.path if choice.record else ""
-    if choice.pin is not None:
-        date, path = str(choice.pin.data.get("snapshot") or date), cran.path_of(choice.pin.artifact.file)
-    why: str | None = None
-    if shelf.distribution is not None:
-        found = shelf.take(choice.name, choice.version, date=date, path=path)
-        if not isinstance(found, str):
-            artifact, _, built = found
-            return _Got(artifact=artifact, description=built.description, date=date, said=shelf.said(built, None))
-        why = found
-    if archived is not None:
-        return replace(archived, said=shelf.said(None, why))
-    artifact, description = _listed(shelf.sources, choice, date, path)
-    return _Got(artifact=artifact, description=description, date=date, said=shelf.said(None, why))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shelf:
+    """The repositories of built packages for one distribution and R; `distribution` is None if none are wanted."""
+
+    sources: Sources
+    distribution: str | None
+    r_minor: str
+    glibc: str | None
+
+    @property
+    def name(self) -> str | None:
+        """Return the repository as a pin records it: `jammy/4.2`."""
+        return f"{self.distribution}/{self.r_minor}" if self.distribution else None
+
+    def holds(self, pin: Pin) -> bool:
+        """Return whether a locked pin may stay. A tarball of the team is always a source."""
+        return pin.artifact.source != "cran" or pin.data.get("binaries") == self.name
+
+    def take(self, choice: Choice, date: str, archived: _Got | None) -> _Got:
+        """Return the built package if one is wanted and fits, else its source. A locked one keeps its version and date."""
+        path = choice.record.path if choice.record else ""
+        if choice.pin is not None:
+            date, path = str(choice.pin.data.get("snapshot") or date), cran.path_of(choice.pin.artifact.file)
+        said: dict[str, Json] = {}
+        if self.distribution is not None:
+            artifact, found = self._built(self.distribution, choice, date, path)
+            if artifact is not None and isinstance(found, Built):
+                said = {"binaries": self.name, "form": "binary", "built": found.r, "platform": found.platform}
+                return _Got(artifact=artifact, description=found.description, date=date, said=said)
+            said = {"binaries": self.name, "no_binary": found}
+        if archived is not None:
+            return replace(archived, said=said)
+        artifact, file = cran.take(self.sources, choice.name, choice.version, date=date, record=choice.record, path=path)
+        what = f"{choice.name} {choice.version} from CRAN"
+        description = read_tarball(file, what=what)
+        _check_is(choice, description, what, "mirror")
+        return _Got(artifact=artifact, description=description, date=date, said=said)
+
+    def _built(self, distribution: str, choice: Choice, date: str, path: str) -> tuple[Artifact | None, Built | str]:
+        """Return the built package of that version, or None and why none fits.
+
+        Raises CregraphError for one that is unreachable or hostile, and for one of another name or version.
+        """
+        if not self.sources.routes("cran_binary", "cran"):
+            raise CregraphError(
+                f"built R packages for {distribution} are asked for, and no address of source `cran` has a date in it",
+                hint="name their repository: `cran_binary: https://…/{distribution}/{r}/{date}` in sources.yaml",
+            )
+        where = {"date": date, "distribution": distribution, "r": self.r_minor, "path": path}
+        try:
+            artifact, file = cran.take_built(self.sources, choice.name, choice.version, **where)
+        except NotThere:
+            return None, "none is there"
+        what = f"{choice.name} {choice.version} for {distribution}"
+        found = read_built(file, what=what)
+        if found is None:
+            return None, "none is there"
+        _check_is(choice, found.description, what, "repository")
+        why = unfit(found, r_minor=self.r_minor, glibc=self.glibc)
+        return (None, why) if why else (artifact, found)
 
 
-def _listed(sources: Sources, choice: Choice, date: str, path: str) -> tuple[Artifact, Description]:
-    what = f"{choice.name} {choice.version} from CRAN"
-    artifact, file = cran.take(sources, choice.name, choice.version, date=date, record=choice.record, path=path)
-    found = read_tarball(file, what=what)
+def _check_is(choice: Choice, found: Description, what: str, source: str) -> None:
     if (found.name, found.version) != (choice.name, choice.version):
         raise CregraphError(
             f"{what} turns out to be {found.name} {found.version}",
-            hint="try again later, or name another mirror in sources.yaml: this one does not match its index",
+            hint=f"try again later, or name another {source} in sources.yaml: this one does not match its index",
         )
-    return artifact, found
 
 
 def _pin(choice: Choice, got: _Got | None, target: Target) -> Pin:
     """The locked pin with the asks and needs of now if nothing new was taken for it, else one of what was taken."""
-    asked = tuple(sorted({f"{a.stage}: {ask_text(a.what)}" for a in target.asks if _asks(a, choice.name)}))
+    texts = {f"{a.stage}: {text}" for a in target.asks if (text := ask_text(a.what)).split(" ")[0] == choice.name}
     needs = tuple(sorted({f"r:{d.name.lower()}" for d in choice.wanted() if d.name != "R"}))
     if got is None:
         assert choice.pin is not None
@@ -170,12 +213,7 @@ def _pin(choice: Choice, got: _Got | None, target: Target) -> Pin:
         if got.artifact.source == "cran":
             data["snapshot"] = got.date
         pin = Pin(name=choice.name, version=choice.version, artifact=got.artifact, data=data)
-    return replace(pin, needs=needs, provides=own_tokens(pin), asked=asked)
-
-
-def _asks(asked: Ask, name: str) -> bool:
-    what = asked.what
-    return (str(what["name"]) if isinstance(what, Mapping) else str(what).partition(" ")[0]) == name
+    return replace(pin, needs=needs, provides=own_tokens(pin), asked=tuple(sorted(texts)))
 
 
 def _choice(found: Description) -> Choice:
@@ -212,18 +250,9 @@ def _parsed(texts: Json, name: str) -> tuple[Dependency, ...]:
 
 
 def _date(target: Target, context: PinContext) -> str:
-    stated = {a.options.get("snapshot") for a in target.asks} - {None}
-    stated |= {target.options.get("snapshot")} - {None}
-    if len(stated) > 1:
-        raise CregraphError(
-            f"two snapshots of CRAN are asked for in one library: {', '.join(sorted(map(str, stated)))}",
-            hint="state one; an older version of one package is asked for with `==`",
-        )
     locked = sorted(str(p.data["snapshot"]) for p in context.locked if p.data.get("snapshot"))
-    for date in (*stated, context.as_of, *locked[-1:]):
-        if date:
-            return str(date)[:10]
-    return context.today
+    dates = (target.options.get("snapshot"), context.as_of, *locked[-1:], context.today)
+    return next(str(date)[:10] for date in dates if date)
 
 
 def _installed(conda: Target | None) -> dict[str, Installed]:

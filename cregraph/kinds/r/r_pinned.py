@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.kinds.defaults import asked_name, unanswered
+from cregraph.kinds.defaults import asked_name, check_edited, unanswered
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.rules import Offers
 from cregraph.profile.package_texts import is_r_name, is_r_version
@@ -62,20 +62,24 @@ def problems(target: Target, offers: Offers) -> list[str]:
 
 def check_pin(pin: Pin) -> None:
     """Refuse a pin that a lock edited by hand could hold: its name becomes a path, and its data decide what its task sees."""
-    hint = f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {pin.name}`"
     if not is_r_name(pin.name):
         raise CregraphError(
             f"the lock pins `{pin.name[:80]}`, which is no name of an R package", hint="the lock was edited by hand: lock again"
         )
-    if not is_r_version(pin.version):
-        raise CregraphError(f"R package {pin.name}: version: `{pin.version[:80]}` in the lock is none that R accepts", hint=hint)
-    if not isinstance(pin.data.get("compiles"), bool):
-        raise CregraphError(f"R package {pin.name}: data.compiles: expected true or false in the lock", hint=hint)
-    _check_built(pin, hint)
+    built = False
+    if pin.artifact.source == "cran":
+        from cregraph.sources import cran  # loads slowly, and not every lock needs it
+
+        built = cran.is_built(pin.artifact.file)
+    right = {
+        "version": is_r_version(pin.version),
+        "data.compiles": isinstance(pin.data.get("compiles"), bool),
+        "data.form": pin.data.get("form") == ("binary" if built else None),
+    }
+    check_edited("R package", pin.name, right)
 
 
 def is_built(pin: Pin) -> bool:
-    """Return whether the pin is a built package."""
     return pin.data.get("form") == "binary"
 
 
@@ -93,19 +97,3 @@ def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
         ordered += ready
         sorter.done(*ready)
     return ordered
-
-
-def _check_built(pin: Pin, hint: str) -> None:
-    """Refuse a pin whose form and file contradict each other: a lock edited by hand."""
-    form = pin.data.get("form")
-    if form not in (None, "binary"):
-        raise CregraphError(f"R package {pin.name}: data.form: `{str(form)[:80]}` in the lock is none; `binary` is", hint=hint)
-    from_cran = pin.artifact.source == "cran"
-    if from_cran:
-        from cregraph.sources import cran  # loads slowly, and not every lock needs it
-    if (form == "binary") != (from_cran and cran.is_built(pin.artifact.file)):
-        raise CregraphError(
-            f"R package {pin.name}: its file in the lock is {'not ' if form else ''}one of a built package, and data.form says "
-            f"{'that it is' if form else 'nothing of it'}",
-            hint=hint,
-        )

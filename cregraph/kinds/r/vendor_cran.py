@@ -21,11 +21,10 @@ from cregraph.formats.tarball import scan
 from cregraph.image.model.gzip_members import compress
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
-from cregraph.sources.routes import Routes
 from cregraph.store.atomic_file import write_file
 from cregraph.vendor.vendor_files import Tree, VendorAccess, put_files
 
-__all__ = ["FOLDERS", "addresses", "put", "sources", "vendor_path", "write_index"]
+__all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
 FOLDERS = {"cran": ("PACKAGES", "PACKAGES.gz"), "cran-binary": ("PACKAGES", "PACKAGES.gz")}
 
@@ -60,12 +59,6 @@ def vendor_path(artifact: Artifact) -> str:
     return "/".join(part for part in (root, head, "src/contrib", path, name) if part)
 
 
-def addresses(artifact: Artifact, routes: Routes) -> dict[str, Json]:
-    """Return the addresses in CRAN or its built packages, and in the archive."""
-    roots = routes.binaries() if cran.is_built(artifact.file) else routes.snapshot("{date}")
-    return {"urls": list(cran.locations(roots, artifact.file))}
-
-
 def put(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -> set[str]:
     """Write the packages. Those in an Archive go back to `vendor_path` first; `write_index` sorts them again."""
     for root in FOLDERS:
@@ -82,7 +75,6 @@ def write_index(folder: Path, pins: Sequence[Pin]) -> None:
 
 
 def sources(folder: Path) -> Mapping[str, Json]:
-    """Return the sections for source and built packages."""
     return {"cran": "./cran/{date}", "cran_binary": "./cran-binary/{distribution}/{r}/{date}"}
 
 
@@ -131,7 +123,6 @@ def _package(path: Path, contrib: Path) -> _Package:
 
 
 def _stanza(one: _Package) -> str:
-    """Return the paragraph of a package in PACKAGES."""
     with one.path.open("rb") as file:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     shown = {name: one.fields[name] for name in _FIELDS if one.fields.get(name)}

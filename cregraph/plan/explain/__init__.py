@@ -157,7 +157,6 @@ class _View:
             self._timed(artifact.sha256, self._rated("artifact", artifact.size), (), "fetch")
 
     def task(self, task: Task) -> Row:
-        """Return a task's row."""
         size = sum(a.size for a in task.artifacts)
         version = next((self._sources[a.sha256] for a in task.artifacts if a.sha256 in self._sources), "")
         row = Row(subject="task", name=task.name, kind=task.kind, key=task.key, stage=task.stage, version=version, size=size)
@@ -166,7 +165,6 @@ class _View:
         return self._row(row, task.key in self.tasks, lambda causes: causes.of_task(task), known, needs)
 
     def segment(self, segment: Segment) -> Row:
-        """Return a segment's row."""
         needs = [segment.artifact.sha256] if segment.artifact else [segment.task_key] if segment.task_key else []
         row = Row(
             subject="segment",
@@ -183,7 +181,6 @@ class _View:
         return self._row(row, segment.key in self.segments, lambda causes: causes.of_segment(segment), known, needs)
 
     def layer(self, layer: LayerPlan) -> Row:
-        """Return a layer's row."""
         size, needs = sum(s.size for s in layer.segments), [s.key for s in layer.segments]
         row = Row(subject="layer", name=layer.name, kind=layer.segments[0].kind, key=layer.key, size=size)
         return self._row(row, layer.key in self.layers, lambda causes: causes.of_layer(layer), self._rated("layer", size), needs)

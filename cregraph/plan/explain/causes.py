@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from cregraph.plan.explain.find_roots import RootFinder, how_changed
+from cregraph.lock.diff import differing
 from cregraph.plan.explain.plan_index import PlanIndex, renamed_targets
-from cregraph.plan.explain.root_cause import CARRIED, Cause, Root, What, several
+from cregraph.plan.explain.root_cause import CARRIED, Cause, Root, RootFinder, What, how_changed
 from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import EMBEDDED, Plan
+from cregraph.text import few
 
 __all__ = ["Causes"]
 
@@ -59,7 +60,7 @@ class Causes:
         roots = [*(root for _, cause in changed for root in cause.roots), *self._removed(gone), *self._of_all_layers()]
         names = [name for name, cause in changed if cause.near != CARRIED] + [s.name for s in gone]
         if roots or names:
-            return Cause(near="new" if old is None else several(names) or "the base", roots=_once(roots))
+            return Cause(near="new" if old is None else few(names, 3) or "the base", roots=_once(roots))
         if changed:
             return Cause(near=CARRIED)
         if arrived:
@@ -85,9 +86,8 @@ class Causes:
             ("label", self._old.plan.labels, self._new.plan.labels),
         )
         for what, old, new in sides:
-            for name in sorted({*old, *new}):
-                before, after = old.get(name), new.get(name)
-                if before != after and not name.endswith((".key", ".base.digest")):
+            for name, before, after in differing(old, new):
+                if not name.endswith((".key", ".base.digest")):
                     found.append(Root(what=what, name=name, how=how_changed(before, after), old=before, new=after))
         return tuple(found)
 
@@ -152,11 +152,11 @@ class Causes:
 
     def _placed(self, segment: Segment, old: Segment) -> Cause:
         """The same input at another place or in another form."""
-        fields = sorted(f for f in {*segment.place, *old.place} if segment.place.get(f) != old.place.get(f))
+        fields = [field for field, _, _ in differing(old.place, segment.place)]
         roots = [self._roots.place(segment, old, field) for field in fields] + self._roots.assembly()
         if not roots:  # another artifact that no pin stands for
             roots.append(Root(what="place", name=segment.name, how="changed", asked=self._new.asked_at(segment)))
-        return Cause(near="its " + several(fields) if fields else "its source", roots=_once(roots))
+        return Cause(near="its " + few(fields, 3) if fields else "its source", roots=_once(roots))
 
 
 def _once(roots: Iterable[Root]) -> tuple[Root, ...]:
