@@ -123,9 +123,9 @@ def test_the_seeds_files_marks_and_variables_are_there() -> None:
         "SFNB_MICROMAMBA_ROOT": "/home/jupyter/micromamba",
         "TZ": "UTC",
     }
-    assert [(stage.name, check.kind, check.code) for stage in team.stages for check in stage.checks] == [
-        ("adbc", "r", ("adbcsnowflake::adbcsnowflake()",)),
-        ("hook", "kernel", ("%%R\ncat(R.version.string)",)),
+    assert [(stage.name, check["kind"], check["code"]) for stage in team.stages for check in stage.checks] == [
+        ("adbc", "r", ["adbcsnowflake::adbcsnowflake()"]),
+        ("hook", "kernel", ["%%R\ncat(R.version.string)"]),
     ]
 
 
