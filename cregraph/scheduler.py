@@ -6,18 +6,20 @@ jobs compute at once than there are processors.
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 import heapq
 import queue
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cregraph.errors import CregraphError
 
-__all__ = ["Failure", "Id", "Job", "JobContext", "longest_paths", "run_jobs"]
+__all__ = ["Failure", "Id", "Job", "JobContext", "longest_paths", "run_jobs", "threads"]
 
 Id = tuple[str, str]
 """What a job does, and the key of what it does that to."""
@@ -104,6 +106,18 @@ def run_jobs(
         stop()
         run.wait(only_ending=not isinstance(error, Exception))
         raise
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Start a pool of threads. A failure cancels the calls that have not started, and Ctrl-C does not wait for a server."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException as error:
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def longest_paths(seconds: Mapping[N, float], needs: Mapping[N, Iterable[N]]) -> dict[N, float]:

@@ -118,12 +118,6 @@ def test_the_manifest_names_the_bases_layers_by_their_digests_with_oci_types():
     assert image.own == 2
 
 
-def test_annotations_are_those_given_and_no_others():
-    image = compose(a_base(), LAYERS, env={}, labels={}, annotations={"a": "b"})
-
-    assert json.loads(image.manifest)["annotations"] == {"a": "b"}
-
-
 def test_neither_the_clock_nor_the_order_of_mappings_reaches_the_digest(monkeypatch):
     one = compose(a_base(), LAYERS, env={"A": "1", "C": "2"}, labels={"x": "1", "y": "2"})
     monkeypatch.setattr(time, "time", lambda: 1.0)

@@ -14,7 +14,7 @@ import pytest
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.image.media.docker_client import NoImage
-from cregraph.image.media.docker_endpoint import Endpoint, endpoint
+from cregraph.image.media.docker_config import Endpoint, endpoint
 from cregraph.image.media.docker_engine import image_archive, inspect, load_stream, reachable
 from tests.small_engine import Answer, SmallEngine
 
@@ -77,7 +77,7 @@ def test_tls_is_taken_from_the_environment_and_from_contexts(config: Path, monke
 def test_a_context_that_is_not_there_or_damaged_is_refused_by_name(config: Path) -> None:
     with pytest.raises(CregraphError, match="the Docker context `gone` does not exist"):
         endpoint("gone")
-    with pytest.raises(CregraphError, match="this is no name of a Docker context"):
+    with pytest.raises(CregraphError, match="invalid name of a Docker context"):
         endpoint("--host=evil")
     path = a_context(config, "bad", "x").parents[2] / "meta" / sha256(b"bad") / "meta.json"
     for text in ("{", "[]", "{}", '{"Endpoints": {"docker": []}}'):

@@ -381,14 +381,14 @@ def test_routes_lead_where_the_file_says(tmp_path: Path) -> None:
     assert found.channel("forge") == ("https://a.example/forge", f"{here}/channel")
     assert found.channel("other") == ("file:///srv/other",)
     assert found.channel("unnamed") == ("https://conda.anaconda.org/unnamed",)
-    assert found.snapshot("2025-06-01") == ("https://cran.example/2025-06-01",)
+    assert found.snapshots() == ("https://cran.example/{date}",)
     assert found.pypi == ("https://one.example/simple", "https://two.example/simple")
     assert found.registry["snowflake"] == Registry(host="host.example:5000", plain_http=True)
     assert found.registry["plain"] == Registry(host="host.example")
     assert found.of_url("https://github.com/team/x.gz") == ("https://mirror.example/x.gz",)
     assert found.of_url("https://github.com/other/x.gz") == (f"{here}/github/other/x.gz",)
     assert found.of_url("https://elsewhere.example/x.gz") == ("https://elsewhere.example/x.gz",)
-    assert routes("cran: ./snapshots/{date}", tmp_path).snapshot("2025-06-01") == (f"{here}/snapshots/2025-06-01",)
+    assert routes("cran: ./snapshots/{date}", tmp_path).snapshots() == (f"{here}/snapshots/{{date}}",)
     assert routes("") == routes("# nothing") == Routes(origin="sources.yaml")
 
 

@@ -396,7 +396,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "`caf\\xe9` is a name with bytes that are not UTF-8, or with control characters",
     ),
     "terminal": (tar(("a\x1b[2J", b"")), "`a\\x1b[2J` is a name with bytes that are not UTF-8, or with control characters"),
-    "cut": (gzip.compress(TREE)[:-20], "cannot be inflated: Compressed file ended before the end-of-stream marker was reached"),
+    "cut": (gzip.compress(TREE)[:-20], "ends in the middle of its compressed bytes"),
     "zip-climbs": (zipped(("../a", b"")), "`../a` leads out of its folder"),
     "zip-absolute": (zipped(("/a", b"")), "`/a` leads out of its folder"),
     "zip-link-out": (zipped((info("l", 0o120777), b"../x")), "`l` is a link to `../x`, out of its folder"),
@@ -415,8 +415,7 @@ def test_an_archive_that_must_not_be_unpacked_is_refused_by_its_member(
     data, message = HOSTILE[name]
     with served(sources, tmp_path, data) as unpacked:
         error = refusal(unpacked)
-    gap = " " if message.startswith("cannot") else ": "
-    assert error.message == f"{URL}{gap}{message}"
+    assert error.message == f"{URL}: {message}"
     assert not (tmp_path / "store" / "segments").exists()
 
 
@@ -432,7 +431,8 @@ def test_what_would_be_file_and_folder_at_once_is_refused(sources: ConfiguredSou
 
 def test_bombs_are_refused(sources: ConfiguredSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds are 16 GiB and 500,000 members; smaller ones here, for the time that it takes."""
-    monkeypatch.setattr(archive, "PACKAGE", replace(PACKAGE, members=10, bytes=1 << 20))
+    for name in ("cregraph.kinds.archive.PACKAGE", "cregraph.formats.inflate.PACKAGE"):
+        monkeypatch.setattr(name, replace(PACKAGE, members=10, bytes=1 << 20))
     big, many = bytes(2 << 20), [(f"m{n}", b"") for n in range(11)]
     for data, message in (
         (gzip.compress(big), f"{URL}: unpacks to more than 0 GiB"),

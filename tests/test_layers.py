@@ -98,7 +98,7 @@ def uncompressed(store: Store, record: LayerRecord) -> bytes:
 def test_directories_of_the_base_are_as_the_base_has_them_and_new_ones_belong_to_the_home_they_are_in():
     found = preamble(["root", "tmp", "home/jupyter", "home", "home/jupyter/r/lib", "home/jupyter/r", "srv"], a_base(), JUPYTER)
 
-    assert [(d.path, d.mode, d.uid, d.gid, d.mtime) for d in found] == [
+    assert [(path, d.mode, d.uid, d.gid, d.mtime) for path, d in found.items()] == [
         ("home", 0o755, 0, 0, 1700000003),
         ("home/jupyter", 0o2750, 1000, 100, 1700000004),
         ("home/jupyter/r", 0o755, 1000, 100, tar.MTIME),
@@ -114,7 +114,11 @@ def test_an_owner_counts_for_whole_components_and_the_nearest_wins():
 
     found = preamble(["home/jupyterlab", "home/jupyter/deep", "home/jupyter/deep/er/x"], a_base(directories={}), owners)
 
-    assert [(d.path, d.uid) for d in found] == [("home/jupyter/deep", 1), ("home/jupyter/deep/er/x", 2), ("home/jupyterlab", 3)]
+    assert [(path, d.uid) for path, d in found.items()] == [
+        ("home/jupyter/deep", 1),
+        ("home/jupyter/deep/er/x", 2),
+        ("home/jupyterlab", 3),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,10 @@ def test_segments_that_were_joined_are_the_layer_made_in_one_piece(packages, tmp
     record = assemble(plan, records, a_base(), planner, store)
 
     needed = {d for s in segments for d in directories(index(store, records[s.key]))}
-    whole = b"".join(d.header() for d in preamble(needed, a_base(), JUPYTER))
+    folders = preamble(needed, a_base(), JUPYTER)
+    whole = b"".join(
+        tar.header(path=path, type="directory", mode=d.mode, uid=d.uid, gid=d.gid, mtime=d.mtime) for path, d in folders.items()
+    )
     for segment in plan.segments:
         whole += b"".join(content for _, content in members_of(store, records[segment.key]))
     whole += tar.END

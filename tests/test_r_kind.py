@@ -575,7 +575,7 @@ def test_a_hostile_tarball_is_refused_by_name(tmp_path: Path, evil: tarfile.TarI
 
 
 def test_a_tarball_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cregraph.formats.tarball.PACKAGE", replace(PACKAGE, bytes=1 << 20))
+    monkeypatch.setattr("cregraph.formats.inflate.PACKAGE", replace(PACKAGE, bytes=1 << 20))
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(hostile(member("mine/zeros"), b"\0" * (2 << 20))))
 
     with pytest.raises(CregraphError, match="unpacks to more than"):

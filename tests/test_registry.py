@@ -15,7 +15,7 @@ import pytest
 from cregraph.errors import CregraphError, Refused
 from cregraph.http import Retries
 from cregraph.image.bases.base_image import ask, find
-from cregraph.image.media.push import push, push_image, target_of
+from cregraph.image.media.push import own_blobs, push, target_of
 from cregraph.image.media.registry import Registry
 from cregraph.image.media.registry_credentials import ANONYMOUS, Credentials, docker_credentials
 from cregraph.image.media.registry_http import Exchange, NotInRegistry, Unauthorized
@@ -425,7 +425,7 @@ def test_a_built_image_is_pushed_from_the_store_and_its_base(small: SmallRegistr
     image = Image(manifest=built.manifest, config=built.blobs[str(built.config["digest"])], layers=manifest.layers, own=1)
     origin = ask(LayoutName(folder="base"), project=tmp_path, store=store)
 
-    report = push_image(image, store, origin, target_of(f"{small.host}/a/b:1"), registry=client(small))
+    report = push(manifest, own_blobs(image, store), origin, target_of(f"{small.host}/a/b:1"), registry=client(small))
 
     assert report.reference.digest == built.digest == client(small).image("a/b", "1").digest
     assert not store.has(str(base.layers[0]["digest"])[7:])  # streamed, not kept

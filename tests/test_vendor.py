@@ -24,7 +24,8 @@ from cregraph.kinds.r import vendor_cran as cran_tree
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
 from cregraph.store import Store
-from cregraph.vendor.vendor_files import Tree, VendorAccess, sha256_of
+from cregraph.store.atomic_file import file_digest
+from cregraph.vendor.vendor_files import Tree, VendorAccess
 from cregraph.vendor.vendor_folder import url_paths, url_section
 from tests.faults import HTTPFS, WHEEL, Demo, flipped, refused
 from tests.made_images import Made, entry, tar
@@ -273,14 +274,14 @@ def test_images_of_a_registry_are_copied_and_one_that_was_cut_off_is_gone_on_wit
         registry.cut = 1000
         with pytest.raises(CregraphError):
             copied()
-        assert all(path.name.startswith(".") or sha256_of(path) == path.name for path in blobs.iterdir())
+        assert all(path.name.startswith(".") or file_digest(path) == path.name for path in blobs.iterdir())
         registry.cut = 0
         partial = blobs / f".{str(made.layers[0]['digest'])[7:]}.partial"
         partial.write_bytes(b"not how it begins")  # and what is kept is not trusted
         assert copied() == {f"images/blobs/sha256/{digest[7:]}" for digest in made.blobs}
     images.write_index(tmp_path / "vendor", [Pin(name="base", version="", artifact=pin)])
     assert {path.name for path in blobs.iterdir()} == {digest[7:] for digest in made.blobs}
-    assert all(sha256_of(path) == path.name for path in blobs.iterdir())
+    assert all(file_digest(path) == path.name for path in blobs.iterdir())
     away = {"image": (str(tmp_path / "vendor" / "images"),), "registry": ("reg.example",)}
     again = find(pin, routes=lambda section, _: away.get(section, ()), project=tmp_path, store=Store(tmp_path / "cold"))
     assert b"".join(again.open_layer(again.manifest.layers[1])) == made.blobs[str(made.layers[1]["digest"])]

@@ -29,8 +29,8 @@ def demo(
     start = time.monotonic()
     here = Path(folder)
     demo_project.claim(here)
-    counts = demo_project.write_project(here)
-    held = f"a base image, {counts.conda} conda packages, {counts.cran} of CRAN, {counts.wheels} wheels"
+    conda, cran, wheels = demo_project.write_project(here)
+    held = f"a base image, {conda} conda packages, {cran} of CRAN, {wheels} wheels"
     talk(f"sources in {here / 'sources'}: {held}")
     sources = str(here / demo_project.SOURCES)
     project = Project(profile=here / demo_project.PROFILE)

@@ -10,12 +10,12 @@ import typer
 from cregraph.cli.options import AsJson, Profile, Sources
 from cregraph.cli.terminal_output import as_json, counted, result, talk, working
 from cregraph.errors import Refused
-from cregraph.image.bases.base_image import ask, registry_at
-from cregraph.image.bases.engine_files import of_engine
+from cregraph.image.bases.base_image import ask, of_engine, registry_at
 from cregraph.image.bases.image_files import of_image
 from cregraph.image.media.docker_engine import inspect
 from cregraph.image.model.reference import DockerName, LayoutName, parse, parse_reference
 from cregraph.session.session import BuildOptions, Session
+from cregraph.store import Store
 from cregraph.text import printable
 from cregraph.verify.image_check import Finding, Verdict, is_exactly, is_record, known_layers
 from cregraph.verify.image_check import verify as compare
@@ -77,8 +77,10 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
         told = inspect(engine.name).get("Id")
         if is_exactly(plan, store, str(told)):
             return Verdict(by="digest"), str(told)
-        contents = of_engine(engine.name, known=known, wanted=is_record)
-        return compare(plan, facts, contents, store, recompiled=recompiled), contents.digest or str(told)
+        with store.scratch_folder() as folder:
+            found = of_engine(engine, Store(folder), known)
+            contents = of_image(found, known=known, wanted=is_record)
+        return compare(plan, facts, contents, store, recompiled=recompiled), found.manifest.digest
     digest = found.manifest.digest
     if is_exactly(plan, store, digest):
         for layer in found.manifest.layers if image.startswith("oci:") else ():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from packaging.utils import canonicalize_name
 
 from cregraph.cli.options import AsJson, Profile
 from cregraph.cli.terminal_output import as_json, result, talk
@@ -14,7 +15,6 @@ from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Target
 from cregraph.review import why as review
 from cregraph.session.project import Project
-from cregraph.sources.python_names import normal
 from cregraph.text import printable
 
 __all__ = ["why"]
@@ -65,4 +65,4 @@ def _in_base(project: Project, lock: Lock, package: str) -> str | None:
         python = project.facts(lock.base).python
     except CregraphError:
         return None
-    return python.distributions.get(normal(package.removeprefix("py:"))) if python else None
+    return python.distributions.get(canonicalize_name(package.removeprefix("py:"))) if python else None

@@ -10,10 +10,7 @@ from pathlib import Path
 from cregraph.demo.archives import Item, folder, gz, tar, text
 from cregraph.kinds.r.vendor_cran import write_index
 
-__all__ = ["SNAPSHOT", "write_cran"]
-
-#: The day in the profile; the tree is the same for every day.
-SNAPSHOT = "2025-06-01"
+__all__ = ["write_cran"]
 
 _C = """\
 #include <R.h>

@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
 
 from cregraph.demo.channel import write_channel
-from cregraph.demo.cran import SNAPSHOT, write_cran
+from cregraph.demo.cran import write_cran
 from cregraph.demo.demo_base import write_base
 from cregraph.demo.index import write_index
 from cregraph.errors import CregraphError
 
-__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "SourceCounts", "claim", "finish", "write_project"]
+__all__ = ["PROFILE", "SOURCES", "WITH_CRAN", "claim", "finish", "write_project"]
 
-#: Names of the project's files.
+#: Names of the project's files. They lie in `project/` next to this module.
 PROFILE, WITH_CRAN, SOURCES = "demo.yaml", "with-cran.yaml", "sources.yaml"
-
-_DEMO = """\
-# One file says what the image is. What it asks for is made up, the formats are not.
-cre:
-  name: demo_r
-  image: demo-r
-  tag: v1
-  r_version: "4.5.2"
-  snowbooks_tag: demo
-  adbc: false                          # the sources of the demo do not have its driver
-
-snowbooks: {image: "oci:sources/base", build_root: null}
-micromamba: {channels: [demo]}
-r: {packages: [demo-report]}           # instead of the tidyverse
-python: {packages: ["demo-tables >=2"]}  # instead of rpy2; the base has it, so nothing is pinned
-
-extras:
-  conda_r:
-    - r-demoframes                     # try r-demoframes =1.1.0
-  pip:
-    - demo-greeting >=1
-"""
-
-_WITH_CRAN = f"""\
-# The same image with a package from CRAN. It can be locked here; building it compiles, which needs a true R.
-extends: demo.yaml
-cre: {{name: demo_r_cran, image: demo-r-cran, tag: v1}}
-extras:
-  cran_snapshot: {SNAPSHOT}
-  cran: [demoplots]
-"""
-
-_SOURCES = """\
-# Where names lead on this machine. A lock holds names only; this file can change without changing a digest.
-conda: {demo: ./sources/channel}
-cran: ./sources/cran
-pypi: ./sources/simple
-"""
-
-_IGNORED = "cache/*\nimage*/\n"
 
 #: Marker file while the demo is written, so that an interrupted demo can be written again.
 _UNFINISHED = ".unfinished"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceCounts:
-    """The number of packages written to each source."""
-
-    conda: int
-    cran: int
-    wheels: int
 
 
 def claim(folder: Path) -> None:
@@ -95,14 +46,16 @@ def finish(folder: Path) -> None:
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
-def write_project(folder: Path) -> SourceCounts:
-    """Write sources and profiles into `folder`, over files of an interrupted run. The bytes are always equal."""
+def write_project(folder: Path) -> tuple[int, int, int]:
+    """Write sources and profiles into `folder`, over files of an interrupted run. The bytes are always equal.
+
+    Return the numbers of conda packages, packages of CRAN and wheels.
+    """
     sources = folder / "sources"
     write_base(sources / "base")
-    counts = SourceCounts(
-        conda=write_channel(sources / "channel"), cran=write_cran(sources / "cran"), wheels=write_index(sources / "simple")
-    )
-    for name, content in ((PROFILE, _DEMO), (WITH_CRAN, _WITH_CRAN), (SOURCES, _SOURCES), (".gitignore", _IGNORED)):
-        (folder / name).write_text(content, encoding="utf-8", newline="\n")
+    counts = write_channel(sources / "channel"), write_cran(sources / "cran"), write_index(sources / "simple")
+    for name in (PROFILE, WITH_CRAN, SOURCES):
+        shutil.copyfile(Path(__file__).parent / "project" / name, folder / name)
+    (folder / ".gitignore").write_text("cache/*\nimage*/\n", encoding="utf-8")
     (folder / "cache").mkdir(exist_ok=True)
     return counts

@@ -81,7 +81,5 @@ def _is_ours(folder: Path) -> bool:
 def _put(path: Path, content: Content, store: Store) -> None:
     if isinstance(content, bytes):
         write_file(path, content)
-        return
-    source = store.verified(content, f"`{path.name}`")
-    if not path.exists() or not path.samefile(source):
-        place_file(source, path, content)
+    else:
+        place_file(store.verified(content, f"`{path.name}`"), path, content)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import html.parser
 import http.client
-import json
-import posixpath
 import threading
 import urllib.error
 import urllib.parse
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cregraph.errors import CregraphError
+from cregraph.sources.index_page import link_to
 
 __all__ = ["Downloads"]
 
@@ -139,16 +137,6 @@ def _digest(file: IO[bytes]) -> str:
     return hasher.hexdigest()
 
 
-class _Links(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.found += [value for name, value in attrs if name == "href" and value]
-
-
 def _in_index(page: str, name: str) -> str:
     """Return the address of the file `name` on a project's page of a package index (PEP 503 and 691)."""
     try:
@@ -157,18 +145,10 @@ def _in_index(page: str, name: str) -> str:
         if error.code not in (404, 406):  # an index that knows HTML alone may say so of the other form
             raise
         data, at = _page(page, "text/html")
-    if data.lstrip()[:1] == b"{":
-        links: list[str] = [str(file.get("url")) for file in json.loads(data).get("files", []) if isinstance(file, dict)]
-    else:
-        parser = _Links()
-        parser.feed(data.decode("utf-8", "replace"))
-        links = parser.found
-    for link in links:
-        address = urllib.parse.urljoin(at, link).partition("#")[0]
-        last = posixpath.basename(urllib.parse.urlsplit(address).path)
-        if urllib.parse.unquote(last) == name and urllib.parse.urlsplit(address).scheme in ("http", "https"):
-            return address
-    raise CregraphError("the page lists no such file")
+    address = link_to(name, data, at, ("http", "https"))
+    if address is None:
+        raise CregraphError("the page lists no such file")
+    return address
 
 
 def _page(address: str, form: str) -> tuple[bytes, str]:

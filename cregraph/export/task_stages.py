@@ -19,6 +19,7 @@ from cregraph.engines.task_layers import TaskLayers
 from cregraph.errors import CregraphError
 from cregraph.export.docker_text import comment, exec_form
 from cregraph.export.folder import Content
+from cregraph.formats.inflate import blocks_of
 from cregraph.lock.pins import Artifact
 from cregraph.plan.parts import Task
 from cregraph.store import Store
@@ -86,7 +87,7 @@ def _inputs(task: Task, store: Store, fetch: Callable[[Artifact], Path]) -> str:
     with store.scratch_folder() as folder:
         place = folder / "inputs.tar"
         inputs_blob({name: fetch(artifact) for name, artifact in zip(task.inputs, task.artifacts, strict=True)}, place)
-        with store.writer() as out, place.open("rb") as file:
-            while block := file.read(1 << 20):
+        with store.writer() as out:
+            for block in blocks_of(place):
                 out.write(block)
     return out.sha256

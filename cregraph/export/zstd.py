@@ -5,14 +5,10 @@ The installer has it as its module `zstandard`. Debian, Ubuntu and Red Hat have 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import io
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-__all__ = ["ZstdDecompressor", "ZstdError", "open"]
+__all__ = ["ZstdDecompressor", "ZstdError"]
 
 _BLOCK = 1 << 17
 
@@ -40,58 +36,42 @@ def _library() -> Any:
     return found
 
 
-class _Reader(io.RawIOBase):
-    """The decompressed bytes of any number of frames."""
+class _Frame:
+    """The part of `zstandard.ZstdDecompressionObj` that is used: one frame."""
 
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-        self._lib = _library()
+    def __init__(self, library: Any) -> None:
+        self._lib = library
         self._stream = self._lib.ZSTD_createDStream()
-        self._in = ctypes.create_string_buffer(_BLOCK)
-        self._input = _Buffer(ctypes.cast(self._in, ctypes.c_void_p), 0, 0)
-        self._open = False  # within a frame
+        self._out = ctypes.create_string_buffer(_BLOCK)
+        self.eof = False
+        self.unused_data = b""
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        if not len(view):
-            return 0
-        room = (ctypes.c_char * len(view)).from_buffer(view)
-        out = _Buffer(ctypes.cast(room, ctypes.c_void_p), len(view), 0)
-        while not out.pos:
-            if self._input.pos == self._input.size:
-                data = self._source.read(_BLOCK)
-                if not data:
-                    if self._open:
-                        raise ZstdError("the stream ends in the middle of a frame")
-                    return 0
-                ctypes.memmove(self._in, data, len(data))
-                self._input.size, self._input.pos = len(data), 0
-            left = self._lib.ZSTD_decompressStream(self._stream, ctypes.byref(out), ctypes.byref(self._input))
+    def decompress(self, data: bytes) -> bytes:
+        """Return the bytes that `data` adds to the frame."""
+        plain: list[bytes] = []
+        source = _Buffer(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p), len(data), 0)
+        while not self.eof:
+            out = _Buffer(ctypes.cast(self._out, ctypes.c_void_p), _BLOCK, 0)
+            left = self._lib.ZSTD_decompressStream(self._stream, ctypes.byref(out), ctypes.byref(source))
             if self._lib.ZSTD_isError(left):
                 raise ZstdError(self._lib.ZSTD_getErrorName(left).decode("ascii", "replace"))
-            self._open = left != 0
-        return int(out.pos)
+            plain.append(ctypes.string_at(self._out, out.pos))
+            self.eof = left == 0
+            if source.pos == source.size and out.pos < out.size:
+                break
+        self.unused_data = data[source.pos :]
+        return b"".join(plain)
 
-    def close(self) -> None:
-        if not self.closed and self._stream:
-            self._lib.ZSTD_freeDStream(self._stream)
-            self._stream = None
-        super().close()
+    def __del__(self) -> None:
+        self._lib.ZSTD_freeDStream(self._stream)
 
 
 class ZstdDecompressor:
-    """The part of `zstandard.ZstdDecompressor` that is used."""
+    """The part of `zstandard.ZstdDecompressor` that is used. The library's own limit of a window is 128 MiB too."""
 
-    @contextlib.contextmanager
-    def stream_reader(self, source: IO[bytes], *, read_across_frames: bool = True) -> Iterator[IO[bytes]]:
-        with _Reader(source) as reader:
-            yield cast("IO[bytes]", reader)
+    def __init__(self, max_window_size: int) -> None:
+        pass
 
-
-@contextlib.contextmanager
-def open(path: Path, mode: str = "rb") -> Iterator[IO[bytes]]:
-    with Path(path).open("rb") as file, _Reader(cast("IO[bytes]", file)) as reader:
-        yield cast("IO[bytes]", io.BufferedReader(reader, _BLOCK))
+    def decompressobj(self) -> _Frame:
+        """Return a reader of one frame."""
+        return _Frame(_library())

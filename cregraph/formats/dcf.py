@@ -7,12 +7,12 @@ the paragraph ("Writing R Extensions", 1.1.1). Dependency fields are lists of `n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cregraph.errors import CregraphError
 
-__all__ = ["BASE_PACKAGES", "Dependency", "decode", "dependencies", "paragraph", "paragraphs"]
+__all__ = ["BASE_PACKAGES", "Dependency", "decode", "dependencies", "needs", "paragraph", "paragraphs"]
 
 #: R and the packages that it includes. They are never pinned.
 BASE_PACKAGES = frozenset(
@@ -80,6 +80,14 @@ def paragraph(text: str, *, what: str) -> dict[str, str]:
     for fields in paragraphs(text, what=what):
         return fields
     raise CregraphError(f"{what} is empty")
+
+
+def needs(fields: Mapping[str, str], *, what: str) -> tuple[tuple[Dependency, ...], tuple[Dependency, ...]]:
+    """Return the entries of Depends and Imports, and those of LinkingTo. Raises CregraphError as `dependencies` does."""
+    depends, imports, linking = (
+        dependencies(fields.get(field), what=f"{what}: {field}") for field in ("Depends", "Imports", "LinkingTo")
+    )
+    return depends + imports, linking
 
 
 def dependencies(field: str | None, *, what: str) -> tuple[Dependency, ...]:

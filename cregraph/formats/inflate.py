@@ -1,4 +1,4 @@
-"""Bounded decompression of files and streams into blocks, and blocks as a file that is read forward.
+"""Bounded decompression of files and streams, files as blocks, and blocks as a file that is read forward.
 
 Any correct decompressor is suitable, because inflated bytes never enter a digest of cregraph.
 """
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from cregraph.errors import CregraphError
-from cregraph.formats.untrusted_tar import Policy
+from cregraph.formats.untrusted_tar import PACKAGE, Policy
 
-__all__ = ["blocks_as_file", "bounded", "inflated", "inflated_file", "part", "part_of"]
+__all__ = ["blocks_as_file", "blocks_of", "bounded", "inflated", "inflated_file", "part", "part_of"]
 
 _BLOCK = 1 << 20
-_GZIP = b"\x1f\x8b"
-_ZSTD = b"\x28\xb5\x2f\xfd"
+#: Compressed bytes that the zstd decoder gets at once: 4 bytes can become 128 KiB, so this bounds memory.
+_ZSTD_PIECE = 256
 #: Largest window that a zstd frame may ask for, in bytes.
 _WINDOW = 1 << 27
 #: Largest ratio of inflated to compressed size, past `Policy.free`.
@@ -52,6 +52,14 @@ def blocks_as_file(blocks: Iterable[bytes]) -> IO[bytes]:
     return io.BufferedReader(_Blocks(blocks), _BLOCK)
 
 
+def blocks_of(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Yield the bytes of the file at `path` from `start` on, in blocks of at most 1 MiB."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(_BLOCK):
+            yield block
+
+
 def part(file: IO[bytes], start: int, size: int) -> Iterator[bytes]:
     """Yield `size` bytes of `file` from `start`. Raises OSError if there are fewer."""
     file.seek(start)
@@ -69,77 +77,84 @@ def part_of(path: Path, start: int, size: int) -> Iterator[bytes]:
         yield from part(file, start, size)
 
 
-def inflated(blocks: Iterable[bytes], *, what: str) -> Iterator[bytes]:
-    """Return the plain bytes of a tar, gzip (any number of members) or zstd stream. The first bytes decide which it is.
+def inflated(blocks: Iterable[bytes], *, what: str, hint: str | None = None) -> Iterator[bytes]:
+    """Yield the plain bytes of a gzip, bzip2, xz or zstd stream, of one or more members. Yield any other stream unchanged.
 
-    An inflated block has at most 1 MiB. Raises CregraphError, beginning with `what`, for a damaged or cut stream.
+    The first bytes decide which it is. Raises CregraphError, beginning with `what`, for a damaged or cut stream. An OSError of
+    this machine (a full disk) is raised unchanged.
     """
     source = iter(blocks)
     head = b""
-    while len(head) < 4 and (block := next(source, None)) is not None:
+    while len(head) < 6 and (block := next(source, None)) is not None:
         head += block
-    whole = chain((head,) if head else (), source)
-    return _inflated(whole, head, what) if head.startswith((_GZIP, _ZSTD)) else whole
-
-
-def _inflated(blocks: Iterable[bytes], head: bytes, what: str) -> Iterator[bytes]:
-    import gzip
-
-    import zstandard
-
-    file = blocks_as_file(blocks)
-    stream: Any
-    if head.startswith(_GZIP):
-        stream = gzip.GzipFile(fileobj=file)
-    else:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-        stream = decompressor.stream_reader(file, read_size=1 << 18, read_across_frames=True)
+    whole = chain((head,), source)
+    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
+    if opener is None:
+        yield from (block for block in whole if block)
+        return
+    stream, damage = opener(blocks_as_file(whole))
     try:
-        while plain := stream.read(_BLOCK):
-            yield plain
+        with stream:
+            yield from iter(lambda: stream.read(_BLOCK), b"")
     except EOFError:
-        raise CregraphError(f"{what}: ends in the middle of its compressed bytes") from None
-    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-        raise CregraphError(f"{what}: is damaged: {error}") from None
-
-
-def inflated_file(path: Path, *, what: str, policy: Policy) -> Iterator[bytes]:
-    """Yield the plain bytes of a gzip, bzip2, xz or zstd file. Yield any other file unchanged.
-
-    Raises CregraphError, beginning with `what`, for a damaged file or one past the bounds of `policy`. An OSError of this
-    machine (a full disk) is raised unchanged.
-    """
-    from lzma import LZMAError
-
-    with path.open("rb") as file:
-        magic = file.read(6)
-    broken: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, zlib.error, LZMAError)
-    if magic.startswith(_ZSTD):
-        from zstandard import ZstdError
-
-        broken += (ZstdError,)
-    size = path.stat().st_size
-    try:
-        with _opener(magic)(path, "rb") as stream:
-            blocks = iter(lambda: stream.read(_BLOCK), b"")
-            yield from bounded(blocks, compressed=lambda: size, what=what, policy=policy)
-    except broken as error:
+        raise CregraphError(f"{what}: ends in the middle of its compressed bytes", hint) from None
+    except (OSError, ValueError, damage) as error:
         if getattr(error, "errno", None) is not None:
             raise
-        raise CregraphError(f"{what} cannot be inflated: {error}") from None
+        raise CregraphError(f"{what}: is damaged: {error}", hint) from None
 
 
-def _opener(magic: bytes) -> Callable[[Path, str], Any]:
-    import bz2
+#: A file of plain bytes, and the error that reading it raises for damage besides OSError and ValueError.
+_Opened = tuple[Any, type[Exception]]
+
+
+def _gzip(file: IO[bytes]) -> _Opened:
     import gzip
+
+    return gzip.GzipFile(fileobj=file), zlib.error
+
+
+def _bzip2(file: IO[bytes]) -> _Opened:
+    import bz2
+
+    return bz2.BZ2File(file), OSError
+
+
+def _xz(file: IO[bytes]) -> _Opened:
     import lzma
 
-    forms = ((_GZIP, gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-    if magic.startswith(_ZSTD):
-        import zstandard
+    return lzma.LZMAFile(file), lzma.LZMAError
 
-        return zstandard.open
-    return next((opener for begin, opener in forms if magic.startswith(begin)), open)
+
+def _zstd(file: IO[bytes]) -> _Opened:
+    """The library's own files do not notice a cut frame."""
+    import zstandard
+
+    def plain() -> Iterator[bytes]:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        frame = decompressor.decompressobj()
+        while data := frame.unused_data or file.read(_ZSTD_PIECE):
+            if frame.eof:
+                frame = decompressor.decompressobj()
+            yield frame.decompress(data)
+        if not frame.eof:
+            raise EOFError
+
+    return blocks_as_file(plain()), zstandard.ZstdError
+
+
+_OPENERS: dict[bytes, Callable[[IO[bytes]], _Opened]] = {
+    b"\x1f\x8b": _gzip,
+    b"BZh": _bzip2,
+    b"\xfd7zXZ\0": _xz,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+
+
+def inflated_file(path: Path, *, what: str, hint: str | None = None) -> Iterator[bytes]:
+    """Yield the plain bytes of a file as `inflated` does. Raises CregraphError for one past the bounds of `PACKAGE`."""
+    size = path.stat().st_size
+    return bounded(inflated(blocks_of(path), what=what, hint=hint), compressed=lambda: size, what=what, policy=PACKAGE)
 
 
 def bounded(blocks: Iterable[bytes], *, compressed: Callable[[], int], what: str, policy: Policy) -> Iterator[bytes]:

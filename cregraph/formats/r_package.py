@@ -18,13 +18,14 @@ import io
 import os
 import re
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.errors import CregraphError
 from cregraph.formats import dcf
 from cregraph.formats.elf import MAGIC, library
-from cregraph.formats.tarball import files, scan
+from cregraph.formats.tarball import Scanned, files, scan
 from cregraph.formats.untrusted_tar import leads_out
 
 __all__ = ["Built", "Description", "pack_folder", "read_built", "read_tarball", "unfit"]
@@ -80,24 +81,11 @@ def read_tarball(path: Path, *, what: str) -> Description:
 
     Raises CregraphError, naming `what` and the member, if it is unsafe to unpack.
     """
-    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="a .tar.gz made by `R CMD build` is wanted")
-    if "DESCRIPTION" not in held.read:
-        raise CregraphError(
-            f"{what} holds no DESCRIPTION in its top folder, so it is no R source package",
-            hint="a .tar.gz made by `R CMD build` is wanted; a built package or a repository's archive of several is not",
-        )
-    text = dcf.decode(held.read["DESCRIPTION"])
-    if "Built" in dcf.paragraph(text, what=f"{what}: DESCRIPTION"):
+    _, fields, found = _scanned(path, what, hint="a .tar.gz made by `R CMD build` is wanted")
+    if "Built" in fields:
         raise CregraphError(
             f"{what} is a built package (DESCRIPTION: Built), and a source package is wanted",
             hint="give the .tar.gz made by `R CMD build`; built ones are taken from a dated snapshot, with extras.cran_binaries",
-        )
-    has_src = any(name.startswith("src/") for name in held.files)
-    found = _describe(text, what=what, has_src=has_src)
-    if found.name != held.top:
-        raise CregraphError(
-            f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`",
-            hint="make it with `R CMD build`, which names the folder after the package",
         )
     return found
 
@@ -107,16 +95,10 @@ def read_built(path: Path, *, what: str) -> Built | None:
 
     Raises CregraphError, naming `what` and the member, if it is unsafe to unpack or the tarball is not an R package.
     """
-    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="the repository gave something else than an R package")
-    if "DESCRIPTION" not in held.read:
-        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is no R package")
-    text = dcf.decode(held.read["DESCRIPTION"])
-    field = dcf.paragraph(text, what=f"{what}: DESCRIPTION").get("Built")
+    held, fields, found = _scanned(path, what, hint="the repository gave something else than an R package")
+    field = fields.get("Built")
     if field is None:
         return None
-    found = _describe(text, what=what, has_src=False)
-    if found.name != held.top:
-        raise CregraphError(f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`")
     match = _BUILT.fullmatch(field.strip())
     if match is None:
         raise CregraphError(f"{what}: DESCRIPTION: Built: `{field[:120]}` is not as R writes it")
@@ -146,6 +128,21 @@ def read_built(path: Path, *, what: str) -> Built | None:
     )
 
 
+def _scanned(path: Path, what: str, *, hint: str) -> tuple[Scanned, dict[str, str], Description]:
+    """Return the members of a package, and its DESCRIPTION as fields and parsed. `hint` is the hint of every error."""
+    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint=hint)
+    if "DESCRIPTION" not in held.read:
+        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is not an R package", hint=hint)
+    fields = dcf.paragraph(dcf.decode(held.read["DESCRIPTION"]), what=f"{what}: DESCRIPTION")
+    found = _describe(fields, what=what, has_src=any(name.startswith("src/") for name in held.files))
+    if found.name != held.top:
+        raise CregraphError(
+            f"{what}: the top folder is `{held.top}`, but DESCRIPTION names the package `{found.name}`",
+            hint="make it with `R CMD build`, which names the folder after the package",
+        )
+    return held, fields, found
+
+
 def unfit(found: Built, *, r_minor: str, glibc: str | None) -> str | None:
     """Return why R `r_minor` (`4.2`) on x86-64 Linux with `glibc` cannot use a built package, or None if it can."""
     if not found.whole:
@@ -170,9 +167,9 @@ def pack_folder(folder: Path) -> bytes:
     Raises CregraphError, naming the path, for a link that leads out of the folder or a special file such as a device.
     """
     if not (folder / "DESCRIPTION").is_file():
-        raise CregraphError(f"`{folder}` holds no DESCRIPTION, so it is no R package")
-    text = dcf.decode((folder / "DESCRIPTION").read_bytes())
-    top = _describe(text, what=f"`{folder}`", has_src=False).name
+        raise CregraphError(f"`{folder}` holds no DESCRIPTION, so it is not an R package")
+    fields = dcf.paragraph(dcf.decode((folder / "DESCRIPTION").read_bytes()), what=f"`{folder}`: DESCRIPTION")
+    top = _describe(fields, what=f"`{folder}`", has_src=False).name
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(_walk(folder), key=lambda p: p.relative_to(folder).as_posix().encode()):
@@ -194,23 +191,19 @@ def pack_folder(folder: Path) -> bytes:
     return out.getvalue()
 
 
-def _describe(text: str, *, what: str, has_src: bool) -> Description:
-    """Parse the text of a DESCRIPTION. Raises CregraphError, naming `what`, for a name or version that R refuses."""
-    fields = dcf.paragraph(text, what=f"{what}: DESCRIPTION")
+def _describe(fields: Mapping[str, str], *, what: str, has_src: bool) -> Description:
+    """Parse the fields of a DESCRIPTION. Raises CregraphError, naming `what`, for a name or version that R refuses."""
     name, version = fields.get("Package", ""), fields.get("Version", "")
     if not _NAME.fullmatch(name):
         raise CregraphError(f"{what}: DESCRIPTION: Package: `{name[:80]}` is not the name of an R package")
     if not _VERSION.fullmatch(version):
         raise CregraphError(f"{what}: DESCRIPTION: Version: `{version[:80]}` is no version that R accepts (1.2 or 1.2-3 is)")
-
-    def listed(field: str) -> tuple[dcf.Dependency, ...]:
-        return dcf.dependencies(fields.get(field), what=f"{what}: DESCRIPTION: {field}")
-
+    depends, linking = dcf.needs(fields, what=f"{what}: DESCRIPTION")
     return Description(
         name=name,
         version=version,
-        depends=listed("Depends") + listed("Imports"),
-        linking=listed("LinkingTo"),
+        depends=depends,
+        linking=linking,
         compiles=has_src or fields.get("NeedsCompilation", "").lower() in ("yes", "true"),
     )
 

@@ -37,7 +37,7 @@ def scan(path: Path, *, what: str, wanted: Collection[str], hint: str) -> Scanne
     top = ""
     files: set[str] = set()
     read: dict[str, bytes] = {}
-    tar = Reader(blocks_as_file(inflated_file(path, what=what, policy=PACKAGE)), what=what, policy=PACKAGE, hint=hint)
+    tar = _opened(path, what, hint)
     for member in tar:
         _check(member, what)
         first, _, inner = member.path.partition("/")
@@ -58,7 +58,7 @@ def files(path: Path, *, what: str, chosen: Callable[[str], bool], most: int) ->
 
     Raises CregraphError, naming `what` and the member, for a file of more than `most` bytes, and as `scan` does.
     """
-    tar = Reader(blocks_as_file(inflated_file(path, what=what, policy=PACKAGE)), what=what, policy=PACKAGE)
+    tar = _opened(path, what)
     for member in tar:
         inner = member.path.partition("/")[2]
         if member.type == "file" and chosen(inner):
@@ -72,8 +72,7 @@ def unpack(path: Path, out: IO[bytes], *, what: str) -> list[Member]:
 
     Raises CregraphError as `scan` does.
     """
-    for block in inflated_file(path, what=what, policy=PACKAGE):
-        out.write(block)
+    out.writelines(inflated_file(path, what=what))
     out.seek(0)
     found = []
     for member in Reader(out, what=what, policy=PACKAGE):
@@ -81,6 +80,10 @@ def unpack(path: Path, out: IO[bytes], *, what: str) -> list[Member]:
         if member.type != "directory":
             found.append(member)
     return found
+
+
+def _opened(path: Path, what: str, hint: str | None = None) -> Reader:
+    return Reader(blocks_as_file(inflated_file(path, what=what, hint=hint)), what=what, policy=PACKAGE, hint=hint)
 
 
 def _check(member: Member, what: str) -> None:

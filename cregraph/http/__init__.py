@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -45,6 +45,45 @@ class Pools:
             if proxy not in self._made:
                 self._made[proxy] = self._pool(proxy)
             return self._made[proxy]
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        body: bytes | Iterable[bytes] | None = None,
+        seconds: float,
+        direct: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """Return the response of one try, its body unread. GET and HEAD follow redirects. `seconds` limit the wait for bytes.
+
+        Raises Passing, without an address, if the connection fails.
+        """
+        import urllib3
+
+        follows = 8 if method in ("GET", "HEAD") else 0
+        try:
+            return self.of(url, direct=direct).request(
+                method,
+                url,
+                headers={"User-Agent": AGENT, "Accept-Encoding": "identity", **headers},
+                body=body,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=20, read=seconds),
+                retries=urllib3.Retry(
+                    total=8,
+                    connect=0,
+                    read=0,
+                    redirect=follows,
+                    status=0,
+                    other=0,
+                    raise_on_redirect=follows > 0,
+                    raise_on_status=False,
+                ),
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Passing(reason(error)) from None
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
         import urllib3

@@ -125,7 +125,8 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     if form in ("gzip", "plain"):
         path = source.path()
         if form == "gzip":
-            size = _expand(inflated_file(path, what=what, policy=PACKAGE), scratch)
+            scratch.writelines(inflated_file(path, what=what))
+            size = scratch.tell()
             chunks = functools.partial(part, scratch, 0, size)
         else:
             size = path.stat().st_size
@@ -134,7 +135,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     elif form == "zip":
         yield from _checked(_zip(source.path(), at, uid, gid, what), what)
     elif form == "tar":
-        _expand(inflated_file(source.path(), what=what, policy=PACKAGE), scratch)
+        scratch.writelines(inflated_file(source.path(), what=what))
         yield from _checked(_tar(scratch, at, uid, gid, what), what)
     else:
         raise CregraphError(f"{what}: the lock says it has form `{form}`, which is none", hint="run `cregraph lock`")
@@ -147,20 +148,11 @@ def form_of(path: Path) -> str:
     if magic == b"PK" and zipfile.is_zipfile(path):
         return "zip"
     try:
-        if is_tar(blocks_as_file(inflated_file(path, what="", policy=PACKAGE)).read(512)):
+        if is_tar(blocks_as_file(inflated_file(path, what="")).read(512)):
             return "tar"
     except (CregraphError, OSError):
         pass
     return "gzip" if magic == b"\x1f\x8b" else "plain"
-
-
-def _expand(blocks: Iterator[bytes], out: IO[bytes]) -> int:
-    """Write `blocks` to `out`; the size in bytes."""
-    size = 0
-    for block in blocks:
-        size += len(block)
-        out.write(block)
-    return size
 
 
 def _tar(file: IO[bytes], at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cregraph.digest import Json
 
-__all__ = ["BaseFacts", "DirFact", "LayerFact", "PythonFact"]
+__all__ = ["BaseFacts", "DirFact", "LayerFact", "PythonFact", "follow"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,27 +70,41 @@ class BaseFacts:
 
         Raises ValueError if links form a loop (40 hops, as in Linux) or lead above the root.
         """
-        todo = [p for p in reversed(path.split("/")) if p]
-        done: list[str] = []
-        hops = 0
-        while todo:
-            part = todo.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                if not done:
-                    raise ValueError(f"{path} leads above the root")
-                done.pop()
-                continue
-            here = "/" + "/".join([*done, part])
-            link = self.links.get(here) if todo else None
-            if link is None:
-                done.append(part)
-                continue
-            hops += 1
-            if hops > 40:
-                raise ValueError(f"{path} runs through a loop of symbolic links")
-            if link.startswith("/"):
-                done = []
-            todo.extend(p for p in reversed(link.split("/")) if p)
-        return "/" + "/".join(done)
+        head, _, last = path.rstrip("/").rpartition("/")
+        try:
+            if last in ("", ".", ".."):
+                return follow(path, self.links.get)
+            return f"{follow(head, self.links.get).rstrip('/')}/{last}"
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from None
+
+
+def follow(path: str, link_at: Callable[[str], str | None], *, climbs: bool = False) -> str:
+    """Return `path`, absolute and normal, with every link followed. `link_at` returns the text of the link at a path.
+
+    Raises ValueError if links form a loop (40 hops, as in Linux), or if it leads above the root, unless it `climbs`: then the
+    root's parent is the root, as in the kernel.
+    """
+    todo = [part for part in reversed(path.split("/")) if part]
+    done: list[str] = []
+    hops = 0
+    while todo:
+        part = todo.pop()
+        if part == ".":
+            continue
+        if part == "..":
+            if not done and not climbs:
+                raise ValueError("leads above the root")
+            done = done[:-1]
+            continue
+        link = link_at("/" + "/".join([*done, part]))
+        if link is None:
+            done.append(part)
+            continue
+        hops += 1
+        if hops > 40:
+            raise ValueError("runs through a loop of symbolic links")
+        if link.startswith("/"):
+            done = []
+        todo.extend(part for part in reversed(link.split("/")) if part)
+    return "/" + "/".join(done)

@@ -58,7 +58,10 @@ class BadEntry(CregraphError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskEntry:
-    """The entry of a task's result: a normalised tar of `size` bytes with `sha256`, compressed in `blob`."""
+    """The entry of a task's result: a normalised tar of `size` bytes with `sha256`, compressed in `blob`.
+
+    `contents` are the sha256 of what an entry gives.
+    """
 
     key: str
     sha256: str
@@ -67,44 +70,37 @@ class TaskEntry:
 
     @property
     def tag(self) -> str:
-        """The tag of the entry."""
         return TASK_TAG + self.key
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The sha256 of what the entry gives."""
         return (self.sha256,)
 
     def manifest(self) -> bytes:
-        """Return the bytes of the manifest."""
         return _manifest(_TASK, self.key, {_SHA256: self.sha256, _SIZE: str(self.size)}, self.blob)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentEntry:
-    """The entry of a segment: its record, and the size of its index in bytes."""
+    """The entry of a segment: its record, and the size of its index in bytes. It gives the segment's object and its index."""
 
     record: SegmentRecord
     index_size: int
 
     @property
     def key(self) -> str:
-        """The key of the segment."""
         return self.record.key
 
     @property
     def tag(self) -> str:
-        """The tag of the entry."""
         return SEGMENT_TAG + self.key
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The sha256 of the segment's object and of its index."""
         return self.record.object, self.record.index
 
     @property
     def blobs(self) -> tuple[Descriptor, Descriptor]:
-        """The descriptors of the segment's object and of its index."""
         object, index = (f"sha256:{sha256}" for sha256 in self.contents)
         return (
             Descriptor(media_type=f"{_SEGMENT}.tar+gzip", digest=object, size=self.record.size),
@@ -112,7 +108,6 @@ class SegmentEntry:
         )
 
     def manifest(self) -> bytes:
-        """Return the bytes of the manifest."""
         claims = {
             _ASSEMBLY: str(self.record.assembly),
             _TAR_SIZE: str(self.record.tar_size),

@@ -9,6 +9,7 @@ Source: OCI Distribution Specification 1.1.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import inflated
+from cregraph.formats.inflate import blocks_of, inflated
 from cregraph.http import Retries
 from cregraph.image.media.registry import NotInRegistry, Registry
 from cregraph.image.media.registry_http import Exchange
@@ -43,7 +44,6 @@ from cregraph.store.task_records import record_result, recorded_result
 __all__ = ["Conflict", "RemoteCache", "Unreachable"]
 
 T = TypeVar("T")
-_BLOCK = 1 << 20
 #: Seconds before each retry. A build can go on without a cache, so it waits less than for a registry that gets the image.
 _PAUSES = (0.3, 1.0)
 
@@ -162,10 +162,7 @@ class RemoteCache:
     def upload_task(self, task: Task, store: Store, sha256: str, size: int) -> int | Conflict:
         """Write the result of `task` unless the cache has one. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"task {task.name}"
-
-        def there() -> tuple[str, ...] | None:
-            return _contents(lambda: self.task(task.key, task.name))
-
+        there = functools.partial(_contents, lambda: self.task(task.key, task.name))
         before = there()
         if before == (sha256,):
             return 0
@@ -174,7 +171,7 @@ class RemoteCache:
             path = store.verified(sha256, f"the result of {what}")
             hasher = hashlib.sha256()
             with packed.open("xb") as out:
-                for member in gzip_members.compress(_blocks(path)):
+                for member in gzip_members.compress(blocks_of(path)):
                     out.write(member)
                     hasher.update(member)
             blob = task_blob(hasher.hexdigest(), packed.stat().st_size)
@@ -184,10 +181,7 @@ class RemoteCache:
     def upload_segment(self, segment: Segment, store: Store, record: SegmentRecord) -> int | Conflict:
         """Write a segment unless the cache has it. Return the bytes uploaded, or the conflict. Raises Unreachable."""
         what = f"segment {segment.name}"
-
-        def there() -> tuple[str, ...] | None:
-            return _contents(lambda: self.segment(segment.key, segment.name, record.assembly))
-
+        there = functools.partial(_contents, lambda: self.segment(segment.key, segment.name, record.assembly))
         before = there()
         if before == (record.object, record.index):
             return 0
@@ -230,7 +224,7 @@ class RemoteCache:
                     self._has_empty = True
             if self._registry.has_blob(self._repository, blob.digest, for_push=True):
                 return 0
-            self._registry.upload(self._repository, blob, lambda start: _blocks(path, start))
+            self._registry.upload(self._repository, blob, lambda start: blocks_of(path, start))
             return blob.size
 
         return self._asked(send)
@@ -274,10 +268,3 @@ def _contents(ask: Callable[[], TaskEntry | SegmentEntry | None]) -> tuple[str, 
     except BadEntry:
         return ()
     return None if entry is None else entry.contents
-
-
-def _blocks(path: Path, start: int = 0) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(start)
-        while block := file.read(_BLOCK):
-            yield block

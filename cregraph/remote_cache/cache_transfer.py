@@ -6,10 +6,8 @@ cache is not asked again.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +19,7 @@ from cregraph.plan.parts import Segment, Task
 from cregraph.plan.planner import Plan
 from cregraph.remote_cache.cache_entry import BadEntry
 from cregraph.remote_cache.cache_repository import Conflict, RemoteCache, Unreachable
+from cregraph.scheduler import threads
 from cregraph.store import Store
 from cregraph.store.task_records import record_result, recorded_result, verified_result
 
@@ -183,7 +182,7 @@ def _ask_tasks(work: MissingWork, access: _Access, ask: Callable[[Task], int | N
     found: dict[str, int] = {}
     asked: set[str] = set()
     todo = {segment.task_key for segment in work.segments if segment.task_key} & lacking.keys()
-    with _pool(_READERS) as pool:
+    with threads(_READERS) as pool:
         while todo and not access.unreachable:
             asked |= todo
             tasks = [lacking[key] for key in sorted(todo)]
@@ -195,7 +194,7 @@ def _ask_tasks(work: MissingWork, access: _Access, ask: Callable[[Task], int | N
 def _ask_segments(work: MissingWork, ask: Callable[[Segment], int | None]) -> dict[str, int]:
     """Ask for the segments that are packed from artifacts. The others are packed from a task's result."""
     wanted = [segment for segment in work.segments if segment.task_key is None]
-    with _pool(_READERS) as pool:
+    with threads(_READERS) as pool:
         return _answered(wanted, pool.map(ask, wanted))
 
 
@@ -221,7 +220,7 @@ def upload(plan: Plan, store: Store, cache: RemoteCache) -> Uploaded:
         return None if record is None else access.ask(lambda: cache.upload_segment(one, store, record))
 
     every = {**plan.segments, **plan.hidden}
-    with _pool(_WRITERS) as pool:
+    with threads(_WRITERS) as pool:
         tasks = list(pool.map(task, plan.tasks))
         segments = list(pool.map(segment, [every[key] for key in sorted(every) if every[key].task_key is None]))
     sizes = [one for one in (*tasks, *segments) if isinstance(one, int)]
@@ -234,15 +233,3 @@ def upload(plan: Plan, store: Store, cache: RemoteCache) -> Uploaded:
         conflicts=sorted(conflicts, key=lambda one: (one.what, one.key)),
         unreachable=access.unreachable,
     )
-
-
-@contextlib.contextmanager
-def _pool(size: int) -> Iterator[ThreadPoolExecutor]:
-    """Start threads. A failure cancels the jobs that have not started, and Ctrl-C does not wait for a server."""
-    pool = ThreadPoolExecutor(size, thread_name_prefix="cache")
-    try:
-        yield pool
-    except BaseException as error:
-        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
-        raise
-    pool.shutdown()

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from cregraph.digest import Json, canonical
 from cregraph.kinds import KINDS
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.lock.rules import in_sandbox
-from cregraph.sources.python_names import normal
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -242,7 +243,7 @@ def _named(lock: Lock, package: str) -> list[tuple[Target, Pin]]:
     """The pins of that name: as written if there are any, else in other letters or with other separators."""
     pins = [(target, pin) for target in lock.targets for pin in target.pins]
     pins.sort(key=lambda both: (in_sandbox(both[1], both[0], KINDS[both[0].kind]), both[0].id, both[1].name))
-    for form in (str, str.lower, normal):
+    for form in (str, str.lower, canonicalize_name):
         found = [(t, p) for t, p in pins if form(package) in map(form, _names(t, p))]
         if found:
             return found

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from cregraph.build.image_build import Built
 from cregraph.errors import CregraphError
 from cregraph.image.bases.base_image import registry_of
-from cregraph.image.media.push import Moved, Pushed, push_image, target_of
+from cregraph.image.media.push import Moved, Pushed, own_blobs, push, target_of
 from cregraph.image.media.registry import Registry
+from cregraph.image.model.manifest import read_manifest
 from cregraph.image.model.reference import Reference
 from cregraph.session.session import Session
 from cregraph.store.push_records import Uploads, elsewhere, remember_pushed
@@ -81,9 +82,9 @@ def publish(session: Session, built: Built, to: Destination, *, progress: Callab
         CregraphError: The registry cannot be reached or refuses the push.
     """
     (reference, registry), store, start = to, session.store, time.monotonic()
-    pushed = push_image(
-        built.image,
-        store,
+    pushed = push(
+        read_manifest(built.image.manifest, what=str(reference)),
+        own_blobs(built.image, store),
         session.base,
         reference,
         registry=registry,

@@ -319,14 +319,11 @@ def line(error: BaseException) -> str:
 
 #: The functions that a check may name (`do` in checks.json).
 CHECKS: dict[str, Callable[..., None]] = {
-    "start": Image.start,
-    "banner": Image.banner,
-    "file": Image.file,
-    "recipe": Image.recipe,
-    "pip_check": Image.pip_check,
-    "python_package": Image.python_package,
-    "r_package": Image.r_package,
-    "r_version": Image.r_version,
+    check.__name__: check
+    for check in (
+        *(Image.start, Image.banner, Image.file, Image.recipe),
+        *(Image.pip_check, Image.python_package, Image.r_package, Image.r_version),
+    )
 }
 
 

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -98,10 +98,10 @@ class Request:
     cache: Path | None = None
     offline: bool = False
     platform: str = "linux-64"
-    specs: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "specs", tuple(sorted({w.spec for w in self.wanted})))
+    @property
+    def specs(self) -> tuple[str, ...]:
+        return tuple(sorted({wanted.spec for wanted in self.wanted}))
 
 
 def solve(request: Request) -> list[Record]:

@@ -50,7 +50,7 @@ class ConfiguredSources:
             case "conda":
                 return self.table.channel(name)
             case "cran":
-                return self.table.snapshot("{date}")
+                return self.table.snapshots()
             case "cran_binary":
                 return self.table.binaries()
             case "pypi":

@@ -14,15 +14,14 @@ and the processor (`?r_version=4.4&arch=x86_64`, docs.posit.co/rspm/admin/servin
 
 from __future__ import annotations
 
-import io
 import re
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cregraph.errors import CregraphError, nearest
 from cregraph.formats import dcf
+from cregraph.formats.inflate import blocks_as_file, inflated
 from cregraph.lock.pins import Artifact
 from cregraph.sources.protocol import NotThere, Sources
 from cregraph.sources.routes import join
@@ -77,19 +76,16 @@ class Index:
 
     def _record(self, fields: dict[str, str]) -> Record:
         where = f"{self._what}: {fields['Package']}"
-
-        def listed(field: str) -> tuple[dcf.Dependency, ...]:
-            return dcf.dependencies(fields.get(field), what=f"{where}: {field}")
-
         path = fields.get("Path", "")
         if path.startswith("/") or ".." in path.split("/"):
             raise CregraphError(f"{where}: Path: `{path[:80]}` leads out of the repository")
+        depends, linking = dcf.needs(fields, what=where)
         md5 = fields.get("MD5sum", "").lower()
         return Record(
             name=fields["Package"],
             version=fields["Version"],
-            depends=listed("Depends") + listed("Imports"),
-            linking=listed("LinkingTo"),
+            depends=depends,
+            linking=linking,
             path=path,
             md5=md5 if re.fullmatch(r"[0-9a-f]{32}", md5) else None,
         )
@@ -135,16 +131,9 @@ def parse_index(data: bytes, *, date: str, what: str) -> Index:
 
     Raises CregraphError naming `what` if the data cannot be inflated or inflates to more than 256 MiB.
     """
-    if data.startswith(b"\x1f\x8b"):
-        import gzip
-
-        try:
-            with gzip.open(io.BytesIO(data)) as file:
-                data = file.read(_INDEX_LIMIT + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise CregraphError(f"{what} cannot be inflated: {error}") from None
-        if len(data) > _INDEX_LIMIT:
-            raise CregraphError(f"{what} inflates to more than {_INDEX_LIMIT >> 20} MiB, more than a package index has")
+    data = blocks_as_file(inflated((data,), what=what)).read(_INDEX_LIMIT + 1)
+    if len(data) > _INDEX_LIMIT:
+        raise CregraphError(f"{what} inflates to more than {_INDEX_LIMIT >> 20} MiB, more than a package index has")
     listed: dict[str, list[dict[str, str]]] = {}
     for fields in dcf.paragraphs(dcf.decode(data), what=what):
         if fields.get("OS_type", "unix") != "unix" or not is_version(fields.get("Version", "")):
@@ -160,9 +149,9 @@ def read_index(sources: Sources, date: str) -> Index:
     Raises CregraphError naming source and date if no address has one.
     """
     failures: list[CregraphError] = []
-    for address in _addresses(sources.routes("cran", "cran"), date):
+    for address in sources.routes("cran", "cran"):
         for name in ("PACKAGES.gz", "PACKAGES"):
-            url = join(address, "src/contrib", name)
+            url = join(address.replace("{date}", date), "src/contrib", name)
             try:
                 return parse_index(
                     sources.read(kind="url", source=url, file="", limit=_INDEX_LIMIT), date=date, what=redacted(url)
@@ -191,7 +180,7 @@ def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
         raise CregraphError(f"`{file[:200]}` is not a file of source `cran` (expected DATE/NAME_VERSION.tar.gz)")
     date, path, base, name = match.groups()
     found: list[str] = []
-    for address in _addresses(addresses, date):
+    for address in (text.replace("{date}", date) for text in addresses):
         ask = ""
         if built:
             # Posit Package Manager needs a query. Other addresses alone determine R's version and the processor.
@@ -214,8 +203,7 @@ def is_distribution(text: str) -> bool:
 
 def path_of(file: str) -> str:
     """Return the folder below src/contrib in an artifact's `file`; often empty."""
-    built = _BUILT.match(file)
-    match = _FILE.fullmatch(file[built.end() :] if built else file)
+    match = _FILE.fullmatch(_BUILT.sub("", file, count=1))
     return match[2].strip("/") if match else ""
 
 
@@ -265,10 +253,6 @@ def _take(sources: Sources, section: str, file: str, md5: str | None, what: str,
         f"{what} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
         hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` also finds archived versions up to that date",
     )
-
-
-def _addresses(addresses: Iterable[str], date: str) -> tuple[str, ...]:
-    return tuple(address.replace("{date}", date) for address in addresses)
 
 
 def _fits(record: Record, r_version: str) -> bool:

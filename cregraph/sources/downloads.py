@@ -6,27 +6,45 @@ only after they are verified or, while locking, hashed.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
-import hashlib
-from collections.abc import Callable, Sequence
+import netrc
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from cregraph.errors import CregraphError
-from cregraph.http import Passing, Retries
+from cregraph.http import Passing, Pools, Retries, check_passing, reason
 from cregraph.sources.protocol import NotThere
-from cregraph.sources.transfer import TooMuch, Transfer, Unreachable
+from cregraph.sources.routes import is_web_address
 from cregraph.store import Store
+from cregraph.store.atomic_file import file_digest
 from cregraph.text import redacted
+
+if TYPE_CHECKING:
+    import urllib3
 
 __all__ = ["Fetcher", "NotThere"]
 
 T = TypeVar("T")
+_BLOCK = 1 << 20
+_LARGEST = 1 << 36  # bytes of a file of unknown size
 
 
 class _Differing(CregraphError):
     """Error: the received bytes have another digest than expected."""
+
+
+class _TooMuch(CregraphError):
+    """Error: too many bytes."""
+
+
+class _Unreachable(CregraphError):
+    """Error: the address does not give the file, and a retry would not help."""
 
 
 class Fetcher:
@@ -35,7 +53,8 @@ class Fetcher:
     def __init__(self, store: Store, *, offline: bool = False, on_bytes: Callable[[int], None] | None = None) -> None:
         self.store = store
         self.offline = offline
-        self._transfer = Transfer(offline=offline, on_bytes=on_bytes or (lambda _n: None))
+        self._on_bytes = on_bytes or (lambda _n: None)
+        self._pools = Pools(size=16)
         self._retries = Retries()
 
     def fetch(self, addresses: Sequence[str], *, sha256: str, size: int, what: str) -> Path:
@@ -43,20 +62,18 @@ class Fetcher:
 
         Raises CregraphError with both digests and the source if the bytes differ, else with each address and its failure.
         """
-        if self.store.has(sha256):
-            with contextlib.suppress(CregraphError):
-                return self.store.verified(sha256, what)
         with self.store.lock(f"fetch-{sha256}"):
             if self.store.has(sha256):
-                return self.store.verified(sha256, what)
+                with contextlib.suppress(CregraphError):  # damaged: downloaded again
+                    return self.store.verified(sha256, what)
             partial = self._partial(sha256)
 
             def attempt(address: str) -> Path:
                 begun = partial.exists()
                 try:
                     self._receive(address, partial, limit=size)
-                    found = f"sha256:{_digest(partial)}"
-                except TooMuch as error:
+                    found = f"sha256:{file_digest(partial)}"
+                except _TooMuch as error:
                     found = error.message
                 if found != f"sha256:{sha256}":
                     partial.unlink(missing_ok=True)
@@ -71,7 +88,7 @@ class Fetcher:
 
             return self._first(addresses, attempt, what, kept=True)
 
-    def take(self, addresses: Sequence[str], *, what: str, md5: str | None = None, limit: int = 1 << 36) -> tuple[str, int, Path]:
+    def take(self, addresses: Sequence[str], *, what: str, md5: str | None = None) -> tuple[str, int, Path]:
         """Download a file of unknown sha256; return (sha256, size, path). `md5`, which CRAN's index states, is checked.
 
         Each try starts at the first byte: a file that cannot be verified is never assembled from parts.
@@ -81,15 +98,15 @@ class Fetcher:
 
             def attempt(address: str) -> tuple[str, int, Path]:
                 partial.unlink(missing_ok=True)
-                self._receive(address, partial, limit=limit)
+                self._receive(address, partial, limit=_LARGEST)
                 size = partial.stat().st_size
-                found_md5 = _digest(partial, "md5") if md5 else None
+                found_md5 = file_digest(partial, "md5") if md5 else None
                 if md5 and found_md5 != md5.lower():
                     raise _Differing(
                         f"{what} has md5 {found_md5}, but its index says {md5}\n  from {redacted(address)}",
                         hint="try again later, or name another mirror in sources.yaml: this one does not match its index",
                     )
-                found = _digest(partial)
+                found = file_digest(partial)
                 return found, size, self.store.adopt(partial, found)
 
             return self._first(addresses, attempt, what)
@@ -116,14 +133,12 @@ class Fetcher:
             except NotThere as error:
                 absent += 1
                 failures.append((address, error.message))
-            except Passing as error:
+            except (Passing, _Unreachable) as error:
                 failures.append((address, str(error)))
             except _Differing as error:
                 differing = differing or error
-            except TooMuch as error:
+            except _TooMuch as error:
                 failures.append((address, f"has {error.message}"))
-            except Unreachable as error:
-                failures.append((address, error.message))
         if differing is not None:
             raise differing
         told = "".join(f"\n  {redacted(address)}: {why}" for address, why in failures)
@@ -141,10 +156,117 @@ class Fetcher:
         return folder / sha256
 
     def _receive(self, address: str, partial: Path, *, limit: int) -> None:
+        """Append the missing bytes of the file at `address` to `partial`, without verification.
+
+        Raises:
+            NotThere: The address answers but does not have the file.
+            _TooMuch: The file has more than `limit` bytes.
+            _Unreachable: The address does not give the file.
+            Passing: A further try may succeed.
+        """
         with self.store.explained():
-            self._transfer.receive(address, partial, limit=limit)
+            if address.partition(":")[0] == "file":
+                self._copy(Path(url2pathname(urlsplit(address).path)), partial, limit)
+            elif not is_web_address(address):
+                raise _Unreachable("is not an address")
+            elif self.offline:
+                raise _Unreachable("needs the network, but --offline is set")
+            else:
+                self._download(address, partial, limit)
+
+    def _copy(self, source: Path, partial: Path, limit: int) -> None:
+        try:
+            if source.exists() and not source.is_file():
+                raise NotThere("is a folder" if source.is_dir() else "is not a regular file")
+            reader = source.open("rb")
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotThere("no such file") from None
+        except OSError as error:
+            raise _Unreachable(str(error.strerror or error)) from None
+        with reader, partial.open("wb") as writer:
+            self._write(iter(lambda: reader.read(_BLOCK), b""), writer, 0, limit)
+
+    def _download(self, address: str, partial: Path, limit: int) -> None:
+        import urllib3
+
+        have = partial.stat().st_size if partial.exists() else 0
+        if have > limit:
+            partial.unlink()
+            have = 0
+        url, headers = _with_credentials(address)
+        response = self._pools.request("GET", url, headers | ({"Range": f"bytes={have}-"} if have else {}), seconds=60)
+        try:
+            if response.status == 416 and have == limit:
+                return  # nothing is missing
+            if response.status == 416 and have:
+                partial.unlink()
+                raise Passing("the server refused to resume")
+            _check_status(response)
+            self._save(response, partial, have, limit)
+        except urllib3.exceptions.HTTPError as error:
+            raise Passing(reason(error)) from None
+        finally:
+            response.close()
+
+    def _save(self, response: urllib3.BaseHTTPResponse, partial: Path, have: int, limit: int) -> None:
+        start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        resumed = response.status == 206 and _whole(start) == have
+        if response.status == 206 and not resumed:
+            partial.unlink(missing_ok=True)
+            raise Passing("the server sent another range than asked for")
+        have = have if resumed else 0
+        left = _whole(response.headers.get("Content-Length"))
+        total = None if left is None else have + left
+        if total is not None and total > limit:
+            raise _TooMuch(f"{total} bytes")
+        with partial.open("ab" if resumed else "wb") as writer:
+            received = self._write(response.stream(_BLOCK, decode_content=False), writer, have, limit)
+        if total is not None and received != total:
+            raise Passing(f"the connection ended after {received} of {total} bytes")
+
+    def _write(self, blocks: Iterable[bytes], writer: IO[bytes], received: int, limit: int) -> int:
+        """Write `blocks` after `received` bytes, and flush them to the disk. Return how many bytes there are then."""
+        for block in blocks:
+            received += len(block)
+            if received > limit:
+                raise _TooMuch(f"more than {limit} bytes")
+            writer.write(block)
+            self._on_bytes(len(block))
+        writer.flush()
+        os.fsync(writer.fileno())
+        return received
 
 
-def _digest(path: Path, name: str = "sha256") -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()
+def _check_status(response: urllib3.BaseHTTPResponse) -> None:
+    status = response.status
+    if status in (404, 410):
+        raise NotThere(f"HTTP {status}")
+    check_passing(response)
+    if status in (401, 403, 407):
+        raise _Unreachable(f"HTTP {status}: credentials are missing or wrong (they are read from ~/.netrc)")
+    if status not in (200, 206):
+        raise _Unreachable(f"HTTP {status}")
+
+
+def _with_credentials(address: str) -> tuple[str, dict[str, str]]:
+    """Return the address without credentials, and the header with them (from the address, else from ~/.netrc)."""
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    user, password = parts.username, parts.password
+    if user is not None:
+        user, password = unquote(user), unquote(password or "")
+    else:
+        with contextlib.suppress(OSError, ValueError, netrc.NetrcParseError):
+            found = netrc.netrc(os.environ.get("NETRC")).authenticators(parts.hostname or "")
+            if found:
+                user, password = found[0], found[2]
+    if user is None:
+        return bare, {}
+    pair = f"{user}:{password or ''}".encode()
+    return bare, {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+
+
+def _whole(text: str | None) -> int | None:
+    """Return the decimal number of an HTTP header, or None if it is invalid."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None

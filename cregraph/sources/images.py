@@ -17,19 +17,17 @@ from cregraph.image.model.reference import DockerName, ImageName, LayoutName, pa
 from cregraph.lock import base_facts_json as facts_json
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
+from cregraph.sources.protocol import Sources
 from cregraph.store import Store
 from cregraph.store.atomic_file import write_file
 
 __all__ = ["ImageSources", "facts_digest", "facts_for", "facts_path", "first_with_tag", "named", "opened"]
 
 
-class ImageSources(Protocol):
-    """The part of the sources that image requests use."""
+class ImageSources(Sources, Protocol):
+    """Sources with a store, which keeps the manifests and configs of images."""
 
-    offline: bool
     store: Store
-
-    def routes(self, section: str, name: str) -> Sequence[str]: ...
 
 
 def named(name: ImageName, sources: ImageSources, project: Path) -> tuple[Artifact, BaseImage]:

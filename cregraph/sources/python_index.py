@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import canonicalize_name
 
 from cregraph.errors import CregraphError
+from cregraph.sources.index_page import is_place, link_to
 from cregraph.sources.pip_settings import ordinary
 from cregraph.sources.protocol import NotThere, Sources
-from cregraph.sources.python_names import is_place, normal
 from cregraph.text import redacted
 
 if TYPE_CHECKING:
@@ -51,18 +51,15 @@ def find_file(index: str, name: str, file: str, read: Callable[[str], bytes]) ->
 
     `read` returns the bytes at an address. Raises NotThere if the index does not list the file.
     """
-    page = f"{index.rstrip('/')}/{normal(name)}/"
+    page = f"{index.rstrip('/')}/{canonicalize_name(name)}/"
     local = urlsplit(index).scheme == "file"
     data = read(page + "index.html" if local else page)
     if len(data) > _PAGE_LIMIT:
         raise CregraphError(f"{redacted(page)} is larger than {_PAGE_LIMIT >> 20} MiB, more than an index page has")
-    for link in _links(data, page):
-        url = urljoin(page, link).partition("#")[0]
-        if unquote(urlsplit(url).path).rpartition("/")[2] == file:
-            if urlsplit(url).scheme not in (("file",) if local else ("http", "https")):
-                raise CregraphError(f"{redacted(page)} leads to `{redacted(url)}`, which is not a web address")
-            return url
-    raise NotThere(f"{redacted(page)} does not list {file}")
+    url = link_to(file, data, page, ("file",) if local else ("http", "https"))
+    if url is None:
+        raise NotThere(f"{redacted(page)} does not list {file}")
+    return url
 
 
 def locations(sources: Sources, file: str) -> tuple[str, ...]:
@@ -99,28 +96,6 @@ def locations(sources: Sources, file: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.links += [value for name, value in attrs if name == "href" and value]
-
-
-def _links(data: bytes, page: str) -> list[str]:
-    if data.lstrip()[:1] == b"{":
-        try:
-            files = json.loads(data).get("files", [])
-            return [str(f["url"]) for f in files if isinstance(f, dict) and "url" in f]
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise CregraphError(f"{redacted(page)} is not an index page (PEP 691): {error}") from None
-    parser = _Page()
-    parser.feed(data.decode("utf-8", "replace"))
-    return parser.links
-
-
 def read_pylock(path: Path) -> list[Found]:
     """Return the distributions of a pylock.toml (PEP 751). Raises CregraphError if it is invalid."""
     from packaging.pylock import Pylock, PylockValidationError
@@ -142,7 +117,7 @@ def _found(package: Package) -> Found:
     if package.version is None or package.vcs or package.directory or package.archive:
         raise CregraphError(f"Python package {package.name} does not come from an index, so it cannot be locked")
     return Found(
-        name=normal(package.name),
+        name=canonicalize_name(package.name),
         version=str(package.version),
         wheels=tuple(file(w) for w in package.wheels or ()),
         sdist=file(package.sdist) if package.sdist else None,

@@ -69,9 +69,9 @@ class Routes:
         """Return the addresses of a conda channel, without final slash."""
         return self.conda.get(name) or (CONDA_DEFAULT.format(name=name),)
 
-    def snapshot(self, date: str) -> tuple[str, ...]:
-        """Return the addresses of CRAN as of `date`."""
-        return tuple(address.replace("{date}", date) for address in self.cran or (CRAN_DEFAULT,))
+    def snapshots(self) -> tuple[str, ...]:
+        """Return the addresses of CRAN, with `{date}`."""
+        return self.cran or (CRAN_DEFAULT,)
 
     def binaries(self) -> tuple[str, ...]:
         """Return the addresses of built R packages, with `{distribution}`, `{r}` and `{date}`.
@@ -81,7 +81,7 @@ class Routes:
         """
         if self.cran_binary:
             return self.cran_binary
-        dated = [address for address in self.cran or (CRAN_DEFAULT,) if "{date}" in address]
+        dated = [address for address in self.snapshots() if "{date}" in address]
         return tuple(address.replace("{date}", "__linux__/{distribution}/{date}") for address in dated)
 
     def of_url(self, url: str) -> tuple[str, ...]:

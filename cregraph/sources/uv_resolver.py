@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import canonicalize_name
+
 from cregraph.errors import CregraphError
 from cregraph.sources.pip_settings import PYPI, ordinary
 from cregraph.sources.protocol import Sources
 from cregraph.sources.python_index import Found, read_pylock
-from cregraph.sources.python_names import normal
 from cregraph.text import redacted_text
 
 __all__ = ["Question", "Unanswered", "resolve"]
@@ -76,7 +77,7 @@ def resolve(sources: Sources, question: Question) -> tuple[Found, ...]:
         with tempfile.TemporaryDirectory(prefix="cregraph-uv-") as name:
             run = _Run(sources, question, stand_ins, Path(name))
             talk = run.compile("pylock.toml", "pylock.toml")
-            bare = {normal(found) for found in _NO_SUCH_EXTRA.findall(talk)} & set(stand_ins)
+            bare = {canonicalize_name(found) for found in _NO_SUCH_EXTRA.findall(talk)} & set(stand_ins)
             if bare:
                 for found in bare:  # the index knows its extras, so it must have that version
                     del stand_ins[found]
@@ -152,8 +153,8 @@ class _Run:
             match = _PINNED.match(line)
             if match:
                 by = [text.strip() for text in (match.group(3) or "").split(",")]
-                needed[normal(match.group(1))] = tuple(
-                    sorted(normal(text.partition("[")[0]) for text in by if text[:1] not in ("-", ""))
+                needed[canonicalize_name(match.group(1))] = tuple(
+                    sorted(canonicalize_name(text.partition("[")[0]) for text in by if text[:1] not in ("-", ""))
                 )
         return needed
 

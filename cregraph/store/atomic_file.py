@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and removal of files that a killed process left.
+"""Files that appear or are replaced in one step, their digests, and removal of files that a killed process left.
 
 A file that is being written is held by an advisory lock of its writer. The kernel frees that lock with the process, so a
 temporary file without a holder is left over.
@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_of
 
-__all__ = ["hold", "linked", "listed", "place_file", "remove_left", "remove_tree", "replace_file", "write_file"]
+__all__ = [
+    *("file_digest", "hold", "holds", "listed", "place_file", "remove_left", "remove_tree", "replace_file", "write_file"),
+]
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Replace `path` by `data` in one step, and flush it to the disk if `durable`. On a failure the old file stays.
+def write_file(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step, and flush it to the disk. On a failure the old file stays.
 
     Removes temporary files of `path` that a killed process left next to it.
     """
@@ -32,11 +35,47 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = Tr
     for left in listed(path.parent):
         if re.fullmatch(re.escape(stem) + r"[0-9]+\.[0-9a-f]{8}\.tmp", left.name):
             remove_left(left, older=1)
-    replace_file(path, path.parent / f"{stem}{os.getpid()}.{os.urandom(4).hex()}.tmp", data, mode=mode, durable=durable)
+    replace_file(path, path.parent / f"{stem}{os.getpid()}.{os.urandom(4).hex()}.tmp", data, durable=True)
 
 
-def linked(source: Path, path: Path) -> bool:
-    """Make `path` a hard link to `source`. Return False if links are not possible, or `source` is writable."""
+def file_digest(path: Path, name: str = "sha256") -> str:
+    """Return the digest of the bytes of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()
+
+
+def holds(path: Path, sha256: str, size: int) -> bool:
+    """Return whether `path` is a readable file of `size` bytes with that digest."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size == size and file_digest(path) == sha256
+    return False
+
+
+def place_file(source: Path, path: Path, sha256: str) -> None:
+    """Make `path` a hard link to `source` if that is read-only and on one file system, else a read-only copy, in one step.
+
+    Raises CregraphError if the copy does not have this sha256.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.samefile(source):
+        return
+    temporary = path.with_name(f".{path.name[:80]}.{sha256[:12]}.partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        if not _linked(source, temporary):
+            with temporary.open("xb") as file:
+                file.writelines(blocks_of(source))
+                file.flush()
+                os.fsync(file.fileno())
+            if (found := file_digest(temporary)) != sha256:
+                raise CregraphError(f"the copy of `{source}` has sha256:{found} (expected sha256:{sha256})", "check the disk")
+            temporary.chmod(0o444)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _linked(source: Path, path: Path) -> bool:
     if source.stat().st_mode & 0o222:
         return False
     try:
@@ -46,31 +85,7 @@ def linked(source: Path, path: Path) -> bool:
     return True
 
 
-def place_file(source: Path, path: Path, sha256: str) -> None:
-    """Make `path` a link to `source` if that is read-only and in one file system, else a copy. It appears in one step.
-
-    Raises CregraphError if a copy does not have this sha256.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:80]}.{sha256[:12]}.partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        if not linked(source, temporary):
-            with source.open("rb") as reader, temporary.open("x+b") as writer:
-                shutil.copyfileobj(reader, writer)
-                writer.flush()
-                os.fsync(writer.fileno())
-                writer.seek(0)
-                found = hashlib.file_digest(writer, "sha256").hexdigest()
-            if found != sha256:
-                raise CregraphError(f"the copy of `{source}` has sha256:{found} (expected sha256:{sha256})", "check the disk")
-            temporary.chmod(0o444)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def replace_file(path: Path, temporary: Path, data: bytes, *, mode: int, durable: bool) -> None:
+def replace_file(path: Path, temporary: Path, data: bytes, *, durable: bool) -> None:
     """Write `data` to the new file `temporary`, then rename it to `path`. Both are on one file system."""
     try:
         with temporary.open("xb") as file:
@@ -79,7 +94,7 @@ def replace_file(path: Path, temporary: Path, data: bytes, *, mode: int, durable
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            temporary.chmod(mode)
+            temporary.chmod(0o644)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

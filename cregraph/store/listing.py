@@ -20,7 +20,7 @@ from cregraph.errors import CregraphError
 from cregraph.store import Store
 from cregraph.store.object_store import is_key
 
-__all__ = ["Entry", "Measure", "files", "folders", "measure", "named", "objects", "records", "sections", "trees"]
+__all__ = ["Entry", "files", "folders", "measure", "named", "objects", "records", "sections", "trees"]
 
 #: Folders of a store that hold no records and no trees.
 _OTHER = frozenset(
@@ -47,14 +47,6 @@ class Entry:
     path: Path
     put: float
     used: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measure:
-    """The number of some entries and their bytes. A file with several names counts once."""
-
-    count: int
-    size: int
 
 
 def objects(store: Store) -> Iterator[Entry]:
@@ -99,8 +91,11 @@ def named(entry: Entry) -> frozenset[str]:
         return frozenset()
 
 
-def measure(entries: Iterable[Entry], *, freed: bool = False) -> Measure:
-    """Return number and bytes of `entries`; with `freed`, only bytes of files without names elsewhere."""
+def measure(entries: Iterable[Entry], *, freed: bool = False) -> tuple[int, int]:
+    """Return number and bytes of `entries`; with `freed`, only bytes of files without names elsewhere.
+
+    A file with several names counts once.
+    """
     count = 0
     seen: dict[tuple[int, int], list[int]] = {}
     for entry in entries:
@@ -108,7 +103,7 @@ def measure(entries: Iterable[Entry], *, freed: bool = False) -> Measure:
         for info in _infos(entry.path):
             one = seen.setdefault((info.st_dev, info.st_ino), [0, info.st_nlink, info.st_size])
             one[0] += 1
-    return Measure(count=count, size=sum(size for found, links, size in seen.values() if not freed or found >= links))
+    return count, sum(size for found, links, size in seen.values() if not freed or found >= links)
 
 
 def _infos(path: Path) -> Iterator[os.stat_result]:

@@ -16,7 +16,7 @@ from typing import IO
 
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
-from cregraph.store.atomic_file import hold, replace_file
+from cregraph.store.atomic_file import file_digest, hold, replace_file
 from cregraph.store.store_folder import NAME, StoreFolder
 
 __all__ = ["ObjectWriter", "Store", "is_key"]
@@ -80,8 +80,7 @@ class Store(StoreFolder):
         if sha256 in self._checked:
             return path
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_digest(path)
         except FileNotFoundError:
             raise CregraphError(
                 f"the store does not hold {what or 'an object'} (sha256:{sha256})",
@@ -165,7 +164,7 @@ class Store(StoreFolder):
         data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, self.temporary(), data, mode=0o644, durable=False)
+            replace_file(path, self.temporary(), data, durable=False)
 
     def drop_record(self, section: str, key: str) -> None:
         """Delete the record of `key` if it exists."""

@@ -149,7 +149,10 @@ def _users(store: Store) -> tuple[User, ...]:
                     with contextlib.suppress(OSError):
                         path.unlink()
                     continue
-                found.append(_user(file.read(), os.fstat(file.fileno()).st_mtime))
+                value, since = json.load(file), os.fstat(file.fileno()).st_mtime
+                locks = value["locks"]
+                known = tuple(locks) if isinstance(locks, list) and all(is_sha256(one) for one in locks) else None
+                found.append(User(pid=int(value["pid"]), command=str(value["command"]), locks=known, since=since))
         except FileNotFoundError:
             continue  # the process has ended
         except (OSError, ValueError, KeyError, TypeError):
@@ -163,10 +166,3 @@ def _held(file: IO[str]) -> bool:
     except OSError:
         return True
     return False
-
-
-def _user(text: str, since: float) -> User:
-    value = json.loads(text)
-    locks = value["locks"]
-    known = isinstance(locks, list) and all(is_sha256(one) for one in locks)
-    return User(pid=int(value["pid"]), command=str(value["command"]), locks=tuple(locks) if known else None, since=since)

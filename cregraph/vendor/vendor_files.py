@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import threading
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store.atomic_file import place_file
+from cregraph.store.atomic_file import holds, place_file
 
 if TYPE_CHECKING:
     from cregraph.image.bases.base_image import BaseImage
 
-__all__ = ["Tree", "VendorAccess", "VendorRules", "earlier", "put_files", "sha256_of"]
+__all__ = ["Tree", "VendorAccess", "VendorRules", "earlier", "put_files"]
 
 T = TypeVar("T")
 
@@ -77,7 +76,7 @@ class Tree:
     def put(self, path: str, artifact: Artifact, fetch: Callable[[Artifact], Path]) -> None:
         """Write the bytes of `artifact` to `path`, unless they are there. `fetch` returns a verified file."""
         target = self.at(path)
-        if target.is_file() and target.stat().st_size == artifact.size and sha256_of(target) == artifact.sha256:
+        if holds(target, artifact.sha256, artifact.size):
             self.counted(path, artifact.size, added=False)
             return
         place_file(fetch(artifact), target, artifact.sha256)
@@ -140,8 +139,3 @@ def earlier(path: Path, read: Callable[[bytes], T], otherwise: T) -> T:
         raise CregraphError(
             f"`{path}` is not as `cregraph vendor` writes it", hint="remove it; the same command writes it again"
         ) from None
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -35,10 +35,7 @@ class Expected:
     def directories(self, paths: Iterable[str]) -> dict[str, DirFact]:
         """Return the directories above `paths`, as they must be."""
         needed = {parent for path in paths for parent in ancestors(path.lstrip("/"))}
-        return {
-            "/" + d.path: DirFact(mode=d.mode, uid=d.uid, gid=d.gid, mtime=d.mtime)
-            for d in preamble(needed, self.facts, self.plan.planner.owners)
-        }
+        return {f"/{path}": fact for path, fact in preamble(needed, self.facts, self.plan.planner.owners).items()}
 
 
 def expected_of(plan: Plan, facts: BaseFacts, store: Store) -> Expected:

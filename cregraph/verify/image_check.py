@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from cregraph.build.image_build import image_digest
 from cregraph.image.bases.facts_from_layers import is_listed
 from cregraph.image.bases.file_tree import Directory, Link
-from cregraph.image.bases.image_files import Contents, Held, Known
+from cregraph.image.bases.image_files import Contents, Held, Layers
 from cregraph.image.model.config import compose
 from cregraph.image.model.segment import Row
 from cregraph.kinds import parts
@@ -57,9 +57,9 @@ class Verdict:
     other: int = 0
 
 
-def known_layers(facts: BaseFacts) -> Known:
+def known_layers(facts: BaseFacts) -> Layers:
     """Return the layers of the base, which need not be read."""
-    return Known(layers=tuple((layer.digest, layer.diff_id) for layer in facts.layers))
+    return [(layer.digest, layer.diff_id) for layer in facts.layers]
 
 
 def is_exactly(plan: Plan, store: Store, digest: str | None) -> bool:
@@ -217,7 +217,7 @@ def _difference(contents: Contents, path: str, row: Row) -> str | None:
         return None if node.text == row.what else f"links to `{node.text}`, not to `{row.what}`"
     if row.type == "symlink":
         return f"a file instead of a link to `{row.what}`"
-    return _unlike(contents.of(node), row)
+    return _unlike(node.kept, row)
 
 
 def _unlike(held: Held, row: Row) -> str | None:

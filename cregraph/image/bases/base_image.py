@@ -10,15 +10,17 @@ which exports an image only as one archive: it is streamed once into the store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_of
 from cregraph.image.bases.layout_folder import LayoutFolder
-from cregraph.image.bases.origins import Engine, InRegistry, Offline, Origin, blocks_of
+from cregraph.image.bases.origins import Engine, InRegistry, Offline, Origin
+from cregraph.image.media.docker_save import save
 from cregraph.image.media.registry import Registry
 from cregraph.image.model.manifest import CONFIG_LIMIT, Descriptor, Manifest, diff_ids_of, read_json, read_manifest
 from cregraph.image.model.reference import DockerName, ImageName, LayoutName, Reference, parse, parse_reference
@@ -26,7 +28,7 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.store import Store
 
-__all__ = ["BaseImage", "Routes", "ask", "beside", "find", "home_of", "registry_at", "registry_of"]
+__all__ = ["BaseImage", "Routes", "ask", "beside", "find", "home_of", "of_engine", "registry_at", "registry_of"]
 
 #: Function that returns the routes of a name in a section of sources.yaml (`Sources.routes`).
 Routes = Callable[[str, str], Sequence[str]]
@@ -96,6 +98,12 @@ def ask(name: ImageName, *, project: Path, store: Store, registry: Registry | No
     return _kept(_origin(name, project=project, store=store, registry=registry, offline=offline), None, store)
 
 
+def of_engine(name: DockerName, store: Store, known: Iterable[tuple[str, str]]) -> BaseImage:
+    """Return an image of a Docker engine, copied to `store`; layers in `known` (digest, diff id) only when they are opened."""
+    skip = {digest.removeprefix("sha256:") for layer in known for digest in layer}
+    return BaseImage(origin=Engine(name, store), manifest=save(name.name, store, skip), store=store)
+
+
 def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, offline: bool = False) -> BaseImage:
     """Return the image that a lock pins, by its digest. Sends no request before a blob is read that the store lacks.
 
@@ -135,8 +143,6 @@ def _named(artifact: Artifact, routes: Routes) -> tuple[ImageName, Registry | No
     """Return the image's name on this machine, and the registry that sources.yaml gives for it."""
     source, file = artifact.source, artifact.file
     where = f"the lock's image `{source} {file}`"
-    if not is_sha256(artifact.sha256):
-        raise CregraphError(f"{where}: `{artifact.sha256[:80]}` is no sha256")
     name: ImageName
     registry = None
     if source.startswith("oci:"):

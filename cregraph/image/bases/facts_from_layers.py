@@ -23,9 +23,8 @@ from cregraph.errors import CregraphError
 from cregraph.formats.untrusted_tar import Member, Reader
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.bases.file_tree import Directory, Link, Tree
-from cregraph.image.bases.layer_tar import LayerTar, check_diff_id
+from cregraph.image.bases.layer_tar import LayerTar
 from cregraph.image.bases.python_facts import find_python
-from cregraph.image.model.manifest import Descriptor
 from cregraph.lock.base_facts import BaseFacts, LayerFact
 
 __all__ = ["facts_of", "is_listed"]
@@ -50,7 +49,12 @@ def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None)
     tree = Tree()
     layers = []
     for i, (layer, diff_id) in enumerate(zip(image.manifest.layers, config["rootfs"]["diff_ids"], strict=True)):
-        _read_layer(image, layer, diff_id, tree, image.layer_title(i), progress)
+        if "tar" not in layer.media_type:
+            raise CregraphError(f"{image.layer_title(i)}: the media type `{layer.media_type}` is not that of a file system")
+        tar = LayerTar(image.open_layer(layer), diff_id, what=image.layer_title(i), progress=progress)
+        tree.start_layer()
+        for member in tar:
+            tree.apply(member, _kept(tar, member) if member.type == "file" else None)
         layers.append(LayerFact(digest=layer.digest, diff_id=diff_id, size=layer.size, media_type=layer.media_type))
     directories = {"/": tree.root.fact}
     links: dict[str, str] = {}
@@ -78,18 +82,6 @@ def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None)
 def is_listed(path: str) -> bool:
     """Return whether `BaseFacts.files` lists the absolute `path` (the rule is at the top of this module)."""
     return not _UNLISTED.match(path) and not _DEEP.search(path)
-
-
-def _read_layer(
-    image: BaseImage, layer: Descriptor, diff_id: str, tree: Tree, what: str, progress: Callable[[int], None] | None
-) -> None:
-    if "tar" not in layer.media_type:
-        raise CregraphError(f"{what}: its media type `{layer.media_type}` is that of no file system")
-    reader = LayerTar(image.open_layer(layer), what=what, progress=progress)
-    tree.start_layer()
-    for member in reader.tar:
-        tree.apply(member, _kept(reader.tar, member) if member.type == "file" else None)
-    check_diff_id(reader.sha256(), diff_id, what=what)
 
 
 def _kept(tar: Reader, member: Member) -> bytes | None:

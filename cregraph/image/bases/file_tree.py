@@ -7,52 +7,48 @@ a link or file replaces that by a directory, as both image stores of Docker do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 from cregraph.formats.untrusted_tar import Member
 from cregraph.formats.whiteouts import OPAQUE, whiteout
-from cregraph.lock.base_facts import DirFact
+from cregraph.lock.base_facts import DirFact, follow
 
 __all__ = ["Directory", "File", "Link", "Tree"]
 
 
+@dataclass(eq=False, slots=True)
 class File:
-    """A node that is neither directory nor link. `kept` is the wanted part of its content, or None."""
+    """A node that is neither directory nor link. `kept` is what the caller of `Tree.apply` keeps of it, or None."""
 
-    __slots__ = ("kept", "layer")
-
-    def __init__(self, layer: int, kept: bytes | None = None) -> None:
-        self.layer = layer
-        self.kept = kept
+    layer: int
+    kept: Any = None
 
 
+@dataclass(eq=False, slots=True)
 class Link:
     """A symbolic link."""
 
-    __slots__ = ("layer", "text")
-
-    def __init__(self, layer: int, text: str) -> None:
-        self.layer = layer
-        self.text = text
+    layer: int
+    text: str
 
 
+_UNLISTED = DirFact(mode=0o755, uid=0, gid=0, mtime=0)
+
+
+@dataclass(eq=False, slots=True)
 class Directory:
     """A directory. If no layer lists it, it belongs to root, with mode 755 and time 0, as in engines."""
 
-    __slots__ = ("children", "fact", "layer")
-
-    def __init__(self, layer: int, fact: DirFact | None = None) -> None:
-        self.layer = layer
-        self.fact = fact or _UNLISTED
-        self.children: dict[str, Directory | Link | File] = {}
+    layer: int
+    fact: DirFact = _UNLISTED
+    children: dict[str, Directory | Link | File] = field(default_factory=dict)
 
     @property
     def is_listed(self) -> bool:
         """Return whether a layer lists the directory."""
         return self.fact is not _UNLISTED
-
-
-_UNLISTED = DirFact(mode=0o755, uid=0, gid=0, mtime=0)
 
 
 class Tree:
@@ -66,10 +62,10 @@ class Tree:
     def start_layer(self) -> None:
         """Start the next layer. All members that follow belong to it."""
         self._layer += 1
-        self._plain = File(self._layer)  # one object for all files of a layer without kept content
+        self._plain = File(self._layer)  # one object for all files of a layer of which nothing is kept
 
-    def apply(self, member: Member, kept: bytes | None = None) -> None:
-        """Apply one member. `kept` is the kept part of its content."""
+    def apply(self, member: Member, kept: Any = None) -> None:
+        """Apply one member. `kept` is kept at its node, if it is a file."""
         folder, _, name = member.path.rpartition("/")
         if not name:
             if member.type == "directory":
@@ -77,10 +73,7 @@ class Tree:
             return
         parent = self._folder(folder)
         if (gone := whiteout(name)) is not None:
-            if gone == OPAQUE:
-                self._hide_below(parent)
-            elif gone:
-                self._hide(parent, gone)
+            self._hide(parent, list(parent.children) if gone == OPAQUE else [gone])
             return
         if member.type == "directory":
             there = parent.children.get(name)
@@ -109,32 +102,13 @@ class Tree:
 
     def resolve(self, path: str) -> str | None:
         """Return `path` with all links followed, the last component too; None if nothing is there."""
-        todo = [part for part in reversed(path.split("/")) if part]
-        done: list[str] = []
-        hops = 0
-        while todo:
-            part = todo.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                done = done[:-1]  # as in the kernel: the root's parent is the root
-                continue
-            node = self.at("/".join([*done, part]))
-            if node is None:
-                return None
-            if isinstance(node, Link):
-                hops += 1
-                if hops > 40:
-                    return None
-                if node.text.startswith("/"):
-                    done = []
-                todo.extend(part for part in reversed(node.text.split("/")) if part)
-                continue
-            done.append(part)
-        return "/" + "/".join(done)
+        try:
+            return follow(path, self._link_at, climbs=True)
+        except (ValueError, FileNotFoundError):
+            return None
 
     def kept(self, path: str) -> bytes | None:
-        """Return the kept content of the file that `path` leads to."""
+        """Return what is kept of the file that `path` leads to."""
         found = self.resolve(path)
         node = self.at(found) if found else None
         return node.kept if isinstance(node, File) else None
@@ -155,7 +129,13 @@ class Tree:
                 if isinstance(node, Directory):
                     todo.append((f"{path}/{name}", node))
 
-    def _file(self, kept: bytes | None) -> File:
+    def _link_at(self, path: str) -> str | None:
+        node = self.at(path)
+        if node is None:
+            raise FileNotFoundError(path)
+        return node.text if isinstance(node, Link) else None
+
+    def _file(self, kept: Any) -> File:
         return self._plain if kept is None else File(self._layer, kept)
 
     def _folder(self, path: str) -> Directory:
@@ -170,24 +150,16 @@ class Tree:
             node = child
         return node
 
-    def _hide(self, parent: Directory, name: str) -> None:
-        node = parent.children.get(name)
-        if node is None:
-            return
-        if node.layer < self._layer:
-            del parent.children[name]
-        elif isinstance(node, Directory):
-            self._hide_below(node)
-
-    def _hide_below(self, folder: Directory) -> None:
-        todo = [folder]
+    def _hide(self, folder: Directory, names: Iterable[str]) -> None:
+        """Hide what the layers below have of `names` in a folder, also below directories that this layer lists again."""
+        todo = [(folder, name) for name in names]
         while todo:
-            here = todo.pop()
-            for name, node in list(here.children.items()):
-                if node.layer < self._layer:
-                    del here.children[name]
-                elif isinstance(node, Directory):
-                    todo.append(node)
+            parent, name = todo.pop()
+            node = parent.children.get(name)
+            if node is not None and node.layer < self._layer:
+                del parent.children[name]
+            elif isinstance(node, Directory):
+                todo += [(node, inner) for inner in node.children]
 
 
 def _fact(member: Member) -> DirFact:

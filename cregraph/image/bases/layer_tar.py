@@ -7,26 +7,34 @@ from collections.abc import Callable, Iterable, Iterator
 
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_as_file, bounded, inflated
-from cregraph.formats.untrusted_tar import IMAGE, Reader
+from cregraph.formats.untrusted_tar import IMAGE, Member, Reader
 
-__all__ = ["LayerTar", "check_diff_id"]
+__all__ = ["LayerTar"]
 
 
-class LayerTar:
-    """A layer, compressed or not. Iterate over `tar` first; then `sha256` returns the digest of the plain bytes.
+class LayerTar(Reader):
+    """The members of a layer, compressed or not. At their end the digest of the plain bytes must be `diff_id`.
 
     `progress` is called with the number of compressed bytes that were read.
     """
 
-    def __init__(self, blocks: Iterable[bytes], *, what: str, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, blocks: Iterable[bytes], diff_id: str, *, what: str, progress: Callable[[int], None] | None = None
+    ) -> None:
         self._compressed = 0
         self._progress = progress or (lambda _n: None)
         self._hash = hashlib.sha256()
-        self.tar = Reader(blocks_as_file(self._plain(blocks, what)), what=what, policy=IMAGE)
+        self._diff_id = diff_id
+        super().__init__(blocks_as_file(self._plain(blocks, what)), what=what, policy=IMAGE)
 
-    def sha256(self) -> str:
-        """Return the sha256 of the plain bytes as hex."""
-        return self._hash.hexdigest()
+    def __iter__(self) -> Iterator[Member]:
+        yield from super().__iter__()
+        found = f"sha256:{self._hash.hexdigest()}"
+        if found != self._diff_id:
+            raise CregraphError(
+                f"{self._what}: its plain bytes have {found}, but the config says {self._diff_id}",
+                "the image is damaged or was put together wrongly; build or pull it again",
+            )
 
     def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:
@@ -39,12 +47,3 @@ class LayerTar:
         for block in bounded(plain, compressed=lambda: self._compressed, what=what, policy=IMAGE):
             self._hash.update(block)
             yield block
-
-
-def check_diff_id(found: str, diff_id: str, *, what: str) -> None:
-    """Raise CregraphError unless the sha256 `found` is the config's `diff_id`."""
-    if found != diff_id.removeprefix("sha256:"):
-        raise CregraphError(
-            f"{what}: its plain bytes have sha256:{found}, but the config says {diff_id}",
-            "the image is damaged or was put together wrongly; build or pull it again",
-        )

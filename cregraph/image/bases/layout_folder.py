@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
-from cregraph.image.bases.origins import verified_blocks
+from cregraph.formats.inflate import blocks_of
 from cregraph.image.model.manifest import (
     MANIFEST_LIMIT,
     Descriptor,
@@ -44,38 +45,61 @@ class LayoutFolder:
 
     def named(self, source: str) -> Descriptor | None:
         """Return the image that is named `source` in a lock (see NAMED)."""
-        index = read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json")
-        listed = index.get("manifests")
-        for i, one in enumerate(listed if isinstance(listed, list) else ()):
-            notes = one.get("annotations") if isinstance(one, dict) else None
-            if isinstance(notes, dict) and notes.get(NAMED) == source:
+        for i, one in enumerate(self._listed()):
+            if _notes(one).get(NAMED) == source:
                 return read_descriptor(one, what=f"{self.name}: index.json", field=f"manifests[{i}]", limit=MANIFEST_LIMIT)
         return None
 
     def image(self, digest: str | None) -> Manifest:
         if digest and self._path(digest).is_file():  # else read the image that it holds instead, for the message
-            return read_manifest(self._small(digest, MANIFEST_LIMIT), what=self.name)
-        first = self._chosen(read_json(self._read("index.json", MANIFEST_LIMIT), what=f"{self.name}: index.json"))
-        return follow(self._small(first.digest, MANIFEST_LIMIT), lambda d: self._small(d.digest, MANIFEST_LIMIT), what=self.name)
+            return read_manifest(self._small(digest), what=self.name)
+        first = self._chosen()
+        return follow(self._small(first.digest), lambda d: self._small(d.digest), what=self.name)
 
     def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
-        return verified_blocks(self._path(blob.digest), blob, start, self.name)
+        path = self._path(blob.digest)
+        hasher, size = hashlib.sha256(), start
+        try:
+            for block in blocks_of(path, start):
+                size += len(block)
+                hasher.update(block)
+                yield block
+        except OSError as error:
+            if not path.parents[2].exists():
+                raise CregraphError(
+                    f"{self.name}: the layout is not there, and {blob.digest} is needed from it",
+                    "bring it back, or copy it there again",
+                ) from None
+            raise CregraphError(
+                f"{self.name}: {blob.digest} cannot be read ({error.strerror})", "the layout is damaged; copy it again"
+            ) from None
+        if size != blob.size or (start == 0 and hasher.hexdigest() != blob.hex):
+            raise CregraphError(
+                f"{self.name}: a blob has sha256:{hasher.hexdigest()} ({size} bytes), "
+                f"but its manifest says {blob.digest} ({blob.size})",
+                "the layout is damaged; copy it again",
+            )
 
-    def _chosen(self, index: dict[str, Any]) -> Descriptor:
+    def _listed(self) -> list[dict[str, Any]]:
+        """Return the entries of index.json."""
         what = f"{self.name}: index.json"
-        listed = index.get("manifests")
+        listed = read_json(self._read("index.json"), what=what).get("manifests")
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-            raise CregraphError(f"{what}: manifests: a list of objects is wanted")
+            raise CregraphError(f"{what}: manifests: invalid value (expected a list of objects)")
+        return listed
+
+    def _chosen(self) -> Descriptor:
+        listed = self._listed()
         tags = sorted({tag for one in listed for tag in _tags(one)})
         fitting = [one for one in listed if not self._tag or self._tag in _tags(one)]
         if not fitting:
             raise CregraphError(f"{self.name}: holds no image with that tag; there are: {', '.join(tags) or 'none with a tag'}")
         if not self._tag and len(tags) > 1 and len({str(one.get("digest")) for one in listed}) > 1:
             raise CregraphError(f"{self.name}: holds several images", f"write `{self.name}:TAG`; there are: {', '.join(tags)}")
-        return choose({"manifests": fitting}, what=what)
+        return choose({"manifests": fitting}, what=f"{self.name}: index.json")
 
-    def _small(self, digest: str, limit: int) -> bytes:
-        data = self._read(f"blobs/sha256/{_hex(digest)}", limit)
+    def _small(self, digest: str) -> bytes:
+        data = self._read(f"blobs/sha256/{_hex(digest)}")
         if digest_of(data) != digest:
             raise CregraphError(
                 f"{self.name}: blobs/sha256/{_hex(digest)} has {digest_of(data)}, not what its name says",
@@ -86,17 +110,17 @@ class LayoutFolder:
     def _path(self, digest: str) -> Path:
         return self._folder / "blobs" / "sha256" / _hex(digest)
 
-    def _read(self, path: str, limit: int) -> bytes:
+    def _read(self, path: str) -> bytes:
         try:
             with (self._folder / path).open("rb") as file:
-                data = file.read(limit + 1)
+                data = file.read(MANIFEST_LIMIT + 1)
         except OSError as error:
             there = "there is no OCI layout" if path == "index.json" else f"the layout has no {path}"
             raise CregraphError(
                 f"{self.name}: {there} ({error.strerror})", "`oci:DIR` is relative to the project and holds index.json and blobs/"
             ) from None
-        if len(data) > limit:
-            raise CregraphError(f"{self.name}: {path} is larger than {limit >> 20} MiB")
+        if len(data) > MANIFEST_LIMIT:
+            raise CregraphError(f"{self.name}: {path} is larger than {MANIFEST_LIMIT >> 20} MiB")
         return data
 
 
@@ -107,12 +131,12 @@ def _hex(digest: str) -> str:
     return hex
 
 
+def _notes(entry: dict[str, Any]) -> dict[str, Any]:
+    notes = entry.get("annotations")
+    return notes if isinstance(notes, dict) else {}
+
+
 def _tags(entry: dict[str, Any]) -> list[str]:
     """Return the tags of an entry of index.json. Tools write the tag alone, or a reference that ends in it."""
-    notes = entry.get("annotations")
-    names = (
-        [notes.get(key) for key in ("org.opencontainers.image.ref.name", "io.containerd.image.name")]
-        if isinstance(notes, dict)
-        else []
-    )
+    names = [_notes(entry).get(key) for key in ("org.opencontainers.image.ref.name", "io.containerd.image.name")]
     return [name.rpartition("/")[2].rpartition(":")[2] for name in names if isinstance(name, str) and name]

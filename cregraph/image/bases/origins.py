@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_of
 from cregraph.image.media.docker_save import save
 from cregraph.image.media.registry import Registry
 from cregraph.image.model.manifest import Descriptor, Manifest
 from cregraph.image.model.reference import DockerName, ImageName, Reference
 from cregraph.store import Store
 
-__all__ = ["Engine", "InRegistry", "Offline", "Origin", "blocks_of", "verified_blocks"]
-
-_BLOCK = 1 << 20
+__all__ = ["Engine", "InRegistry", "Offline", "Origin"]
 
 
 class Origin(Protocol):
@@ -93,35 +90,4 @@ class Engine:
                 f"{self.name}: the engine no longer holds {blob.digest}",
                 "bring the locked image back, or run `cregraph lock --upgrade-package base`",
             )
-        return verified_blocks(self._store.path_of(blob.hex), blob, start, self.name)
-
-
-def blocks_of(path: Path, start: int) -> Iterator[bytes]:
-    """Yield the file's bytes from `start` on."""
-    with path.open("rb") as file:
-        file.seek(start)
-        while block := file.read(_BLOCK):
-            yield block
-
-
-def verified_blocks(path: Path, blob: Descriptor, start: int, name: str) -> Iterator[bytes]:
-    """Yield the bytes of a blob's file from `start` on. Raises CregraphError at the end if the digest differs."""
-    hasher, size = hashlib.sha256(), start
-    try:
-        for block in blocks_of(path, start):
-            size += len(block)
-            hasher.update(block)
-            yield block
-    except OSError as error:
-        if not path.parents[2].exists():
-            raise CregraphError(
-                f"{name}: the layout is not there, and {blob.digest} is needed from it", "bring it back, or copy it there again"
-            ) from None
-        raise CregraphError(
-            f"{name}: {blob.digest} cannot be read ({error.strerror})", "the layout is damaged; copy it again"
-        ) from None
-    if size != blob.size or (start == 0 and hasher.hexdigest() != blob.hex):
-        raise CregraphError(
-            f"{name}: a blob has sha256:{hasher.hexdigest()} ({size} bytes), but its manifest says {blob.digest} ({blob.size})",
-            "the layout is damaged; copy it again",
-        )
+        return blocks_of(self._store.verified(blob.hex, f"a layer of {self.name}"), start)

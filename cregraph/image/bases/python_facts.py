@@ -15,6 +15,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
+from email.parser import BytesHeaderParser
+
+from packaging.utils import canonicalize_name
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
@@ -136,20 +139,8 @@ def _added(folder: str, pth: bytes) -> list[str]:
 
 def _name_and_version(metadata: bytes) -> tuple[str, str] | None:
     """Return the normal name (PEP 503) and version in the header of core metadata."""
-    name = version = None
-    for line in metadata.decode("utf-8", "replace").splitlines():
-        if not line.strip():
-            break
-        key, _, value = line.partition(":")
-        if key.lower() == "name":
-            name = value.strip()
-        elif key.lower() == "version":
-            version = value.strip()
-    if (
-        not name
-        or not version
-        or not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name)
-        or not re.fullmatch(r"[\x21-\x7e]{1,100}", version)
-    ):
+    fields = BytesHeaderParser().parsebytes(metadata)
+    name, version = str(fields["Name"] or "").strip(), str(fields["Version"] or "").strip()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name) or not re.fullmatch(r"[\x21-\x7e]{1,100}", version):
         return None
-    return re.sub(r"[-_.]+", "-", name).lower(), version
+    return canonicalize_name(name), version

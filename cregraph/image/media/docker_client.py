@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cregraph.errors import CregraphError
-from cregraph.image.media.docker_endpoint import Endpoint, endpoint
+from cregraph.image.media.docker_config import Endpoint, endpoint
 from cregraph.text import printable
 
 if TYPE_CHECKING:

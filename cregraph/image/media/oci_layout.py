@@ -10,32 +10,31 @@ from pathlib import Path
 
 from cregraph.digest import canonical, is_sha256, sha256
 from cregraph.errors import CregraphError
+from cregraph.formats.inflate import blocks_of
 from cregraph.image.model.config import Image, as_json
 from cregraph.image.model.manifest import Descriptor
 from cregraph.image.model.reference import parse_reference
 from cregraph.store import Store
-from cregraph.store.atomic_file import linked, remove_tree, write_file
+from cregraph.store.atomic_file import holds, place_file, remove_tree, write_file
 
 __all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "is_fresh", "open_blob", "write"]
 
-#: Gives a blob of the base: a file, or its bytes in pieces. The caller verifies them.
-BaseBlobs = Callable[[Descriptor], Path | Iterable[bytes]]
+#: Gives the bytes of a blob of the base, in pieces. The caller verifies them.
+BaseBlobs = Callable[[Descriptor], Iterable[bytes]]
 
 #: The content of the file `oci-layout`.
 MARK = b'{"imageLayoutVersion":"1.0.0"}'
 
 _TAG = "org.opencontainers.image.ref.name"
 _NAME = "io.containerd.image.name"
-_PIECE = 1 << 20
 
 
-def write(folder: Path, image: Image, *, reference: str, store: Store, base: BaseBlobs | None = None) -> None:
+def write(folder: Path, image: Image, *, reference: str, store: Store, base: BaseBlobs) -> None:
     """Write `image` as the layout `folder`, which then holds only this image.
 
-    `reference` is its name with a tag. Our layers come from `store`, as hard links where they are read-only and on one file
-    system. The base's layers come from `base`; without it they are left out and the layout names blobs that it lacks.
-    A new folder appears whole. In an existing layout `index.json` is replaced last, so that the old or the new image is
-    complete whenever this is interrupted.
+    `reference` is its name with a tag. Layers come from `store`, as hard links where they are read-only and on one file system,
+    else from `base`. A new folder appears whole. In an existing layout `index.json` is replaced last, so that the old or the new
+    image is complete whenever this is interrupted.
 
     Raises:
         CregraphError: The folder holds something else or cannot be written, or a blob does not match its digest.
@@ -87,24 +86,22 @@ def blobs(image: Image) -> tuple[Descriptor, ...]:
     return tuple(found.values())
 
 
-def open_blob(blob: Descriptor, image: Image, store: Store, base: BaseBlobs | None) -> Path | Iterable[bytes] | None:
-    """Return the bytes of a blob or their file: from the image itself, the store, or the base. None: none of them has it."""
+def open_blob(blob: Descriptor, image: Image, store: Store, base: BaseBlobs) -> Path | Iterable[bytes]:
+    """Return the bytes of a blob or their file: from the image itself, the store, or the base."""
     if blob.digest == image.digest:
         return (image.manifest,)
     if blob.digest == image.config_descriptor.digest:
         return (image.config,)
-    if store.has(blob.hex):
-        return store.verified(blob.hex, f"layer {blob.digest}")
-    if any(own.digest == blob.digest for own in image.layers[len(image.layers) - image.own :]):
-        return store.verified(blob.hex, f"layer {blob.digest}")  # says that it is absent, and what to do
-    return base(blob) if base else None
+    if store.has(blob.hex) or blob in image.layers[len(image.layers) - image.own :]:
+        return store.verified(blob.hex, f"layer {blob.digest}")  # or says that it is absent, and what to do
+    return base(blob)
 
 
 def checked(blob: Descriptor, source: Path | Iterable[bytes]) -> Iterator[bytes]:
     """Yield the bytes of a blob in pieces. Raises CregraphError at the end if they do not match the descriptor."""
     hasher = hashlib.sha256()
     size = 0
-    for piece in _pieces(source) if isinstance(source, Path) else source:
+    for piece in blocks_of(source) if isinstance(source, Path) else source:
         size += len(piece)
         if size > blob.size:
             break
@@ -137,41 +134,18 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs | None) -> None:
+def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs) -> None:
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     for blob in blobs(image):
-        source = open_blob(blob, image, store, base)
-        if source is None:
-            continue
         path = blob_path(folder, blob)
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.unlink(missing_ok=True)
-        try:
-            if isinstance(source, Path) and source == store.path_of(blob.hex):
-                if path.exists() and path.samefile(source):
-                    continue
-                if linked(source, temporary):
-                    temporary.replace(path)
-                    continue
-            if _sound(path, blob):
-                continue
-            with temporary.open("xb") as file:
-                for piece in checked(blob, source):
-                    file.write(piece)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _sound(path: Path, blob: Descriptor) -> bool:
-    with contextlib.suppress(OSError):
-        if path.stat().st_size == blob.size:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == blob.hex
-    return False
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
+        source = open_blob(blob, image, store, base)
+        if isinstance(source, Path):
+            place_file(source, path, blob.hex)
+        elif not holds(path, blob.hex, blob.size):
+            temporary = path.with_name(f".{path.name}.partial")
+            try:
+                with temporary.open("wb") as file:
+                    file.writelines(checked(blob, source))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)

@@ -9,24 +9,25 @@ A tag that leads to another digest is never moved, because registered runtimes a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cregraph.errors import CregraphError, Refused
+from cregraph.formats.inflate import blocks_of
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.media.registry import Registry
-from cregraph.image.media.registry_upload import Begun
 from cregraph.image.model.config import Image
-from cregraph.image.model.manifest import Descriptor, Manifest, read_manifest
+from cregraph.image.model.manifest import Descriptor, Manifest
 from cregraph.image.model.reference import Reference, parse_reference
+from cregraph.scheduler import threads
 from cregraph.store import Store
+from cregraph.store.push_records import Uploads
 
-__all__ = ["Moved", "Pushed", "push", "push_image", "target_of"]
+__all__ = ["Moved", "Pushed", "own_blobs", "push", "target_of"]
 
-_BLOCK = 1 << 20
 _AT_ONCE = 4
 _How = Literal["pushed", "mounted", "skipped"]
 
@@ -71,9 +72,9 @@ def push(
     base: BaseImage | None,
     to: Reference,
     *,
-    registry: Registry | None = None,
+    registry: Registry,
     others: Mapping[str, str] | None = None,
-    begun: Begun | None = None,
+    begun: Uploads | None = None,
     progress: Callable[[Moved], None] = lambda _moved: None,
 ) -> Pushed:
     """Push `manifest` to the tag `to`. `own` gives our blobs (the config and our layers) by `sha256:<hex>`.
@@ -85,7 +86,6 @@ def push(
         Refused: The tag leads to another digest.
         CregraphError: Any other failure. The message names host and repository.
     """
-    registry = registry or Registry.at(to.host)
     if _is_there(registry, to, manifest):
         return Pushed(reference=to.at(tag=to.tag, digest=manifest.digest), unchanged=True)
     blobs = {blob.digest: blob for blob in (*manifest.layers, manifest.config)}
@@ -96,25 +96,13 @@ def push(
                 f"cannot push {to}: {blob.digest} is neither among the built layers nor of the base", "build it again"
             )
 
-    known = others or {}
-
-    def send(blob: Descriptor) -> tuple[_How, Descriptor]:
-        how = _send(registry, to.repository, blob, own.get(blob.digest), base, known.get(blob.digest), begun, progress)
-        progress(Moved(digest=blob.digest, size=blob.size, done=blob.size, how=how))
-        return how, blob
-
+    sender = _Sender(registry=registry, to=to, own=own, base=base, others=others or {}, begun=begun, progress=progress)
     sums: dict[_How, int] = {"pushed": 0, "mounted": 0, "skipped": 0}
     streamed = 0
-    pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="push")
-    try:
-        for how, blob in pool.map(send, blobs.values()):
+    with threads(_AT_ONCE) as pool:  # what was sent when Ctrl-C comes is not sent again by the next push
+        for how, blob in pool.map(sender.send, blobs.values()):
             sums[how] += blob.size
             streamed += blob.size if how == "pushed" and blob.digest not in own else 0
-    except BaseException as error:
-        # Ctrl-C waits for no server; what was sent is gone on with by the next push.
-        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
-        raise
-    pool.shutdown()
     if not _is_there(registry, to, manifest):  # else another pusher was quicker
         registry.put_manifest(to.repository, to.tag, manifest.raw, manifest.media_type)
     return Pushed(
@@ -138,65 +126,52 @@ def _is_there(registry: Registry, to: Reference, manifest: Manifest) -> bool:
     return there is not None
 
 
-def push_image(
-    image: Image,
-    store: Store,
-    base: BaseImage,
-    to: Reference,
-    *,
-    registry: Registry | None = None,
-    others: Mapping[str, str] | None = None,
-    begun: Begun | None = None,
-    progress: Callable[[Moved], None] = lambda _moved: None,
-) -> Pushed:
-    """Push an image that was just built: its own layers are in `store`, the others belong to `base`. See `push`."""
+def own_blobs(image: Image, store: Store) -> dict[str, Path | bytes]:
+    """Return the blobs of a built image that its base does not have, by `sha256:<hex>`. Its layers are in `store`."""
     layers = image.layers[len(image.layers) - image.own :]
     own: dict[str, Path | bytes] = {layer.digest: store.verified(layer.hex, "a built layer") for layer in layers}
-    own[image.config_descriptor.digest] = image.config
-    manifest = read_manifest(image.manifest, what=str(to))
-    return push(manifest, own, base, to, registry=registry, others=others, begun=begun, progress=progress)
+    return own | {image.config_descriptor.digest: image.config}
 
 
-def _send(
-    registry: Registry,
-    repository: str,
-    blob: Descriptor,
-    own: Path | bytes | None,
-    base: BaseImage | None,
-    other: str | None,
-    begun: Begun | None,
-    progress: Callable[[Moved], None],
-) -> _How:
-    if registry.has_blob(repository, blob.digest, for_push=True):
-        return "skipped"
-    home = base.home if base is not None and own is None else None
-    sources = [home[1]] if home and home[0] == registry.host else []
-    for source in dict.fromkeys([*sources, *([other] if other else [])]):
-        if source != repository and registry.mount(repository, blob, source):
-            return "mounted"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sender:
+    """Sends blobs, from any thread. The fields are the arguments of `push`."""
 
-    def read(start: int) -> Iterator[bytes]:
-        at = start
-        for block in _blocks(blob, own, base, start):
+    registry: Registry
+    to: Reference
+    own: Mapping[str, Path | bytes]
+    base: BaseImage | None
+    others: Mapping[str, str]
+    begun: Uploads | None
+    progress: Callable[[Moved], None]
+
+    def send(self, blob: Descriptor) -> tuple[_How, Descriptor]:
+        """Send one blob unless it is there or can be mounted; return what was done."""
+        how = self._sent(blob)
+        self.progress(Moved(digest=blob.digest, size=blob.size, done=blob.size, how=how))
+        return how, blob
+
+    def _sent(self, blob: Descriptor) -> _How:
+        repository = self.to.repository
+        if self.registry.has_blob(repository, blob.digest, for_push=True):
+            return "skipped"
+        home = self.base.home if self.base is not None and blob.digest not in self.own else None
+        sources = [home[1]] if home and home[0] == self.registry.host else []
+        sources += [self.others[blob.digest]] if blob.digest in self.others else []
+        for source in dict.fromkeys(sources):
+            if source != repository and self.registry.mount(repository, blob, source):
+                return "mounted"
+        self.registry.upload(repository, blob, functools.partial(self._read, blob), begun=self.begun)
+        return "pushed"
+
+    def _read(self, blob: Descriptor, start: int) -> Iterator[bytes]:
+        own, at = self.own.get(blob.digest), start
+        if own is None:
+            assert self.base is not None
+            blocks = self.base.open_layer(blob, start)
+        else:
+            blocks = iter((own[start:],)) if isinstance(own, bytes) else blocks_of(own, start)
+        for block in blocks:
             yield block
             at += len(block)
-            progress(Moved(digest=blob.digest, size=blob.size, done=min(at, blob.size)))
-
-    registry.upload(repository, blob, read, begun=begun)
-    return "pushed"
-
-
-def _blocks(blob: Descriptor, own: Path | bytes | None, base: BaseImage | None, start: int) -> Iterator[bytes]:
-    if isinstance(own, bytes):
-        return iter((own[start:],))
-    if own is not None:
-        return _read(own, start)
-    assert base is not None
-    return base.open_layer(blob, start)
-
-
-def _read(file: Path, start: int) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        opened.seek(start)
-        while block := opened.read(_BLOCK):
-            yield block
+            self.progress(Moved(digest=blob.digest, size=blob.size, done=min(at, blob.size)))

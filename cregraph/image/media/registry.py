@@ -16,8 +16,9 @@ from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.http import Passing
 from cregraph.image.media.registry_http import Exchange, NotInRegistry, Unauthorized
-from cregraph.image.media.registry_upload import Begun, Reader, cancel, push_scope, upload
+from cregraph.image.media.registry_upload import Reader, cancel, push_scope, upload
 from cregraph.image.model.manifest import ACCEPT, MANIFEST_LIMIT, Descriptor, Manifest, digest_of, follow
+from cregraph.store.push_records import Uploads
 
 if TYPE_CHECKING:
     import urllib3
@@ -156,12 +157,8 @@ class Registry:
             cancel(self.exchange, repository, blob, response)
         return response.status == 201
 
-    def upload(self, repository: str, blob: Descriptor, read: Reader, *, begun: Begun | None = None) -> None:
-        """Send a blob: a small one whole, another one streamed. After a break, ask the registry how far it came, and continue.
-
-        `read(offset)` gives the bytes from `offset` on. The registry checks the digest before it keeps the blob. With `begun` an
-        upload that another process left unfinished is continued if the registry still has it.
-        """
+    def upload(self, repository: str, blob: Descriptor, read: Reader, *, begun: Uploads | None = None) -> None:
+        """Send a blob: see `registry_upload.upload`."""
         upload(self.exchange, repository, blob, read, begun)
 
     def _ranged(self, repository: str, blob: Descriptor, at: int, about: str) -> Iterator[bytes]:

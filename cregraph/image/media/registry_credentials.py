@@ -114,10 +114,10 @@ def _ask_helper(helper: str, host: str) -> Credentials:
     try:
         found = json.loads(done.stdout)
         user, secret = found["Username"], found["Secret"]
+        if not isinstance(user, str) or not isinstance(secret, str):
+            raise TypeError
     except (ValueError, KeyError, TypeError):
         raise CregraphError(f"`{program}` gives no credentials that can be read") from None
-    if not isinstance(user, str) or not isinstance(secret, str):
-        raise CregraphError(f"`{program}` gives no credentials that can be read")
     if not secret:
         return ANONYMOUS
     return Credentials(identity=secret) if user == "<token>" else Credentials(user=user, password=secret)

@@ -80,11 +80,23 @@ class Exchange:
         With `patient`, 5xx, 429 and broken connections are retried; `body` must then be bytes or None. Otherwise they raise
         Passing. Raises NotInRegistry, Unauthorized or CregraphError, naming host and `about`, for any other status.
         """
-        if not patient:
-            return self._once(method, path, about=about, scopes=scopes, headers=headers, body=body, expect=expect)
-        return self.patiently(
-            lambda: self._once(method, path, about=about, scopes=scopes, headers=headers, body=body, expect=expect), about=about
-        )
+
+        def once() -> urllib3.BaseHTTPResponse:
+            url = urljoin(self.base, path)
+            response = self._send(method, url, headers or {}, body, self._authorization(url, scopes))
+            elsewhere = response.retries is not None and any(step.redirect_location for step in response.retries.history)
+            if response.status == 401 and self._ours(url) and not elsewhere:  # a storage host's 401 is not the registry's
+                challenge = response.headers.get("WWW-Authenticate", "")
+                response.close()
+                self._log_in(challenge, scopes, about)
+                if body is not None and not isinstance(body, bytes):
+                    raise Passing("the registry asked for a token")  # the body is consumed; the next try has the token
+                response = self._send(method, url, headers or {}, body, self._authorization(url, scopes))
+            if response.status not in expect:
+                raise self._refusal(response, about)
+            return response
+
+        return self.patiently(once, about=about) if patient else once()
 
     def patiently(self, attempt: Callable[[], T], *, about: str) -> T:
         """Return the result of `attempt`, retried after each Passing. Raises CregraphError after the last try."""
@@ -123,29 +135,8 @@ class Exchange:
             raise CregraphError(f"{self.host}: {about}: is larger than the {limit >> 20} MiB that are accepted")
         return data
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        *,
-        about: str,
-        scopes: tuple[str, ...],
-        headers: Mapping[str, str] | None,
-        body: bytes | Iterable[bytes] | None,
-        expect: tuple[int, ...],
-    ) -> urllib3.BaseHTTPResponse:
-        url = urljoin(self.base, path)
-        response = self._send(method, url, headers, body, self._authorization(url, scopes))
-        elsewhere = response.retries is not None and any(step.redirect_location for step in response.retries.history)
-        if response.status == 401 and self._ours(url) and not elsewhere:  # a storage host's 401 is not the registry's
-            challenge = response.headers.get("WWW-Authenticate", "")
-            response.close()
-            self._log_in(challenge, scopes, about)
-            if body is not None and not isinstance(body, bytes):
-                raise Passing("the registry asked for a token")  # the body is consumed; the next try has the token
-            response = self._send(method, url, headers, body, self._authorization(url, scopes))
-        if response.status in expect:
-            return response
+    def _refusal(self, response: urllib3.BaseHTTPResponse, about: str) -> CregraphError:
+        """Return the error for the status of `response`. Raises Passing if a further try may change it."""
         status = response.status
         said = self._said(response)
         check_passing(response, f"HTTP {status}{said}")
@@ -153,50 +144,24 @@ class Exchange:
             with self._guard:
                 self._tokens.clear()
                 self._known = None
-            raise Unauthorized(f"{self.host}: {about}: who are you? (HTTP 401){said}", f"run `docker login {self.host}`")
+            return Unauthorized(
+                f"{self.host}: {about}: the registry asks for a login (HTTP 401){said}", f"run `docker login {self.host}`"
+            )
         if status == 403:
-            raise Unauthorized(
+            return Unauthorized(
                 f"{self.host}: {about}: this login may not do that (HTTP 403){said}",
                 f"ask for it (in Snowflake: READ or WRITE on the image repository), or run `docker login {self.host}`",
             )
         if status == 404:
-            raise NotInRegistry(f"{self.host}: {about}: is not there (HTTP 404){said}", "check its name and tag")
-        raise CregraphError(f"{self.host}: {about}: HTTP {status}{said}")
+            return NotInRegistry(f"{self.host}: {about}: is not there (HTTP 404){said}", "check its name and tag")
+        return CregraphError(f"{self.host}: {about}: HTTP {status}{said}")
 
     def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        body: bytes | Iterable[bytes] | None,
-        authorization: str | None,
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None, authorization: str | None
     ) -> urllib3.BaseHTTPResponse:
-        import urllib3
-
-        sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **(headers or {})}
-        if authorization:
-            sent["Authorization"] = authorization
-        try:
-            return self._pools.of(self.base, direct=is_local(self.host)).request(
-                method,
-                url,
-                headers=sent,
-                body=body,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=20, read=300 if body is not None else 90),
-                retries=urllib3.Retry(
-                    total=6,
-                    connect=0,
-                    read=0,
-                    redirect=6 if method in ("GET", "HEAD") else 0,
-                    status=0,
-                    other=0,
-                    raise_on_redirect=False,
-                    raise_on_status=False,
-                ),
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Passing(reason(error)) from None
+        sent = {**headers, "Authorization": authorization} if authorization else headers
+        seconds = 90 if body is None else 300
+        return self._pools.request(method, url, sent, body=body, seconds=seconds, direct=is_local(self.host))
 
     def _ours(self, url: str) -> bool:
         return urlsplit(url)[:2] == urlsplit(self.base)[:2]
@@ -244,7 +209,7 @@ class Exchange:
         else:
             query = urlencode([("service", service)] * bool(service) + [("scope", scope) for scope in scopes])
             url = f"{realm}{'&' if '?' in realm else '?'}{query}"
-            response = self._send("GET", url, None, None, who.basic() if who else None)
+            response = self._send("GET", url, {}, None, who.basic() if who else None)
         status = response.status
         if status != 200:
             response.close()

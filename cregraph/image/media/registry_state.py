@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +11,7 @@ from cregraph.image.media.registry import Registry
 from cregraph.image.media.registry_http import NotInRegistry, Unauthorized
 from cregraph.image.model.manifest import CONFIG_LIMIT, Descriptor, follow, read_json
 from cregraph.image.model.reference import Reference
+from cregraph.scheduler import threads
 
 __all__ = ["Remote", "look"]
 
@@ -88,7 +88,7 @@ def look(
 
 def _without(blobs: set[Descriptor], has: Callable[[Descriptor], bool]) -> set[Descriptor]:
     """Return the blobs for which `has` is false; it is asked about several at once."""
-    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="look") as pool:
+    with threads(_AT_ONCE) as pool:
         return {blob for blob, known in zip(blobs, pool.map(has, blobs), strict=True) if not known}
 
 

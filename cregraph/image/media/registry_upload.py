@@ -7,33 +7,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
 from cregraph.errors import CregraphError
 from cregraph.http import Passing
 from cregraph.image.media.registry_http import Exchange
 from cregraph.image.model.manifest import Descriptor, digest_of
+from cregraph.store.push_records import Uploads
 
 if TYPE_CHECKING:
     import urllib3
 
-__all__ = ["Begun", "Reader", "cancel", "push_scope", "upload"]
+__all__ = ["Reader", "cancel", "push_scope", "upload"]
 
 #: A blob's bytes from an offset on; uploads call it again to resume.
 Reader = Callable[[int], Iterator[bytes]]
-
-
-class Begun(Protocol):
-    """Record of uploads that have begun, so that another process can resume them."""
-
-    def place(self, repository: str, digest: str) -> str | None:
-        """Return the path on the registry of the upload that was begun, if one is known."""
-        ...
-
-    def note(self, repository: str, digest: str, place: str | None) -> None:
-        """Record that the upload continues at `place`; None: it is over."""
-        ...
 
 
 #: Blobs up to this many bytes go up in one request.
@@ -43,8 +32,12 @@ _PIECE = 16 << 20
 _BYTES = "application/octet-stream"
 
 
-def upload(exchange: Exchange, repository: str, blob: Descriptor, read: Reader, begun: Begun | None) -> None:
-    """Send a blob: a small one whole, another one streamed. See `Registry.upload`."""
+def upload(exchange: Exchange, repository: str, blob: Descriptor, read: Reader, begun: Uploads | None) -> None:
+    """Send a blob: a small one whole, another one streamed. After a break, ask the registry how far it came, and continue.
+
+    `read(offset)` gives the bytes from `offset` on. The registry checks the digest before it keeps the blob. With `begun` an
+    upload that another process left unfinished is continued if the registry still has it.
+    """
     one = _Upload(exchange, repository, blob, begun)
     if blob.size > _WHOLE:
         exchange.patiently(lambda: one.stream(read), about=one.about)
@@ -70,7 +63,7 @@ def push_scope(repository: str) -> str:
 class _Upload:
     """The upload of one blob to one repository."""
 
-    def __init__(self, exchange: Exchange, repository: str, blob: Descriptor, begun: Begun | None) -> None:
+    def __init__(self, exchange: Exchange, repository: str, blob: Descriptor, begun: Uploads | None) -> None:
         self._exchange = exchange
         self._repository = repository
         self._blob = blob

@@ -64,7 +64,6 @@ def compose(
     *,
     env: Mapping[str, str],
     labels: Mapping[str, str],
-    annotations: Mapping[str, str] | None = None,
 ) -> Image:
     """Return the image of a base and our `layers` (name and record, lowest first).
 
@@ -84,8 +83,6 @@ def compose(
         "config": as_json(Descriptor(media_type=OCI_CONFIG, digest=digest_of(config), size=len(config))),
         "layers": [as_json(d) for d in (*below, *above)],
     }
-    if annotations:
-        manifest["annotations"] = dict(annotations)
     return Image(manifest=canonical(manifest), config=config, layers=below + above, own=len(above))
 
 

@@ -13,12 +13,10 @@ import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from cregraph.errors import CregraphError
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 __all__ = ["MEMBER", "compress", "inflate"]
 
@@ -106,20 +104,10 @@ def _cut(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _in_order(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """`work` of each item, in the items' order, a few at a time in threads. One item is done here, without any."""
-    todo = iter(items)
-    first = next(todo, None)
-    if first is None:
-        return
-    second = next(todo, None)
-    if second is None:
-        yield work(first)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
+    """Yield `work` of each item, in the items' order, a few at a time in threads."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        running: deque[Future[_Out]] = deque((pool.submit(work, first), pool.submit(work, second)))
-        for item in todo:
+        running: deque[Future[_Out]] = deque()
+        for item in items:
             running.append(pool.submit(work, item))
             if len(running) >= _AHEAD:
                 yield running.popleft().result()

@@ -83,7 +83,8 @@ def assemble(
     if known and known.segments == objects:
         return known
     needed = _paths(plan, segments, facts, store)
-    heads = b"".join(d.header() for d in preamble(needed, facts, planner.owners_of(plan.segments)))
+    folders = preamble(needed, facts, planner.owners_of(plan.segments))
+    heads = b"".join(tar.header(path=path, type="directory", **asdict(fact)) for path, fact in folders.items())
     diff = hashlib.sha256(heads)
     with store.writer() as out:
         for member in compress([heads]):

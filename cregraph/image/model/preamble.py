@@ -7,47 +7,27 @@ lists every ancestor of every path.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from cregraph.errors import CregraphError
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row
-from cregraph.lock.base_facts import BaseFacts
+from cregraph.lock.base_facts import BaseFacts, DirFact
 from cregraph.plan.layer_split import Owners
 
-__all__ = ["Directory", "check", "preamble"]
+__all__ = ["check", "preamble"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Directory:
-    """A directory entry; `path` is relative to the image's root, `mtime` in whole seconds."""
-
-    path: str
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-
-    def header(self) -> bytes:
-        """Return its tar header."""
-        return tar.header(path=self.path, type="directory", mode=self.mode, uid=self.uid, gid=self.gid, mtime=self.mtime)
-
-
-def preamble(needed: Iterable[str], facts: BaseFacts, owners: Owners) -> tuple[Directory, ...]:
+def preamble(needed: Iterable[str], facts: BaseFacts, owners: Owners) -> dict[str, DirFact]:
     """Return the directories `needed` (relative, with all their ancestors), parents first.
 
     A directory of the base keeps the base's values. A new one has mode 0755, the image's fixed time, and the owner that `owners`
     gives for the longest path at or above it, else 0:0. The root itself is never listed.
     """
-    found = []
+    found = {}
     for path in sorted(set(needed), key=str.encode):  # a parent is a prefix, so it sorts first
-        known = facts.directories.get("/" + path)
-        if known is not None:
-            found.append(Directory(path=path, mode=known.mode, uid=known.uid, gid=known.gid, mtime=known.mtime))
-        else:
-            uid, gid = _owner("/" + path, owners)
-            found.append(Directory(path=path, mode=0o755, uid=uid, gid=gid, mtime=tar.MTIME))
-    return tuple(found)
+        uid, gid = _owner("/" + path, owners)
+        found[path] = facts.directories.get("/" + path) or DirFact(mode=0o755, uid=uid, gid=gid, mtime=tar.MTIME)
+    return found
 
 
 def check(needed: Iterable[str], rows: Iterable[Row], facts: BaseFacts, segment: str) -> None:

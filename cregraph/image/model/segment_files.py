@@ -14,6 +14,7 @@ from cregraph.formats.inflate import blocks_as_file
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord, directories, index, members_of, read
 from cregraph.store import Store
+from cregraph.store.atomic_file import file_digest
 
 __all__ = ["NotTheIndex", "check_rows", "contents", "stored", "unpack"]
 
@@ -44,7 +45,7 @@ def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in folders:
         _directory(folder / name, name, title)
-    for row, content in _checked(rows, store, record):
+    for row, content in contents(store, record, rows):
         path = folder / row.path
         if row.type == "file":
             _file(path, row, content, title)
@@ -56,17 +57,9 @@ def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
         os.utime(folder / name, (tar.MTIME, tar.MTIME))
 
 
-def contents(store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[bytes]]]:
-    """Yield each row of a segment with the content of its file, which must be read before the next row.
-
-    Bytes are checked as in `unpack`; a caller may keep nothing that it made from them before this is exhausted.
-    """
-    return _checked(index(store, record), store, record)
-
-
 def check_rows(rows: Iterable[Row], store: Store, record: SegmentRecord) -> None:
     """Raise NotTheIndex unless the bytes of a segment are those of `rows`, and CregraphError if they are damaged."""
-    for _, content in _checked(rows, store, record):
+    for _, content in contents(store, record, rows):
         for _piece in content:
             pass
 
@@ -84,10 +77,14 @@ class NotTheIndex(CregraphError):
         self.row = row
 
 
-def _checked(rows: Iterable[Row], store: Store, record: SegmentRecord) -> Iterator[tuple[Row, Iterator[bytes]]]:
+def contents(store: Store, record: SegmentRecord, rows: Iterable[Row] | None = None) -> Iterator[tuple[Row, Iterator[bytes]]]:
+    """Yield each row of a segment (of its index, or of `rows`) with the content of its file, to be read before the next row.
+
+    Bytes are checked as in `unpack`; a caller may keep nothing that it made from them before this is exhausted.
+    """
     title = f"segment {record.key[:12]}"
     stream = blocks_as_file(content for _, content in members_of(store, record))
-    for row in rows:
+    for row in index(store, record) if rows is None else rows:
         expected = row.header()
         if stream.read(len(expected)) != expected:
             raise NotTheIndex(title, row)
@@ -158,8 +155,7 @@ def _holds(path: Path, row: Row) -> bool:
     info = path.lstat()
     if not stat.S_ISREG(info.st_mode) or info.st_size != row.size or stat.S_IMODE(info.st_mode) != row.mode:
         return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == row.what
+    return file_digest(path) == row.what
 
 
 def _taken(title: str, row: Row) -> CregraphError:

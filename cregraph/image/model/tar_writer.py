@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from cregraph.formats.inflate import blocks_of
+
 __all__ = ["BLOCK", "END", "MTIME", "Kind", "file", "header", "padding"]
 
 BLOCK = 512
@@ -26,7 +28,6 @@ Kind = Literal["file", "symlink", "hardlink", "directory"]
 
 _FLAGS: dict[Kind, bytes] = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
 _NAME = 100
-_PIECE = 1 << 20
 _OCTAL_7 = 0o7777777
 _OCTAL_11 = 0o77777777777
 
@@ -89,9 +90,7 @@ def file(path: str, source: bytes | Path, *, mode: int = 0o644, mtime: int = MTI
         return
     size = source.stat().st_size
     yield header(path=path, mode=mode, size=size, mtime=mtime)
-    with source.open("rb") as opened:
-        while piece := opened.read(_PIECE):
-            yield piece
+    yield from blocks_of(source)
     yield padding(size)
 
 

@@ -11,7 +11,6 @@ the limits below.
 
 from __future__ import annotations
 
-import bz2
 import hashlib
 import json
 import re
@@ -20,10 +19,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import bounded, part
+from cregraph.formats.inflate import bounded, inflated, inflated_file, part
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
 
 __all__ = ["Member", "Package", "check_path", "listed", "open_package", "refusal"]
@@ -81,8 +80,7 @@ def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pac
             return replace(package, info=described.info)
         if magic[:3] == b"BZh":
             package = Package(name=name, data=scratch())
-            with bz2.open(path) as stream:
-                _expand(stream, package.data, path.stat().st_size, name)
+            package.data.writelines(inflated_file(path, what=name, hint=_HINT))
             return _index(package)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise refusal(name, f"not readable: {error}") from error
@@ -105,27 +103,16 @@ def listed(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> tuple[str
 
 def _inflated(archive: zipfile.ZipFile, part: str, scratch: Callable[[], IO[bytes]], name: str) -> Package:
     """Return one part of a .conda, `info` or `pkg`, as a package of its own."""
-    import zstandard
-
     found = [m for m in archive.infolist() if m.filename.startswith(f"{part}-") and m.filename.endswith(".tar.zst")]
     if len(found) != 1:
         raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst`, one is wanted")
     if found[0].compress_type != zipfile.ZIP_STORED or found[0].flag_bits & 0x1:
         raise refusal(name, f"its member `{found[0].filename}` is compressed or encrypted by zip; it must be stored")
     package = Package(name=name, data=scratch())
-    with archive.open(found[0]) as stored, zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True) as stream:
-        try:
-            _expand(stream, package.data, found[0].file_size, name)
-        except zstandard.ZstdError as error:
-            raise refusal(name, f"`{found[0].filename}` is not readable: {error}") from error
+    with archive.open(found[0]) as stored:
+        plain = inflated(iter(lambda: stored.read(_BLOCK), b""), what=f"{name}: `{found[0].filename}`", hint=_HINT)
+        package.data.writelines(bounded(plain, compressed=lambda: found[0].file_size, what=name, policy=PACKAGE))
     return _index(package)
-
-
-def _expand(stream: Any, into: IO[bytes], compressed: int, name: str) -> None:
-    """Decompress within bounds: a small file that becomes a huge one is refused before it is written."""
-    for block in bounded(iter(lambda: stream.read(_BLOCK), b""), compressed=lambda: compressed, what=name, policy=PACKAGE):
-        into.write(block)
-    into.flush()
 
 
 def _index(package: Package) -> Package:

@@ -5,7 +5,6 @@ A pin holds the channel's record as it was when the lock was written, with patch
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store.atomic_file import write_file
+from cregraph.store.atomic_file import file_digest, write_file
 from cregraph.vendor.vendor_files import earlier, put_files
 
 __all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
@@ -76,8 +75,7 @@ def _write(folder: Path, rows: dict[str, Json]) -> None:
 def _row(pin: Pin, path: Path) -> Json:
     row = {key: value for key, value in pin.data.items() if key != "subdir"}
     if not row.get("md5"):
-        with path.open("rb") as file:
-            row["md5"] = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        row["md5"] = file_digest(path, "md5")
     return {
         **row,
         "name": pin.name,

@@ -18,8 +18,8 @@ from cregraph.image.bases.layout_folder import NAMED
 from cregraph.image.media.oci_layout import MARK
 from cregraph.image.model.manifest import OCI_MANIFEST, Descriptor
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store.atomic_file import place_file, write_file
-from cregraph.vendor.vendor_files import Tree, VendorAccess, earlier, sha256_of
+from cregraph.store.atomic_file import file_digest, holds, place_file, write_file
+from cregraph.vendor.vendor_files import Tree, VendorAccess, earlier
 
 __all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
@@ -86,7 +86,7 @@ def _tag(artifact: Artifact) -> str:
 
 def _blob(tree: Tree, path: str, blob: Descriptor, image: BaseImage) -> None:
     target = tree.at(path)
-    if target.is_file() and target.stat().st_size == blob.size and sha256_of(target) == blob.hex:
+    if holds(target, blob.hex, blob.size):
         tree.counted(path, blob.size, added=False)
         return
     if image.store.has(blob.hex):
@@ -109,7 +109,7 @@ def _stream(target: Path, blob: Descriptor, image: BaseImage) -> None:
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-        found = sha256_of(partial)
+        found = file_digest(partial)
         if found == blob.hex:
             partial.chmod(0o444)
             partial.replace(target)

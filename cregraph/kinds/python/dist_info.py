@@ -12,9 +12,10 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 
+from packaging.utils import canonicalize_name
+
 from cregraph.formats.dcf import decode
 from cregraph.lock.pins import Pin, Target
-from cregraph.sources.python_names import normal
 from cregraph.verify.installed import InImage, Installed
 
 __all__ = ["installed", "is_record"]
@@ -36,7 +37,7 @@ def installed(target: Target, pins: Mapping[str, Pin], image: InImage) -> Iterat
             continue
         head = "\n".join(decode(metadata.data).splitlines()).partition("\n\n")[0]
         fields = dict(re.findall(r"^(Name|Version): *(.*?) *$", head, re.MULTILINE))
-        name = normal(fields.get("Name", folder))
+        name = canonicalize_name(fields.get("Name", folder))
         if name in pins or image.contents.base:
             listed = image.contents.file(f"{root}/{folder}/RECORD")
             files = dict(_record(listed.data, root)) if listed is not None and listed.data is not None else {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from packaging.utils import canonicalize_name
+
 from cregraph.digest import Json
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Target
-from cregraph.sources.python_names import normal
 
 __all__ = ["FIELD", "PATTERNS", "USUAL", "checks", "ways_out"]
 
@@ -29,7 +30,7 @@ def checks(targets: Sequence[Target], facts: BaseFacts | None, *, magic: bool) -
         pins = {p.name: p.version for p in target.pins if p.data.get("role") != "build"}
         for ask in target.asks:
             match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", ask.what) if isinstance(ask.what, str) else None
-            name = normal(match[0]) if match else ""
+            name = canonicalize_name(match[0]) if match else ""
             version = pins.get(name) or base.get(name)
             if version:  # else its marker does not fit this Python
                 found[name] = version

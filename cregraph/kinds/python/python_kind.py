@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, cast
 from urllib.parse import quote
 
+from packaging.utils import canonicalize_name
+
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
@@ -29,8 +31,8 @@ from cregraph.lock.rules import Offers
 from cregraph.plan.parts import Placement, Segment, Task, segment
 from cregraph.profile.package_texts import plain_requirement
 from cregraph.profile.step import Step
+from cregraph.sources.index_page import is_place
 from cregraph.sources.protocol import Sources
-from cregraph.sources.python_names import is_place, normal
 from cregraph.sources.routes import Routes, join
 
 __all__ = ["FIELDS", "NAME", "ask", "entries", "pin", "place"]
@@ -110,7 +112,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
 
     def name_of(what: Json) -> str | None:
         name = defaults.asked_name(what)
-        return name and normal(name)
+        return name and canonicalize_name(name)
 
     return defaults.unanswered(target, name_of, lambda name: base_has(f"py:{name}", offers))
 
@@ -257,7 +259,7 @@ def _normal(text: Json, where: str) -> str:
     simple = plain_requirement(text)
     if simple is not None:
         name, clauses = simple
-        return f"{normal(name)}{' ' if clauses else ''}{','.join(sorted(clauses))}"
+        return f"{canonicalize_name(name)}{' ' if clauses else ''}{','.join(sorted(clauses))}"
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -271,10 +273,10 @@ def _normal(text: Json, where: str) -> str:
             f"{where}: `{text}` names an address; Python packages are asked for by name",
             hint="put the file into a package index, and ask for `name==version`",
         )
-    extras = f"[{','.join(sorted(normal(e) for e in found.extras))}]" if found.extras else ""
+    extras = f"[{','.join(sorted(canonicalize_name(e) for e in found.extras))}]" if found.extras else ""
     marker = f" ; {found.marker}" if found.marker else ""
     specifier = ",".join(sorted(str(s) for s in found.specifier))
-    return f"{normal(found.name)}{extras}{' ' if specifier else ''}{specifier}{marker}"
+    return f"{canonicalize_name(found.name)}{extras}{' ' if specifier else ''}{specifier}{marker}"
 
 
 def _build(build: Json, where: str) -> dict[str, Json]:

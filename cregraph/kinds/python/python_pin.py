@@ -7,15 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.python.python_build import build_system
 from cregraph.lock.base_facts import BaseFacts, PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.sources.index_page import is_place
 from cregraph.sources.protocol import Sources
 from cregraph.sources.python_index import File, Found
-from cregraph.sources.python_names import is_place, normal
 from cregraph.sources.uv_resolver import Question, Unanswered, resolve
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def _texts_of(name: str, asked: Sequence[tuple[Ask, Requirement]]) -> tuple[str, ...]:
-    return tuple(sorted({f"{a.stage}: {a.what}" for a, requirement in asked if normal(requirement.name) == name}))
+    return tuple(sorted({f"{a.stage}: {a.what}" for a, requirement in asked if canonicalize_name(requirement.name) == name}))
 
 
 def _answers(
@@ -129,12 +131,12 @@ def _tags(python: str, glibc: str | None) -> list[str]:
 
 def _answered_by_base(asked: Ask, wanted: Requirement, python: PythonFact) -> bool:
     """Whether the base has it. Raises CregraphError when the base has another version; extras are left for uv to see to."""
-    have = python.distributions.get(normal(wanted.name))
+    have = python.distributions.get(canonicalize_name(wanted.name))
     if have is None or not _applies(wanted, python):
         return False
     if not wanted.specifier.contains(have, prereleases=True):
         raise CregraphError(
-            f"{asked.where} asks for {asked.what}, and the base has {normal(wanted.name)} {have}, which never moves",
+            f"{asked.where} asks for {asked.what}, and the base has {canonicalize_name(wanted.name)} {have}, which never moves",
             hint=f"loosen the line so that {have} satisfies it, or choose a base image that has another",
         )
     return not wanted.extras

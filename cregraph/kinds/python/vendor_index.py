@@ -20,9 +20,9 @@ from cregraph.digest import Json, sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.sources.python_names import is_place
-from cregraph.store.atomic_file import write_file
-from cregraph.vendor.vendor_files import put_files, sha256_of
+from cregraph.sources.index_page import is_place
+from cregraph.store.atomic_file import file_digest, write_file
+from cregraph.vendor.vendor_files import put_files
 
 __all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
 
@@ -73,7 +73,7 @@ def _entry(path: Path) -> dict[str, Json]:
     entry: dict[str, Json] = {
         "filename": path.name,
         "url": quote(path.name),
-        "hashes": {"sha256": sha256_of(path)},
+        "hashes": {"sha256": file_digest(path)},
         "size": path.stat().st_size,
         "yanked": False,
     }

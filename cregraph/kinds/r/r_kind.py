@@ -114,7 +114,7 @@ def locations(artifact: Artifact, routes: Routes) -> tuple[str, ...]:
     """Return where a snapshot of CRAN with its archive, or a repository of built packages, has the file."""
     from cregraph.sources import cran
 
-    return cran.locations(routes.binaries() if cran.is_built(artifact.file) else routes.snapshot("{date}"), artifact.file)
+    return cran.locations(routes.binaries() if cran.is_built(artifact.file) else routes.snapshots(), artifact.file)
 
 
 def place(target: Target, context: PlaceContext) -> Placement:

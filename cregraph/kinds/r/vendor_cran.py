@@ -9,7 +9,6 @@ Source: "R Installation and Administration", section 6.6.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from cregraph.formats.tarball import scan
 from cregraph.image.model.gzip_members import compress
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources import cran
-from cregraph.store.atomic_file import write_file
+from cregraph.store.atomic_file import file_digest, write_file
 from cregraph.vendor.vendor_files import Tree, VendorAccess, put_files
 
 __all__ = ["FOLDERS", "put", "sources", "vendor_path", "write_index"]
@@ -111,7 +110,7 @@ def _package(path: Path, contrib: Path) -> _Package:
     what = f"`{path}`"
     held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="an R package is wanted there")
     if "DESCRIPTION" not in held.read:
-        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is no R package", hint="remove it")
+        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is not an R package", hint="remove it")
     fields = dcf.paragraph(dcf.decode(held.read["DESCRIPTION"]), what=f"{what}: DESCRIPTION")
     if not cran.is_version(fields.get("Version", "")) or f"{fields.get('Package')}_{fields['Version']}.tar.gz" != path.name:
         raise CregraphError(
@@ -123,8 +122,7 @@ def _package(path: Path, contrib: Path) -> _Package:
 
 
 def _stanza(one: _Package) -> str:
-    with one.path.open("rb") as file:
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    md5 = file_digest(one.path, "md5")
     shown = {name: one.fields[name] for name in _FIELDS if one.fields.get(name)}
     shown |= {"MD5sum": md5, "NeedsCompilation": one.fields.get("NeedsCompilation", "no")}
     if one.below:

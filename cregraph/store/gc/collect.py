@@ -80,7 +80,7 @@ def collect(store: Store, reached: Reached, users: Iterable[User] = (), *, older
         now = folder.stat().st_mtime  # the clock of the store's file system
     began = min([now, *(user.since for user in users)]) - _TICK
     going = [entry for entry in unreached(store, reached, now=now, older=older, idle=not users) if entry.put < began]
-    freed = measure(going, freed=True).size
+    _, freed = measure(going, freed=True)
     by_section: dict[str, list[Entry]] = {}
     for entry in going if dry else _remove(store, going, began):
         by_section.setdefault(entry.section, []).append(entry)

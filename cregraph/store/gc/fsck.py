@@ -21,13 +21,13 @@ from pathlib import Path
 from cregraph.digest import is_sha256
 from cregraph.engines import trees
 from cregraph.errors import CregraphError
-from cregraph.formats.inflate import inflated
+from cregraph.formats.inflate import blocks_of, inflated
 from cregraph.image.model import layer as layers
 from cregraph.image.model import segment as segments
 from cregraph.image.model.segment import Row
 from cregraph.image.model.segment_files import NotTheIndex, check_rows
 from cregraph.store import Store
-from cregraph.store.atomic_file import remove_tree
+from cregraph.store.atomic_file import file_digest, remove_tree
 from cregraph.store.gc.roots import Root
 from cregraph.store.listing import Entry, named, objects, records, sections
 from cregraph.store.listing import trees as trees_of
@@ -35,7 +35,6 @@ from cregraph.store.users import only_user
 
 __all__ = ["Damage", "inspect", "names"]
 
-_BLOCK = 1 << 20
 _GONE = "it names an object that is not there"
 
 
@@ -183,9 +182,8 @@ def _layer(store: Store, key: str, record: object) -> str | None:
         return _GONE if isinstance(record, dict) and record.get("key") == key else "it is no record of a layer"
     hasher = hashlib.sha256()
     try:
-        with store.verified(found.object).open("rb") as file:
-            for block in inflated(iter(lambda: file.read(_BLOCK), b""), what="it"):
-                hasher.update(block)
+        for block in inflated(blocks_of(store.verified(found.object)), what="it"):
+            hasher.update(block)
     except CregraphError as error:
         return error.message
     return None if found.diff_id == f"sha256:{hasher.hexdigest()}" else "its plain bytes have another digest than it says"
@@ -259,14 +257,9 @@ def _differs(tree: Path, rows: Iterable[Row]) -> str | None:
                 same = stat.S_ISLNK(info.st_mode) and os.readlink(path) == row.what  # noqa: PTH115
             else:
                 whole = row if row.type == "file" else expected[row.what]
-                same = stat.S_ISREG(info.st_mode) and info.st_size == whole.size and _digest(path) == whole.what
+                same = stat.S_ISREG(info.st_mode) and info.st_size == whole.size and file_digest(path) == whole.what
         except (OSError, KeyError):
             same = False
         if not same:
             return f"`{row.path}` is not what its index says"
     return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -56,13 +56,14 @@ def inventory(store: Store, reached: Reached | None) -> tuple[Usage, ...]:
 
 def _usage(name: str, entries: list[Entry], idle: set[Path] | None) -> Usage:
     used = [entry for entry in entries if idle is not None and entry.path not in idle]
-    all_of_it, of_those = measure(entries), measure(used)
+    count, size = measure(entries)
+    reached, reached_size = measure(used)
     return Usage(
         name=name,
-        count=all_of_it.count,
-        size=all_of_it.size,
-        reached=of_those.count,
-        reached_size=of_those.size,
+        count=count,
+        size=size,
+        reached=reached,
+        reached_size=reached_size,
         oldest=min((entry.used for entry in entries), default=None),
     )
 
