@@ -22,13 +22,11 @@ def check_output(output: str) -> None:
     """Raise CregraphError unless `output` has one of the forms of `--output`."""
     form, colon, rest = output.partition(":")
     if form not in ("oci", "docker", "registry") or (form == "oci" and not rest) or (colon and not rest):
-        raise CregraphError(
-            f"`--output {output}` is none", hint="write oci:DIR, docker, docker:NAME:TAG, registry, or registry:HOST/REPOSITORY"
-        )
+        raise CregraphError(f"unknown output `{output}` (expected oci:DIR, docker[:NAME:TAG] or registry[:HOST/PATH])")
 
 
 def check_place(session: Session, output: str) -> None:
-    """Raise CregraphError if `output` cannot take the image: before anything is downloaded, as far as that can be known."""
+    """Raise CregraphError if `output` cannot take the image. Call it before the first download."""
     form, _, rest = output.partition(":")
     if form == "registry":
         push_place(session, rest, typed=_TYPED)[1].ping()
@@ -36,8 +34,12 @@ def check_place(session: Session, output: str) -> None:
         from cregraph.image.media.oci_layout import is_fresh
 
         is_fresh(Path(rest))
-    elif rest and not parse_reference(rest, where="--output docker").tag:
-        raise CregraphError(f"`--output {output}` has no tag", hint=f"write --output {output}:TAG")
+    else:
+        if rest and not parse_reference(rest, where="--output docker").tag:
+            raise CregraphError(f"`--output {output}` has no tag", hint=f"write --output {output}:TAG")
+        from cregraph.image.media.docker_engine import reachable
+
+        reachable()
 
 
 def send(session: Session, built: Built, output: str) -> str:
@@ -63,10 +65,10 @@ def push_built(session: Session, built: Built, to: Destination) -> Pushed:
     with Transfer(f"pushing {place}", whole=sum(layer.size for layer in built.image.layers)) as transfer:
         pushed = publish(session, built, to, progress=transfer)
     if pushed.unchanged:
-        talk(f"{place} is there already, with this digest: nothing to push")
+        talk(f"{place} exists already with this digest: nothing to push")
         return pushed
-    streamed = f" ({megabytes(pushed.streamed)} of them the base's, streamed)" if pushed.streamed else ""
-    mounted = f", {megabytes(pushed.mounted)} mounted from other repositories there" if pushed.mounted else ""
-    before = f", {megabytes(pushed.skipped)} there before" if pushed.skipped else ""
+    streamed = f" ({megabytes(pushed.streamed)} of it streamed from the base)" if pushed.streamed else ""
+    mounted = f", {megabytes(pushed.mounted)} mounted from other repositories" if pushed.mounted else ""
+    before = f", {megabytes(pushed.skipped)} existed already" if pushed.skipped else ""
     talk(f"{place}: {megabytes(pushed.pushed)} pushed{streamed}{mounted}{before}")
     return pushed

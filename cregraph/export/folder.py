@@ -6,14 +6,15 @@ Then files that are no longer needed are removed. A new folder appears at once.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cregraph.digest import sha256
 from cregraph.errors import CregraphError
 from cregraph.store import Store
-from cregraph.store.atomic_file import place_file, remove_tree, write_file
+from cregraph.store.atomic_file import check_writable, place_file, remove_tree, write_file
 
 __all__ = ["MARK", "Content", "is_new_folder", "write_folder"]
 
@@ -36,38 +37,46 @@ def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str
     is_there, is_new = folder.is_dir(), is_new_folder(folder)
     # An existing folder may be a mount, or the current folder of a process: it is filled, not replaced.
     partial = folder / _PARTIAL if is_there else folder.parent / f".{folder.name}.partial"
-    try:
-        with store.lock(f"export-{sha256(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}"):
-            remove_tree(partial)  # of a run that was killed
-            try:
-                for name in sorted(files, key=lambda name: fixed.index(name) if name in fixed else -1):
-                    _put((partial if is_new else folder) / name, files[name], store)
-                if is_new and not is_there:
-                    partial.replace(folder)
-                elif is_new:
-                    for path in sorted(partial.iterdir(), key=lambda path: path.name in fixed):
-                        path.replace(folder / path.name)
-            finally:
-                remove_tree(partial)
-            for path in sorted(folder.rglob("*")):
-                name = path.relative_to(folder).as_posix()
-                if name not in files and _OURS.fullmatch(name) and path.is_file():
-                    path.unlink()
-    except OSError as error:
-        raise CregraphError(
-            f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: --output DIR"
-        ) from error
+    with _explained(folder), store.lock(f"export-{sha256(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}"):
+        remove_tree(partial)  # of a run that was killed
+        try:
+            for name in sorted(files, key=lambda name: fixed.index(name) if name in fixed else -1):
+                _put((partial if is_new else folder) / name, files[name], store)
+            if is_new and not is_there:
+                partial.replace(folder)
+            elif is_new:
+                for path in sorted(partial.iterdir(), key=lambda path: path.name in fixed):
+                    path.replace(folder / path.name)
+        finally:
+            remove_tree(partial)
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if name not in files and _OURS.fullmatch(name) and path.is_file():
+                path.unlink()
 
 
 def is_new_folder(folder: Path) -> bool:
-    """Return whether `folder` is new or empty. Raise CregraphError if it holds something that no export wrote."""
-    is_new = not folder.exists() or (folder.is_dir() and all(path.name == _PARTIAL for path in folder.iterdir()))
-    if not is_new and not _is_ours(folder):
+    """Return whether `folder` is new or empty. Raise CregraphError if it holds other files or cannot be written."""
+    with _explained(folder):
+        check_writable(folder if folder.is_dir() else folder.parent)
+        is_new = not folder.exists() or (folder.is_dir() and all(path.name == _PARTIAL for path in folder.iterdir()))
+        if not is_new and not _is_ours(folder):
+            raise CregraphError(
+                f"`{folder}` exists and `cregraph export` did not write it; it is unchanged",
+                hint="use a new or empty folder: --output DIR",
+            )
+        return is_new
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise CregraphError(
-            f"`{folder}` is there and was not written by `cregraph export`; it is left as it is",
-            hint="name a folder that is new or empty: --output DIR",
-        )
-    return is_new
+            f"`{folder}` cannot be written: {error.strerror or error}",
+            hint="use a folder with free space that you may write to: --output DIR",
+        ) from error
 
 
 def _is_ours(folder: Path) -> bool:

@@ -21,7 +21,18 @@ from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_of
 
 __all__ = [
-    *("file_digest", "hold", "holds", "listed", "place_file", "remove_left", "remove_tree", "replace_file", "write_file"),
+    *(
+        "check_writable",
+        "file_digest",
+        "hold",
+        "holds",
+        "listed",
+        "place_file",
+        "remove_left",
+        "remove_tree",
+        "replace_file",
+        "write_file",
+    ),
 ]
 
 
@@ -36,6 +47,15 @@ def write_file(path: Path, data: bytes) -> None:
         if re.fullmatch(re.escape(stem) + r"[0-9]+\.[0-9a-f]{8}\.tmp", left.name):
             remove_left(left, older=1)
     replace_file(path, path.parent / f"{stem}{os.getpid()}.{os.urandom(4).hex()}.tmp", data, durable=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError unless files can be created in `folder`, or in its nearest parent that exists."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    probe = folder / f".{os.urandom(4).hex()}.tmp"
+    probe.mkdir()
+    probe.rmdir()
 
 
 def file_digest(path: Path, name: str = "sha256") -> str:

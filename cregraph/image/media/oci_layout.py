@@ -15,7 +15,7 @@ from cregraph.image.model.config import Image, as_json
 from cregraph.image.model.manifest import Descriptor
 from cregraph.image.model.reference import parse_reference
 from cregraph.store import Store
-from cregraph.store.atomic_file import holds, place_file, remove_tree, write_file
+from cregraph.store.atomic_file import check_writable, holds, place_file, remove_tree, write_file
 
 __all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "is_fresh", "open_blob", "write"]
 
@@ -60,12 +60,13 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
 
 
 def is_fresh(folder: Path) -> bool:
-    """Return whether `folder` is new or empty. Raises CregraphError if it holds something that is not an OCI layout."""
+    """Return whether `folder` is new or empty. Raise CregraphError if it holds other files or cannot be written."""
     with _explained(folder):
+        check_writable(folder if folder.is_dir() else folder.parent)
         fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
         if not fresh and not (folder / "oci-layout").is_file():
             raise CregraphError(
-                f"`{folder}` exists and is not an OCI layout; it is left as it is", hint="name a folder that is new or empty"
+                f"`{folder}` exists and is not an OCI layout; it is unchanged", hint="use a new or empty folder: oci:DIR"
             )
         return fresh
 
@@ -125,12 +126,13 @@ def blob_path(folder: Path, blob: Descriptor) -> Path:
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Say what the machine refused of a folder that somebody named. The store says so of itself."""
+    """Turn an OSError into a CregraphError that names `folder`. The store does this for its own files."""
     try:
         yield
     except OSError as error:
         raise CregraphError(
-            f"`{folder}` cannot be written: {error.strerror or error}", hint="name a folder with room and rights: oci:DIR"
+            f"`{folder}` cannot be written: {error.strerror or error}",
+            hint="use a folder with free space that you may write to: oci:DIR",
         ) from error
 
 
