@@ -4,7 +4,7 @@ It installs a handler for Ctrl-C before it imports anything that takes time. `_s
 into the interpreter; `signal` itself imports enum and takes milliseconds.
 """
 
-from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
+from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]  # typeshed lacks it
 
 __all__ = ["main"]
 

@@ -43,7 +43,7 @@ sys.addaudithook(hook)
 sys.argv[0] = "cregraph"
 runpy.run_module("cregraph", run_name="__main__")
 """
-INTERRUPTED = "error: interrupted\nhint: nothing is half-written; the same command goes on where it stopped\n"
+INTERRUPTED = "error: interrupted: no file was left incomplete\nhint: run the same command again to continue\n"
 DIFFERS = "hint: if you expect new bytes, run `cregraph lock --upgrade-package NAME` and review the change with `cregraph diff`\n"
 FRAMES = "r-demoframes-1.2.0-demo_0.conda"
 WHEEL = "demo_greeting-1.1-py3-none-any.whl"
@@ -135,7 +135,7 @@ class Demo:
 def ended(process: subprocess.Popen[str]) -> Done:
     out, err = process.communicate(timeout=GENEROUS)
     assert "Traceback" not in err
-    assert "a fault of cregraph" not in err
+    assert "a bug in cregraph" not in err
     return Done(process.returncode, out, err)
 
 

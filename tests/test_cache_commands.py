@@ -75,13 +75,13 @@ def test_a_plan_counts_on_what_a_build_then_takes(demo: Path, registry: SmallReg
 def test_a_plan_says_which_cache_has_nothing_or_does_not_answer(demo: Path, registry: SmallRegistry, tmp_path: Path) -> None:
     here = machine(demo, tmp_path / "here", registry)
     assert (
-        f"nothing that is missing here is in {registry.host}/team/cache2; it is not"
+        f"{registry.host}/team/cache2 has nothing that is missing here; not"
         in here.ok("plan", "demo.yaml", "--cache", "loose").out
     )
     with SmallRegistry() as gone:
         host = gone.host
     done = here.ok("plan", "demo.yaml", "--cache", f"{host}/x")
-    assert f"{host}/x does not answer, and is left out" in done.out
+    assert f"{host}/x does not respond: skipped" in done.out
     assert here.run("plan", "demo.yaml", "--cache", "teem").code == 2
 
 

@@ -339,7 +339,7 @@ def test_nothing_is_removed_while_a_lock_cannot_be_read(own: Demo, spoilt: str) 
     before = everything(own.store)
     done = own.run("cache", "gc")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: nothing is removed: what these locks need is not known\n  "), done.err
+    assert done.err.startswith("error: cregraph deletes nothing, because it cannot read what these locks need\n  "), done.err
     assert why in done.err
     assert everything(own.store) == before
     listed = own.ok("cache", "ls", "--json").json
@@ -402,7 +402,7 @@ def test_a_cache_folder_on_a_disk_that_is_away_is_not_another_store(own: Demo, t
     own.env["XDG_CACHE_HOME"] = str(tmp_path / "users")
     (own.folder / "cache").rename(tmp_path / "disk")
     (own.folder / "cache").symlink_to(tmp_path / "away")
-    assert own.ok("cache", "gc").out == f"0 B freed in {own.folder / 'cache'}: nothing to remove\n"
+    assert own.ok("cache", "gc").out == f"0 B freed in {own.folder / 'cache'}: nothing to delete\n"
     done = own.run("build", "demo.yaml")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: the store at {own.folder / 'cache'} cannot be written to: ")

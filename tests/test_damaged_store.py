@@ -142,7 +142,7 @@ def checked(demo: Demo) -> list[dict[str, object]]:
 
 def test_a_store_that_is_whole_is_said_to_be(own: Demo) -> None:
     before = {path: path.read_bytes() for path in own.store.root.rglob("*") if path.is_file()}
-    assert own.ok("cache", "verify").out == "the store is whole\n"
+    assert own.ok("cache", "verify").out == "the store is complete\n"
     assert {path: path.read_bytes() for path in own.store.root.rglob("*") if path.is_file()} == before
 
 

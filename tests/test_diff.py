@@ -389,7 +389,7 @@ def test_without_facts_stages_and_tag_are_left_out_and_that_is_said(project, cap
     code, out, err = diff(capsys, str(other), str(another))
 
     assert (code, out) == (1, SMALL_TEXT.removesuffix("rebuilds hook (1 of 4)\n"))
-    assert err.splitlines()[0] == f"{other}: `bases/{'a' * 64}.json` does not exist, so stages and tag are left out"
+    assert err.splitlines()[0] == f"{other}: `bases/{'a' * 64}.json` does not exist, so stages and tag are unknown"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_lines_say_ok_or_no_with_a_way_out_and_the_exit_code_says_whether_a_buil
     native = next(line for line in lines if "engine native" in line)
     works = native == "ok  engine native: works"
     assert done.returncode == (0 if works else 1)
-    assert lines[-1] == ("a build can run here" if works else "no build can run here yet")
+    assert lines[-1] == ("a build can run here" if works else "a build cannot run here yet")
     at = lines.index(next(line for line in lines if line.startswith("no  engine docker")))
     assert "`docker` cannot be started" in lines[at] or "docker" in lines[at]
     assert lines[at + 1].strip() == "install Docker's command line (the package docker-cli or docker-ce-cli)"
@@ -98,10 +98,10 @@ def test_credentials_are_said_to_be_there_and_never_shown(tmp_path: Path) -> Non
     (tmp_path / "sources.yaml").write_text("registry: {snowflake: {host: one.example}, other: {host: two.example}}\n")
     done = ask(tmp_path, "--json")
     answer = found(done)
-    assert answer["sources"]["text"] == "as sources.yaml says"
+    assert answer["sources"]["text"] == "from sources.yaml"
     assert answer["registry one.example (snowflake)"]["ok"]
     other = answer["registry two.example (other)"]
-    assert (other["ok"], other["needed"], other["hint"]) == (False, False, "docker login two.example")
+    assert (other["ok"], other["needed"], other["hint"]) == (False, False, "run `docker login two.example`")
     for text in (done.stdout, ask(tmp_path).stdout):
         assert SECRET not in text and login not in text
 

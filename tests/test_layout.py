@@ -230,7 +230,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(store, base, tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("mine")
 
-    with pytest.raises(CregraphError, match=r"`.*/mine` exists and is not an OCI layout; it is left as it is"):
+    with pytest.raises(CregraphError, match=r"`.*/mine` exists and is not an OCI layout; it is unchanged"):
         write(tmp_path / "mine", an_image(store, base), reference=NAME, store=store, base=base.blob)
 
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]

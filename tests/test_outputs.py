@@ -279,7 +279,7 @@ def test_the_profiles_repository_is_folded_and_the_images_name_and_the_locks_tag
         assert there == f"{registry.host}/db/schema/repo/team:{built.plan.tag}@{built.image.digest}"
         assert registry.manifests["db/schema/repo/team", built.plan.tag] == built.image.manifest
     said = capsys.readouterr().err
-    assert " pushed" in said and "mounted" not in said and "there before" not in said
+    assert " pushed" in said and "mounted" not in said and "existed already" not in said
 
 
 def test_a_host_and_path_can_be_named_and_pushing_again_moves_nothing(store, project, tmp_path, capsys):

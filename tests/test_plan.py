@@ -499,15 +499,13 @@ def test_a_last_build_that_cannot_be_read_any_more_leaves_the_rest_of_the_answer
     shutil.copytree(demo, own, symlinks=True)
     shutil.rmtree(own / "cache" / "projects")
     never = cregraph("plan", "demo.yaml", cwd=own)
-    assert "because nothing was built of this lock file here before" in never.stdout
+    assert "because this store has no earlier build of this lock file" in never.stdout
     known = Store(own / "cache")
     remember(known, own / "locks" / "demo.lock.json", built=Built(text=known.add(b"no lock"), key="0" * 64, digest=""))
     unread = cregraph("plan", "demo.yaml", cwd=own)
     assert unread.returncode == 0
-    assert (
-        "what changed since the last build is left out: `the lock of the last build`:1:1: not readable as JSON" in unread.stderr
-    )
-    assert "  because what changed is not known" in unread.stdout
+    assert "cannot compare with the last build: `the lock of the last build`:1:1: not readable as JSON" in unread.stderr
+    assert "  because the last build is not known" in unread.stdout
 
 
 # -- who owns new directories

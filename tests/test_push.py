@@ -168,7 +168,7 @@ def test_a_machine_without_room_for_the_base_locks_builds_and_pushes(
     for layer in json.loads(base[1])["layers"]:
         assert ("db/schema/demo-r", layer["digest"]) in other.blobs
         assert not here.store.has(layer["digest"][7:])
-    assert "of them the base's, streamed" in done.err
+    assert "of it streamed from the base" in done.err
 
 
 def test_the_base_is_mounted_where_it_is_in_the_same_registry(
@@ -365,7 +365,7 @@ def test_the_profiles_place_is_used_when_none_is_named_and_again_moves_nothing(
         (("demo.yaml", "db/schema"), "`cregraph push db/schema` is not a registry and path (expected HOST/PATH)"),
         (("demo.yaml", "host.example/x:v1"), "`cregraph push host.example/x:v1` contains a tag or digest"),
         (("demo.yaml", "http://host.example/x"), "contains a scheme (expected a host)\nhint: write host.example/x"),
-        (("./no/profile",), "`./no/profile` is neither a profile that is there nor a place to push to"),
+        (("./no/profile",), "`./no/profile` is neither an existing profile nor a registry with a path"),
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused(
@@ -436,7 +436,7 @@ def test_equal_digits_and_another_key_are_told_from_the_same_image(
 
     assert (answer["state"], answer["key"]) == ("other", taken)
     assert "The 12 digits in the tag are the same by chance." in text
-    assert "a push would be refused" in text
+    assert "cregraph would refuse to push" in text
 
 
 def test_the_same_key_with_another_digest_is_said_to_be_wrong(

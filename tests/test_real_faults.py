@@ -153,7 +153,7 @@ def test_builds_that_are_killed_at_random_moments_while_they_compile_are_gone_on
             soon(lambda f=family: not any(_alive(pid) for pid in f))
     outdated(project.folder / "cache" / "tmp")
     assert project.ok("build", "team.yaml").out == expected
-    assert project.ok("cache", "verify").out == "the store is whole\n"
+    assert project.ok("cache", "verify").out == "the store is complete\n"
     assert list((project.folder / "cache" / "tmp").iterdir()) == []
 
 
@@ -207,7 +207,7 @@ def test_clearing_the_store_again_and_again_disturbs_no_build_that_compiles(buil
     assert not Store(project.folder / "cache").has(garbage)
     # Whether the last clearing came after the build's end, when nothing kept anything, is chance; the image is the same.
     assert project.ok("build", "team.yaml").out == expected
-    assert project.ok("cache", "verify").out == "the store is whole\n"
+    assert project.ok("cache", "verify").out == "the store is complete\n"
 
 
 def start(project: RealProject, *words: str) -> subprocess.Popen[str]:

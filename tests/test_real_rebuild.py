@@ -82,6 +82,6 @@ def test_what_does_not_come_out_again_is_named_with_file_cause_and_cure(built: R
     (project.folder / "unsteady" / "src" / "a.c").unlink()
     project.ok("lock", "team.yaml")
     mended = project.ok("build", "team.yaml", "--rebuild")
-    assert "made again and equal to the byte: 4 tasks" in mended.err
+    assert "built again, and equal to the byte: 4 tasks" in mended.err
     recorded = json.loads((project.folder / "locks" / "team.outputs.json").read_text())
     assert sorted(row["name"] for row in recorded["tasks"]) == ["bitops", "follower", "rpy2-rinterface", "unsteady"]

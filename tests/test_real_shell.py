@@ -35,7 +35,7 @@ def test_a_command_runs_in_a_tasks_sandbox_and_its_status_is_ours(built: RealPro
     first, *rest = done.out.splitlines()
     assert first == "source" and rest[0] == "/cregraph/build"
     assert done.err.startswith("task zoo (stage cran, ")
-    assert "nothing of what you do here is kept" in done.err
+    assert "cregraph keeps no change" in done.err
     assert "R CMD INSTALL" not in rest and "CMD INSTALL" in done.err
 
 
@@ -104,7 +104,7 @@ def test_a_task_is_found_by_name_or_key_and_the_nearest_is_named() -> None:
         with pytest.raises(CregraphError) as error:
             task_called(called, all_tasks)
         assert error.value.hint is not None and words in error.value.hint
-    with pytest.raises(CregraphError, match=r"no task is called `zoo\\x1b`"):
+    with pytest.raises(CregraphError, match=r"unknown task `zoo\\x1b`"):
         task_called("zoo\x1b", all_tasks)
     with pytest.raises(CregraphError, match="has no task"):
         task_called("zoo", [])

@@ -82,7 +82,7 @@ def test_a_profile_in_a_folder_that_is_closed_is_refused(made: Demo, tmp_path: P
         pytest.skip("no user namespaces here")
     (tmp_path / "closed").mkdir(mode=0)
     done = Demo(folder=tmp_path).run("lock", "closed/demo.yaml", prefix=prefix)
-    refused(done, "error: `closed/demo.yaml`: Permission denied\nhint: give it room and rights, or name another place\n")
+    refused(done, "error: `closed/demo.yaml`: Permission denied\nhint: make space, change its permissions, or use another path\n")
 
 
 @pytest.mark.parametrize(

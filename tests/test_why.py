@@ -344,7 +344,7 @@ def test_a_stale_lock_and_an_unreadable_profile_are_answered_too(demo: Path, tmp
     profile.write_text("cre: [")
     done = run(tmp_path, "why", "r-base", "demo.yaml")
     assert done.code == 0
-    assert done.err.startswith("line numbers are left out: `demo.yaml`:1: ")
+    assert done.err.startswith("cannot show line numbers: `demo.yaml`:1: ")
     assert "  demo.yaml: cre.r_version: r-base =4.5.2\n" in done.out
 
 

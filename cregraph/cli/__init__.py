@@ -25,7 +25,7 @@ def main(early: Callable[[int, object], None] | None = None) -> None:
     """Run the command line and exit. `early` is the handler of Ctrl-C that the entry point has installed, if any."""
     handled = signal.getsignal(signal.SIGINT) in (early, signal.default_int_handler)  # else a shell has it ignored
     if sys.stdout is not None:  # names of files need not be UTF-8: they leave as they came
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # a program that replaced stdout is not supported
     sys.unraisablehook = _unraisable
     try:
         try:
@@ -89,7 +89,7 @@ def _unraisable(found: sys.UnraisableHookArgs) -> None:
 def _interrupted() -> NoReturn:
     """End now, without waiting for threads: unfinished files have temporary names, as after a kill."""
     try:
-        report("interrupted", "nothing is half-written; the same command goes on where it stopped", code=130)
+        report("interrupted: no file was left incomplete", "run the same command again to continue", code=130)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:  # also if Ctrl-C came while something was printed, so that nothing more can be

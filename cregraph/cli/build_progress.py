@@ -78,7 +78,7 @@ class Display:
         line = f"{event.subject} {event.name}: {event.what}, {seconds(event.seconds)}"
         if event.what == "begin":
             self._running[event.name] = time.monotonic()
-            return [f"task {event.name}: begun"] if plain else []
+            return [f"task {event.name}: started"] if plain else []
         if event.subject == "task":
             self._running.pop(event.name, None)
         if event.subject in self._count and event.what != "failed":

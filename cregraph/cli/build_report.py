@@ -13,15 +13,8 @@ __all__ = ["answer", "summary"]
 
 def answer(session: Session, built: Built) -> dict[str, object]:
     """Return the `--json` object of a build that sent the image nowhere and asked no remote cache."""
-    return {
-        "image": session.image_name,
-        "tag": built.plan.tag,
-        "digest": built.image.digest,
-        "key": built.plan.key,
-        "outputs": [],
-        "made": built.made,
-        "cache": {},
-    }
+    image = {"image": session.image_name, "tag": built.plan.tag, "digest": built.image.digest, "key": built.plan.key}
+    return {**image, "outputs": [], "made": built.made, "cache": {}}
 
 
 def summary(built: Built, start: float, *, fetched: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from cregraph.cli.cache_text import listing, removed_text, root_names, tell_roots, usage_object
 from cregraph.cli.options import AsJson
 from cregraph.cli.store_use import unsettled
-from cregraph.cli.terminal_output import as_json, counted, megabytes, result, talk, working
+from cregraph.cli.terminal_output import as_json, megabytes, result, talk, working
 from cregraph.errors import CregraphError
 from cregraph.session.project import Project
 from cregraph.store import Store
@@ -62,18 +62,18 @@ def _gc(
 ) -> None:
     """Delete what no known lock and no running build needs."""
     if not (0 <= older < math.inf):
-        raise CregraphError(f"`--older {older}`: a number of days is wanted")
+        raise CregraphError(f"`--older {older}` is not a number of days (expected 0 or more)")
     store = _store()
     if not store.root.is_dir():
-        talk(f"there is no store at {store.root}: nothing to remove")
+        talk(f"there is no store at {store.root}: nothing to delete")
         found, removed, freed = Roots(), {}, 0
     else:
         with gc_lock(store, patience=_PATIENCE, waiting=_waiting) as users:
             found = roots(store, users, [*(lock_path(Path(name)) for name in locks or []), *_here()], keep_built=keep_built)
             if found.unreadable:
                 raise CregraphError(
-                    "nothing is removed: what these locks need is not known\n  " + "\n  ".join(found.unreadable),
-                    hint="mend each lock or bring its bases/ back (`git checkout`), or remove a lock file that nobody wants",
+                    "cregraph deletes nothing, because it cannot read what these locks need\n  " + "\n  ".join(found.unreadable),
+                    hint="repair each lock or restore its bases/ (`git checkout`), or delete lock files that nobody needs",
                 )
             done = collect(store, reach(found, store), users, older=older * _DAY, dry=dry_run)
             removed, freed = dict(done.removed), done.freed
@@ -97,8 +97,8 @@ def _verify(json: AsJson = False) -> None:
     else:
         for one in found:
             result(f"{one.what} {one.name}: {one.why}; {one.done}" + (f" ({', '.join(one.of)})" if one.of else ""))
-        many = f"{counted(len(found), 'thing')} damaged; the next build makes or fetches anew what it needs"
-        result(many if found else "the store is whole")
+        many = f"{len(found)} damaged; the next build downloads or rebuilds what it needs"
+        result(many if found else "the store is complete")
     if found:
         raise SystemExit(1)
 
@@ -114,7 +114,10 @@ def _here() -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise CregraphError(f"`locks` cannot be read: {error.strerror or error}", hint="it says what is needed here") from None
+        raise CregraphError(
+            f"`locks` cannot be read: {error.strerror or error}",
+            hint="change its permissions, because cregraph keeps what its locks need",
+        ) from None
 
 
 def _waiting(user: User) -> None:

@@ -31,7 +31,7 @@ _NOUNS = {
 
 def listing(kinds: Iterable[Usage], found: Roots) -> Iterator[str]:
     """Yield a table of what is in the store and how much of it known locks reach."""
-    yield f"{'':18}{'number':>8}{'size':>11}{'of locks':>10}{'size':>11}  unused for"
+    yield f"{'':18}{'number':>8}{'size':>11}{'needed':>10}{'size':>11}  unused for"
     for kind in kinds:
         reached = ("?", "?") if found.unreadable else (str(kind.reached), megabytes(kind.reached_size))
         unused = "" if kind.oldest is None else f"{max(0, int((time.time() - kind.oldest) // _DAY))} days"
@@ -58,7 +58,7 @@ def removed_text(removed: Mapping[str, int]) -> str:
         for section, number in removed.items()
         if number
     ]
-    return ", ".join(parts) or "nothing to remove"
+    return ", ".join(parts) or "nothing to delete"
 
 
 def root_names(found: Roots) -> list[str]:
@@ -70,6 +70,6 @@ def tell_roots(found: Roots) -> None:
     """Report lock files that are gone or unreadable."""
     kept = {one.lock for one in found.keep}
     for gone in found.gone:
-        talk(f"`{gone}` is not there any more: " + ("what was built of it is kept" if gone in kept else "it keeps nothing"))
+        talk(f"`{gone}` does not exist any more: " + ("its last build is kept" if gone in kept else "it keeps nothing"))
     for why in found.unreadable:
-        talk(f"not known what it needs: {why}")
+        talk(f"cannot read what a lock needs: {why}")

@@ -62,11 +62,11 @@ def _told(project: Project, compiled: Project, lock: Lock, built: Built, image: 
     own, below = sum(layer.size for layer in built.layers), len(built.image.layers) - len(built.layers)
     beneath = sum(layer.size for layer in built.image.layers[:below])
     rows = [
-        (project.profile, "says what the image is"),
-        (project.lock_file, f"{pins} pins: every byte that is in it, and which line asked"),
-        (here / "bases", "what is known of the base without having it"),
+        (project.profile, "the profile, which describes the image"),
+        (project.lock_file, f"the lock: {pins} pins, each with its sha256"),
+        (here / "bases", "facts about the base image"),
         (image, f"the image, an OCI layout: {len(built.layers)} layers, {megabytes(own)}, on a base of {megabytes(beneath)}"),
-        (compiled.lock_file, "the same with a package from CRAN: locked only, for building it takes a true R"),
+        (compiled.lock_file, "a lock with a package from CRAN; its build needs a real R"),
     ]
     width = max(len(str(path)) for path, _ in rows)
     for path, what in rows:
@@ -81,11 +81,11 @@ def _next(here: Path) -> list[str]:
     name = _name(here)
     steps = [
         (f"cd {shlex.quote(str(here))}", ""),
-        (f"{name} lock {demo_project.PROFILE} --check", "fresh; said without asking anybody"),
-        (f"{name} build {demo_project.PROFILE} --output oci:image2", "the same digest; remove cache/ first, and it still is"),
+        (f"{name} lock {demo_project.PROFILE} --check", "fresh; opens no connection"),
+        (f"{name} build {demo_project.PROFILE} --output oci:image2", "the same digest, also after `rm -r cache`"),
         ("cp locks/demo.lock.json before.json", ""),
-        (f"$EDITOR {demo_project.PROFILE}", "say: r-demoframes =1.1.0"),
-        (f"{name} lock {demo_project.PROFILE} --check", "stale, with the line"),
+        (f"$EDITOR {demo_project.PROFILE}", "write: r-demoframes =1.1.0"),
+        (f"{name} lock {demo_project.PROFILE} --check", "stale: prints the line"),
         (f"{name} lock {demo_project.PROFILE}", "one pin moves"),
         (f"{name} diff before.json locks/demo.lock.json", "what a reviewer sees"),
         (f"{name} plan {demo_project.PROFILE}", "what a build would make, and what it would reuse"),

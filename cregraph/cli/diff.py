@@ -86,7 +86,7 @@ def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) ->
     first, second = sides
     if any(places):
         if profile is not None:
-            raise CregraphError("`--profile` selects a lock in git revisions, and a lock file is named", hint="leave one out")
+            raise CregraphError("`--profile` does not work with a lock file", hint="remove `--profile`, or name git revisions")
         named = [os.path.relpath(place, side.folder) if place else None for place, side in zip(places, sides, strict=True)]
         return [(str(named[0] or named[1]), str(named[1] or named[0]))]
     if profile is not None:
@@ -95,8 +95,8 @@ def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) ->
     found = sorted(first.locks() | second.locks())
     if not found:
         raise CregraphError(
-            f"`locks/` holds no lock, at {first.text} or {second.text}",
-            hint="run it in the folder that holds `locks/`, or name two lock files",
+            f"there is no lock in `locks/`, neither at {first.text} nor at {second.text}",
+            hint="run the command in the folder that contains `locks/`, or name two lock files",
         )
     return [(path, path) for path in found]
 
@@ -137,9 +137,9 @@ def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
     try:
         where, facts = revision.facts_at(side, lock)
         if facts is None:
-            talk(f"{printable(side.shown(path))}: `{where}` does not exist, so stages and tag are left out")
+            talk(f"{printable(side.shown(path))}: `{where}` does not exist, so stages and tag are unknown")
             return None
         return make_plan(lock, facts)
     except CregraphError as error:
-        talk(f"{printable(side.shown(path))}: stages and tag are left out: {printable(error.message)}")
+        talk(f"{printable(side.shown(path))}: stages and tag are unknown: {printable(error.message)}")
         return None

@@ -22,13 +22,13 @@ from cregraph.store import Store
 
 __all__ = ["Finding", "doctor"]
 
-_NO_CREDENTIALS = "no credentials: only what it shows to everybody can be read, and nothing pushed"
-_ROOM = 5 << 30  # bytes below which a store is said to have little room; a build of R's packages takes about 2 GiB
+_NO_CREDENTIALS = "no credentials, so cregraph reads only public images and cannot push"
+_SPACE = 5 << 30  # bytes; a build of R's packages takes about 2 GiB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One result. `hint` is the way out; `needed` says that no build runs here while this is not well."""
+    """One result. `hint` says how to repair it. No build runs here without an `ok` of what is `needed`."""
 
     what: str
     ok: bool
@@ -46,7 +46,7 @@ def doctor(
 ) -> None:
     """Check whether this machine can build."""
     choice.check("auto", builder=builder, context=context)
-    # Unlike elsewhere there need be no profile: the machine is asked about, not the project.
+    # Other commands need a profile. This one asks about the machine, not about the project.
     project = Project.of(profile) if profile else Project(profile=Path("cregraph.yaml"))
     found = [_python(), _compressor(), *_store(project)]
     routes = _routes(project, sources, found)
@@ -62,14 +62,14 @@ def doctor(
             if each.hint and not each.ok:
                 for line in each.hint.splitlines():
                     result(f"      {line}")
-        result("a build can run here" if well else "no build can run here yet")
+        result("a build can run here" if well else "a build cannot run here yet")
     raise typer.Exit(0 if well else 1)
 
 
 def _python() -> Finding:
     version = platform.python_version()
     text = f"{version} on {platform.system()} {platform.machine()}, {sys.executable}"
-    return Finding(what="python", ok=sys.version_info >= (3, 11), text=text, hint="cregraph needs Python 3.11 or later")
+    return Finding(what="python", ok=sys.version_info >= (3, 11), text=text, hint="install Python 3.11 or later")
 
 
 def _compressor() -> Finding:
@@ -80,40 +80,42 @@ def _compressor() -> Finding:
     except CregraphError as error:
         return Finding(what="compressor", ok=False, text=error.message, hint=error.hint)
     except ImportError as error:
-        return Finding(what="compressor", ok=False, text=f"it is not there ({error})", hint="pip install deflate==0.9.0")
-    return Finding(what="compressor", ok=True, text="gives the bytes that digests are made of")
+        return Finding(
+            what="compressor", ok=False, text=f"it is not installed ({error})", hint="run `pip install deflate==0.9.0`"
+        )
+    return Finding(what="compressor", ok=True, text="gives the expected bytes")
 
 
 def _store(project: Project) -> Iterator[Finding]:
     store = project.store()
-    elsewhere = "name another place for it: CREGRAPH_CACHE=DIR, or a folder `cache` in the project"
+    elsewhere = "use another folder: set CREGRAPH_CACHE=DIR, or make a folder `cache` in the project"
     try:
         with store.scratch_folder() as folder:
             (folder / "probe").write_bytes(b"probe")
     except (OSError, CregraphError) as error:
-        words = error.message if isinstance(error, CregraphError) else f"it cannot be written to: {error.strerror}"
+        words = error.message if isinstance(error, CregraphError) else f"cannot be written: {error.strerror}"
         yield Finding(what="store", ok=False, text=f"{store.root}: {words}", hint=elsewhere)
         return
-    yield Finding(what="store", ok=True, text=f"{store.root} can be written to")
+    yield Finding(what="store", ok=True, text=f"{store.root} is writable")
     free = shutil.disk_usage(store.root).free
-    hint = f"`cregraph cache gc` removes what no lock reaches; or {elsewhere}"
-    yield Finding(what="room", ok=free >= _ROOM, text=f"{megabytes(free)} are free there", hint=hint, needed=False)
+    hint = f"run `cregraph cache gc` to delete what no lock needs, or {elsewhere}"
+    yield Finding(what="space", ok=free >= _SPACE, text=f"{megabytes(free)} free", hint=hint, needed=False)
 
 
 def _routes(project: Project, sources: str | None, found: list[Finding]) -> Routes:
-    """Return where sources lead, and add a finding on it to `found`."""
+    """Return the addresses of sources, and add a finding about them to `found`."""
     try:
         routes = project.routes(sources, registry_url=None)
     except CregraphError as error:
         found.append(Finding(what="sources", ok=False, text=error.message, hint=error.hint))
         return Routes()
-    text = f"as {routes.origin} says" if routes.origin != Routes().origin else "the public ones: there is no sources.yaml"
+    text = f"from {routes.origin}" if routes.origin != Routes().origin else "public sources, because there is no sources.yaml"
     found.append(Finding(what="sources", ok=True, text=text))
     return routes
 
 
 def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
-    """Yield whether there are credentials for each registry that is named here. They are neither shown nor tried."""
+    """Yield whether there are credentials for each known registry. cregraph neither shows nor tries them."""
     hosts = {registry.host: name for name, registry in sorted(routes.registry.items(), reverse=True)}
     try:
         url = project.asked().composition.profile.registry_url if project.profile.is_file() else None
@@ -128,18 +130,18 @@ def _registries(project: Project, routes: Routes) -> Iterator[Finding]:
         except CregraphError as error:
             yield Finding(what=what, ok=False, text=error.message, hint=error.hint, needed=False)
             continue
-        text = "credentials are there" if there else _NO_CREDENTIALS
-        yield Finding(what=what, ok=there, text=text, hint=f"docker login {host}", needed=False)
+        text = "has credentials" if there else _NO_CREDENTIALS
+        yield Finding(what=what, ok=there, text=text, hint=f"run `docker login {host}`", needed=False)
 
 
 def _engines(store: Store, builder: str | None, context: str | None) -> tuple[list[Finding], str | None]:
-    """Return a finding for each engine and one for all, and the name of the engine that `auto` takes."""
+    """Return a finding for each engine and one for all, and the name of the engine that `auto` uses."""
     states = choice.engine_states(store, builder=builder, context=context)
     found = [
         Finding(what=f"engine {one.name}", ok=one.reason is None, text=one.reason or "works", hint=one.hint, needed=False)
         for one in states
     ]
     auto = next((one.name for one in states if one.reason is None), None)
-    text = f"auto takes {auto}" if auto else "none works here: what must be compiled cannot be"
-    hint = "one of the two is enough; a Docker engine elsewhere will do: `--context NAME`, or DOCKER_HOST=ssh://USER@HOST"
+    text = f"auto uses {auto}" if auto else "no engine works here, so cregraph cannot compile packages"
+    hint = "repair one of the two, or use a Docker engine on another machine: `--context NAME` or DOCKER_HOST=ssh://USER@HOST"
     return [*found, Finding(what="engine", ok=auto is not None, text=text, hint=hint)], auto

@@ -35,12 +35,12 @@ def explained(error: Exception) -> int:
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(error.format_message())  # type: ignore[attr-defined]
+        print(error.format_message())  # type: ignore[attr-defined]  # known by its name only
         return 2
     if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _OF_THE_MACHINE and error.filename:
-        return report(f"`{error.filename}`: {error.strerror}", "give it room and rights, or name another place", code=2)
+        return report(f"`{error.filename}`: {error.strerror}", "make space, change its permissions, or use another path", code=2)
     if isinstance(error, _usage_errors(typer.BadParameter)):
-        return report(error.format_message(), _usage(error), code=2)  # type: ignore[attr-defined]
+        return report(error.format_message(), _usage(error), code=2)  # type: ignore[attr-defined]  # a ClickException
     return _fault(error)
 
 
@@ -63,7 +63,7 @@ def _usage_errors(bad: type[Exception]) -> type[Exception]:
 
 def _usage(error: object) -> str:
     context = getattr(error, "ctx", None)
-    return f"run `{context.command_path} --help`" if context is not None else "run `cregraph --help`, which lists the commands"
+    return f"run `{context.command_path} --help`" if context is not None else "run `cregraph --help` to list the commands"
 
 
 def _fault(error: Exception) -> int:
@@ -82,7 +82,7 @@ def _fault(error: Exception) -> int:
             "w", encoding="utf-8", errors="backslashreplace", prefix="cregraph-fault-", suffix=".txt", delete=False
         ) as file:
             file.write(head + "cregraph " + " ".join(sys.argv[1:]) + "\n" + text)
-        where = f"please report it with the file {Path(file.name)}; look through it first, it may name your files"
+        where = f"report it with the file {Path(file.name)}. Read the file first: it may name files of yours"
     except OSError:
-        where = "please report it with this text:\n" + head + text
-    return report(f"a fault of cregraph: {type(error).__name__}: {error}", where, code=3)
+        where = "report it with this text:\n" + head + text
+    return report(f"a bug in cregraph: {type(error).__name__}: {error}", where, code=3)

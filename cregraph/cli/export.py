@@ -13,6 +13,7 @@ from cregraph.session.session import BuildOptions
 
 FORMATS = ("bake", "dockerfile")
 FLAVORS = ("artifacts", "image-builder")
+_ALONE = "export each profile alone: `cregraph export dockerfile PROFILE`"
 _FLAVOR = "artifacts: for any builder. image-builder: for Snowflake's builder. [default: artifacts]"
 
 
@@ -38,7 +39,7 @@ def export(
 ) -> None:
     """Write the image as a Dockerfile or as a bake file."""
     if not output:
-        raise CregraphError("`--output` is missing: the folder to write into", hint="--output DIR, new or empty")
+        raise CregraphError("missing option `--output`", hint="add `--output DIR` with a new or empty folder")
     from cregraph.export.folder import is_new_folder
 
     is_new_folder(Path(output))
@@ -47,21 +48,21 @@ def export(
     chosen = sessions(profiles, BuildOptions(engine=engine, jobs=jobs, sources=sources), every=every)
     if format == "bake":
         if flavor != "artifacts":
-            raise CregraphError("`--flavor image-builder` goes with `export dockerfile`: that builder makes one image at a time")
+            raise CregraphError("`export bake` does not support `--flavor image-builder`", hint=_ALONE)
         if with_tasks:
-            raise CregraphError("`--with-tasks` goes with `export dockerfile`", hint="export one of the profiles alone")
+            raise CregraphError("`export bake` does not support `--with-tasks`", hint=_ALONE)
         from cregraph.cli.export_artifacts import export_bake
 
         export_bake(chosen, Path(output), json=json)
         return
     if len(chosen) != 1:
         raise CregraphError(
-            "a Dockerfile is of one profile, and several are named",
-            hint="`cregraph export bake` writes several profiles together",
+            f"`export dockerfile` takes one profile ({len(chosen)} are named)",
+            hint="use `cregraph export bake` for several profiles",
         )
     if flavor == "image-builder":
         if with_tasks:
-            raise CregraphError("`--with-tasks` goes with `--flavor artifacts`: the other flavor always has its tasks in it")
+            raise CregraphError("`--flavor image-builder` always includes tasks", hint="remove `--with-tasks`")
         from cregraph.cli.export_image_builder import export_image_builder
 
         export_image_builder(chosen[0], Path(output), budget=budget, json=json)
@@ -73,4 +74,4 @@ def export(
 
 def _known(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise CregraphError(f"`{what}`: there is no `{name}`", hint=did_you_mean(name, known, f"there are: {', '.join(known)}"))
+        raise CregraphError(f"unknown {what} `{name}` (expected {' or '.join(known)})", hint=did_you_mean(name, known))

@@ -28,7 +28,7 @@ def export_dockerfile(session: Session, folder: Path, *, tasks: bool, json: bool
     said = [
         f"{session.project.profile.name}: {name.removesuffix(artifacts.SUFFIX)}, key {chain.plan.key}",
         f"docker build{context} -t {name} .",
-        "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
+        "Another builder assembles this image, so its digest differs. Never give it the tag of the lock.",
     ]
     store = session.store
     lines, more = _runnable(session, chain) if tasks else (_described([chain], store), {})
@@ -53,7 +53,7 @@ def export_bake(chosen: list[Session], folder: Path, *, json: bool) -> None:
     if len(stores) > 1:
         raise CregraphError(
             f"these profiles have different stores: {', '.join(stores)}",
-            hint="name one for all: CREGRAPH_CACHE=DIR cregraph export …",
+            hint="set one store for all: CREGRAPH_CACHE=DIR cregraph export …",
         )
     made = [_chain(session, folder) for session in chosen]
     targets = [
@@ -87,7 +87,7 @@ def _runnable(session: Session, chain: Chain) -> tuple[list[str], dict[str, Cont
 
     root = session.build_root
     layers = TaskLayers(session.store, layers=lambda _digest: open_layers(root))
-    with working("the tars that tasks see"):
+    with working("writing the inputs of tasks"):
         return runnable(chain.plan.tasks, session.store, layers, session.sources.fetch)
 
 

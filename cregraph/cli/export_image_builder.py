@@ -23,7 +23,7 @@ _SNOWFLAKE = re.compile(r"([a-z0-9_-]+)\.registry(\.[a-z0-9_-]+)*\.snowflakecomp
 
 
 def export_image_builder(session: Session, folder: Path, *, budget: int, json: bool) -> None:
-    """Write the context into `folder`, unless it is larger than `budget` MB, and say what to type then."""
+    """Write the context into `folder`, unless it is larger than `budget` MB, and print the command to run."""
     lock, facts, plan, here = session.lock, session.facts, session.plan, session.routes
     # Without a file for it the builder is told the public addresses: this machine's mirrors may be nobody else's.
     there = here if session.options.sources is not None else dataclasses.replace(Routes(), registry=here.registry)
@@ -45,22 +45,22 @@ def export_image_builder(session: Session, folder: Path, *, budget: int, json: b
     said = [
         f"{session.project.profile.name}: {image}:{plan.tag}, key {plan.key}",
         f"{snow} .",
-        "Another builder puts this image together, so its digest is not the lock's: never give it the lock's tag.",
+        "Another builder assembles this image, so its digest differs. Never give it the tag of the lock.",
     ]
     made = export(plan, facts, routes=there, bases=bases, own=own, said=said)
     size = _within(made.files, budget)
     write_folder(folder, made.files, fixed=("Dockerfile",), store=session.store)
-    talk(f"{counted(len(made.files), 'file')}, {megabytes(size)} of the {budget} MB that the context may have, in {folder}")
-    talk(f"the build reaches {', '.join(made.hosts)}")
+    talk(f"{counted(len(made.files), 'file')}, {megabytes(size)} of at most {budget} MB, in {folder}")
+    talk(f"the build downloads from {', '.join(made.hosts)}")
     if made.needs_zstd and not any(path.endswith("/libzstd.so.1") for path in facts.links):
-        talk("the base has no libzstd.so.1 that its facts tell of: .conda packages are read with it")
+        talk("warning: the base facts list no libzstd.so.1, which the build needs to read .conda packages")
     command = f"{snow} {shlex.quote(str(folder))}"
     local = f"docker build -t {image}:{tag} {shlex.quote(str(folder))}"
     if json:
         answer = {"image": f"{image}:{tag}", "folder": str(folder), "files": sorted(made.files), "bytes": size}
         as_json({**answer, "hosts": list(made.hosts), "command": command, "local": local})
     else:
-        talk(f"here: {local}")
+        talk(f"on this machine: {local}")
         result(command)
 
 
@@ -71,8 +71,8 @@ def _within(files: Mapping[str, Content], budget: int) -> int:
         largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:3]
         told = ", ".join(f"{name} {megabytes(sizes[name])}" for name in largest)
         raise CregraphError(
-            f"the build context would have {megabytes(size)}, and {budget} MB are allowed; the largest: {told}",
-            hint="let the profile fetch large files by their URL instead of shipping them, or raise --context-budget",
+            f"the build context has {megabytes(size)} (expected at most {budget} MB). Its largest files: {told}",
+            hint="give large files a URL in the profile, or raise `--context-budget`",
         )
     return size
 
@@ -91,8 +91,8 @@ def _reference(pin: Pin, routes: Routes) -> str:
         known = routes.registry.get(name)
         if known is None:
             raise CregraphError(
-                f"no registry named `{name}` is known on this machine",
-                hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url",
+                f"unknown registry `{name}`",
+                hint=f"add its host to sources.yaml: `registry: {{{name}: {{host: …}}}}`, or set snowflake.registry_url",
             )
         host = registry_at(known.host).host
     reference = parse_reference(f"{host}/{file}", where=f"the lock's {pin.name}")

@@ -44,10 +44,10 @@ def _carried(path: Path) -> Carried:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        why = getattr(error, "strerror", None) or "not UTF-8"
         raise CregraphError(f"`{path}` cannot be read: {why}", hint="name a file: cregraph init --from FILE") from None
     if len(data) > _LIMIT:
-        raise CregraphError(f"`{path}` is larger than {_LIMIT >> 20} MiB")
+        raise CregraphError(f"`{path}` is too large (expected at most {_LIMIT >> 20} MiB)")
     convert(path, text, carried)
     return carried
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from typing import Annotated
@@ -38,18 +39,10 @@ def lock(
     json: AsJson = False,
 ) -> None:
     """Write the lock of each profile."""
-    moving = [
-        name
-        for name, said in (
-            ("--upgrade", upgrade),
-            ("--upgrade-package", upgrade_package),
-            ("--upgrade-recipes", upgrade_recipes),
-            ("--as-of", as_of is not None),
-        )
-        if said
-    ]
-    if check and moving:
-        raise CregraphError(f"`--check` only looks, and `{moving[0]}` moves pins", hint="leave one of them out")
+    moves = {"--upgrade": upgrade, "--upgrade-package": upgrade_package, "--upgrade-recipes": upgrade_recipes, "--as-of": as_of}
+    if check and any(moves.values()):
+        moving = next(name for name, value in moves.items() if value)
+        raise CregraphError(f"`--check` does not work with `{moving}`", hint="remove one of the two options")
     if as_of is not None:
         _day(as_of)
     chosen = sessions(profiles, BuildOptions(sources=sources, offline=offline), every=every)
@@ -81,7 +74,7 @@ def _check(chosen: list[Session], *, json: bool) -> None:
         elif not json:
             result(f"{shown} is fresh")
         if old and old.recipes != recipe_sets.installed().sha256:
-            talk(f"{shown} pins other standard recipes than this cregraph has: `cregraph lock --upgrade-recipes` moves them")
+            talk(f"{shown}: this cregraph has other standard recipes. Run `cregraph lock --upgrade-recipes` to use them")
     if json:
         as_json({"locks": answers})
         if stale:
@@ -93,7 +86,7 @@ def _check(chosen: list[Session], *, json: bool) -> None:
 
 def _stale_reasons(session: Session) -> tuple[Lock | None, list[str]]:
     if session.options.sources is not None:
-        _ = session.routes  # an invalid sources file is an error, whether it is needed or not
+        _ = session.routes  # an invalid sources file is an error, also if nothing needs it
     _ = session.asked
     old = session.project.read_lock()
     return old, session.stale_reasons(old)
@@ -107,7 +100,7 @@ def _lock(session: Session, *, all_pins: bool, packages: list[str], as_of: str |
         recipe_sets.write(installed, project.folder)  # what an interrupted command left out
     old, why = _stale_reasons(session)
     if old is not None and not why and not all_pins and not packages:
-        left = "nothing to do" if as_of is None else "--as-of moves nothing by itself; add --upgrade"
+        left = "nothing to do" if as_of is None else "`--as-of` alone moves no pin. Add `--upgrade`"
         recipe_sets.write(session.recipes, project.folder)
         talk(f"{project.shown_lock} is fresh: {left}")
         return False
@@ -133,11 +126,7 @@ def _told(old: Lock | None, new: Lock) -> None:
 
 
 def _day(text: str) -> None:
-    try:
-        datetime.date.fromisoformat(text)
-    except ValueError:
-        text_is_day = False
-    else:
-        text_is_day = re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) is not None
-    if not text_is_day:
-        raise CregraphError(f"`--as-of {text}` is no day", hint="write it as 2026-05-29")
+    with contextlib.suppress(ValueError):
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) and datetime.date.fromisoformat(text):
+            return
+    raise CregraphError(f"`--as-of {text}` is not a date (expected YYYY-MM-DD)")

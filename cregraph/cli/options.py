@@ -43,13 +43,13 @@ def _named(profiles: list[str] | None) -> list[Project]:
 
 def _with_lock(profiles: list[str] | None) -> list[Project]:
     if profiles:
-        raise CregraphError("either profiles or `--all`, not both")
+        raise CregraphError("`--all` does not work with PROFILE", hint="remove `--all` or the profiles")
     found: list[Project] = []
     for lock in sorted(Path("locks").glob("*.lock.json")):
         name = lock.name.removesuffix(".lock.json")
         profile = next((file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()), None)
         if profile is None:
-            talk(f"`{lock}` is left out: there is no profile `{name}.yaml` or `{name}.yml`")
+            talk(f"skipped `{lock}`: there is no profile `{name}.yaml` or `{name}.yml`")
         else:
             found.append(Project.of(profile))
     if not found:

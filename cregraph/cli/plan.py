@@ -44,7 +44,7 @@ def plan(
     work = missing_work(session.plan, store)
     earlier = named_plan(session, against) if against is not None else last_build(session)
     if earlier is not None and earlier.lost:
-        talk(f"what changed since the last build is left out: {earlier.lost}")
+        talk(f"cannot compare with the last build: {earlier.lost}")
     cache_offer, keys = None, frozenset[str]()
     if options.cache:
         from cregraph.remote_cache.cache_transfer import left_after
@@ -78,5 +78,5 @@ def _cache_offer(session: Session, work: MissingWork) -> CacheOffer:
     with working(f"asking the cache {cache.name}"):
         offer = find_offer(session.plan, work, cache, session.outputs.expected())
     if offer.unreachable:
-        talk(f"the cache {cache.name} is left out: {offer.unreachable}")
+        talk(f"skipped the cache {cache.name}: {offer.unreachable}")
     return cache, offer

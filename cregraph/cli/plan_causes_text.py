@@ -23,10 +23,10 @@ def causes(answer: PlanAnswer) -> Iterator[str]:
     if not groups and not view.image and not view.gone:
         return
     if earlier is None or earlier.plan is None:
-        yield f"  because {'what changed is not known' if earlier else 'nothing was built of this lock file here before'}"
+        yield f"  because {'the last build is not known' if earlier else 'this store has no earlier build of this lock file'}"
         return
     tag = f", {earlier.plan.tag}" if earlier.plan.key != answer.plan.key else ""
-    yield f"  because of what differs from {earlier.name}{tag}:"
+    yield f"  because of changes since {earlier.name}{tag}:"
     yield from _causes(groups)
     shown = {group.root for group in groups}
     for root in (*view.image, *view.gone):

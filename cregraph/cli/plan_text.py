@@ -14,7 +14,7 @@ from cregraph.session.transfers import Transfers
 
 __all__ = ["as_text"]
 
-_DISTRUSTED = "; it is not trusted: only results that the lock's outputs name"
+_DISTRUSTED = "; not trusted: only results that the outputs of the lock name"
 
 
 def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
@@ -30,7 +30,7 @@ def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
         yield f"  time      {_time(view.time)}"
     if transfers.base:
         size = f"{megabytes(transfers.base)} in {counted(transfers.base_layers, 'layer')}"
-        yield f"  base      {size}, fetched only for an image on disk or in an engine"
+        yield f"  base      {size}, downloaded only for an image on disk or in Docker"
     if answer.remote is not None:
         yield f"  registry  {_remote(answer.remote, plan)}"
     yield from causes(answer)
@@ -52,7 +52,7 @@ def _work(answer: PlanAnswer) -> Iterator[str]:
 def _fetch(answer: PlanAnswer) -> str:
     fetch, root = answer.view.fetch, answer.transfers.root
     files = f"{counted(len(fetch), 'file')}, {megabytes(sum(a.size for a in fetch))}" if fetch else "no file"
-    return files + (f", and {megabytes(root)} of the image that tasks run over" if root else "")
+    return files + (f", and {megabytes(root)} of the build root" if root else "")
 
 
 def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
@@ -67,10 +67,10 @@ def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:
 def _cache(found: CacheOffer) -> str:
     cache, offer = found
     if offer.unreachable:
-        return f"{cache.name} does not answer, and is left out"
+        return f"{cache.name} does not respond: skipped"
     trust = "" if cache.trusted else _DISTRUSTED
     if not offer.tasks and not offer.segments:
-        return f"nothing that is missing here is in {cache.name}{trust}"
+        return f"{cache.name} has nothing that is missing here{trust}"
     size = megabytes(sum((*offer.tasks.values(), *offer.segments.values())))
     count = f"{counted(len(offer.tasks), 'task result')} and {counted(len(offer.segments), 'segment')}"
     return f"{count}, {size} from {cache.name}{trust}"
@@ -82,9 +82,9 @@ def _push(transfers: Transfers, remote: Remote | None) -> str:
         return "0 B"
     text = f"{'' if push.exact else 'about '}{megabytes(push.bytes)}"
     if push.layers and remote is None:
-        text += f" in {counted(push.layers, 'layer')}" + (" not known to be there" if push.place else "")
+        text += f" in {counted(push.layers, 'layer')}" + (" that may be missing there" if push.place else "")
     if push.stream:
-        text += f", and {megabytes(push.stream)} of the base streamed from its place"
+        text += f", and {megabytes(push.stream)} streamed from the base"
     if push.mount:
         text += f"; {megabytes(push.mount)} mounted within the registry"
     return text
@@ -94,26 +94,26 @@ def _remote(remote: Remote, plan: Plan) -> str:
     if remote.state == "same":
         return f"nothing to do: {remote.place}@{remote.digest} has this key"
     if remote.state == "absent":
-        return f"{remote.place} is not there; {megabytes(remote.there)} of its own layers are"
+        return f"{remote.place} does not exist; the registry has {megabytes(remote.there)} of its layers"
     if remote.state == "differs":
         return (
-            f"{remote.place} has this key, and leads to {remote.digest}, which is not what this store made of it: "
-            "do not push; `cregraph build --rebuild` says which of the two comes out again"
+            f"{remote.place} has this key, but its digest {remote.digest} differs from the build in this store. "
+            "Do not push. Run `cregraph build --rebuild` to find the right digest"
         )
     whose = f"key {remote.key}" if remote.key else "no key of cregraph"
     alike = " The 12 digits in the tag are the same by chance." if remote.key and remote.key[:12] == plan.key[:12] else ""
-    return f"{remote.place} leads to another image, {remote.digest}, with {whose}: a push would be refused.{alike}"
+    return f"{remote.place} is another image, {remote.digest}, with {whose}. cregraph would refuse to push.{alike}"
 
 
 def _time(time: TimeEstimate) -> str:
     if time.seconds is None:
-        return "unknown: nothing like it was made here before"
+        return "unknown: this store has no earlier build like it"
     least = "at least " if time.unknown else "about "
     text = f"{least}{seconds(time.seconds)}" + (f" with {counted(time.jobs, 'job')}" if time.chain else "")
     if time.unknown:
-        text += f"; of {counted(time.unknown, 'thing')} nothing is known"
+        text += f"; {counted(time.unknown, 'thing')} without an estimate"
     if len(time.chain) > 1 and time.alone > 1:
-        text += f"; the longest way is {' -> '.join(_ends(time.chain))}, {seconds(time.alone)}"
+        text += f"; the critical path is {' -> '.join(_ends(time.chain))}, {seconds(time.alone)}"
     return text
 
 

@@ -55,7 +55,7 @@ def _told_apart(profile: str | None, place: str | None) -> tuple[str | None, str
         return None, profile
     if slash or "." in profile or ":" in profile:
         raise CregraphError(
-            f"`{profile}` is neither a profile that is there nor a place to push to",
+            f"`{profile}` is neither an existing profile nor a registry with a path",
             hint="write: cregraph push PROFILE HOST/PATH",
         )
     return profile, place

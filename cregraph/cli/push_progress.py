@@ -66,8 +66,8 @@ class Transfer:
             talk(line)
 
     def _line(self, now: float) -> str:
-        """Return text such as `pushing x: 120.0 MB of 1.2 GB, 80.0 MB sent, 3 blobs without sending; 12.0 s`."""
+        """Return text such as `pushing x: 120.0 MB of 1.2 GB, 80.0 MB sent, 3 blobs existed already; 12.0 s`."""
         done, sent = sum(self._done.values()), sum(self._sent.values())
-        without = f", {counted(self._there, 'blob')} without sending" if self._there else ""
+        without = f", {counted(self._there, 'blob')} existed already" if self._there else ""
         much = f"{megabytes(done)} of {megabytes(self._whole)}, {megabytes(sent)} sent{without}"
         return f"{self._title}: {much}; {seconds(now - self._start)}"

@@ -25,7 +25,7 @@ def rebuild_and_compare(session: Session, caches: RemoteCacheUse, *, json: bool)
     """
 
     def announce(circumstances: dict[str, str]) -> None:
-        talk("making everything again: " + ", ".join(f"{name} {value}" for name, value in circumstances.items()))
+        talk("building everything again: " + ", ".join(f"{name} {value}" for name, value in circumstances.items()))
 
     caches.take_disputed()
     compared, circumstances = build_again(session, program=_PROGRAM, on_start=announce)
@@ -44,7 +44,7 @@ def _say(compared: Compared) -> None:
         "and the image"
     )
     if not compared.differences:
-        talk(f"made again and equal to the byte: {what}")
+        talk(f"built again, and equal to the byte: {what}")
         return
     for difference in compared.differences:
         for line in _lines(difference):
@@ -55,11 +55,11 @@ def _lines(difference: Difference) -> Iterator[str]:
     where = f" (stage {difference.stage})" if difference.stage else ""
     one, two = (text if ":" in text else f"sha256:{text}" for text in (difference.one, difference.two))
     if difference.what == "recorded":
-        yield f"task {difference.name}{where}: the outputs beside the lock record {one}, and this store holds {two}"
+        yield f"task {difference.name}{where}: the outputs of the lock record {one}, and this store has {two}"
     else:
-        yield f"{difference.what} {difference.name}{where}: {one} first, {two} when made again"
+        yield f"{difference.what} {difference.name}{where}: {one} first, {two} in the second build"
     if difference.because:
-        yield f"  because of what else differs: {', '.join(difference.because)}"
+        yield f"  caused by other differences: {', '.join(difference.because)}"
     cured = set()
     for finding in difference.findings[:_SHOWN]:
         yield f"  {finding.path}{': ' + finding.inside if finding.inside else ''}"
@@ -70,7 +70,7 @@ def _lines(difference: Difference) -> Iterator[str]:
     if len(difference.findings) > _SHOWN:
         yield f"  and {len(difference.findings) - _SHOWN} more"
     if difference.what in ("segment", "layer"):
-        yield "  no task is behind it: this is a fault of cregraph; please report it with these lines"
+        yield "  this is a bug in cregraph, because no task made it. Report it with these lines"
     if difference.kept:
         yield f"  both results: {difference.kept}"
 

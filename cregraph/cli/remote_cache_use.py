@@ -19,7 +19,7 @@ class RemoteCacheUse:
         self.answer: dict[str, Any] = {}
 
     def take(self) -> None:
-        """Copy what the store lacks from the cache, with one line for all of it and one for each refused result.
+        """Copy missing results from the cache. Print one line for all of them and one for each refused result.
 
         Raises:
             CregraphError: A name is invalid, also that of the cache to write to: not after an hour of compiling.
@@ -41,22 +41,15 @@ class RemoteCacheUse:
                 session.plan, session.store, cache, outputs.expected(), {key: one.size for key, one in outputs.tasks.items()}
             )
         for why in came.refused:
-            talk(f"refused, and made here instead: {why}")
+            talk(f"refused, so built here: {why}")
         if came.unreachable:
-            talk(f"the cache {cache.name} is left out: {came.unreachable}")
+            talk(f"skipped the cache {cache.name}: {came.unreachable}")
         talk(
             f"from the cache: {counted(came.tasks, 'task result')}, {counted(came.segments, 'segment')}, {megabytes(came.bytes)}"
-            + ("" if cache.trusted else "; it is not trusted: only results that the lock's outputs name")
+            + ("" if cache.trusted else "; not trusted: only results that the outputs of the lock name")
         )
-        self.answer["read"] = {
-            "cache": cache.name,
-            "trusted": cache.trusted,
-            "tasks": came.tasks,
-            "segments": came.segments,
-            "bytes": came.bytes,
-            "refused": came.refused,
-            "unreachable": came.unreachable or None,
-        }
+        counts = {"tasks": came.tasks, "segments": came.segments, "bytes": came.bytes, "refused": came.refused}
+        self.answer["read"] = {"cache": cache.name, "trusted": cache.trusted, **counts, "unreachable": came.unreachable or None}
 
     def take_disputed(self) -> None:
         """Copy the recorded results that the store contradicts, so that the report can name what differs."""
@@ -79,23 +72,16 @@ class RemoteCacheUse:
         with working(f"writing to the cache {cache.name}"):
             given = upload(session.plan, session.store, cache)
         if given.unreachable:
-            talk(f"the cache {cache.name} was not written to the end: {given.unreachable}")
+            talk(f"the cache {cache.name} does not have all results: {given.unreachable}")
         talk(
             f"to the cache: {counted(given.tasks, 'task result')}, {counted(given.segments, 'segment')}, "
-            f"{megabytes(given.bytes)}; {given.there} there before"
+            f"{megabytes(given.bytes)}; {given.there} existed already"
         )
-        self.answer["write"] = {
-            "cache": cache.name,
-            "tasks": given.tasks,
-            "segments": given.segments,
-            "bytes": given.bytes,
-            "there": given.there,
-            "unreachable": given.unreachable or None,
-        }
+        counts = {"tasks": given.tasks, "segments": given.segments, "bytes": given.bytes, "there": given.there}
+        self.answer["write"] = {"cache": cache.name, **counts, "unreachable": given.unreachable or None}
         if given.conflicts:
-            listed = "".join(f"\n  {one}\n    ours is kept at the tag {one.tag}" for one in given.conflicts)
+            listed = "".join(f"\n  {one}\n    our result has the tag {one.tag}" for one in given.conflicts)
             raise Refused(
-                f"the cache {cache.name} holds other results for keys of this lock; nothing of it was overwritten:{listed}",
-                hint="one of the two is wrong: `cregraph build --rebuild` says whether ours comes out again. "
-                "Remove the wrong tag at the registry",
+                f"the cache {cache.name} has other results for keys of this lock. cregraph overwrote none of them:{listed}",
+                hint="run `cregraph build --rebuild` to find the right result, then delete the wrong tag in the registry",
             )

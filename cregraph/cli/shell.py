@@ -54,7 +54,7 @@ def shell(
     opened = session.engine()
     work = work_for(plan, inventory(store), task=found)
     if work != MissingWork():
-        display = Display(f"what {found.name} stands on", work, layers=0)
+        display = Display(f"what {found.name} needs", work, layers=0)
         with display:
             BuildRun(
                 plan=replace(plan, layers=()),
@@ -71,14 +71,14 @@ def shell(
     _introduce(found, opened.name)
     code = opened.shell(_for_a_person(found, command or []), inputs=inputs, results=results)
     if code == 127 and not command:
-        talk(f"hint: where the build root has no {_SHELL}, name a program that it has: cregraph shell '{task}' -- PROGRAM")
+        talk(f"hint: if the build root has no {_SHELL}, run another program: cregraph shell '{task}' -- PROGRAM")
     raise typer.Exit(code)
 
 
 def task_called(called: str, tasks: Sequence[Task]) -> Task:
-    """The task of that name, with or without its version, or whose key begins so. Raises CregraphError with the nearest name."""
+    """Return the task with this name (with or without version) or this beginning of a key. Raise CregraphError for others."""
     if not tasks:
-        raise CregraphError("this lock has no task: nothing in it is compiled")
+        raise CregraphError("this lock has no tasks, because it compiles nothing")
     for found in (
         [task for task in tasks if task.name == called],
         [task for task in tasks if task.name.split(" ")[0].lower() == called.lower()],
@@ -88,7 +88,7 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
             return found[0]
         if found:
             listed = ", ".join(f"{task.name} ({task.key[:12]})" for task in found)
-            raise CregraphError(f"`{called}` may be one of several tasks: {listed}", hint="name it by its key")
+            raise CregraphError(f"`{called}` is the name of several tasks: {listed}", hint="use the key")
     raise _unknown(called, tasks)
 
 
@@ -96,7 +96,7 @@ def _unknown(called: str, tasks: Sequence[Task]) -> CregraphError:
     names = sorted({name for task in tasks for name in (task.name, task.name.split(" ")[0])})
     listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
     return CregraphError(
-        f"no task is called `{printable(called, 120)}`",
+        f"unknown task `{printable(called, 120)}`",
         hint=did_you_mean(called, names, f"the tasks of this lock: {listed}"),
     )
 
@@ -109,9 +109,9 @@ def _for_a_person(task: Task, command: list[str]) -> Task:
 
 
 def _introduce(task: Task, engine: str) -> None:
-    talk(f"task {task.name} (stage {task.stage}, {task.key[:12]}) in the {engine} engine; nothing of what you do here is kept")
-    talk(f"it runs this in {task.cwd}, and must fill {task.output}:")
-    # A hostile package has no say in it, but its name may: nothing of it reaches the terminal unquoted.
+    talk(f"task {task.name} (stage {task.stage}, {task.key[:12]}) in the {engine} engine; cregraph keeps no change")
+    talk(f"its command runs in {task.cwd} and writes {task.output}:")
+    # The name of a hostile package is part of the command, so it is quoted before it reaches the terminal.
     text = printable(shlex.join(task.argv), keep="\n")
     talk("\n".join(f"    {line}" for line in text.splitlines()))
     sys.stderr.flush()

@@ -33,4 +33,4 @@ def unsettled(store: Store, command: str) -> contextlib.AbstractContextManager[N
 
 
 def _waiting() -> None:
-    talk("waiting for `cregraph cache gc`, which is removing things from the store")
+    talk("waiting for `cregraph cache gc`, which deletes entries of the store")

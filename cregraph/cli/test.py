@@ -48,7 +48,7 @@ def test(
         lock, name = session.lock, image
         labels = (inspect(name).get("Config") or {}).get("Labels") or {}
         if labels.get("org.opencontainers.image.base.digest") != f"sha256:{lock.base.artifact.sha256}":
-            talk(f"{name} does not say that it stands on the base of `{session.project.shown_lock}`; it is tried all the same")
+            talk(f"the labels of {name} do not name the base of `{session.project.shown_lock}`. cregraph tests it nevertheless")
     outcomes = try_image(name, session.lock, session.facts, say=not json)
     failed = [outcome for outcome in outcomes if not outcome.ok]
     if json:
@@ -67,7 +67,7 @@ def try_image(name: str, lock: Lock, facts: BaseFacts, *, say: bool) -> tuple[Ou
     """The checks of `lock` in a container of the engine's image `name`; with `say` a line for each as it is known."""
     checks = checks_of(lock, facts)
     python = facts.python.executable if facts.python else "python3"
-    talk(f"trying {name}: {len(checks)} checks")
+    talk(f"testing {name}: {len(checks)} checks")
     outcomes: list[Outcome] = []
     with container(
         name, [python, DRIVER], env={"HOME": home_of(lock)}, files=files(lock, checks), about=f"a container of {name}"
@@ -77,7 +77,7 @@ def try_image(name: str, lock: Lock, facts: BaseFacts, *, say: bool) -> tuple[Ou
             if say:
                 _line(outcome)
         code, words = started.ended()
-    late = settled(checks, outcomes, why=f"the container ended (exit {code}) before it was tried: {words[-400:] or 'no words'}")
+    late = settled(checks, outcomes, why=f"the container stopped (exit {code}) before this check: {words[-400:] or 'no output'}")
     known = {outcome.name for outcome in outcomes}
     for outcome in late:
         if say and outcome.name not in known:

@@ -52,7 +52,7 @@ def vendor(
         + (f", {done.removed} others removed" if prune else "")
     )
     if done.own:
-        talk(f"not copied, for they come with the project: {_few(done.own)}")
+        talk(f"not copied, because they are part of the project: {_few(done.own)}")
     where = at / vendor_folder.SOURCES
     if json:
         counts = {"files": done.files, "bytes": done.size, "added": done.added, "removed": done.removed}

@@ -50,12 +50,14 @@ def verify(
         result(_line(finding))
     if findings:
         more = f" ({len(findings) - _SHOWN} more: --json lists all)" if len(findings) > _SHOWN else ""
-        raise Refused(f"{image} is not what `{session.project.shown_lock}` says: {counted(len(findings), 'difference')}{more}")
-    result(f"{image} is what {session.project.shown_lock} says: {_how(verdict)}")
+        raise Refused(
+            f"{image} does not hold what `{session.project.shown_lock}` says: {counted(len(findings), 'difference')}{more}"
+        )
+    result(f"{image} holds what {session.project.shown_lock} says: {_how(verdict)}")
     if verdict.unread:
         talk(
-            f"of {counted(verdict.unread, 'package')} this store does not know the files, so the image's own records were taken "
-            "at their word; after a `cregraph build` here every file is compared"
+            f"the store does not have the files of {counted(verdict.unread, 'package')}, so cregraph compared only the image's "
+            "records. Run `cregraph build` first to compare every file"
         )
 
 
@@ -85,7 +87,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
     if is_exactly(plan, store, digest):
         for layer in found.manifest.layers if image.startswith("oci:") else ():
             for _ in found.origin.blob(layer):
-                pass  # a file on disk can be damaged: each is held against its digest
+                pass  # a file on disk can be damaged: this compares each with its digest
         return Verdict(by="digest"), digest
     contents = of_image(found, known=known, wanted=is_record)
     return compare(plan, facts, contents, store, recompiled=recompiled), digest
@@ -93,7 +95,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
 
 def _how(verdict: Verdict) -> str:
     if verdict.by == "digest":
-        return "it is the very image that was built of it here (same digest)"
+        return "it has the digest of the build in this store"
     other = f", {counted(verdict.other, 'compiled file')} with other bytes" if verdict.other else ""
     return f"{counted(verdict.packages, 'package')}, {counted(verdict.files, 'file')} equal to the byte{other}"
 

@@ -51,16 +51,16 @@ def why(
 
 
 def _current(project: Project) -> Sequence[Target]:
-    """What the profile asks now; nothing, with a word on stderr, if it cannot be read."""
+    """Return what the profile asks now; nothing, after a line on stderr, if it cannot be read."""
     try:
         return project.asked().targets
     except CregraphError as error:
-        talk(f"line numbers are left out: {printable(error.message.partition(chr(10))[0])}")
+        talk(f"cannot show line numbers: {printable(error.message.partition(chr(10))[0])}")
         return ()
 
 
 def _in_base(project: Project, lock: Lock, package: str) -> str | None:
-    """The version of the base's own Python package of that name, if the base facts are there and name one."""
+    """Return the version of the base's own Python package of that name, if the base facts name one."""
     try:
         python = project.facts(lock.base).python
     except CregraphError:
