@@ -48,7 +48,7 @@ def interrupted(done: Done) -> bool:
     our hands, so such an end is accepted if no file of the package is in it.
     """
     if done.code == 130:
-        assert "Traceback" not in done.err and done.err.endswith(("error: interrupted\n", "where it stopped\n")), done.err
+        assert "Traceback" not in done.err and done.err.endswith(("error: interrupted\n", "to continue\n")), done.err
         return True
     assert not re.search(r'File "[^"]*/cregraph/[^"]*\.py"', done.err), done.err
     assert done.code == 0 or "Traceback" in done.err or done.err == "", (done.code, done.err)

@@ -95,7 +95,7 @@ def _verdict(image: str, session: Session, *, recompiled: bool) -> tuple[Verdict
 
 def _how(verdict: Verdict) -> str:
     if verdict.by == "digest":
-        return "it has the digest of the build in this store"
+        return "it has the same digest as the build in this store"
     other = f", {counted(verdict.other, 'compiled file')} with other bytes" if verdict.other else ""
     return f"{counted(verdict.packages, 'package')}, {counted(verdict.files, 'file')} equal to the byte{other}"
 
