@@ -168,8 +168,11 @@ def test_an_export_that_fails_leaves_the_old_one_or_nothing(tmp_path: Path) -> N
     ("words", "said"),
     [
         (("dockerfil", "demo.yaml", "--output", "x"), "write `dockerfile` instead"),
-        (("dockerfile", "demo.yaml"), "`--output` is missing"),
-        (("dockerfile", "demo.yaml", "--output", "x", "--flavor", "kaniko"), "there is no `kaniko`"),
+        (("dockerfile", "demo.yaml"), "missing option `--output`"),
+        (
+            ("dockerfile", "demo.yaml", "--output", "x", "--flavor", "kaniko"),
+            "unknown --flavor `kaniko` (expected artifacts or image-builder)",
+        ),
         (("dockerfile", "demo.yaml", "with-cran.yaml", "--output", "x"), "export bake"),
         (("bake", "demo.yaml", "--output", "x", "--flavor", "image-builder"), "does not support `--flavor image-builder`"),
         (("dockerfile", "demo.yaml", "--output", "x", "--flavor", "image-builder"), "which another builder cannot pull"),
