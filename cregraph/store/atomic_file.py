@@ -21,18 +21,8 @@ from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_of
 
 __all__ = [
-    *(
-        "check_writable",
-        "file_digest",
-        "hold",
-        "holds",
-        "listed",
-        "place_file",
-        "remove_left",
-        "remove_tree",
-        "replace_file",
-        "write_file",
-    ),
+    *("check_writable", "file_digest", "hold", "holds", "listed", "place_file", "remove_left"),
+    *("remove_tree", "replace_file", "write_file"),
 ]
 
 
