@@ -15,8 +15,8 @@ from cregraph.session.project import Project
 ROOT = Path(__file__).parent.parent
 
 
-def cregraph(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "CREGRAPH_CACHE": str(folder / "cache")}
+def cregraph(folder: Path, *words: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "CREGRAPH_CACHE": str(folder / "cache"), **more}
     done = subprocess.run(
         [sys.executable, "-m", "cregraph", *words], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
@@ -42,6 +42,32 @@ def test_a_fresh_project_lacks_only_its_lock_and_lock_asks_for_the_registry_by_n
     assert f"cregraph.yaml:{line}: snowflake.registry_url: the host of the registry is missing" in error
     (tmp_path / "cregraph.yaml").write_text(text.replace("registry_url:", "registry_url: 127.0.0.1:1"))
     assert "127.0.0.1:1" in cregraph(tmp_path, "lock", code=2).stderr
+
+
+def test_the_template_open_needs_no_account_and_lock_lacks_only_the_image(tmp_path: Path) -> None:
+    cregraph(tmp_path, "init", "--template", "open")
+    ours, example = made(tmp_path), yaml.safe_load((ROOT / "examples" / "open.yaml").read_text(encoding="utf-8"))
+    assert {key: ours[key] for key in ("with", "without", "base")} == {key: example[key] for key in ("with", "without", "base")}
+    assert "snowflake" not in ours
+    assert Project(profile=tmp_path / "cregraph.yaml").asked().targets
+    error = cregraph(tmp_path, "lock", code=2, NO_PROXY="", HTTPS_PROXY="http://127.0.0.1:1").stderr
+    host, _, name = str(example["base"]["image"]).partition("/")
+    assert f"error: {host}: {name}: " in error
+    assert "is missing" not in error
+
+
+def test_the_template_open_leaves_out_what_only_snowflakes_base_has(tmp_path: Path) -> None:
+    done = cregraph(tmp_path, "init", "--template", "open", "--from", str(ROOT / "examples" / "multilang_r.yaml"))
+    assert "`cre.snowbooks_tag`: the template `open` has another base image" in done.stderr
+    assert (made(tmp_path)["cre"]["adbc"], made(tmp_path)["base"]["user"]) == (True, "jovyan")
+    assert made(tmp_path)["tarballs"]
+    assert Project(profile=tmp_path / "cregraph.yaml").asked().targets
+
+
+def test_an_unknown_template_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    error = cregraph(tmp_path, "init", "--template", "opne", code=2).stderr
+    assert error == "error: unknown template `opne` (expected snowflake or open)\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["cregraph.yaml", "sources.yaml", ".gitattributes", ".gitignore"])
@@ -130,25 +156,96 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert "cannot be read" in cregraph(tmp_path, "init", "--from", "none.yaml", code=2).stderr
 
 
-def test_a_lock_of_conda_lock_is_read_by_its_own_models(tmp_path: Path) -> None:
-    head = {"content_hash": {"linux-64": "0"}, "channels": [{"url": "conda-forge", "used_env_vars": []}]}
-    row = {"manager": "conda", "platform": "linux-64", "hash": {"md5": "0" * 32}, "category": "main", "optional": False}
+def test_a_channel_by_its_address_goes_to_sources_and_credentials_to_no_file(tmp_path: Path) -> None:
+    channels = ["https://mirror.example/ours", "conda-forge", "https://other.example/ours/", "https://u:secret@x.example/c"]
+    (tmp_path / "environment.yml").write_text(yaml.safe_dump({"channels": channels, "dependencies": ["r-sf"]}))
+    error = cregraph(tmp_path, "init", "--from", "environment.yml").stderr
+    assert made(tmp_path)["micromamba"]["channels"] == ["ours", "conda-forge"]
+    assert yaml.safe_load((tmp_path / "sources.yaml").read_text()) == {"conda": {"ours": "https://mirror.example/ours"}}
+    assert "environment.yml:4: `https://other.example/ours/`: a second channel with the name ours" in error
+    assert "its address has credentials" in error
+    assert "secret" not in error
+
+
+def a_conda_lock(file: Path) -> None:
+    """Write a lock of two platforms, with conda and pip, by conda-lock's own models."""
+    pytest.importorskip("conda_lock", reason="conda-lock is not installed: pip install -e '.[conda-lock]'")
+    from conda_lock.lockfile import write_conda_lock_file
+    from conda_lock.lockfile.v2prelim.models import HashModel, LockedDependency, Lockfile, LockMeta
+    from conda_lock.models.channel import Channel
+
+    def package(name: str, version: str, *needs: str, manager: str = "conda", category: str = "main") -> list[LockedDependency]:
+        return [
+            LockedDependency(
+                name=name,
+                version=version,
+                manager=manager,
+                platform=platform,
+                dependencies=dict.fromkeys(needs, ""),
+                url=f"https://mirror.example/ours/{platform}/{name}-{version}-0.conda",
+                hash=HashModel(md5="0" * 32, sha256="0" * 64),
+                categories={category},
+            )
+            for platform in ("linux-64", "osx-arm64")
+        ]
+
     packages = [
-        {**row, "name": name, "version": version, "dependencies": needs, "url": f"https://x.example/linux-64/{name}.conda"}
-        for name, version, needs in (
-            ("r-base", "4.4.1", {}),
-            ("r-rlang", "1.1.4", {"r-base": ""}),
-            ("r-dplyr", "1.1.4", {"r-rlang": ""}),
-        )
+        *package("python", "3.11.9"),
+        *package("r-base", "4.4.1"),
+        *package("r-rlang", "1.1.4", "r-base"),
+        *package("r-dplyr", "1.1.4", "r-base", "r-rlang"),
+        *package("r-reticulate", "1.40.0", "r-base", "python"),
+        *package("r-testthat", "3.2.1", "r-base", category="dev"),
+        *package("numpy", "2.0.0", "python"),
+        *package("rich", "13.7.0", "python"),
+        *package("rich", "13.8.0", "pygments", manager="pip"),
+        *package("pygments", "2.18.0", manager="pip"),
     ]
-    lock = {"version": 1, "metadata": {**head, "platforms": ["linux-64"], "sources": ["environment.yml"]}, "package": packages}
-    (tmp_path / "conda-lock.yml").write_text(yaml.safe_dump(lock))
-    try:
-        import conda_lock  # noqa: F401
-    except ImportError:
-        assert "install the extra" in cregraph(tmp_path, "init", "--from", "conda-lock.yml", code=2).stderr
-        return
-    cregraph(tmp_path, "init", "--from", "conda-lock.yml")
+    metadata = LockMeta(
+        content_hash={"linux-64": "0", "osx-arm64": "1"},
+        channels=[Channel.from_string("https://mirror.example/ours"), Channel.from_string("conda-forge")],
+        platforms=["linux-64", "osx-arm64"],
+        sources=["environment.yml"],
+    )
+    write_conda_lock_file(Lockfile(package=packages, metadata=metadata), file, metadata_choices=set())
+
+
+def test_a_lock_of_conda_lock_is_read_by_its_own_models(tmp_path: Path) -> None:
+    a_conda_lock(tmp_path / "conda-lock.yml")
+    error = cregraph(tmp_path, "init", "--from", "conda-lock.yml").stderr
     ours = made(tmp_path)
-    assert (ours["cre"]["r_version"], ours["extras"]["conda_r"]) == ("4.4.1", ["r-dplyr==1.1.4"])
+    assert ours["cre"]["r_version"] == "4.4.1"
+    assert ours["extras"]["conda_r"] == ["r-dplyr==1.1.4", "r-reticulate==1.40.0"]
+    assert ours["extras"]["pip"] == ["rich==13.8.0"]
+    assert ours["micromamba"]["channels"] == ["ours", "conda-forge"]
+    assert yaml.safe_load((tmp_path / "sources.yaml").read_text())["conda"] == {"ours": "https://mirror.example/ours"}
+    left = {line.removeprefix("  conda-lock.yml: ") for line in error.splitlines()[1:]}
+    assert left == {
+        "`python==3.11.9`: the notebook's Python is that of the base image",
+        "`numpy==2.0.0`: a Python package of conda; add it to extras.pip",
+        "`rich==13.7.0`: a Python package of conda; pip locks it too, and that version is carried over",
+        "`r-testthat==3.2.1`: belongs to the category dev",
+        "`osx-arm64`: an image is for linux-64",
+        "`2 packages that others need`: `cregraph lock` chooses their versions",
+    }
     assert Project(profile=tmp_path / "cregraph.yaml").asked().targets
+
+
+def test_a_lock_for_other_platforms_or_of_another_version_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "conda-lock.yml"
+    a_conda_lock(file)
+    text = file.read_text()
+    file.write_text(text.replace("platform: linux-64", "platform: win-64"))
+    assert "it has no packages for linux-64" in cregraph(tmp_path, "init", "--from", file.name, code=2).stderr
+    file.write_text(text.replace("version: 1", "version: 9", 1))
+    assert "conda-lock cannot read it" in cregraph(tmp_path, "init", "--from", file.name, code=2).stderr
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_without_conda_lock_its_file_is_refused_with_the_extra_to_install(tmp_path: Path) -> None:
+    (tmp_path / "conda-lock.yml").write_text("version: 1\nmetadata: {}\npackage: []\n")
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "conda_lock.py").write_text("raise ImportError\n")
+    path = f"{tmp_path / 'without'}{os.pathsep}{ROOT}"
+    error = cregraph(tmp_path, "init", "--from", "conda-lock.yml", code=2, PYTHONPATH=path).stderr
+    assert "hint: install the extra: pip install 'cregraph[conda-lock]'" in error

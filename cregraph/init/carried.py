@@ -18,11 +18,13 @@ class Carried:
 
     Attributes:
         file: The name that messages show.
+        channels: Addresses of conda channels by name, for sources.yaml.
     """
 
     file: str
     fields: dict[str, str | bool | list[str] | dict[str, str]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    channels: dict[str, str] = field(default_factory=dict)
 
     def leave(self, line: int, text: str, why: str) -> None:
         """Record that the text on `line` is not carried over. Line 0 stands for the whole file."""

@@ -7,9 +7,9 @@ import re
 from cregraph.init.carried import Carried
 from cregraph.init.requirements_txt import read_requirements
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
-from cregraph.profile.stated import Stated
+from cregraph.profile.stated import Stated, shown
 
-__all__ = ["add_conda", "read_environment"]
+__all__ = ["add_channel", "add_conda", "read_environment"]
 
 
 def read_environment(top: Stated, into: Carried) -> None:
@@ -18,7 +18,7 @@ def read_environment(top: Stated, into: Carried) -> None:
         if key == "channels":
             for item in node.items:
                 if item.text != "nodefaults":
-                    into.add("micromamba.channels", item.text, item.place.line, _channel)
+                    add_channel(item.text, item.place.line, into)
         elif key == "dependencies":
             for item in node.items:
                 for name, below in item.fields.items():
@@ -30,6 +30,17 @@ def read_environment(top: Stated, into: Carried) -> None:
                     add_conda(item.text, item.place.line, into)
         elif key != "name":
             into.leave(node.place.line, key, "a profile has no such field")
+
+
+def add_channel(text: str, line: int, into: Carried) -> None:
+    """Add a channel to `micromamba.channels`. The address of one goes to sources.yaml, by the name that its last part gives."""
+    name = text.rstrip("/").rpartition("/")[2] if "://" in text else text
+    if re.search(r"://.*[@$]|/t/", text):
+        into.leave(line, text, "its address has credentials; write it under `conda` in sources.yaml, and them into ~/.netrc")
+    elif name != text and into.channels.setdefault(name, text) != text:
+        into.leave(line, text, f"a second channel with the name {shown(name)}; write both under `conda` in sources.yaml")
+    else:
+        into.add("micromamba.channels", name, line, _channel)
 
 
 def add_conda(text: str, line: int, into: Carried) -> None:
