@@ -12,8 +12,8 @@ from cregraph.cli.terminal_output import result, talk
 from cregraph.errors import CregraphError
 from cregraph.init.carried import Carried
 from cregraph.init.first_profile import TEMPLATES, convert, profile_text, sources_text
-from cregraph.session.git_attributes import ATTRIBUTES
 from cregraph.session.project import Project
+from cregraph.session.recipe_sets import ATTRIBUTES
 from cregraph.store.atomic_file import write_file
 
 _LIMIT = 16 << 20

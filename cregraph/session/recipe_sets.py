@@ -19,12 +19,23 @@ from cregraph.digest import canonical, sha256
 from cregraph.errors import CregraphError
 from cregraph.store.atomic_file import write_file
 
-__all__ = ["RecipeSet", "digest_of", "installed", "keep_line_endings", "named_by", "prune", "tree_name", "used_by", "write"]
+__all__ = [
+    "ATTRIBUTES",
+    "RecipeSet",
+    "digest_of",
+    "installed",
+    "keep_line_endings",
+    "named_by",
+    "prune",
+    "tree_name",
+    "used_by",
+    "write",
+]
 
 _NAMED = re.compile(rb'^"recipes": "([0-9a-f]{64})",\r?$', re.MULTILINE)
 _TREE = re.compile(r"[0-9a-f]{16}")
 #: Without them, a checkout with `core.autocrlf=true` holds other bytes than those that locks name.
-_ATTRIBUTES = "locks/** -text\nbases/** -text\n"
+ATTRIBUTES = "locks/** -text\nbases/** -text\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,11 +151,11 @@ def prune(folder: Path, *, before: str | None) -> None:
 
 
 def keep_line_endings(folder: Path) -> None:
-    """Add the missing lines of `_ATTRIBUTES` to .gitattributes in `folder`. Other lines stay."""
+    """Add the missing lines of `ATTRIBUTES` to .gitattributes in `folder`. Other lines stay."""
     file = folder / ".gitattributes"
     try:
         text = file.read_text(encoding="utf-8") if file.exists() else ""
-        missing = [line for line in _ATTRIBUTES.splitlines() if line not in text.splitlines()]
+        missing = [line for line in ATTRIBUTES.splitlines() if line not in text.splitlines()]
         if missing:
             start = text if not text or text.endswith("\n") else f"{text}\n"
             write_file(file, (start + "\n".join(missing) + "\n").encode())
