@@ -34,17 +34,14 @@ class Item:
 
 
 def text(path: str, content: str, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Item:
-    """Return a file of UTF-8 text."""
     return Item(path=path, data=content.encode(), mode=mode, uid=uid, gid=gid)
 
 
 def folder(path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Item:
-    """Return a directory."""
     return Item(path=path, type="folder", mode=mode, uid=uid, gid=gid)
 
 
 def link(path: str, to: str) -> Item:
-    """Return a symbolic link."""
     return Item(path=path, type="link", link=to, mode=0o777)
 
 

@@ -48,7 +48,6 @@ class _Blocks(io.RawIOBase):
 
 
 def blocks_as_file(blocks: Iterable[bytes]) -> IO[bytes]:
-    """Return a file that reads forward through `blocks`."""
     return io.BufferedReader(_Blocks(blocks), _BLOCK)
 
 

@@ -81,7 +81,6 @@ class Kernel:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (open until the driver ends)
 
     def start(self) -> None:
-        """Start the kernel unless it runs."""
         if self.manager is not None and self.manager.is_alive():
             return
         self.stop()

@@ -215,7 +215,6 @@ _ASK_OWNER = "ask the operator of the channel: its index is damaged or hostile"
 
 
 def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
-    """Raise a CregraphError that describes the worker's failure."""
     match error["kind"]:
         case "spec":
             spec = request.specs[error["index"]]

@@ -106,7 +106,6 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def is_version(version: str) -> bool:
-    """Return whether R can compare `version`."""
     return _VERSION.fullmatch(version) is not None
 
 
@@ -192,7 +191,6 @@ def locations(addresses: Sequence[str], file: str) -> tuple[str, ...]:
 
 
 def is_built(file: str) -> bool:
-    """Return whether `file` names a built package."""
     return _BUILT.match(file) is not None
 
 

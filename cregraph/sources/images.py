@@ -83,7 +83,6 @@ def opened(artifact: Artifact, sources: ImageSources, project: Path) -> BaseImag
 
 
 def facts_path(project: Path, sha256: str) -> Path:
-    """Return the path of the base facts of the image with that manifest digest."""
     return project / "bases" / f"{sha256}.json"
 
 

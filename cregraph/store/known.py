@@ -45,7 +45,6 @@ def remember(store: Store, lock: Path, *, built: Built | None = None) -> None:
 
 
 def known_of(store: Store, lock: Path) -> Known | None:
-    """Return the record of one lock file, or None."""
     return _read(store, record_of(lock)[1])
 
 

@@ -32,13 +32,11 @@ class ObjectWriter:
         self.sha256 = ""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append `data`."""
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
 
     def digest(self) -> str:
-        """Return the sha256 of the bytes that were written so far."""
         return self._hash.hexdigest()
 
 
@@ -159,7 +157,6 @@ class Store(StoreFolder):
         return found if isinstance(found, dict) else {}
 
     def put_record(self, section: str, key: str, value: Json) -> None:
-        """Write the record of `key`."""
         path = self._keyed(section, key, ".json")
         data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
         with self.explained():
@@ -167,7 +164,6 @@ class Store(StoreFolder):
             replace_file(path, self.temporary(), data, durable=False)
 
     def drop_record(self, section: str, key: str) -> None:
-        """Delete the record of `key` if it exists."""
         self._keyed(section, key, ".json").unlink(missing_ok=True)
 
     def tree(self, section: str, key: str, make: Callable[[Path], None]) -> Path:

@@ -71,7 +71,6 @@ def log_file(store: Store, task: Task) -> Path:
 
 
 def record_seconds(store: Store, task: Task, seconds: float) -> None:
-    """Record how long `task` ran."""
     for key in (task.key, _package(task)):
         store.put_record(_HISTORY, key, {"seconds": round(seconds, 3)})
     throughput = Throughput()  # the size of its sources predicts tasks that have no history

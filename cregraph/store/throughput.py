@@ -27,7 +27,6 @@ class Rate:
     byte: float
 
     def seconds(self, size: int) -> float:
-        """Return the expected seconds of a job of `size` bytes."""
         return self.each + self.byte * size
 
 
@@ -51,7 +50,6 @@ class Throughput:
                 sums[i] += value
 
     def save(self, store: Store) -> None:
-        """Add the measurements to the records."""
         with self._guard:
             for subject, sums in self._sums.items():
                 before = _sums(store.record(_SECTION, subject)) or [0.0] * 5

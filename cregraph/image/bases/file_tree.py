@@ -47,7 +47,6 @@ class Directory:
 
     @property
     def is_listed(self) -> bool:
-        """Return whether a layer lists the directory."""
         return self.fact is not _UNLISTED
 
 

@@ -40,7 +40,6 @@ class LayoutFolder:
         self._folder = project / name.folder
 
     def holds(self, digest: str) -> bool:
-        """Return whether the layout holds the blob `digest`."""
         return self._path(digest).is_file()
 
     def named(self, source: str) -> Descriptor | None:
@@ -81,7 +80,6 @@ class LayoutFolder:
             )
 
     def _listed(self) -> list[dict[str, Any]]:
-        """Return the entries of index.json."""
         what = f"{self.name}: index.json"
         listed = read_json(self._read("index.json"), what=what).get("manifests")
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):

@@ -113,7 +113,6 @@ def refusal(about: str, words: str) -> CregraphError:
 
 
 def _of_error(about: str, host: str, error: Exception) -> CregraphError:
-    """Return the CregraphError for an error of the SDK or of the connection to `host`."""
     import docker.errors
 
     if isinstance(error, docker.errors.APIError):

@@ -93,7 +93,6 @@ class Registry:
         return stated if plain else digest_of(self.manifest(repository, reference))
 
     def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> None:
-        """Write a manifest at a tag or digest."""
         about = f"{repository}:{reference}"
         typed = {"Content-Type": media_type}
         scope = push_scope(repository)

@@ -35,7 +35,6 @@ class Credentials:
         return bool(self.user or self.identity)
 
     def basic(self) -> str:
-        """Return the value of an `Authorization` header."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 

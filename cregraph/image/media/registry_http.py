@@ -113,7 +113,6 @@ class Exchange:
             raise self.failed(about, str(error)) from None
 
     def failed(self, about: str, why: str) -> CregraphError:
-        """Return the error for a request that failed in every try."""
         hint = "check the network, and the host's name in sources.yaml; what arrived is kept"
         if self.base.startswith("https:") and ("SSL" in why or "record layer" in why or "wrong version" in why.lower()):
             hint = "if this registry speaks plain HTTP, say `plain_http: true` beside its host in sources.yaml"

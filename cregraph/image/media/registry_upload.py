@@ -56,7 +56,6 @@ def cancel(exchange: Exchange, repository: str, blob: Descriptor, response: urll
 
 
 def push_scope(repository: str) -> str:
-    """Return the scope of a token that may write to `repository`."""
     return f"repository:{repository}:pull,push"
 
 

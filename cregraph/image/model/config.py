@@ -44,17 +44,14 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """Return the image's digest: that of its manifest."""
         return digest_of(self.manifest)
 
     @property
     def descriptor(self) -> Descriptor:
-        """Return the manifest's descriptor."""
         return Descriptor(media_type=OCI_MANIFEST, digest=self.digest, size=len(self.manifest))
 
     @property
     def config_descriptor(self) -> Descriptor:
-        """Return the config's descriptor."""
         return Descriptor(media_type=OCI_CONFIG, digest=digest_of(self.config), size=len(self.config))
 
 

@@ -60,7 +60,6 @@ class Descriptor:
 
     @property
     def hex(self) -> str:
-        """Return the digest without `sha256:`."""
         return self.digest.removeprefix("sha256:")
 
 
@@ -76,7 +75,6 @@ class Manifest:
 
 
 def digest_of(data: bytes) -> str:
-    """Return `sha256:<hex>` of `data`."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 

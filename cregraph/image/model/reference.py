@@ -59,7 +59,6 @@ class Reference:
         return f"{self.repository}:{self.tag}" if self.tag else self.repository
 
     def at(self, *, tag: str = "", digest: str = "") -> Reference:
-        """Return the same repository at another tag or digest."""
         return replace(self, tag=tag, digest=digest)
 
 

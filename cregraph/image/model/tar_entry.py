@@ -31,5 +31,4 @@ class Entry:
 
 
 def from_bytes(path: str, data: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Entry:
-    """Return a file entry with the content `data`."""
     return Entry(path=path, mode=mode, uid=uid, gid=gid, size=len(data), chunks=lambda: (data,))
