@@ -91,8 +91,7 @@ def download(
 
     `expected` and `sizes` are the sha256 and bytes that the outputs record, by task key.
 
-    Raises:
-        CregraphError: The store cannot be written to.
+    Raises CregraphError if the store cannot be written to.
     """
     work = missing_work(plan, store)
     if not work.tasks and not (cache.trusted and work.segments):

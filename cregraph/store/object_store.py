@@ -71,8 +71,7 @@ class Store(StoreFolder):
     def verified(self, sha256: str, what: str = "") -> Path:
         """Return the object's path after hashing its bytes, once per process. `what` names the object in errors.
 
-        Raises:
-            CregraphError: The object is absent, unreadable or damaged. A damaged object is moved to quarantine/.
+        Raises CregraphError if the object is absent, unreadable or damaged. A damaged object is moved to quarantine/.
         """
         path = self.path_of(sha256)
         if sha256 in self._checked:

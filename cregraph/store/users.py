@@ -81,8 +81,7 @@ def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = 
 
     Calls `waiting` for each user whose locks are None and waits for it, up to `patience` seconds in total.
 
-    Raises:
-        CregraphError: Such a user is still there (the message names it), or the file system has no locks.
+    Raises CregraphError if such a user is still there (the message names it), or if the file system has no locks.
     """
     until = time.monotonic() + patience
     told: set[int] = set()

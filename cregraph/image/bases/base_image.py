@@ -18,8 +18,9 @@ from typing import Any
 from cregraph.digest import is_sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_of
+from cregraph.image.bases import origins
 from cregraph.image.bases.layout_folder import LayoutFolder
-from cregraph.image.bases.origins import Engine, InRegistry, Offline, Origin
+from cregraph.image.bases.origins import Origin, in_engine, in_registry
 from cregraph.image.media.docker_save import save
 from cregraph.image.media.registry import Registry
 from cregraph.image.model.manifest import CONFIG_LIMIT, Descriptor, Manifest, diff_ids_of, read_json, read_manifest
@@ -38,7 +39,7 @@ Routes = Callable[[str, str], Sequence[str]]
 class BaseImage:
     """An image at its origin. Every blob is looked up in `store` first, which keeps manifest and config."""
 
-    origin: Origin
+    origin: Origin | LayoutFolder
     manifest: Manifest
     store: Store
 
@@ -101,7 +102,7 @@ def ask(name: ImageName, *, project: Path, store: Store, registry: Registry | No
 def of_engine(name: DockerName, store: Store, known: Iterable[tuple[str, str]]) -> BaseImage:
     """Return an image of a Docker engine, copied to `store`; layers in `known` (digest, diff id) only when they are opened."""
     skip = {digest.removeprefix("sha256:") for layer in known for digest in layer}
-    return BaseImage(origin=Engine(name, store), manifest=save(name.name, store, skip), store=store)
+    return BaseImage(origin=in_engine(name, store), manifest=save(name.name, store, skip), store=store)
 
 
 def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, offline: bool = False) -> BaseImage:
@@ -176,17 +177,17 @@ def registry_at(address: str) -> Registry:
     return Registry.at(host, plain_http=None if not mark else scheme == "http")
 
 
-def _origin(name: ImageName, *, project: Path, store: Store, registry: Registry | None, offline: bool) -> Origin:
+def _origin(name: ImageName, *, project: Path, store: Store, registry: Registry | None, offline: bool) -> Origin | LayoutFolder:
     if isinstance(name, LayoutName):
         return LayoutFolder(name, project)
     if offline:
-        return Offline(name)
+        return origins.offline(name)
     if isinstance(name, DockerName):
-        return Engine(name, store)
-    return InRegistry(name, registry or Registry.at(name.host))
+        return in_engine(name, store)
+    return in_registry(name, registry or Registry.at(name.host))
 
 
-def _kept(origin: Origin, digest: str | None, store: Store) -> BaseImage:
+def _kept(origin: Origin | LayoutFolder, digest: str | None, store: Store) -> BaseImage:
     """Return the image. Take its manifest from the store, or fetch it from the origin and store it."""
     if digest and store.has(digest.removeprefix("sha256:")):
         data = store.verified(digest.removeprefix("sha256:"), f"the manifest of {origin.name}").read_bytes()

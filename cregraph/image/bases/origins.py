@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NoReturn
 
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_of
@@ -13,81 +15,57 @@ from cregraph.image.model.manifest import Descriptor, Manifest
 from cregraph.image.model.reference import DockerName, ImageName, Reference
 from cregraph.store import Store
 
-__all__ = ["Engine", "InRegistry", "Offline", "Origin"]
+__all__ = ["Origin", "in_engine", "in_registry", "offline"]
 
 
-class Origin(Protocol):
-    """A place that holds one image. `name` is for messages. `home` is host and repository for a registry, else None."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """A place that holds one image.
+
+    Attributes:
+        name: For messages.
+        image: Returns the manifest with that digest. With None, returns the one that the place holds now.
+        blob: Yields a blob's bytes from an offset on. If that is 0, they are verified when the iterator is exhausted.
+        home: Host and repository of a registry, else None.
+    """
 
     name: str
-    home: tuple[str, str] | None
-
-    def image(self, digest: str | None) -> Manifest:
-        """Return the manifest with that digest. With None, return the one that the place holds now."""
-        ...
-
-    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
-        """Yield the blob's bytes from `start` on. If `start` is 0, they are verified when the iterator is exhausted."""
-        ...
-
-
-class Offline:
-    """An image that must not be requested."""
-
+    image: Callable[[str | None], Manifest]
+    blob: Callable[..., Iterator[bytes]]
     home: tuple[str, str] | None = None
 
-    def __init__(self, name: ImageName) -> None:
-        self.name = str(name)
 
-    def image(self, digest: str | None) -> Manifest:
-        raise self._refused()
+def offline(name: ImageName) -> Origin:
+    """Return the origin of an image that must not be requested."""
 
-    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
-        raise self._refused()
+    def refused(*_: object) -> NoReturn:
+        raise CregraphError(f"--offline was asked for, and {name} is not in the store", "run once without --offline")
 
-    def _refused(self) -> CregraphError:
-        return CregraphError(f"--offline was asked for, and {self.name} is not in the store", "run once without --offline")
+    return Origin(name=str(name), image=refused, blob=refused)
 
 
-class InRegistry:
-    """An image in a registry."""
-
-    def __init__(self, name: Reference, registry: Registry) -> None:
-        self.name = f"{registry.host}/{name.name}"
-        self.home: tuple[str, str] | None = (registry.host, name.repository)
-        self._reference = name
-        self._registry = registry
-
-    def image(self, digest: str | None) -> Manifest:
-        asked = digest or self._reference.digest or self._reference.tag or "latest"
-        return self._registry.image(self._reference.repository, asked)
-
-    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
-        return self._registry.blob(self._reference.repository, blob, start)
+def in_registry(name: Reference, registry: Registry) -> Origin:
+    path, tag = name.repository, name.digest or name.tag or "latest"
+    return Origin(
+        name=f"{registry.host}/{name.name}",
+        image=lambda digest: registry.image(path, digest or tag),
+        blob=functools.partial(registry.blob, path),
+        home=(registry.host, path),
+    )
 
 
-class Engine:
-    """An image of a Docker engine (both image stores). Its archive is copied to the store on first use."""
+def in_engine(name: DockerName, store: Store) -> Origin:
+    """Return the origin of an image in a Docker engine (both image stores). Its archive is copied to `store` on first use."""
+    saved = functools.cache(lambda: save(name.name, store))
 
-    home: tuple[str, str] | None = None
-
-    def __init__(self, name: DockerName, store: Store) -> None:
-        self.name = str(name)
-        self._image = name.name
-        self._store = store
-        self._saved: Manifest | None = None
-
-    def image(self, digest: str | None) -> Manifest:
-        if self._saved is None:
-            self._saved = save(self._image, self._store)
-        return self._saved
-
-    def blob(self, blob: Descriptor, start: int = 0) -> Iterator[bytes]:
-        if not self._store.has(blob.hex):
-            self.image(None)
-        if not self._store.has(blob.hex):
+    def blob(blob: Descriptor, start: int = 0) -> Iterator[bytes]:
+        if not store.has(blob.hex):
+            saved()
+        if not store.has(blob.hex):
             raise CregraphError(
-                f"{self.name}: the engine no longer holds {blob.digest}",
+                f"{name}: the engine no longer holds {blob.digest}",
                 "bring the locked image back, or run `cregraph lock --upgrade-package base`",
             )
-        return blocks_of(self._store.verified(blob.hex, f"a layer of {self.name}"), start)
+        return blocks_of(store.verified(blob.hex, f"a layer of {name}"), start)
+
+    return Origin(name=str(name), image=lambda _digest: saved(), blob=blob)

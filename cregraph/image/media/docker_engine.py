@@ -59,8 +59,7 @@ def load_stream(pieces: Iterable[bytes], *, about: str, context: str | None = No
 
     An exception of `pieces` ends the transfer at once, loads nothing, and is raised as it is.
 
-    Raises:
-        CregraphError: The engine cannot be reached, refuses the archive or ends the connection; begins with `about`.
+    Raises CregraphError, beginning with `about`, if the engine cannot be reached, refuses the archive or ends the connection.
     """
     wrong: list[Exception] = []
 

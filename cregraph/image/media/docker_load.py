@@ -28,9 +28,8 @@ def load(image: Image, *, reference: str, store: Store, base: BaseBlobs) -> None
     Every layer goes to the engine, also those of the base: from `store`, else from `base`. A name that led to another image is
     moved, as `docker load` does.
 
-    Raises:
-        CregraphError: The engine cannot be reached or its disk is full; a blob is damaged (then nothing is loaded); or the
-            engine holds another image under the name afterwards.
+    Raises CregraphError if the engine cannot be reached or its disk is full, if a blob is damaged (then nothing is loaded), or if
+    the engine holds another image under the name afterwards.
     """
     if _held(reference) in _ids(image):
         return
@@ -50,8 +49,7 @@ def archive(image: Image, *, reference: str, store: Store, base: BaseBlobs) -> I
 
     Every blob is needed, also those of the base: from the store, else from `base`. Each blob is verified as it passes.
 
-    Raises:
-        CregraphError: A blob is damaged or missing. The stream is not complete then, so an engine loads nothing.
+    Raises CregraphError for a damaged or missing blob. The stream is not complete then, so an engine loads nothing.
     """
     named = parse_reference(reference)
     listing = index(image, reference)  # refuses a name without a tag, before anything is streamed

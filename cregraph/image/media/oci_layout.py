@@ -36,8 +36,7 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
     else from `base`. A new folder appears whole. In an existing layout `index.json` is replaced last, so that the old or the new
     image is complete whenever this is interrupted.
 
-    Raises:
-        CregraphError: The folder holds something else or cannot be written, or a blob does not match its digest.
+    Raises CregraphError if the folder holds something else or cannot be written, or a blob does not match its digest.
     """
     listing = index(image, reference)
     with _explained(folder), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):

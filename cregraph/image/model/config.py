@@ -68,8 +68,7 @@ def compose(
     Labels are added to the base's. Entrypoint, command, user, folder and the rest of the base's config stay. The history gets
     one entry for each layer, with its name.
 
-    Raises:
-        CregraphError: The base has foreign layers or a config that does not fit its layers, or a variable cannot be written.
+    Raises CregraphError for foreign layers of the base, a config that does not fit its layers, or an invalid variable.
     """
     below = tuple(_base_layer(layer.media_type, layer.digest, layer.size) for layer in facts.layers)
     above = tuple(Descriptor(media_type=r.media_type, digest=r.digest, size=r.size) for _, r in layers)

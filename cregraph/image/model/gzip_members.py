@@ -37,8 +37,7 @@ def compress(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     Neither the division into chunks nor the threads change the output. At most a few members are in memory.
 
-    Raises:
-        CregraphError: The installed compressor does not give the bytes of this assembly.
+    Raises CregraphError if the installed compressor does not give the bytes of this assembly.
     """
     check_compressor()
     return _in_order(_member, _cut(chunks))

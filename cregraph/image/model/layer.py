@@ -73,9 +73,8 @@ def assemble(
 
     Compressed segments are copied; they are inflated only for the diff id, and every byte is verified.
 
-    Raises:
-        CregraphError: A path is listed twice, replaces something of the base or runs through a link of the base, or a segment
-            in the store is damaged. Nothing is kept.
+    Raises CregraphError, and keeps nothing, if a path is listed twice, replaces something of the base or runs through a link of
+    the base, or if a segment in the store is damaged.
     """
     segments = [records[s.key] for s in plan.segments]
     objects = tuple(s.object for s in segments)

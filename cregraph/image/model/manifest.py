@@ -124,8 +124,7 @@ def read_manifest(data: bytes, *, what: str) -> Manifest:
 def choose(index: dict[str, Any], *, what: str) -> Descriptor:
     """Return the linux/amd64 image of an index, or its only image: that one's config says for which platform it is.
 
-    Raises:
-        CregraphError: There is no such image. The message lists the platforms of the index.
+    Raises CregraphError, which lists the platforms of the index, if there is no such image.
     """
     listed = index.get("manifests")
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):

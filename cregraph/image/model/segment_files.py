@@ -35,9 +35,8 @@ def unpack(store: Store, record: SegmentRecord, folder: Path) -> None:
     Modes and hard links are kept, every time is the image's (1980), owners are left to the caller. Missing directories get mode
     0755. Nothing is written through a symbolic link. Nobody else may write to `folder` at the same time.
 
-    Raises:
-        CregraphError: A directory on the way is a link or a file, a path exists with another content or mode, or the bytes do
-            not match the index. `folder` must not be used then.
+    Raises CregraphError if a directory on the way is a link or a file, a path exists with another content or mode, or the bytes
+    do not match the index. `folder` must not be used then.
     """
     rows = index(store, record)
     title = f"segment {record.key[:12]}"
