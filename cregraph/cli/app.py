@@ -51,7 +51,7 @@ def command_of(name: str) -> Callable[..., Any] | typer.Typer:
 
 
 def app_for(words: Sequence[str] | None = None) -> typer.Typer:
-    """Return the app for the command line `words`: of the other commands it knows only the names and what they do.
+    """Return the app for the command line `words`. It knows only names and first sentences of the other commands.
 
     Without `words`, and where a shell asks to complete a line, every command is loaded.
     """

@@ -1,6 +1,6 @@
 """`cregraph build`.
 
-The common case is that there is nothing to do. It is looked for first, with no more of the program loaded than that takes.
+In the common case there is nothing to do. `build` checks this first, before it loads the rest of the program.
 """
 
 from __future__ import annotations

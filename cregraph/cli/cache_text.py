@@ -30,7 +30,7 @@ _NOUNS = {
 
 
 def listing(kinds: Iterable[Usage], found: Roots) -> Iterator[str]:
-    """Yield a table of what is in the store and how much of it known locks reach."""
+    """Yield a table of the sections of the store, and how much of each known locks need."""
     yield f"{'':18}{'number':>8}{'size':>11}{'needed':>10}{'size':>11}  unused for"
     for kind in kinds:
         reached = ("?", "?") if found.unreadable else (str(kind.reached), megabytes(kind.reached_size))
@@ -39,7 +39,7 @@ def listing(kinds: Iterable[Usage], found: Roots) -> Iterator[str]:
 
 
 def usage_object(kind: Usage, found: Roots) -> dict[str, object]:
-    """Return a row of the table for `--json`. What unreadable locks would reach is null."""
+    """Return a row of the table for `--json`. With unreadable locks, the numbers of needed entries are null."""
     known = not found.unreadable
     return {
         "name": kind.name,

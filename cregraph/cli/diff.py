@@ -133,7 +133,7 @@ def _alone(lock: Lock, side: Side, path: str, name: str, *, added: bool) -> tupl
 
 
 def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
-    """Return the plan, for stages and tag; None after a line that says why, if it cannot be made."""
+    """Return the plan, for stages and tag. Print the reason and return None if there is none."""
     try:
         where, facts = revision.facts_at(side, lock)
         if facts is None:

@@ -1,4 +1,4 @@
-"""What a user should know about the packages of a lock and would learn too late: printed on stderr once."""
+"""Notes about the packages of a lock, such as link scripts that do not run. Printed once, on stderr."""
 
 from __future__ import annotations
 

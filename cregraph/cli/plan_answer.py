@@ -25,7 +25,7 @@ SUBJECTS = ("task", "segment", "layer")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanAnswer:
-    """The answer of `cregraph plan`. None stands for what was not asked or is not known."""
+    """The answer of `cregraph plan`. None means not asked or not known."""
 
     plan: Plan
     view: Explanation
@@ -36,7 +36,7 @@ class PlanAnswer:
 
 
 def as_object(answer: PlanAnswer) -> dict[str, Any]:
-    """Return the answer for `--json`. What is not known is null."""
+    """Return the answer for `--json`. Unknown values are null."""
     plan, view, transfers, remote = answer.plan, answer.view, answer.transfers, answer.remote
     return {
         "tag": plan.tag,

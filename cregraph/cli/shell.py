@@ -88,7 +88,7 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
             return found[0]
         if found:
             listed = ", ".join(f"{task.name} ({task.key[:12]})" for task in found)
-            raise CregraphError(f"`{called}` is the name of several tasks: {listed}", hint="use the key")
+            raise CregraphError(f"`{called}` is the name of several tasks: {listed}", hint="use the key of the task")
     raise _unknown(called, tasks)
 
 
@@ -97,7 +97,7 @@ def _unknown(called: str, tasks: Sequence[Task]) -> CregraphError:
     listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
     return CregraphError(
         f"unknown task `{printable(called, 120)}`",
-        hint=did_you_mean(called, names, f"the tasks of this lock: {listed}"),
+        hint=did_you_mean(called, names, f"name one of the tasks of this lock: {listed}"),
     )
 
 

@@ -46,7 +46,7 @@ def talk(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """Show what takes a while: a spinner on a terminal, a line elsewhere."""
+    """Show `text` while the block runs: a spinner on a terminal, a line elsewhere."""
     if not sys.stderr.isatty():
         talk(text)
         yield

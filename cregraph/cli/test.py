@@ -64,7 +64,7 @@ def test(
 
 
 def try_image(name: str, lock: Lock, facts: BaseFacts, *, say: bool) -> tuple[Outcome, ...]:
-    """The checks of `lock` in a container of the engine's image `name`; with `say` a line for each as it is known."""
+    """Run the checks of `lock` in a container of the image `name`. Return the outcomes; with `say` print a line for each."""
     checks = checks_of(lock, facts)
     python = facts.python.executable if facts.python else "python3"
     talk(f"testing {name}: {len(checks)} checks")
