@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from cregraph.cli.app import COMMANDS, GROUPS, app_for, command_of
 from cregraph.cli.help_page import pages
-from cregraph.demo import channel
 from cregraph.demo.demo_project import write_project
 from tests.conftest import Golden
 from tests.faults import Demo
+from tests.test_conda_kind import Made, write_channel
 from tests.test_docs import ROOT, click_commands
 
 NAMES = sorted(click_commands())
@@ -55,11 +55,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """A git project with two commits on `main` and one on `topic`, that has every file which the examples name."""
     demo = Demo(folder=tmp_path_factory.mktemp("help") / "project")
     demo.folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        packages = channel._packages()
-        patch.setattr(channel, "_packages", lambda: [*packages, channel._r("dplyr", "1.1.4")])
-        write_project(demo.folder)
-    profile = (demo.folder / "demo.yaml").read_text()
+    write_project(demo.folder)
+    write_channel(demo.folder / "sources/more", [Made(name="r-dplyr", version="1.1.4", depends=["r-base"])])
+    sources = demo.folder / "sources.yaml"
+    sources.write_text(sources.read_text().replace("conda: {", "conda: {more: ./sources/more, "))
+    profile = (demo.folder / "demo.yaml").read_text().replace("channels: [demo]", "channels: [demo, more]")
     for name in ("cregraph.yaml", "my_team.yaml"):
         (demo.folder / name).write_text(profile)
     for name in ("demo.yaml", "with-cran.yaml"):
