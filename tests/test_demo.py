@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 import zstandard
 
 from cregraph.demo import archives
@@ -190,6 +191,31 @@ def test_directories_of_the_base_keep_their_modes_and_owners_in_every_layer(made
 
 
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
+def test_over_the_recipe_base_with_the_home_root_no_path_stands_twice_and_no_link_leads_to_itself(own: Path) -> None:
+    profile = yaml.safe_load((own / "demo.yaml").read_text())
+    image = profile.pop("snowbooks")
+    del profile["cre"]["snowbooks_tag"]
+    profile |= {"without": ["snowbooks"], "with": ["base"], "base": image}
+    (own / "root.yaml").write_text(yaml.safe_dump(profile))
+    for words in (("lock", "root.yaml"), ("lock", "root.yaml", "--check"), ("build", "root.yaml", "--output", "oci:root")):
+        done = cregraph(*words, cwd=own)
+        assert done.returncode == 0, done.stderr
+    base = json.loads((own / "sources" / "base" / "index.json").read_text())["manifests"][0]["digest"]
+    below = json.loads((own / "sources" / "base" / "blobs" / base.replace(":", "/")).read_text())["layers"]
+    manifest = json.loads((own / "root" / "index.json").read_text())["manifests"][0]["digest"]
+    layers = json.loads((own / "root" / "blobs" / manifest.replace(":", "/")).read_text())["layers"][len(below) :]
+    paths = []
+    for layer in layers:
+        with tarfile.open(own / "root" / "blobs" / layer["digest"].replace(":", "/")) as tar:
+            for member in tar:
+                assert member.linkname != f"/{member.name}"
+                paths += [] if member.isdir() else [member.name]
+    assert sorted(paths) == sorted(set(paths))
+    assert "root/.workspace_env_prefix" in paths
+    assert [path for path in paths if path.startswith("root/micromamba/envs/workspace_env/")]
+    assert not [path for path in paths if path.startswith("home/")]
+
+
 @pytest.mark.parametrize("layout", ["image", "sources/base"])
 def test_skopeo_accepts_the_image_and_its_base(made: tuple[Path, str, str], tmp_path: Path, layout: str) -> None:
     done = subprocess.run(

@@ -59,6 +59,17 @@ def test_a_wrong_home_is_refused_with_the_one_that_the_image_has(project: RealPr
     assert "open.yaml:" in done.err
 
 
+def test_a_fresh_init_with_the_template_open_is_locked_without_an_edit_of_its_base(project: RealProject) -> None:
+    project.ok("init", "fresh", "--template", "open")
+    fresh = project.folder / "fresh" / "cregraph.yaml"
+    text = fresh.read_text()
+    assert text.count('r_version: "4.5.2"') == 1
+    fresh.write_text(text.replace('r_version: "4.5.2"', 'r_version: "4.2.2"'))
+    (project.folder / "fresh" / "sources.yaml").write_text((project.folder / "sources.yaml").read_text())
+    project.ok("lock", "fresh/cregraph.yaml")
+    project.ok("lock", "fresh/cregraph.yaml", "--check")
+
+
 def test_a_percent_R_cell_answers_in_a_kernel_of_the_users_own(project: RealProject) -> None:
     done = project.run("test", "team.yaml", "--json")
     assert done.code == 0, done.err + done.out
