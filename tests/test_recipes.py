@@ -14,7 +14,7 @@ from cregraph.lock.staleness import group
 from cregraph.profile.compose import Composition
 from cregraph.profile.recipe import read_recipe
 from cregraph.profile.switches import STANDARD
-from tests.composing import MINIMAL, ROOT, composed, example, standard
+from tests.composing import MINIMAL, ROOT, composed, example, refusal, standard
 
 PREFIX = "/home/jupyter/micromamba/envs/workspace_env"
 LIBRARY = f"{PREFIX}/lib/R/library"
@@ -274,6 +274,16 @@ def test_base_stands_for_the_stage_with_the_image_whatever_its_name() -> None:
     assert found.stage("python").needs == ("ours", "r")
     assert fields(found, "python", "python")[0]["into"] == "$(ours.python)"
     assert fields(found, "r", "conda")[0]["prefix"] == "/home/me/micromamba/envs/workspace_env"
+
+
+def test_a_recipe_with_the_image_that_gives_no_home_is_refused_with_its_name() -> None:
+    files = {
+        "p.yaml": f"cre: {{tag: v1}}\nwithout: [{', '.join(set(STANDARD) - {'micromamba'})}]\nwith: [ours]\n",
+        "recipes/ours.yaml": "recipe: ours\nsteps:\n- image: {reference: 'oci:base'}\n",
+    }
+    message, hint = refusal(files)
+    assert message == "`recipes/micromamba.yaml`:6: root: stage `ours` gives no `home`"
+    assert hint == "add `home` to `gives` of the recipe `ours`"
 
 
 def test_a_snapshot_reaches_every_stage_that_fills_the_library() -> None:

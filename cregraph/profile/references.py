@@ -198,13 +198,17 @@ class Scope:
             return Stated(value=f"$({self.bases[stage]}.{name})", place=node.place, late=True)
         gives = self.needs[stage]
         known = {**gives, **dict.fromkeys(LATE, BAD)} if stage in self.bases else gives
-        return self._found(node, name, known, f"stage `{self.bases.get(stage, stage)}` gives no `{name}`", f"{stage}.")
+        by = self.bases.get(stage, stage)
+        add = f"add `{name}` to `gives` of the recipe `{by}`" if stage in self.bases else None
+        return self._found(node, name, known, f"stage `{by}` gives no `{name}`", f"{stage}.", add)
 
-    def _found(self, node: Stated, name: str, known: Mapping[str, Stated], otherwise: str, before: str) -> Stated:
+    def _found(
+        self, node: Stated, name: str, known: Mapping[str, Stated], otherwise: str, before: str, add: str | None = None
+    ) -> Stated:
         if name in known:
             return known[name]
         near = nearest(name, known)
-        hint = f"write `$({before}{near})` instead" if near else f"it has {', '.join(sorted(known))}" if known else None
+        hint = f"write `$({before}{near})` instead" if near else add or f"it has {', '.join(sorted(known))}" if known else None
         return self._wrong(node, otherwise, hint)
 
     def _wrong(self, node: Stated, text: str, hint: str | None = None) -> Stated:
