@@ -20,6 +20,7 @@ from cregraph.lock.pins import BASE, BUILD_ROOT, Ask, Target
 from cregraph.lock.staleness import group
 from cregraph.plan.parts import Placement
 from cregraph.profile.step import Step
+from cregraph.sources import images
 from cregraph.sources.protocol import Sources
 from cregraph.store import Store
 from tests.made_images import Made, base_tars, entry, layout, link, tar
@@ -176,12 +177,12 @@ def test_facts_are_written_once_and_read_from_then_on(small: SmallRegistry, tmp_
     path = tmp_path / "bases" / f"{made.digest[7:]}.json"
     before = path.read_bytes()
 
-    facts = image.facts_for(pin, sources(tmp_path), tmp_path)  # this sources knows no registry
+    facts = images.facts_for(pin.artifact, sources(tmp_path), tmp_path)  # this sources knows no registry
 
     assert facts.digest == made.digest and facts.python is not None
     assert small.host.encode() not in before
     path.unlink()
-    assert image.facts_for(pin, sources(tmp_path / "elsewhere", small), tmp_path) == facts
+    assert images.facts_for(pin.artifact, sources(tmp_path / "elsewhere", small), tmp_path) == facts
     assert path.read_bytes() == before
 
 
@@ -193,7 +194,7 @@ def test_facts_of_another_image_under_this_ones_name_are_refused(small: SmallReg
     (tmp_path / "bases" / f"{made.digest[7:]}.json").rename(tmp_path / "bases" / f"{'0' * 64}.json")
 
     with pytest.raises(CregraphError) as caught:
-        image.facts_for(other, sources(tmp_path, small), tmp_path)
+        images.facts_for(other.artifact, sources(tmp_path, small), tmp_path)
 
     assert str(caught.value) == f"`bases/{'0' * 64}.json`: digest: {made.digest} does not match the file name"
 
@@ -300,7 +301,7 @@ def glibc(version: str) -> Made:
 def facts_with(tmp_path: Path, version: str) -> BaseFacts:
     layout(tmp_path / f"with-{version}", glibc(version))
     (pin,) = image.pin(target({"reference": f"oci:with-{version}"}), sources(tmp_path), given(tmp_path)).pins
-    return image.facts_for(pin, sources(tmp_path), tmp_path)
+    return images.facts_for(pin.artifact, sources(tmp_path), tmp_path)
 
 
 def test_a_build_root_with_a_newer_glibc_is_refused_with_both_versions(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
 from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
-from cregraph.kinds.image import image_kind as image
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.lock_file import Lock, dumps, loads
 from cregraph.lock.pins import Ask, Pin, Target
 from cregraph.plan.planner import make_plan
 from cregraph.resolve import Upgrade, order, resolve
 from cregraph.session.project import Project
+from cregraph.sources import images
 from cregraph.sources.configured import ConfiguredSources
 from cregraph.store import Store
 from tests.test_r_kind import description, tarball
@@ -82,7 +82,7 @@ def locked(
         targets=asked.targets,
         sources=sources,
         context=PinContext(project=folder, shipped=project.recipes().folder, today=today),
-        facts_for=lambda pin: image.facts_for(pin, sources, folder),
+        facts_for=lambda pin: images.facts_for(pin.artifact, sources, folder),
         old=old,
         upgrade=Upgrade(all=all, packages=frozenset(packages)),
         on_target=RESOLVED.append,
@@ -271,7 +271,7 @@ def test_a_lock_needs_a_base(own: Path) -> None:
             targets=[t for t in asked.targets if t.kind == "file"],
             sources=sources,
             context=PinContext(project=own, shipped=project.recipes().folder),
-            facts_for=lambda pin: image.facts_for(pin, sources, own),
+            facts_for=lambda pin: images.facts_for(pin.artifact, sources, own),
         )
     assert caught.value.message == "no stage asks for a base image"
     assert caught.value.hint == "use the stage `snowbooks` or `base`, or an `image` step"

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Built", "build", "finished", "image_digest", "inventory", "missing_work"]
 
-_COUNTED = ("artifacts", "segments", "tasks", "layers")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
@@ -89,8 +87,8 @@ def build(
     )
     run.run(jobs=jobs, keep_going=keep_going)
     layers = [(each.name, run.layers[each.key]) for each in run.settled]
-    counts = (len(work.artifacts), len(work.segments), len(work.tasks), len(run.fresh))
-    built = _built(plan, facts, layers, counts)
+    work_done = {"artifacts": work.artifacts, "segments": work.segments, "tasks": work.tasks, "layers": run.fresh}
+    built = _built(plan, facts, layers, {what: len(done) for what, done in work_done.items()})
     image = built.image
     known = image_digest(plan, store)
     if known not in (None, image.digest):
@@ -107,7 +105,9 @@ def build(
 def finished(plan: Plan, facts: BaseFacts, store: Store) -> Built | None:
     """Return the image of `plan` if it was built before and its layers are in the store, else None."""
     layers = _finished(plan, store)
-    built = None if layers is None else _built(plan, facts, layers, (0, 0, 0, 0))
+    built = (
+        None if layers is None else _built(plan, facts, layers, dict.fromkeys(("artifacts", "segments", "tasks", "layers"), 0))
+    )
     return built if built is not None and built.image.digest == image_digest(plan, store) else None
 
 
@@ -117,9 +117,8 @@ def image_digest(plan: Plan, store: Store) -> str | None:
     return found if isinstance(found, str) and is_sha256(found.removeprefix("sha256:")) else None
 
 
-def _built(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]], counts: Sequence[int]) -> Built:
+def _built(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord]], made: dict[str, int]) -> Built:
     image = compose(facts, layers, env=plan.env, labels=plan.labels)
-    made = dict(zip(_COUNTED, counts, strict=True))
     return Built(plan=plan, image=image, layers=tuple(record for _, record in layers), made=made)
 
 

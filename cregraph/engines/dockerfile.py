@@ -41,14 +41,13 @@ def task_name(task: Task) -> str:
     return stage_name(f"{task.kind}-{task.name}", task.key)
 
 
-def task_stage(task: Task, *, root: str = ROOT, inputs: str = INPUTS, limits: Limits | None = None) -> str:
+def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = INPUTS) -> str:
     """The stage that runs a task, as lines of Dockerfile.
 
     `root` is a stage, or named context, whose files are what the task sees (`TaskLayers.stack`, then `inside.skeleton()`,
     PROGRAM, and SPEC of `inside.spec`); `inputs` one with the folder `in` of the task's inputs, and the files `hosts` and
     `resolv.conf` of the contract.
     """
-    limits = limits or Limits()
     mounts = [
         f"type=bind,from={inputs},source=/in,target={contract.INPUTS}",
         # BuildKit writes these two for itself; a mount over them is what a command then sees.
@@ -62,7 +61,7 @@ def task_stage(task: Task, *, root: str = ROOT, inputs: str = INPUTS, limits: Li
     return "\n".join(lines) + "\n"
 
 
-def task_file(task: Task, *, limits: Limits | None = None) -> str:
+def task_file(task: Task, *, limits: Limits) -> str:
     """The whole file for one task: its stage, and one that holds what it left as OUTPUT and LEFT."""
     stage = task_name(task)
     return "\n".join(

@@ -51,6 +51,7 @@ def runnable(
 ) -> tuple[list[str], dict[str, Content]]:
     """Return the stages of `tasks` and the files that they add. Raise CregraphError for a result that the store does not have."""
     layers.expect(tasks)
+    limits = Limits()
     lines: list[str] = []
     files: dict[str, Content] = {}
 
@@ -63,12 +64,12 @@ def runnable(
         root, inputs = stage_name("root", task.key), stage_name("inputs", task.key)
         lines += ["", *described(task, store), f"FROM scratch AS {root}"]
         lines += [tar(layer.sha256, layer.sha256) for layer in layers.stack(task, results)]
-        orders = orders_blob(task, limits=Limits())
+        orders = orders_blob(task, limits=limits)
         lines.append(tar(orders.sha256, orders.data))
         context = _inputs(task, store, fetch)
         lines += [f"FROM scratch AS {inputs}", tar(context, context)]
         lines += [comment(f"docker build {_HOSTNAME} --target {task_name(task)} .")]
-        lines += task_stage(task, root=root, inputs=inputs).rstrip("\n").splitlines()
+        lines += task_stage(task, limits=limits, root=root, inputs=inputs).rstrip("\n").splitlines()
     return lines, files
 
 

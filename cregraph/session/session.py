@@ -149,8 +149,8 @@ class Session:
     def resolve(self, *, old: Lock | None = None, upgrade: Upgrade | None = None, as_of: str | None = None) -> Lock:
         """Return a lock that answers the profile. Asks sources, and writes new base facts to bases/."""
         from cregraph.kinds.base import PinContext
-        from cregraph.kinds.image import image_kind as image
         from cregraph.resolve import resolve
+        from cregraph.sources import images
 
         self.store.sweep()
         folder, sources = self.project.folder, self.sources
@@ -166,7 +166,7 @@ class Session:
             targets=self.asked.targets,
             sources=sources,
             context=context,
-            facts_for=lambda pin: image.facts_for(pin, sources, folder),
+            facts_for=lambda pin: images.facts_for(pin.artifact, sources, folder),
             old=old,
             upgrade=upgrade,
         )

@@ -12,9 +12,8 @@ digest for linux/amd64 is pinned. An image becomes no segment.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 from cregraph.digest import Json
@@ -30,7 +29,7 @@ from cregraph.plan.parts import Placement, Segment
 from cregraph.profile.step import Step
 from cregraph.sources.protocol import Sources
 
-__all__ = ["FIELDS", "NAME", "ask", "check_glibc", "entries", "facts_for", "pin", "place"]
+__all__ = ["FIELDS", "NAME", "ask", "check_glibc", "entries", "pin", "place"]
 
 NAME = "image"
 ECOSYSTEM = "base"
@@ -166,13 +165,6 @@ def place(target: Target, context: PlaceContext) -> Placement:
 
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     return iter(())
-
-
-def facts_for(pin: Pin, sources: Sources, project: Path, *, progress: Callable[[int], None] | None = None) -> BaseFacts:
-    """Return the facts of a pinned image from `bases/<digest>.json`; if it is missing, from its layers, and write it."""
-    from cregraph.sources import images
-
-    return images.facts_for(pin.artifact, cast(images.ImageSources, sources), project, progress=progress)
 
 
 def check_glibc(base: str | None, root: str | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cregraph.digest import Json
@@ -36,17 +36,11 @@ _FIELDS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Package:
+    name: str
+    version: str
     fields: dict[str, str]
     path: Path
     below: str  # the folder below src/contrib, empty for its own and for the Archive
-
-    @property
-    def name(self) -> str:
-        return self.fields["Package"]
-
-    @property
-    def version(self) -> str:
-        return self.fields["Version"]
 
 
 def vendor_path(artifact: Artifact) -> str:
@@ -103,7 +97,7 @@ def _archived(contrib: Path, found: Sequence[_Package]) -> Iterator[_Package]:
             target.parent.mkdir(parents=True, exist_ok=True)
             one.path.replace(target)
         if is_newest:
-            yield _Package(fields=one.fields, path=target, below="")
+            yield replace(one, path=target)
 
 
 def _package(path: Path, contrib: Path) -> _Package:
@@ -118,7 +112,8 @@ def _package(path: Path, contrib: Path) -> _Package:
             hint="the source of R packages is out of step with itself: ask who runs it",
         )
     below = path.parent.relative_to(contrib).as_posix()
-    return _Package(fields=fields, path=path, below="" if below == "." or below.startswith("Archive/") else below)
+    below = "" if below == "." or below.startswith("Archive/") else below
+    return _Package(name=fields["Package"], version=fields["Version"], fields=fields, path=path, below=below)
 
 
 def _stanza(one: _Package) -> str:
