@@ -219,7 +219,9 @@ def a_segment(store: Store, key: str, files: Mapping[str, bytes]) -> str:
 
 
 def layers_of(store: Store, *root: io.BytesIO, expected: tuple[Task, ...] = ()) -> TaskLayers:
-    return TaskLayers(store, layers=lambda _digest: again(list(root)), expected=expected)
+    layers = TaskLayers(store, layers=lambda _digest: again(list(root)))
+    layers.expect(expected)
+    return layers
 
 
 def test_what_several_tasks_see_is_one_layer_and_all_layers_together_are_the_environment(tmp_path: Path) -> None:

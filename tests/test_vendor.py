@@ -388,5 +388,5 @@ def test_a_file_by_url_is_found_where_sources_yaml_leads(own: Demo) -> None:
     vendored(own)
     folder = own.folder / "vendor"
     assert (folder / "files" / "https" / "files.invalid" / "v1" / "tool.gz").is_file()
-    assert '"https://files.invalid/": "./files/https/files.invalid/"' in (folder / "sources.yaml").read_text()
+    assert "https://files.invalid/: ./files/https/files.invalid/\n" in (folder / "sources.yaml").read_text()
     assert HTTPFS == "https://files.invalid/v1/tool.gz"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import secrets
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -62,20 +61,13 @@ class Docker:
         self._buildx = buildx
         self._limits = limits or Limits()
         self._fresh = fresh
-        self._guard = threading.Lock()
-        self._tried = False
-        self._refusal: str | None = None
         self._loaded: Loaded | None = None
         #: The bytes of each layer (`sha256:…`) that BuildKit asked for. Layers that are loaded instead are not counted.
         self.sent: dict[str, int] = {}
 
     def available(self) -> str | None:
         """None when this engine works here, else why not. Tries it: a build of one small file."""
-        with self._guard:
-            if not self._tried:
-                self._refusal = self._try()
-                self._tried = True
-            return self._refusal
+        return self._refusal
 
     def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]:
         """Build roots, and what several tasks see above one, made and sent; see `cregraph.engines.contract.Ahead`."""
@@ -193,7 +185,8 @@ class Docker:
             for blob, count in build.said.sent.items():
                 self.sent[blob] = self.sent.get(blob, 0) + count
 
-    def _try(self) -> str | None:
+    @functools.cached_property
+    def _refusal(self) -> str | None:
         try:
             said = self._unpacked(())
             if said is not None and _NO_LAYOUTS in "\n".join((*said.errors, said.words)):

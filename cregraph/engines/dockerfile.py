@@ -41,7 +41,7 @@ def task_name(task: Task) -> str:
     return stage_name(f"{task.kind}-{task.name}", task.key)
 
 
-def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = INPUTS) -> str:
+def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = INPUTS) -> list[str]:
     """The stage that runs a task, as lines of Dockerfile.
 
     `root` is a stage, or named context, whose files are what the task sees (`TaskLayers.stack`, then `inside.skeleton()`,
@@ -55,10 +55,8 @@ def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = IN
         f"type=tmpfs,target=/tmp,size={limits.temporary}",
         f"type=tmpfs,target=/dev/shm,size={limits.temporary}",
     ]
-    lines = [f"FROM {root} AS {task_name(task)}", "RUN --network=none \\"]
-    lines += [f"    --mount={mount} \\" for mount in mounts]
-    lines.append(f"    {json.dumps([inside.PROGRAM])}")
-    return "\n".join(lines) + "\n"
+    run = ["RUN --network=none \\", *(f"    --mount={mount} \\" for mount in mounts), f"    {json.dumps([inside.PROGRAM])}"]
+    return [f"FROM {root} AS {task_name(task)}", *run]
 
 
 def task_file(task: Task, *, limits: Limits) -> str:
@@ -66,7 +64,8 @@ def task_file(task: Task, *, limits: Limits) -> str:
     stage = task_name(task)
     return "\n".join(
         [
-            task_stage(task, limits=limits),
+            *task_stage(task, limits=limits),
+            "",
             "FROM scratch",
             copy(task.output, f"/{OUTPUT}/", stage=stage),
             copy(inside.REPORT, f"/{LEFT}", stage=stage),

@@ -52,20 +52,20 @@ class TaskLayers:
     """The layers of one store. Safe with many threads.
 
     `layers` gives for the digest of an image manifest its layers' uncompressed, verified tars, in order, each open until the next
-    is asked for. `expected` are the tasks of this build: what their environments share is found from them.
+    is asked for.
     """
 
-    def __init__(self, store: Store, *, layers: Callable[[str], Iterable[IO[bytes]]], expected: Sequence[Task] = ()) -> None:
+    def __init__(self, store: Store, *, layers: Callable[[str], Iterable[IO[bytes]]]) -> None:
         self._store = store
         self._layers = layers
-        self._expected = expected
+        self._expected: Sequence[Task] = ()
         self._guard = threading.RLock()
         self._known: list[frozenset[str]] | None = None
         self._sound: set[frozenset[str]] = set()
         self._rows: dict[str, tuple[Row, ...]] = {}
 
     def expect(self, tasks: Sequence[Task]) -> None:
-        """Say which tasks this build has, before the first of them is asked for."""
+        """Say which tasks this build has, before the first is asked for: what their environments share is found from them."""
         self._expected = tasks
 
     def lowest(self, task: Task) -> frozenset[str] | None:

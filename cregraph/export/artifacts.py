@@ -25,11 +25,10 @@ from cregraph.image.model.layer import LayerRecord
 from cregraph.image.model.reference import LayoutName, parse, parse_reference
 from cregraph.image.model.segment_files import stored
 from cregraph.lock.base_facts import BaseFacts
-from cregraph.plan.layer_split import LayerPlan
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
 
-__all__ = ["SUFFIX", "Base", "Chain", "DockerStage", "base_of", "chain", "chain_of", "files_of", "head", "text_of"]
+__all__ = ["SUFFIX", "Base", "Chain", "DockerStage", "base_of", "chain_of", "files_of", "head", "text_of"]
 
 #: End of the tag of an image that another builder assembles, because its digest is not the lock's.
 SUFFIX = "-docker"
@@ -95,12 +94,15 @@ def layer_file(record: LayerRecord) -> str:
     return f"layers/{record.object}.tar.gz"
 
 
-def chain(plan: Plan, layers: Sequence[tuple[LayerPlan, LayerRecord]], facts: BaseFacts, *, base: str) -> Chain:
-    """Return the stages of the image of `plan`. `layers` are its settled layers and their records; `base` follows FROM."""
+def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
+    """Return the stages of a built image."""
+    plan = built.plan
+    records = {key: stored(store, key, segment.name) for key, segment in plan.segments.items()}
+    settled = layers_of.settle(plan.layers, records, plan.planner, store)
     rank = {stage.name: number for number, stage in enumerate(plan.lock.stages)}
     last = max(rank.values(), default=0)
     of: dict[int, list[tuple[str, LayerRecord]]] = {}
-    for layer, record in layers:
+    for layer, record in zip(settled, built.layers, strict=True):
         place = max((rank.get(segment.stage, last) for segment in layer.segments), default=last)
         of.setdefault(place, []).append((layer.name, record))
     on_key = facts.digest.removeprefix("sha256:")
@@ -115,7 +117,7 @@ def chain(plan: Plan, layers: Sequence[tuple[LayerPlan, LayerRecord]], facts: Ba
     # The image's own key covers the variables and labels, which the last stage alone sets.
     return Chain(
         plan=plan,
-        base=base,
+        base=base.reference,
         base_stage=base_stage,
         stages=tuple(stages),
         last=stage_name(plan.lock.identity.image, plan.key),
@@ -144,13 +146,6 @@ def render_image(chain: Chain) -> list[str]:
         *pairs("ENV", plan.env),
         *pairs("LABEL", plan.labels),
     ]
-
-
-def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
-    plan = built.plan
-    records = {key: stored(store, key, segment.name) for key, segment in plan.segments.items()}
-    settled = layers_of.settle(plan.layers, records, plan.planner, store)
-    return chain(plan, list(zip(settled, built.layers, strict=True)), facts, base=base.reference)
 
 
 def head(command: str, said: Iterable[str]) -> list[str]:

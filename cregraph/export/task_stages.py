@@ -69,7 +69,7 @@ def runnable(
         context = _inputs(task, store, fetch)
         lines += [f"FROM scratch AS {inputs}", tar(context, context)]
         lines += [comment(f"docker build {_HOSTNAME} --target {task_name(task)} .")]
-        lines += task_stage(task, limits=limits, root=root, inputs=inputs).rstrip("\n").splitlines()
+        lines += task_stage(task, limits=limits, root=root, inputs=inputs)
     return lines, files
 
 

@@ -26,16 +26,10 @@ class Place:
     @property
     def field(self) -> str:
         """Return the path from the top of the file, such as `extras.conda_r[0]`; empty for the whole file."""
-        parts: list[str | int] = []
-        place: Place | None = self
-        while place is not None:
-            if place.up is not None or place.key != "":
-                parts.append(place.key)
-            place = place.up
-        text = ""
-        for part in reversed(parts):
-            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-        return text
+        above = self.up.field if self.up is not None else ""
+        if isinstance(self.key, int):
+            return f"{above}[{self.key}]"
+        return f"{above}.{self.key}" if above else self.key
 
     def __str__(self) -> str:
         """Return the place as locks and messages write it: `recipes/r.yaml:12: params.packages`."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -145,11 +144,11 @@ def _entered(folder: Path, ours: Collection[str], *, prune: bool) -> Iterator[No
     """Hold a lock on `folder`. Raise CregraphError if it has entries other than `ours`; with `prune` also if no run wrote it."""
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        strange = sorted(p.name for p in folder.iterdir() if p.name not in ours and not p.name.startswith(f".{SOURCES}."))
-        strange += sorted(p.name for p in folder.iterdir() if p.name != SOURCES and p.is_file() and p.name in ours)
+        strange = [path for path in folder.iterdir() if not path.name.startswith(f".{SOURCES}.")]
+        strange = [path for path in strange if path.name not in ours or (path.name != SOURCES and path.is_file())]
         if strange:
             raise CregraphError(
-                f"`{folder}` holds `{strange[0]}`, which no `cregraph vendor` wrote; it is left as it is",
+                f"`{folder}` holds `{min(strange).name}`, which no `cregraph vendor` wrote; it is left as it is",
                 hint="name a folder that is new, empty or a vendor folder",
             )
         written = _is_ours(folder / SOURCES)
@@ -211,18 +210,10 @@ def _mapping(folder: Path) -> dict[str, str]:
 
 
 def _write_sources(folder: Path, sections: Mapping[str, Json], addresses: Mapping[str, str]) -> None:
-    lines = [_HEAD]
-    for section, address in sorted(sections.items()):
-        if isinstance(address, str) or not address:
-            lines.append(f"{section}: {json.dumps(address)}")
-        else:
-            lines += _section(section, address)
-    lines += _section("url", addresses) if addresses else []
-    write_file(folder / SOURCES, ("\n".join(lines) + "\n").encode())
+    import yaml
 
-
-def _section(name: str, addresses: Mapping[str, str]) -> list[str]:
-    return [f"{name}:", *(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(addresses.items()))]
+    text = yaml.safe_dump({**sections, "url": dict(addresses)} if addresses else sections, allow_unicode=True)
+    write_file(folder / SOURCES, f"{_HEAD}\n{text}".encode())
 
 
 # -- files by URL

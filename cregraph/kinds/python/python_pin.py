@@ -46,6 +46,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     for one, wheel, artifact in chosen:
         build, data = ([], {"form": "wheel"}) if wheel else _building(one, artifact, target, sources, context, locked)
         needs = [*(f"py:{other.name}" for other, _, _ in chosen if one.name in other.via), *(p.name for p in build)]
+        why = {f"{a.stage}: {a.what}" for a, requirement in asked if canonicalize_name(requirement.name) == one.name}
         pins += build
         pins.append(
             Pin(
@@ -54,15 +55,11 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
                 artifact=artifact,
                 needs=tuple(sorted(needs)),
                 provides=(f"py:{one.name} {one.version}",),
-                asked=_texts_of(one.name, asked),
+                asked=tuple(sorted(why)),
                 data=data,
             )
         )
     return replace(target, pins=tuple(sorted(pins, key=lambda p: p.name)))
-
-
-def _texts_of(name: str, asked: Sequence[tuple[Ask, Requirement]]) -> tuple[str, ...]:
-    return tuple(sorted({f"{a.stage}: {a.what}" for a, requirement in asked if canonicalize_name(requirement.name) == name}))
 
 
 def _answers(
