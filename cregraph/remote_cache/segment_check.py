@@ -15,8 +15,9 @@ from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import tar_writer as tar
-from cregraph.image.model.segment import Row, SegmentRecord, ancestors, listing
+from cregraph.image.model.segment import Row, SegmentRecord, listing
 from cregraph.image.model.segment_files import NotTheIndex, check_rows
+from cregraph.image.model.tar_entry import ancestors
 from cregraph.plan.parts import Segment
 from cregraph.remote_cache.cache_entry import BadEntry
 from cregraph.store import Store

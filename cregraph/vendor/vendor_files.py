@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.image.model.tar_entry import ancestors
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.store.atomic_file import holds, place_file
 
@@ -101,7 +102,7 @@ class Tree:
         """Remove files that are not in `keep`, then empty folders, and return the number of files. `folders` gives for each
         folder the patterns of its index files: they stay next to files that stay, and are not counted."""
         removed = 0
-        used = {"/".join(path.split("/")[:n]) for path in keep for n in range(1, path.count("/") + 1)}
+        used = {parent for path in keep for parent in ancestors(path)}
         for name, indexes in folders.items():
             for here, inner, files in os.walk(self.folder / name, topdown=False):
                 for path in (Path(here, file) for file in files):

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.image.model.tar_entry import ancestors
 from cregraph.kinds import parts
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Artifact, Pin
@@ -226,7 +227,7 @@ def url_paths(addresses: Mapping[str, Artifact]) -> dict[str, str]:
     for url, artifact in sorted(addresses.items()):
         path = _path(url)
         if path is not None:
-            above = {"/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 1)}
+            above = set(ancestors(path))
             if path not in found and path not in folders and not above & found.keys():
                 found[path] = url
                 folders |= above

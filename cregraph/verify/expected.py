@@ -10,8 +10,8 @@ from typing import IO
 from cregraph.digest import sha256
 from cregraph.image.model import segment as segments_of
 from cregraph.image.model.preamble import preamble
-from cregraph.image.model.segment import Row, ancestors
-from cregraph.image.model.tar_entry import Entry
+from cregraph.image.model.segment import Row
+from cregraph.image.model.tar_entry import Entry, ancestors
 from cregraph.kinds import KINDS
 from cregraph.lock.base_facts import BaseFacts, DirFact
 from cregraph.plan.parts import Segment

@@ -19,10 +19,10 @@ from cregraph.errors import CregraphError
 from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.gzip_members import compress, inflate
-from cregraph.image.model.tar_entry import Entry
+from cregraph.image.model.tar_entry import Entry, ancestors
 from cregraph.store import Store
 
-__all__ = ["Row", "SegmentRecord", "ancestors", "directories", "index", "listing", "members_of", "read", "write"]
+__all__ = ["Row", "SegmentRecord", "directories", "index", "listing", "members_of", "read", "write"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,13 +148,6 @@ def directories(rows: Iterable[Row | Entry]) -> frozenset[str]:
                 break
             found.add(parent)
     return frozenset(found)
-
-
-def ancestors(path: str) -> Iterator[str]:
-    """Yield the directories above `path`, nearest first, without the root (`a/b/c` gives `a/b`, `a`)."""
-    while (cut := path.rfind("/")) > 0:
-        path = path[:cut]
-        yield path
 
 
 def members_of(store: Store, record: SegmentRecord) -> Iterator[tuple[bytes, bytes]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Entry", "from_bytes"]
+__all__ = ["Entry", "ancestors", "from_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,3 +32,10 @@ class Entry:
 
 def from_bytes(path: str, data: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Entry:
     return Entry(path=path, mode=mode, uid=uid, gid=gid, size=len(data), chunks=lambda: (data,))
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """Yield the directories above `path`, nearest first, without the root (`a/b/c` gives `a/b`, `a`)."""
+    while (cut := path.rfind("/")) > 0:
+        path = path[:cut]
+        yield path

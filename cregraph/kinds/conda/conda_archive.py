@@ -24,6 +24,7 @@ from typing import IO, Literal
 from cregraph.errors import CregraphError
 from cregraph.formats.inflate import bounded, inflated, inflated_file, part
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
+from cregraph.image.model.tar_entry import ancestors
 
 __all__ = ["Member", "Package", "check_path", "listed", "open_package", "refusal"]
 
@@ -190,12 +191,7 @@ def _link(text: str, path: str, package: str) -> str:
 
 def _check_parents(package: Package, directories: set[str]) -> None:
     """No path is both a file or link and a directory: what lies below a link would be written somewhere else."""
-    parents = set(directories)
-    for path in package.members:
-        parent = path.rpartition("/")[0]
-        while parent and parent not in parents:
-            parents.add(parent)
-            parent = parent.rpartition("/")[0]
+    parents = directories | {parent for path in package.members for parent in ancestors(path)}
     for path in sorted(parents & package.members.keys()):
         kind = "link" if package.members[path].type == "symlink" else "file"
         raise refusal(package.name, f"`{path}` is a {kind} and a folder as well")

@@ -20,7 +20,7 @@ from typing import Literal
 
 from cregraph.digest import Json
 from cregraph.formats.untrusted_tar import leads_out
-from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.image.model.tar_entry import Entry, ancestors, from_bytes
 from cregraph.kinds.base import Input
 from cregraph.kinds.conda.conda_archive import Member, Package, check_path, open_package, refusal
 from cregraph.plan.parts import Segment
@@ -228,11 +228,9 @@ def _place_members(package: Package, listed: Mapping[str, _Listed], place: Mappi
                 raise refusal(package.name, f"the entry point {text!r} is not `name = module:function`")
             put(f"bin/{match[1]}", _Placed(member=None, script=_script(match, place["baked"], python["minor"])))
     for path in placed:
-        parent = path.rpartition("/")[0]
-        while parent:
+        for parent in ancestors(path):
             if parent in placed:
                 raise refusal(package.name, f"`{parent}` would be a file or link and a folder as well")
-            parent = parent.rpartition("/")[0]
     return placed
 
 

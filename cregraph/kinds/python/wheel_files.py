@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from cregraph.errors import CregraphError
-from cregraph.image.model.tar_entry import Entry, from_bytes
+from cregraph.image.model.tar_entry import Entry, ancestors, from_bytes
 from cregraph.kinds.base import Input
 from cregraph.plan.parts import Segment
 
@@ -169,11 +169,9 @@ class _Wheel:
         if total > _UNPACKED or total > _RATIO * size + _BLOCK or packed > size:
             raise CregraphError(f"{self._name} says that it unpacks to {total} bytes, which its {size} bytes cannot hold")
         for member in members:
-            above = posixpath.dirname(member)
-            while above:
+            for above in ancestors(member):
                 if above in members:
                     raise self._bad(above, f"is a file, and `{member}` lies below it")
-                above = posixpath.dirname(above)
         return members
 
     def _dist_info(self) -> str:
