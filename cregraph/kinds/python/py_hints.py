@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
-from packaging.utils import canonicalize_name
-
 from cregraph.digest import Json
+from cregraph.kinds import defaults
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Target
 
@@ -24,16 +22,17 @@ def ways_out(name: str, in_channel: Callable[[str], bool | None]) -> str:
 
 def checks(targets: Sequence[Target], facts: BaseFacts | None, *, magic: bool) -> Iterator[tuple[str, str, Json]]:
     """Return checks that each distribution is importable at the version of the lock, or else of the base."""
+    from packaging.utils import canonicalize_name
+
     base = facts.python.distributions if facts and facts.python else {}
     found: dict[str, str] = {}
     for target in (target for target in targets if target.kind == "python"):
         pins = {p.name: p.version for p in target.pins if p.data.get("role") != "build"}
         for ask in target.asks:
-            match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", ask.what) if isinstance(ask.what, str) else None
-            name = canonicalize_name(match[0]) if match else ""
-            version = pins.get(name) or base.get(name)
+            asked = canonicalize_name(defaults.asked_name(ask.what) or "")
+            version = pins.get(asked) or base.get(asked)
             if version:  # else its marker does not fit this Python
-                found[name] = version
+                found[asked] = version
     for name, version in sorted(found.items()):
         yield f"python: {name} {version}", "python_package", {"package": name, "version": version}
     yield "python: pip check", "pip_check", {}

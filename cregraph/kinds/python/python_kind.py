@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, cast
 from urllib.parse import quote
 
-from packaging.utils import canonicalize_name
-
 from cregraph.digest import Json, canonical
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
@@ -109,6 +107,7 @@ def base_has(token: str, offers: Offers) -> bool:
 
 def problems(target: Target, offers: Offers) -> list[str]:
     """Return a sentence for each ask that neither a pin nor the base answers."""
+    from packaging.utils import canonicalize_name
 
     def name_of(what: Json) -> str | None:
         name = defaults.asked_name(what)
@@ -256,6 +255,8 @@ def _normal(text: Json, where: str) -> str:
             f"{where}: `{text}` is a file, an address or an option of pip; Python packages are asked for by name",
             hint="put the file into a package index, and ask for `name==version`",
         )
+    from packaging.utils import canonicalize_name
+
     simple = plain_requirement(text)
     if simple is not None:
         name, clauses = simple
