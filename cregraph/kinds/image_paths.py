@@ -11,7 +11,7 @@ from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Ask
 from cregraph.profile.step import Step
 
-__all__ = ["absolute", "owner_of", "places_asked", "places_of", "shown_at"]
+__all__ = ["absolute", "owner_of", "places_asked", "places_of", "real_path", "shown_at"]
 
 
 def absolute(path: str, where: str) -> str:
@@ -21,8 +21,8 @@ def absolute(path: str, where: str) -> str:
     return path
 
 
-def resolved(path: str, facts: BaseFacts, where: str) -> str:
-    """Return `path` with the base's symbolic links followed. Raise CregraphError for links that lead nowhere."""
+def real_path(path: str, facts: BaseFacts, where: str) -> str:
+    """Return `path` with the base's symbolic links followed, as `BaseFacts.resolve`. Raise CregraphError for a loop of links."""
     try:
         return facts.resolve(path)
     except ValueError as error:
@@ -48,7 +48,7 @@ def places_of(ask: Ask, facts: BaseFacts) -> Iterator[tuple[str, dict[str, Json]
     uid, gid = owner_of(what.get("owner"), facts, ask.where)
     mode = {"mode": what["mode"]} if "mode" in what else {}
     for at in what["at"]:
-        yield at, {"at": resolved(at, facts, ask.where), "uid": uid, "gid": gid, **mode}
+        yield at, {"at": real_path(at, facts, ask.where), "uid": uid, "gid": gid, **mode}
 
 
 def shown_at(text: str, what: Mapping[str, Json]) -> str:

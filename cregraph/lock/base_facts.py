@@ -66,7 +66,7 @@ class BaseFacts:
     files: frozenset[str] = frozenset()
 
     def resolve(self, path: str) -> str:
-        """Return `path`, normalised, with the base's symbolic links followed in all components but the last.
+        """Return `path`, normalised, with the base's symbolic links followed, in the last component only if `/.` is after it.
 
         Raises ValueError if links form a loop (40 hops, as in Linux) or lead above the root.
         """

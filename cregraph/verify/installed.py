@@ -36,7 +36,7 @@ class InImage:
 
     def resolved(self, path: str) -> str:
         """Return the folder `path` with the symbolic links of the base followed."""
-        return self.facts.resolve(f"{path}/-")[:-2]
+        return self.facts.resolve(f"{path}/.")
 
     def names(self, path: str) -> list[str]:
         """Return the names in the folder `path`, sorted."""

@@ -25,6 +25,7 @@ from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
 from cregraph.kinds.conda.conda_specs import normal_spec, spec_name
+from cregraph.kinds.image_paths import real_path
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
 from cregraph.plan.parts import Placement, Segment, segment
 from cregraph.profile.step import Step
@@ -218,10 +219,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
     if not target.pins:
         return Placement()
     prefix = target.place
-    try:
-        resolved = context.facts.resolve(f"{prefix}/-")[:-2]
-    except ValueError as error:
-        raise CregraphError(f"conda environment {prefix}: {error} in the base image", hint="choose another prefix") from error
+    resolved = real_path(f"{prefix}/.", context.facts, f"conda environment {prefix}")
     _is_free(prefix, resolved, context)
     python = _python(target.pins)
     stages = context.stage_of(target)

@@ -22,6 +22,7 @@ from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds import defaults
 from cregraph.kinds.base import Input, PinContext, PlaceContext
+from cregraph.kinds.image_paths import real_path
 from cregraph.kinds.python.python_build import PYTHON, build_task
 from cregraph.lock.base_facts import PythonFact
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -206,7 +207,7 @@ def build_of(target: Target) -> Mapping[str, Json]:
 
 def _places(python: PythonFact, context: PlaceContext) -> dict[str, Json]:
     def real(path: str) -> str:
-        return context.facts.resolve(path + "/x").removesuffix("/x")
+        return real_path(f"{path}/.", context.facts, "Python of the base")
 
     return {
         "site_packages": real(python.site_packages),

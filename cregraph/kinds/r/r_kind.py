@@ -22,6 +22,7 @@ from cregraph.digest import Json
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds.base import Input, PinContext, PlaceContext
+from cregraph.kinds.image_paths import real_path
 from cregraph.kinds.r import r_pinned
 from cregraph.kinds.r.r_pinned import check_pin, conda_around, in_order, is_built
 from cregraph.lock.pins import Artifact, Ask, Pin, Target
@@ -127,7 +128,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
     around = _around(target, context)
     for p in target.pins:
         check_pin(p)
-    resolved = context.facts.resolve(target.place + "/x").removesuffix("/x")
+    resolved = real_path(f"{target.place}/.", context.facts, f"R library {target.place}")
     stages = context.stage_of(target)
     pins = {p.name.lower(): p for p in target.pins}
     tasks: dict[str, Task] = {}
