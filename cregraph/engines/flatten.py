@@ -14,8 +14,8 @@ from typing import IO
 
 from cregraph.engines.contract import EPOCH, Write
 from cregraph.errors import CregraphError
+from cregraph.formats.tar_header import OPAQUE, whiteout
 from cregraph.formats.untrusted_tar import IMAGE, Member, Reader
-from cregraph.formats.whiteouts import OPAQUE, whiteout
 
 __all__ = ["flatten"]
 

@@ -19,8 +19,8 @@ from cregraph.engines.contract import Files, Write, collision
 from cregraph.engines.flatten import flatten
 from cregraph.engines.task_image import Blob
 from cregraph.errors import CregraphError
+from cregraph.formats.tar_header import whiteout
 from cregraph.formats.untrusted_tar import PACKAGE, Reader
-from cregraph.formats.whiteouts import whiteout
 from cregraph.image.model import segment as segments
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord

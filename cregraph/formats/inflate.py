@@ -87,11 +87,11 @@ def inflated(blocks: Iterable[bytes], *, what: str, hint: str | None = None) -> 
     while len(head) < 6 and (block := next(source, None)) is not None:
         head += block
     whole = chain((head,), source)
-    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
-    if opener is None:
+    opened = _opened(blocks_as_file(whole), head)
+    if opened is None:
         yield from (block for block in whole if block)
         return
-    stream, damage = opener(blocks_as_file(whole))
+    stream, damage = opened
     try:
         with stream:
             yield from iter(lambda: stream.read(_BLOCK), b"")
@@ -103,51 +103,39 @@ def inflated(blocks: Iterable[bytes], *, what: str, hint: str | None = None) -> 
         raise CregraphError(f"{what}: is damaged: {error}", hint) from None
 
 
-#: A file of plain bytes, and the error that reading it raises for damage besides OSError and ValueError.
-_Opened = tuple[Any, type[Exception]]
+def _opened(file: IO[bytes], head: bytes) -> tuple[Any, type[Exception]] | None:
+    """Return a file of the plain bytes, and the error of damaged ones besides OSError and ValueError. None: not compressed."""
+    if head.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=file), zlib.error
+    if head.startswith(b"BZh"):
+        import bz2
+
+        return bz2.BZ2File(file), OSError
+    if head.startswith(b"\xfd7zXZ\0"):
+        import lzma
+
+        return lzma.LZMAFile(file), lzma.LZMAError
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        return blocks_as_file(_frames(file)), zstandard.ZstdError
+    return None
 
 
-def _gzip(file: IO[bytes]) -> _Opened:
-    import gzip
-
-    return gzip.GzipFile(fileobj=file), zlib.error
-
-
-def _bzip2(file: IO[bytes]) -> _Opened:
-    import bz2
-
-    return bz2.BZ2File(file), OSError
-
-
-def _xz(file: IO[bytes]) -> _Opened:
-    import lzma
-
-    return lzma.LZMAFile(file), lzma.LZMAError
-
-
-def _zstd(file: IO[bytes]) -> _Opened:
-    """The library's own files do not notice a cut frame."""
+def _frames(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of zstd frames. Raises EOFError for a cut frame, which the library's own files do not notice."""
     import zstandard
 
-    def plain() -> Iterator[bytes]:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-        frame = decompressor.decompressobj()
-        while data := frame.unused_data or file.read(_ZSTD_PIECE):
-            if frame.eof:
-                frame = decompressor.decompressobj()
-            yield frame.decompress(data)
-        if not frame.eof:
-            raise EOFError
-
-    return blocks_as_file(plain()), zstandard.ZstdError
-
-
-_OPENERS: dict[bytes, Callable[[IO[bytes]], _Opened]] = {
-    b"\x1f\x8b": _gzip,
-    b"BZh": _bzip2,
-    b"\xfd7zXZ\0": _xz,
-    b"\x28\xb5\x2f\xfd": _zstd,
-}
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    frame = decompressor.decompressobj()
+    while data := frame.unused_data or file.read(_ZSTD_PIECE):
+        if frame.eof:
+            frame = decompressor.decompressobj()
+        yield frame.decompress(data)
+    if not frame.eof:
+        raise EOFError
 
 
 def inflated_file(path: Path, *, what: str, hint: str | None = None) -> Iterator[bytes]:

@@ -1,11 +1,17 @@
-"""Fields of a tar header (POSIX.1-2001 and GNU). Each function raises ValueError for bytes that break the format."""
+"""Fields of a tar header (POSIX.1-2001 and GNU), and names in a layer that hide files of the layers below.
+
+The functions that read fields raise ValueError for bytes that break the format.
+"""
 
 from __future__ import annotations
 
-__all__ = ["BLOCK", "check_sum", "decimal", "decoded", "number", "records"]
+__all__ = ["BLOCK", "OPAQUE", "check_sum", "decimal", "decoded", "number", "records", "whiteout"]
 
 BLOCK = 512
 _OCTAL = b"01234567"
+
+#: Result of `whiteout` for the name that hides everything of the lower layers in its folder.
+OPAQUE = "/"
 
 
 def check_sum(block: bytes) -> None:
@@ -61,3 +67,16 @@ def records(data: bytes) -> dict[str, str]:
 def decoded(name: bytes) -> str:
     """Return a name as text; bytes that are not UTF-8 become surrogates (PEP 383)."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def whiteout(name: str) -> str | None:
+    """Return the name that a layer's member `name` (without folder) hides in its folder, or None if it is not a whiteout.
+
+    The result is OPAQUE for everything in the folder. It is empty for a name that hides nothing (`.wh.`, aufs' `.wh..wh.…`).
+    Source: OCI image specification 1.1, layer.md, "Whiteouts".
+    """
+    if not name.startswith(".wh."):
+        return None
+    if name == ".wh..wh..opq":
+        return OPAQUE
+    return "" if name.startswith(".wh..wh.") else name.removeprefix(".wh.")

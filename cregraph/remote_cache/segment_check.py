@@ -13,7 +13,7 @@ from typing import get_args
 
 from cregraph.digest import Json, is_sha256
 from cregraph.errors import CregraphError
-from cregraph.formats.whiteouts import whiteout
+from cregraph.formats.tar_header import whiteout
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.segment import Row, SegmentRecord, listing
 from cregraph.image.model.segment_files import NotTheIndex, check_rows

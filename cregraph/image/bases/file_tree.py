@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cregraph.formats.tar_header import OPAQUE, whiteout
 from cregraph.formats.untrusted_tar import Member
-from cregraph.formats.whiteouts import OPAQUE, whiteout
 from cregraph.lock.base_facts import DirFact, follow
 
 __all__ = ["Directory", "File", "Link", "Tree"]

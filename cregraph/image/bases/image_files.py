@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cregraph.formats.tar_header import OPAQUE, whiteout
 from cregraph.formats.untrusted_tar import Member, Reader
-from cregraph.formats.whiteouts import OPAQUE, whiteout
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.image.bases.file_tree import Directory, File, Link, Tree
 from cregraph.image.bases.layer_tar import LayerTar

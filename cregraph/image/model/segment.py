@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from cregraph.digest import ASSEMBLY, is_sha256
 from cregraph.errors import CregraphError
-from cregraph.formats.whiteouts import whiteout
+from cregraph.formats.tar_header import whiteout
 from cregraph.image.model import tar_writer as tar
 from cregraph.image.model.gzip_members import compress, inflate
 from cregraph.image.model.tar_entry import Entry, ancestors
