@@ -423,7 +423,7 @@ def test_a_broken_lock_in_a_revision_is_named_with_its_revision(project):
     (project / "locks/team.lock.json").write_text("{\n<<<<<<< a\n")
     git(project, "commit", "-qam", "broken")
 
-    with pytest.raises(CregraphError, match=r"`HEAD:locks/team\.lock\.json`:2: git's conflict markers"):
+    with pytest.raises(CregraphError, match=r"HEAD:locks/team\.lock\.json:2: git's conflict markers"):
         run("first", "HEAD", profile=None, format="text")
 
 

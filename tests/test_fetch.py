@@ -397,47 +397,47 @@ def test_routes_lead_where_the_file_says(tmp_path: Path) -> None:
     [
         (
             "- a",
-            "`sources.yaml`: expected a mapping of conda, cran, cran_binary, pypi, image, recipes, registry, url, cache, "
+            "sources.yaml: expected a mapping of conda, cran, cran_binary, pypi, image, recipes, registry, url, cache, "
             "not a list",
             None,
         ),
-        ("condas: {}", "`sources.yaml`: unknown section `condas`", "write `conda` instead"),
+        ("condas: {}", "sources.yaml: unknown section `condas`", "write `conda` instead"),
         (
             "zzz: {}",
-            "`sources.yaml`: unknown section `zzz`",
+            "sources.yaml: unknown section `zzz`",
             "use one of these sections: conda, cran, cran_binary, pypi, image, recipes, registry, url, cache",
         ),
-        ("conda: [a]", "`sources.yaml`: conda: expected a mapping", None),
-        ("conda: {1: ./a}", "`sources.yaml`: conda: expected a mapping", None),
-        ("conda: {a: []}", "`sources.yaml`: conda.a: expected an address or a list of addresses", None),
-        ("conda: {a: [./a, 1]}", "`sources.yaml`: conda.a: expected an address or a list of addresses", None),
-        ("cran: {a: b}", "`sources.yaml`: cran: expected an address or a list of addresses", None),
-        ("pypi: 1", "`sources.yaml`: pypi: expected an address or a list of addresses", None),
+        ("conda: [a]", "sources.yaml: conda: expected a mapping", None),
+        ("conda: {1: ./a}", "sources.yaml: conda: expected a mapping", None),
+        ("conda: {a: []}", "sources.yaml: conda.a: expected an address or a list of addresses", None),
+        ("conda: {a: [./a, 1]}", "sources.yaml: conda.a: expected an address or a list of addresses", None),
+        ("cran: {a: b}", "sources.yaml: cran: expected an address or a list of addresses", None),
+        ("pypi: 1", "sources.yaml: pypi: expected an address or a list of addresses", None),
         (
             "cran: user:secret@cran.example/x",
-            "`sources.yaml`: cran: `…@cran.example/x` is not an address",
+            "sources.yaml: cran: `…@cran.example/x` is not an address",
             "write https://…, http://…, file:///… or ./a/folder",
         ),
         (
             "pypi: 'http://[::1'",
-            "`sources.yaml`: pypi: `http://[::1` is not an address",
+            "sources.yaml: pypi: `http://[::1` is not an address",
             "write https://…, http://…, file:///… or ./a/folder",
         ),
         (
             "pypi: 'https://u:secret@h:port/x?secret'",
-            "`sources.yaml`: pypi: `https://…@h:port/x` is not an address",
+            "sources.yaml: pypi: `https://…@h:port/x` is not an address",
             "write https://…, http://…, file:///… or ./a/folder",
         ),
-        ("registry: {a: {port: 1}}", "`sources.yaml`: registry.a: expected {host: NAME, plain_http: false}", None),
-        ("registry: {a: {host: h, http: true}}", "`sources.yaml`: registry.a: expected {host: NAME, plain_http: false}", None),
-        ("registry: {a: {host: h, plain_http: 'no'}}", "`sources.yaml`: registry.a.plain_http: expected true or false", None),
+        ("registry: {a: {port: 1}}", "sources.yaml: registry.a: expected {host: NAME, plain_http: false}", None),
+        ("registry: {a: {host: h, http: true}}", "sources.yaml: registry.a: expected {host: NAME, plain_http: false}", None),
+        ("registry: {a: {host: h, plain_http: 'no'}}", "sources.yaml: registry.a.plain_http: expected true or false", None),
         (
             "conda: {a: 'https://u:secret@h/x}",
-            "`sources.yaml`:1: not readable as YAML: found unexpected end of stream",
+            "sources.yaml:1: not readable as YAML: found unexpected end of stream",
             None,
         ),
-        ("cran: 2025-13-45", "`sources.yaml`: not readable as YAML: ValueError", None),
-        ("[" * 5000, "`sources.yaml`: not readable as YAML: RecursionError", None),
+        ("cran: 2025-13-45", "sources.yaml: not readable as YAML: ValueError", None),
+        ("[" * 5000, "sources.yaml: not readable as YAML: RecursionError", None),
         ("a: !!python/object:os.system {}", None, None),
         ("a: \x01", None, None),
     ],
@@ -446,7 +446,7 @@ def test_a_sources_file_that_is_wrong_is_refused_by_its_field(text: str, message
     error = refusal(lambda: routes(text))
     if message is not None:
         assert (error.message, error.hint) == (message, hint)
-    assert error.message.startswith("`sources.yaml`")
+    assert error.message.startswith("sources.yaml:")
     assert "secret" not in error.message
 
 

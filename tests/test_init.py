@@ -36,7 +36,7 @@ def test_a_fresh_project_lacks_only_its_lock_and_lock_asks_for_the_registry_by_n
     assert (tmp_path / ".gitattributes").read_text() == "locks/** -text\nbases/** -text\n"
     text = (tmp_path / "cregraph.yaml").read_text()
     assert text.startswith("# yaml-language-server: $schema=https://")
-    assert "`locks/cregraph.lock.json` does not exist" in cregraph(tmp_path, "lock", "--check", code=1).stderr
+    assert "locks/cregraph.lock.json: the lock does not exist" in cregraph(tmp_path, "lock", "--check", code=1).stderr
     line = next(n for n, one in enumerate(text.splitlines(), 1) if "registry_url:" in one)
     error = cregraph(tmp_path, "lock", code=2).stderr
     assert f"cregraph.yaml:{line}: snowflake.registry_url: the host of the registry is missing" in error

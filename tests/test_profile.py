@@ -78,7 +78,7 @@ HOSTILE = {
 def test_hostile_yaml_is_refused_soon_and_in_one_printable_line(name: str) -> None:
     with within(), pytest.raises(CregraphError) as caught:
         read_yaml(HOSTILE[name], file="p.yaml")
-    assert caught.value.message.startswith("`p.yaml`")
+    assert caught.value.message.startswith("p.yaml:")
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 400
 

@@ -580,7 +580,7 @@ def test_what_names_no_cache_is_said_with_the_option(tmp_path, text, said):
     ["cache: [x]", "cache: {t: {trusted: true}}", "cache: {t: {ref: a/b, trusted: yes please}}", "cache: {t: {ref: a/b, x: 1}}"],
 )
 def test_a_cache_in_sources_that_is_none_is_said_with_its_field(tmp_path, text):
-    with pytest.raises(CregraphError, match=r"`sources\.yaml`: cache"):
+    with pytest.raises(CregraphError, match=r"sources\.yaml: cache"):
         read_routes(text, name="sources.yaml", folder=tmp_path)
 
 

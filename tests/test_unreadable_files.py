@@ -37,7 +37,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "binary": (
         lambda p: p.write_bytes(bytes(range(32)) * 8),
-        "error: `demo.yaml`:1: invalid YAML: a character that YAML does not allow\n",
+        "error: demo.yaml:1: invalid YAML: a character that YAML does not allow\n",
     ),
     "a-folder": (
         _folder,
@@ -49,7 +49,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "closed": (lambda p: p.chmod(0), "error: `demo.yaml` cannot be read: Permission denied\n"),
     "empty": (
         lambda p: p.write_bytes(b""),
-        "error: `demo.yaml` is empty\nhint: begin with `cre: {tag: v1}`; `cregraph demo` writes one that works\n",
+        "error: demo.yaml: the file is empty\nhint: begin with `cre: {tag: v1}`; `cregraph demo` writes one that works\n",
     ),
 }
 
@@ -82,20 +82,20 @@ def test_a_profile_in_a_folder_that_is_closed_is_refused(made: Demo, tmp_path: P
         pytest.skip("no user namespaces here")
     (tmp_path / "closed").mkdir(mode=0)
     done = Demo(folder=tmp_path).run("lock", "closed/demo.yaml", prefix=prefix)
-    refused(done, "error: `closed/demo.yaml`: Permission denied\nhint: make space, change its permissions, or use another path\n")
+    refused(done, "error: closed/demo.yaml: Permission denied\nhint: make space, change its permissions, or use another path\n")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("sources.yaml", b"\xff", "error: `sources.yaml` cannot be read: it is not UTF-8 (byte 0)\n"),
-        ("sources.yaml", b"conda: [", "error: `sources.yaml`:1: not readable as YAML: "),
+        ("sources.yaml", b"conda: [", "error: sources.yaml:1: not readable as YAML: "),
         ("locks/demo.lock.json", b"\xff", "error: `locks/demo.lock.json` cannot be read: it is not UTF-8 (byte 0)\nhint: "),
-        ("locks/demo.lock.json", b"<<<<<<< ours\n", "error: `locks/demo.lock.json`:1: git's conflict markers are in the lock"),
-        ("locks/demo.lock.json", b"", "error: `locks/demo.lock.json`:1:1: not readable as JSON: "),
-        ("bases/*", b"{}", "error: `locks/demo.lock.json` is stale\n  `bases/"),
-        ("bases/*", b"\xff\0", "error: `locks/demo.lock.json` is stale\n  `bases/"),
-        ("bases/*", None, "error: `locks/demo.lock.json` is stale\n  `bases/"),
+        ("locks/demo.lock.json", b"<<<<<<< ours\n", "error: locks/demo.lock.json:1: git's conflict markers are in the lock"),
+        ("locks/demo.lock.json", b"", "error: locks/demo.lock.json:1:1: not readable as JSON: "),
+        ("bases/*", b"{}", "error: locks/demo.lock.json: the lock does not answer demo.yaml\n  `bases/"),
+        ("bases/*", b"\xff\0", "error: locks/demo.lock.json: the lock does not answer demo.yaml\n  `bases/"),
+        ("bases/*", None, "error: locks/demo.lock.json: the lock does not answer demo.yaml\n  `bases/"),
     ],
 )
 def test_other_files_of_the_project_that_are_unreadable_are_named(
@@ -108,6 +108,6 @@ def test_other_files_of_the_project_that_are_unreadable_are_named(
     else:
         path.write_bytes(content)
     done = demo.run("build", "demo.yaml")
-    assert (done.code, done.out) == (1 if "is stale" in message else 2, ""), done.err
+    assert (done.code, done.out) == (1 if "does not answer" in message else 2, ""), done.err
     assert done.err.startswith(message), done.err
     assert "\nhint: " in done.err or name == "sources.yaml"

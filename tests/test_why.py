@@ -344,7 +344,7 @@ def test_a_stale_lock_and_an_unreadable_profile_are_answered_too(demo: Path, tmp
     profile.write_text("cre: [")
     done = run(tmp_path, "why", "r-base", "demo.yaml")
     assert done.code == 0
-    assert done.err.startswith("cannot show line numbers: `demo.yaml`:1: ")
+    assert done.err.startswith("cannot show line numbers: demo.yaml:1: ")
     assert "  demo.yaml: cre.r_version: r-base =4.5.2\n" in done.out
 
 
@@ -352,7 +352,7 @@ def test_without_a_lock_there_is_no_answer(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("cre: {}\n")
     done = run(tmp_path, "why", "x", "p.yaml")
 
-    assert done == Done(2, "", "error: `locks/p.lock.json` does not exist\nhint: run `cregraph lock p.yaml`\n")
+    assert done == Done(2, "", "error: locks/p.lock.json: the lock does not exist\nhint: run `cregraph lock p.yaml`\n")
 
 
 def test_what_would_move_a_cursor_is_written_as_an_escape(demo: Path) -> None:

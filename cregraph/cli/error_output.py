@@ -38,7 +38,7 @@ def explained(error: Exception) -> int:
         print(error.format_message())  # type: ignore[attr-defined]  # known by its name only
         return 2
     if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _OF_THE_MACHINE and error.filename:
-        return report(f"`{error.filename}`: {error.strerror}", "make space, change its permissions, or use another path", code=2)
+        return report(f"{error.filename}: {error.strerror}", "make space, change its permissions, or use another path", code=2)
     if isinstance(error, _usage_errors(typer.BadParameter)):
         return report(error.format_message(), _usage(error), code=2)  # type: ignore[attr-defined]  # a ClickException
     return _fault(error)

@@ -70,7 +70,8 @@ def _check(chosen: list[Session], *, json: bool) -> None:
         shown = session.project.shown_lock
         answers.append({"lock": shown, "fresh": not why, "reasons": why})
         if why:
-            stale.append(f"`{shown}` is stale\n  " + "\n  ".join(why) if old else f"`{shown}` does not exist")
+            answer = f"does not answer {session.project.profile}\n  " + "\n  ".join(why) if old else "does not exist"
+            stale.append(f"{shown}: the lock {answer}")
         elif not json:
             result(f"{shown} is fresh")
         if old and old.recipes != recipe_sets.installed().sha256:

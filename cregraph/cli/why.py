@@ -31,7 +31,7 @@ def why(
     project = Project.of(profile)
     lock = project.read_lock()
     if lock is None:
-        raise CregraphError(f"`{project.shown_lock}` does not exist", hint=f"run `cregraph lock {project.profile}`")
+        raise CregraphError(f"{project.shown_lock}: the lock does not exist", hint=f"run `cregraph lock {project.profile}`")
     answers = review.why(lock, package, current=_current(project))
     meant = None if answers else nearest(package, review.names(lock))
     base = None if answers else _in_base(project, lock, package)

@@ -25,7 +25,7 @@ def read_conda_lock(path: Path, into: Carried) -> None:
     lock = _loaded(path, into.file)
     packages = sorted((one for one in lock.package if one.platform == _PLATFORM), key=lambda one: (one.name, one.manager))
     if not packages:
-        raise CregraphError(f"`{into.file}`: it has no packages for {_PLATFORM}", hint=f"lock it for {_PLATFORM}")
+        raise CregraphError(f"{into.file}: it has no packages for {_PLATFORM}", hint=f"lock it for {_PLATFORM}")
     for channel in lock.metadata.channels:
         add_channel(channel.url, 0, into)
     asked = _asked(packages)
@@ -49,13 +49,13 @@ def _loaded(path: Path, name: str) -> Any:
         from conda_lock.lockfile import parse_conda_lock_file
     except ImportError:
         raise CregraphError(
-            f"`{name}`: conda-lock is not installed, and its models read this file",
+            f"{name}: conda-lock is not installed, and its models read this file",
             hint="install the extra: pip install 'cregraph[conda-lock]'",
         ) from None
     try:
         return parse_conda_lock_file(path)
     except Exception as error:  # pydantic, yaml and conda-lock have no common class
-        raise CregraphError(f"`{name}`: conda-lock cannot read it: {printable(str(error), 200, keep=' ')}") from None
+        raise CregraphError(f"{name}: conda-lock cannot read it: {printable(str(error), 200, keep=' ')}") from None
 
 
 def _asked(packages: Sequence[Any]) -> list[Any]:

@@ -80,7 +80,7 @@ def convert(path: Path, text: str, into: Carried) -> None:
         read_runtime(top, into)
     else:
         raise CregraphError(
-            f"`{into.file}`: unknown format (expected a toolkit's profile or runtime file, environment.yml, conda-lock.yml "
+            f"{into.file}: unknown format (expected a toolkit's profile or runtime file, environment.yml, conda-lock.yml "
             "or requirements.txt)",
             hint="name one of these files, or leave `--from` out",
         )

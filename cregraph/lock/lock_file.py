@@ -156,11 +156,11 @@ def loads(text: str, *, name: str, kinds: Kinds) -> Lock:
         try:
             canonical(top.value)
         except UnicodeEncodeError:
-            raise CregraphError(f"`{name}`: a text in the lock contains an unpaired surrogate (\\ud800 or similar)") from None
+            raise CregraphError(f"{name}: a text in the lock contains an unpaired surrogate (\\ud800 or similar)") from None
     lock = _read_v1(top, kinds)
     if lock.assembly != ASSEMBLY:
         raise CregraphError(
-            f"`{name}` has assembly {lock.assembly}; this version of cregraph writes assembly {ASSEMBLY}",
+            f"{name}: assembly {lock.assembly} (expected {ASSEMBLY}, which this version of cregraph writes)",
             hint=(
                 "use the version of cregraph that wrote the lock, or remove the file and run "
                 "`cregraph lock` (tag and digest will change)"

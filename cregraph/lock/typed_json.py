@@ -32,7 +32,7 @@ class Field:
 
     def wrong(self, why: str) -> CregraphError:
         """Return the error for this value, with the place and the file's hint."""
-        return CregraphError(f"`{self._name}`: {printable(self.place) or 'the file'}: {why}", hint=self._hint)
+        return CregraphError(f"{self._name}: {printable(self.place) or 'the file'}: {why}", hint=self._hint)
 
     def called(self, name: str) -> Field:
         """Return this field with `name` in its place. A reader finds an item by its name, not its number."""
@@ -102,24 +102,22 @@ def parse(text: str, *, name: str, what: str, version: int, limit: int, hint: st
         CregraphError: The text is too long, not JSON, of a newer version, or an unfinished merge.
     """
     if len(text) > limit:
-        raise CregraphError(f"`{name}` is larger than {limit >> 20} MiB", hint=hint)
+        raise CregraphError(f"{name}: larger than {limit >> 20} MiB", hint=hint)
     if conflict := _CONFLICT.search(text):
         line = text.count("\n", 0, conflict.start()) + 1
-        raise CregraphError(f"`{name}`:{line}: git's conflict markers are in the {what}: a merge was not finished", hint=merge)
+        raise CregraphError(f"{name}:{line}: git's conflict markers are in the {what}: a merge was not finished", hint=merge)
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
     except RecursionError:
-        raise CregraphError(f"`{name}`: nested too deeply", hint=hint) from None
+        raise CregraphError(f"{name}: nested too deeply", hint=hint) from None
     except json.JSONDecodeError as error:
-        raise CregraphError(f"`{name}`:{error.lineno}:{error.colno}: not readable as JSON: {error.msg}", hint=hint) from None
+        raise CregraphError(f"{name}:{error.lineno}:{error.colno}: not readable as JSON: {error.msg}", hint=hint) from None
     except ValueError as error:
-        raise CregraphError(f"`{name}`: {error}", hint=hint) from None
+        raise CregraphError(f"{name}: {error}", hint=hint) from None
     top = Field(value, "", name=name, hint=hint)
     found = Field(top.mapping().get("version"), "version", name=name, hint=hint).number(1)
     if found > version:
-        raise CregraphError(
-            f"`{name}` has {what} version {found}; this cregraph reads versions up to {version}", hint="upgrade cregraph"
-        )
+        raise CregraphError(f"{name}: {what} version {found} (expected at most {version})", hint="upgrade cregraph")
     return top
 
 

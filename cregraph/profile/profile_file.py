@@ -145,9 +145,11 @@ def _chain(path: str, read: Callable[[str], str]) -> list[Stated]:
             refuse([stated.problem(f"more than {_MAX_PARENTS} profiles that extend each other")])
         top = read_yaml(_text(path, read, stated), file=path)
         if top.value is None:
-            raise CregraphError(f"`{path}` is empty", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works")
+            raise CregraphError(
+                f"{path}: the file is empty", "begin with `cre: {tag: v1}`; `cregraph demo` writes one that works"
+            )
         if not top.is_mapping:
-            raise CregraphError(f"`{path}`:{top.place.line}: a profile must be a mapping, not {top.what}", "begin with `cre:`")
+            raise CregraphError(f"{path}:{top.place.line}: a profile must be a mapping, not {top.what}", "begin with `cre:`")
         files.append(path)
         found.append(top)
         stated = top.fields.get("extends")

@@ -145,7 +145,7 @@ class Problem:
 
     def __str__(self) -> str:
         field = f" {shown(self.field)}:" if self.field else ""
-        return f"`{self.file}`:{self.line}:{field} {self.text}"
+        return f"{self.file}:{self.line}:{field} {self.text}"
 
 
 def refuse(problems: Iterable[Problem]) -> None:

@@ -45,7 +45,7 @@ def read_yaml(text: str, *, file: str) -> Stated:
         CregraphError: The text is not YAML, is outside the part that this module reads, or states a key twice.
     """
     if len(text) > MAX_CHARACTERS:
-        raise CregraphError(f"`{file}` has {len(text)} characters; profiles and recipes have at most {MAX_CHARACTERS}")
+        raise CregraphError(f"{file}: {len(text)} characters (expected at most {MAX_CHARACTERS})")
     problems: list[Problem] = []
     try:
         top = _tree(text, file, problems)
@@ -53,12 +53,12 @@ def read_yaml(text: str, *, file: str) -> Stated:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         said = shown(error.problem or error.context or "it cannot be read")
-        raise CregraphError(f"`{file}`:{line}: invalid YAML: {said} (column {column})", _syntax_hint(said)) from None
+        raise CregraphError(f"{file}:{line}: invalid YAML: {said} (column {column})", _syntax_hint(said)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise CregraphError(f"`{file}`:{line}: invalid YAML: a character that YAML does not allow") from None
+        raise CregraphError(f"{file}:{line}: invalid YAML: a character that YAML does not allow") from None
     except (yaml.YAMLError, ValueError, OverflowError):  # such as "\\UFFFFFFFF", which PyYAML hands to chr()
-        raise CregraphError(f"`{file}` is not YAML: an escape or number in it is out of range") from None
+        raise CregraphError(f"{file}: not YAML: an escape or a number is out of range") from None
     refuse(problems)
     return top
 
@@ -119,7 +119,7 @@ class _Builder:
         return self.top or Stated(value=None, place=Place(file=self.file, line=1))
 
     def refused(self, line: int, text: str, hint: str | None = None) -> CregraphError:
-        return CregraphError(f"`{self.file}`:{line}: {text}", hint)
+        return CregraphError(f"{self.file}:{line}: {text}", hint)
 
     def check(self, event: yaml.NodeEvent, line: int) -> None:
         """Refuse anchors, tags and too many values."""

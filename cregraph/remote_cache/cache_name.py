@@ -19,9 +19,9 @@ def cache_named(text: str, routes: Routes, *, option: str = "--cache") -> Remote
     """Return the cache that `text` names. Raises CregraphError, which names the option, for an unknown or invalid name."""
     where = f"`{option} {text}`"
     named = routes.cache.get(text)
-    place = _place(named.ref if named else text, routes, where if not named else f"`{routes.origin}`: cache.{text}.ref", text)
+    place = _place(named.ref if named else text, routes, where if not named else f"{routes.origin}: cache.{text}.ref", text)
     trusted = any(
-        one.trusted and _place(one.ref, routes, f"`{routes.origin}`: cache.{name}.ref", name) == place
+        one.trusted and _place(one.ref, routes, f"{routes.origin}: cache.{name}.ref", name) == place
         for name, one in routes.cache.items()
     )
     plain = next((registry.plain_http for registry in routes.registry.values() if registry.host == place.host), False)

@@ -45,7 +45,7 @@ def push_place(session: Session, rest: str, *, typed: str) -> Destination:
         path = session.asked.composition.profile.image_repo_path or ""
         if not path:
             raise CregraphError(
-                f"`{session.project.profile}`: snowflake.image_repo_path: is missing, but a push needs it",
+                f"{session.project.profile}: snowflake.image_repo_path: is missing, but a push needs it",
                 hint="write `snowflake: {image_repo_path: database/schema/repository}`, or name it: HOST/PATH",
             )
         registry = registry_of(_SNOWFLAKE, session.sources.routes)

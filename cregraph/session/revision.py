@@ -140,7 +140,7 @@ def lock_named(text: str) -> Path | None:
     if path.suffix in (".yaml", ".yml"):
         lock = path.parent / "locks" / f"{path.stem}{END}"
         if not lock.is_file():
-            raise CregraphError(f"`{lock}` does not exist", hint=f"run `cregraph lock {text}`")
+            raise CregraphError(f"{lock}: the lock does not exist", hint=f"run `cregraph lock {text}`")
         return lock
     return path
 

@@ -115,11 +115,11 @@ class Session:
             _ = self.asked  # an invalid profile is reported before a missing lock
         found = project.read_lock()
         if found is None:
-            raise Refused(f"`{project.shown_lock}` does not exist", hint=f"run `cregraph lock {project.profile}`")
+            raise Refused(f"{project.shown_lock}: the lock does not exist", hint=f"run `cregraph lock {project.profile}`")
         why = [] if self.take_stale else self.stale_reasons(found)
         if why:
             raise Refused(
-                f"`{project.shown_lock}` is stale\n  " + "\n  ".join(why),
+                f"{project.shown_lock}: the lock does not answer {project.profile}\n  " + "\n  ".join(why),
                 hint=f"run `cregraph lock {project.profile}`, then review the change with `cregraph diff`",
             )
         return found
@@ -128,7 +128,7 @@ class Session:
         """Return why `lock` does not answer the profile or contradicts itself, one line each; empty for a fresh lock."""
         project, asked = self.project, self.asked
         if lock is None:
-            return [f"`{project.shown_lock}` does not exist"]
+            return [f"{project.shown_lock}: the lock does not exist"]
         local = project.local(self.recipes)
         found = reasons(
             lock,

@@ -113,7 +113,7 @@ def facts_for(
         facts = facts_json.loads(text, name=name)
         if facts.digest != f"sha256:{artifact.sha256}":
             raise CregraphError(
-                f"`{name}`: digest: {facts.digest} does not match the file name",
+                f"{name}: digest: {facts.digest} does not match the file name",
                 f"remove `{name}` and run `cregraph lock` to make it again",
             )
         return facts

@@ -99,15 +99,15 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
     try:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise CregraphError(f"`{name}`{_why(error)}") from None
+        raise CregraphError(f"{name}{_why(error)}") from None
     if data is None:
         return Routes(origin=name)
     if not isinstance(data, dict):
-        raise CregraphError(f"`{name}`: expected a mapping of {', '.join(_SECTIONS)}, not a {type(data).__name__}")
+        raise CregraphError(f"{name}: expected a mapping of {', '.join(_SECTIONS)}, not a {type(data).__name__}")
     for section in data:
         if section not in _SECTIONS:
             raise CregraphError(
-                f"`{name}`: unknown section `{section}`",
+                f"{name}: unknown section `{section}`",
                 hint=did_you_mean(str(section), _SECTIONS, f"use one of these sections: {', '.join(_SECTIONS)}"),
             )
 
@@ -115,13 +115,13 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         listed: list[object] = value if isinstance(value, list) else [value]
         texts = [item for item in listed if isinstance(item, str) and item]
         if not texts or len(texts) < len(listed):
-            raise CregraphError(f"`{name}`: {field}: expected an address or a list of addresses")
+            raise CregraphError(f"{name}: {field}: expected an address or a list of addresses")
         return tuple(_address(item, field, name, folder) for item in texts)
 
     def mapping(section: str) -> dict[str, object]:
         value = data.get(section) or {}
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise CregraphError(f"`{name}`: {section}: expected a mapping")
+            raise CregraphError(f"{name}: {section}: expected a mapping")
         return value
 
     def listed(section: str) -> tuple[str, ...]:
@@ -132,9 +132,9 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
         for key, value in mapping(section).items():
             fields = {text: value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get(text), str) or set(fields) - {text, flag}:
-                raise CregraphError(f"`{name}`: {section}.{key}: expected {{{text}: {example}, {flag}: false}}")
+                raise CregraphError(f"{name}: {section}.{key}: expected {{{text}: {example}, {flag}: false}}")
             if not isinstance(fields.get(flag, False), bool):
-                raise CregraphError(f"`{name}`: {section}.{key}.{flag}: expected true or false")
+                raise CregraphError(f"{name}: {section}.{key}.{flag}: expected true or false")
             yield key, fields[text], fields.get(flag, False)
 
     return Routes(
@@ -157,7 +157,7 @@ def read_routes(text: str, *, name: str, folder: Path) -> Routes:
 def _on_disk(address: str, field: str, name: str) -> str:
     if not address.startswith("file://"):
         raise CregraphError(
-            f"`{name}`: {field}: `{redacted(address)}` is not a folder on this machine",
+            f"{name}: {field}: `{redacted(address)}` is not a folder on this machine",
             hint="write ./a/folder that holds an OCI layout; name a registry under `registry`"
             if field == "image"
             else "write ./a/folder that `cregraph vendor` wrote",
@@ -192,7 +192,7 @@ def _address(text: str, field: str, name: str, folder: Path) -> str:
         end = "/" if text.endswith("/") else ""
         return re.sub(r"%7B(date|distribution|r)%7D", r"{\1}", (folder / text).resolve().as_uri()) + end
     raise CregraphError(
-        f"`{name}`: {field}: `{redacted(text)}` is not an address", hint="write https://…, http://…, file:///… or ./a/folder"
+        f"{name}: {field}: `{redacted(text)}` is not an address", hint="write https://…, http://…, file:///… or ./a/folder"
     )
 
 

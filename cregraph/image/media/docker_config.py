@@ -39,9 +39,9 @@ def read_config(folder: Path, *, hint: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
-        raise CregraphError(f"`{path}`: is not readable as JSON", hint) from None
+        raise CregraphError(f"{path}: is not readable as JSON", hint) from None
     if not isinstance(config, dict):
-        raise CregraphError(f"`{path}`: invalid value (expected a JSON object)", hint)
+        raise CregraphError(f"{path}: invalid value (expected a JSON object)", hint)
     return config
 
 
@@ -95,6 +95,6 @@ def _of_context(name: str) -> Endpoint:
     except FileNotFoundError:
         raise CregraphError(f"the Docker context `{name}` does not exist", hint=_LIST) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CregraphError(f"`{path}`: is not readable as a Docker context", hint=f"remove the context `{name}`") from None
+        raise CregraphError(f"{path}: is not readable as a Docker context", hint=f"remove the context `{name}`") from None
     tls = folder / "tls" / key / "docker"
     return Endpoint(host=host, tls=tls if tls.is_dir() or skips else None, verify=not skips)

@@ -84,7 +84,7 @@ def _of_entry(entry: dict[str, Any], path: Path, host: str) -> Credentials:
         except (binascii.Error, UnicodeDecodeError):
             colon = ""
         if not colon:
-            raise CregraphError(f"`{path}`: auths: the entry of {host} is damaged", f"run `docker login {host}` anew")
+            raise CregraphError(f"{path}: auths: the entry of {host} is damaged", f"run `docker login {host}` anew")
         return Credentials(user=user, password=password.rstrip("\0"))
     name, secret = entry.get("username"), entry.get("password")
     if isinstance(name, str) and isinstance(secret, str) and name:

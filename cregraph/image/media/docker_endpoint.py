@@ -1,0 +1,77 @@
+"""Where the Docker engine is: DOCKER_HOST and Docker contexts, resolved as the docker CLI does.
+
+The SDK has a reader of contexts too, but it looks in another folder where DOCKER_CONFIG has no config.json, and drops a CA
+certificate that comes without a client's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cregraph.digest import sha256
+from cregraph.errors import CregraphError
+from cregraph.image.media.docker_config import config_folder, read_config
+
+__all__ = ["Endpoint", "endpoint"]
+
+_SOCKET = "unix:///var/run/docker.sock"
+_LIST = "`docker context ls` lists them"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """The address of a Docker engine.
+
+    Attributes:
+        host: An address as DOCKER_HOST has it: `unix://`, `tcp://`, `ssh://`, `http://` or `https://`.
+        tls: Folder of `ca.pem`, `cert.pem` and `key.pem`, each optional. None: no TLS.
+        verify: Whether the engine's certificate is checked.
+    """
+
+    host: str
+    tls: Path | None = None
+    verify: bool = True
+
+
+def endpoint(context: str | None = None) -> Endpoint:
+    """Return the engine of the Docker context `context`; None: the engine that the docker CLI would use.
+
+    Source: docker/cli, cli/command/cli.go, resolveContextName: DOCKER_HOST, DOCKER_CONTEXT, `currentContext`, the default.
+
+    Raises:
+        CregraphError: The context does not exist or cannot be read.
+    """
+    if context is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", context):
+        raise CregraphError(f"`--context {context}`: this is no name of a Docker context", hint=_LIST)
+    name = context
+    if name is None and not os.environ.get("DOCKER_HOST"):
+        name = os.environ.get("DOCKER_CONTEXT")
+        name = name or read_config(config_folder(), hint="repair it, or set DOCKER_HOST").get("currentContext")
+    return _default() if not name or name == "default" else _of_context(str(name))
+
+
+def _default() -> Endpoint:
+    host = os.environ.get("DOCKER_HOST") or _SOCKET
+    verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    if not verify and not os.environ.get("DOCKER_TLS"):
+        return Endpoint(host=host)
+    return Endpoint(host=host, tls=Path(os.environ.get("DOCKER_CERT_PATH") or config_folder()), verify=verify)
+
+
+def _of_context(name: str) -> Endpoint:
+    folder = config_folder() / "contexts"
+    key = sha256(name.encode())
+    path = folder / "meta" / key / "meta.json"
+    try:
+        found = json.loads(path.read_bytes())["Endpoints"]["docker"]
+        host, skips = str(found["Host"]), bool(found.get("SkipTLSVerify"))
+    except FileNotFoundError:
+        raise CregraphError(f"the Docker context `{name}` does not exist", hint=_LIST) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CregraphError(f"{path}: is not readable as a Docker context", hint=f"remove the context `{name}`") from None
+    tls = folder / "tls" / key / "docker"
+    return Endpoint(host=host, tls=tls if tls.is_dir() or skips else None, verify=not skips)
