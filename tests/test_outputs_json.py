@@ -76,7 +76,7 @@ def test_a_hand_edit_that_breaks_it_is_said_with_its_place(data: object, said: s
 
 @pytest.mark.parametrize("text", ["{", '{"version": 1, "version": 1, "tasks": []}', "[" * 100_000])
 def test_what_is_no_json_is_an_error_in_words(text: str) -> None:
-    with pytest.raises(CregraphError, match="^x:"):
+    with pytest.raises(CregraphError, match=r"^x:"):
         loads(text, name="x")
 
 
