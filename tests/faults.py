@@ -44,7 +44,7 @@ sys.argv[0] = "cregraph"
 runpy.run_module("cregraph", run_name="__main__")
 """
 INTERRUPTED = "error: interrupted: no file was left incomplete\nhint: run the same command again to continue\n"
-DIFFERS = "hint: if you expect new bytes, run `cregraph lock --upgrade-package NAME` and review the change with `cregraph diff`\n"
+DIFFERS = "hint: run `cregraph lock --upgrade-package NAME` if you expect new bytes, and review the change with `cregraph diff`\n"
 FRAMES = "r-demoframes-1.2.0-demo_0.conda"
 WHEEL = "demo_greeting-1.1-py3-none-any.whl"
 HTTPFS = "https://files.invalid/v1/tool.gz"

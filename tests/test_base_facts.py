@@ -54,7 +54,7 @@ def test_a_layout_with_one_image_needs_no_tag_and_one_with_several_does(tmp_path
         str(caught.value) == "oci:layout3: holds several images"
         and caught.value.hint == "write `oci:layout3:TAG`; there are: x, y"
     )
-    with pytest.raises(CregraphError, match="holds no image with that tag; there are: x, y"):
+    with pytest.raises(CregraphError, match="has no image with this tag; existing tags: x, y"):
         opened(tmp_path, one, two, tags=("x", "y"), tag="no")
 
 
@@ -138,7 +138,7 @@ def test_what_the_store_has_is_not_asked_for_again(tmp_path: Path) -> None:
 
     assert again.config() == image.config()
     assert b"".join(again.open_layer(image.manifest.layers[0])) == made.blobs[str(made.layers[0]["digest"])]
-    with pytest.raises(CregraphError, match=r"--offline was asked for, and reg.example/a:1 is not in the store"):
+    with pytest.raises(CregraphError, match=r"reg.example/a:1 is not in the store, and --offline is set"):
         list(again.open_layer(image.manifest.layers[1]))
 
 
@@ -285,7 +285,7 @@ def test_pythons_full_version_is_told_without_running_it(tmp_path: Path, name: s
 
 
 def test_a_python_without_any_version_is_an_error_and_no_python_is_none(tmp_path: Path) -> None:
-    with pytest.raises(CregraphError, match=r"the version of its Python \(/usr/bin/python3\) cannot be told"):
+    with pytest.raises(CregraphError, match=r"the version of its Python \(/usr/bin/python3\) cannot be read"):
         facts(tmp_path, tar(entry("usr/bin/python3", b"#!/bin/sh")))
     assert facts(tmp_path, tar(entry("a"))).python is None
 
@@ -383,9 +383,9 @@ def huge_header() -> bytes:
         (tar(entry("a/../b")), "`a/../b` leads out of its folder"),
         (tar(entry("h", type=tarfile.LNKTYPE, linkname="../x")), "`../x` leads out of its folder"),
         (tar(entry("a/" * 3000 + "a")), "names a path of more than 4096 characters"),
-        (huge_header(), "has an extended header of 2097152 bytes; 1048576 are the most that is read"),
+        (huge_header(), r"has an extended header of 2097152 bytes \(maximum 1048576\)"),
         (tar(entry("a", b"x" * 5000))[:2000], "ends in the middle of a file"),
-        (b"no tar at all " * 100, "is no tar, or a damaged one"),
+        (b"no tar at all " * 100, "is not a tar or is damaged"),
         (tar(entry("x", pax_headers={"size": "-1"})), "gives `x` a size or owner below zero"),
     ],
     ids=["climbs", "climbs-inside", "hard-link", "long", "huge-header", "cut", "no-tar", "bad-size"],

@@ -48,7 +48,7 @@ def test_a_cache_to_write_to_that_is_none_is_said_before_anything_is_made(
     done = here.run("build", "demo.yaml", "--cache-write", "teem")
 
     assert done.code == 2
-    assert "`--cache-write teem`: names no cache" in done.err and "write `team` instead" in done.err
+    assert "`--cache-write teem`: does not name a cache" in done.err and "write `team` instead" in done.err
     assert not list((here.folder / "cache").glob("segments/*"))
 
 

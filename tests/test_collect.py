@@ -164,9 +164,7 @@ def test_nothing_is_removed_while_somebody_does_not_know_what_it_needs(tmp_path:
     with in_use(store, "lock"):
         with pytest.raises(CregraphError) as caught, gc_lock(store, patience=0.3, waiting=lambda user: said.append(user.pid)):
             raise AssertionError("nobody may be let in")
-        assert str(caught.value) == (
-            f"`cregraph lock` (process {os.getpid()}) uses the store, and what it needs is not known yet"
-        )
+        assert str(caught.value) == (f"`cregraph lock` (process {os.getpid()}) uses the store, and its needs are not known yet")
     assert said == [os.getpid()]
     cleared(store, Reached())
     assert not store.has(digest)
@@ -323,7 +321,7 @@ def test_nothing_is_removed_while_a_lock_cannot_be_read(own: Demo, spoilt: str) 
     elif spoilt == "facts":
         own.store.path_of(str(own.plan().lock.base.data["facts"])).unlink()
         facts.unlink()
-        why = f"`{own.lock}`: the facts of its base that it pins are not there (`{facts}`)"
+        why = f"`{own.lock}`: the facts of its base are missing (`{facts}`)"
     elif spoilt == "newer":
         own.lock.write_text(own.lock.read_text().replace('"version": 1', '"version": 99', 1))
         why = f"`{own.lock}`"
@@ -331,11 +329,11 @@ def test_nothing_is_removed_while_a_lock_cannot_be_read(own: Demo, spoilt: str) 
         assert project.built is not None
         own.store.path_of(project.built.text).unlink()
         own.lock.write_text(own.lock.read_text() + "\n")  # another text than what was built
-        why = f"what was last built of `{own.lock}` cannot be read: "
+        why = f"the last build of `{own.lock}` cannot be read: "
     else:
         record = next((own.folder / "cache" / "projects").rglob("*.json"))
         record.write_text("{")
-        why = f"`{record}` should name a lock file, and does not"
+        why = f"`{record}` does not name a lock file"
     before = everything(own.store)
     done = own.run("cache", "gc")
     assert (done.code, done.out) == (2, "")

@@ -287,17 +287,17 @@ def test_specs_have_one_normal_form(written: str, meant: str) -> None:
     ("spec", "why"),
     [
         ("r-x; rm -rf /", "does not start with a package's name (letters, digits and . _ - +)"),
-        ("x $(id)", "holds '$', which no conda spec has here"),
-        ("x `id` 'a'", "holds \"'\", '`', which no conda spec has here"),
+        ("x $(id)", "holds '$', which is not allowed in a conda spec"),
+        ("x `id` 'a'", "holds \"'\", '`', which is not allowed in a conda spec"),
         ("--insecure", "does not start with a package's name (letters, digits and . _ - +)"),
         ("x[build=1]", "has brackets; write `name version build`"),
-        ("other::x", "names a channel; list channels, in order of priority, under `channels`"),
+        ("other::x", "names a channel; list channels under `channels` in order of priority"),
         ("__glibc >=2", "is a virtual package; those follow from the base image"),
         ("", "is empty (expected a package name)"),
         ("x >=>5", "has a version that cannot be read: '>=>5'; write `=1.2`, `==1.2.3`, `>=1.2,<2`"),
         ("x >=", "has an operator without a version"),
         ("x 1 2 3", "has more than name, version and build; separate versions with a comma"),
-        ("x =1.0-2", "has a dash in its version, which conda versions have not; conda writes `_` for it"),
+        ("x =1.0-2", "has a dash in its version; write `_` as conda does"),
     ],
 )
 def test_odd_specs_are_refused_with_their_line(spec: str, why: str) -> None:
@@ -308,8 +308,8 @@ def test_odd_specs_are_refused_with_their_line(spec: str, why: str) -> None:
 
 def test_a_channel_is_a_name_and_never_an_address() -> None:
     message, hint = refused(lambda: conda.ask(step(["x"], channels=["conda-forge", "https://me:secret@host.example/x"])))
-    assert message == "recipes/r.yaml:12: channels: `https://…@host.example/x` is no channel's name"
-    assert hint == "channels are named here, `conda-forge`; where a name leads is `conda:` in sources.yaml"
+    assert message == "recipes/r.yaml:12: channels: `https://…@host.example/x` is not the name of a channel"
+    assert hint == "write a name such as `conda-forge`. Its address is under `conda:` in sources.yaml"
     message, _ = refused(lambda: conda.ask(step(["x"], channels=["a", "a"])))
     assert message == "recipes/r.yaml:12: channels: `a` is listed twice"
     assert conda.ask(step(["x"], channels=["a", "b/label/rc"]))[0].options == {"channels": ["a", "b/label/rc"]}
@@ -318,7 +318,7 @@ def test_a_channel_is_a_name_and_never_an_address() -> None:
 @pytest.mark.parametrize("prefix", ["relative", "/a b", "/a/../b", "/", "/a/", "/a$(id)", "/a//b", ""])
 def test_a_prefix_must_be_a_plain_absolute_path(prefix: str) -> None:
     message, _ = refused(lambda: conda.ask(step(["x"], prefix=prefix)))
-    assert message == f"recipes/r.yaml:11: prefix: `{prefix}` is no prefix for a conda environment"
+    assert message == f"recipes/r.yaml:11: prefix: `{prefix}` is not a prefix for a conda environment"
 
 
 # -- files at a prefix -------------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_a_prefix_longer_than_a_binary_has_room_for_is_refused(tmp_path: Path) -
     made = Made(parts=[Part(path="lib/x.so", data=b"/short/p\0", placeholder="/short/p", mode="binary")])
     message, _ = refused(lambda: entries_of(made, tmp_path))
     assert message == (
-        "conda-forge/linux-64/a-1.0-0.conda: `lib/x.so` has room for a prefix of 8 bytes, `/short/p`,"
+        "conda-forge/linux-64/a-1.0-0.conda: `lib/x.so` has space for a prefix of 8 bytes, `/short/p`,"
         " but `/home/jupyter/micromamba/envs/x` has 31"
     )
 
@@ -417,7 +417,7 @@ def test_noarch_python_moves_and_gets_entry_points(tmp_path: Path) -> None:
         """
     )
     message, _ = refused(lambda: segments([made], tmp_path))
-    assert message == f"conda environment {PREFIX}: pkg is a Python package, and the environment has no python"
+    assert message == f"conda environment {PREFIX}: pkg is a Python package, but the environment has no python"
 
 
 def test_noarch_python_alone_depends_on_the_python_minor(tmp_path: Path) -> None:
@@ -519,18 +519,18 @@ LISTED_ONLY_X = {"paths": [{"_path": "lib/x", "path_type": "hardlink"}], "paths_
         ),
         (
             Made(parts=[Part(path="lib/x", type=tarfile.LNKTYPE, link="lib/x")]),
-            "the hard link `lib/x` leads to `lib/x`, which is no file of the package before it",
+            "the hard link `lib/x` leads to `lib/x`, which is not an earlier file of the package",
         ),
         (Made(parts=[Part(path="lib/x", type=tarfile.CHRTYPE)]), "`lib/x` is a device or another special file"),
         (Made(parts=[Part(path="lib/x", type=tarfile.FIFOTYPE)]), "`lib/x` is a device or another special file"),
-        (Made(parts=[GOOD, GOOD], paths=LISTED_ONLY_X), "`lib/x` stands in it twice"),
+        (Made(parts=[GOOD, GOOD], paths=LISTED_ONLY_X), "`lib/x` is contained twice"),
         (
             Made(parts=[Part(path="lib", type=tarfile.SYMTYPE, link="share"), GOOD]),
             "`lib` is a link and a folder as well",
         ),
         (Made(parts=[Part(path="lib"), GOOD]), "`lib` is a file and a folder as well"),
-        (Made(parts=[GOOD, Part(path="lib/y")], paths=LISTED_ONLY_X), "holds `lib/y`, which it does not list"),
-        (Made(parts=[], paths=LISTED_ONLY_X), "lists `lib/x`, but does not hold it"),
+        (Made(parts=[GOOD, Part(path="lib/y")], paths=LISTED_ONLY_X), "contains `lib/y`, which it does not list"),
+        (Made(parts=[], paths=LISTED_ONLY_X), "lists `lib/x`, but does not contain it"),
         (
             Made(parts=[Part(path="lib/x", type=tarfile.SYMTYPE, link="y")], paths=LISTED_ONLY_X),
             "lists `lib/x` as a hardlink, but it is a symlink",
@@ -548,7 +548,7 @@ LISTED_ONLY_X = {"paths": [{"_path": "lib/x", "path_type": "hardlink"}], "paths_
         (Made(parts=[GOOD], paths=False), "has neither `info/paths.json` nor `info/files`"),
         (
             Made(parts=[GOOD], info={"info/index.json": b'{"name": "b", "version": "1.0", "build": "0"}'}),
-            "says in info/index.json that it is b-1.0-0, not a-1.0-0",
+            "is b-1.0-0 by its info/index.json (expected a-1.0-0)",
         ),
         (
             Made(parts=[Part(path="conda-meta/a-1.0-0.json", data=b"{}")]),
@@ -561,14 +561,14 @@ def test_hostile_packages_are_refused_by_name(made: Made, why: str, ending: str,
     message, hint = refused(lambda: entries_of(made, tmp_path))
     said = f"conda-forge/linux-64/a-1.0-0{ending}: {why}"
     assert message == said or (why.endswith("enclosed") and message.startswith(said))
-    assert hint == "the package is damaged or hostile; pin another build of it, or ask who made it"
+    assert hint == "pin another build, or ask the author: the package is damaged or hostile"
 
 
 def test_a_noarch_package_cannot_escape_by_moving(tmp_path: Path) -> None:
     python = Made(name="python", version="3.11.7")
     twice = [Part(path="site-packages/m.py"), Part(path="lib/python3.11/site-packages/m.py")]
     message, _ = refused(lambda: entries_of(Made(noarch="python", subdir="noarch", parts=twice), tmp_path, beside=[python]))
-    assert message == "conda-forge/noarch/a-1.0-0.conda: two of its files would be `lib/python3.11/site-packages/m.py`"
+    assert message == "conda-forge/noarch/a-1.0-0.conda: two of its files have the path `lib/python3.11/site-packages/m.py`"
     for point in ("x = m:main; import os", "../x = m:f", "x = m:f\nimport os", 7):
         info = {"info/link.json": json.dumps({"noarch": {"entry_points": [point]}}).encode()}
         made = Made(noarch="python", subdir="noarch", info=info)
@@ -586,7 +586,7 @@ def test_what_is_no_package_is_said_to_be_none(tmp_path: Path) -> None:
     whole = Made(parts=[Part(path="lib/x", data=os.urandom(300_000))], ending=".tar.bz2").write(tmp_path).read_bytes()
     assert opened(whole[:-5000]) == "x.conda: ends in the middle of its compressed bytes"
     write_conda(tmp_path / "y", {"pkg": b""}, "a")
-    assert opened((tmp_path / "y").read_bytes()) == "x.conda: holds 0 members `info-*.tar.zst`, one is wanted"
+    assert opened((tmp_path / "y").read_bytes()) == "x.conda: holds 0 members `info-*.tar.zst` (expected one)"
     write_conda(tmp_path / "y", {"info": tar_of([]), "pkg": tar_of([])}, "a", zipfile.ZIP_DEFLATED)
     assert opened((tmp_path / "y").read_bytes()) == (
         "x.conda: its member `info-a.tar.zst` is compressed or encrypted by zip; it must be stored"
@@ -621,7 +621,7 @@ def test_a_tar_header_cannot_claim_gigabytes(tmp_path: Path) -> None:
     header.type, header.size = tarfile.XHDTYPE, 7 << 30
     write_conda(tmp_path / "x", {"info": tar_of([]), "pkg": header.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)}, "a")
     message, _ = refused(lambda: open_package(tmp_path / "x", tempfile.TemporaryFile, "x"))
-    assert message == "x: has an extended header of 7516192768 bytes; 1048576 are the most that is read"
+    assert message == "x: has an extended header of 7516192768 bytes (maximum 1048576)"
 
 
 # -- place -------------------------------------------------------------------------------------------------------------------
@@ -664,7 +664,7 @@ def test_a_pin_edited_to_lead_elsewhere_is_refused(tmp_path: Path) -> None:
         target = Target(kind="conda", place=PREFIX, options={}, asks=asks, pins=(bad,))
         message, hint = refused(lambda target=target: conda.place(target, ground(target)))
         if bad.name == "../a":
-            assert message == f"conda environment {PREFIX}: the lock pins '../a', which is no name of a conda package"
+            assert message == f"conda environment {PREFIX}: the lock pins '../a', which is not the name of a conda package"
             continue
         assert message.startswith(f"conda environment {PREFIX}: package a: the lock's `")
         assert message.endswith("` is missing or invalid")
@@ -676,7 +676,7 @@ def test_a_prefix_that_only_the_sandbox_has_is_refused(prefix: str) -> None:
     message, _ = refused(lambda: conda.ask(step(["a"], prefix=prefix)))
 
     assert message == (
-        f"recipes/r.yaml:11: prefix: `{prefix}` would not be in the image: /cregraph is there in the sandbox of tasks only"
+        f"recipes/r.yaml:11: prefix: `{prefix}` would not be in the image: only the sandbox of tasks has /cregraph"
     )
     assert conda.ask(step(["a"], prefix="/cregraph2/mine"))
 

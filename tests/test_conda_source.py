@@ -169,8 +169,8 @@ def test_virtual_packages_are_the_bases_and_never_the_hosts(channel: Path, monke
     message, _ = refused(lambda: conda.pin(target_of(conda.ask(step(["r-base"]))), sources, given(facts=facts(glibc="2.12"))))
     assert "__glibc >=2.17, for which no candidates were found" in message
     message, hint = refused(lambda: conda.virtual_packages(given(facts=None)))
-    assert message == "conda packages cannot be chosen before their base image: its glibc is not known"
-    assert hint == "a stage with an `image` step is needed, which this stage `needs`"
+    assert message == "cannot choose conda packages, because the glibc of the base image is unknown"
+    assert hint == "add a stage with an `image` step to `needs` of this stage"
 
 
 def test_a_date_means_the_whole_day_in_utc(tmp_path: Path) -> None:

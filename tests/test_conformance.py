@@ -72,7 +72,7 @@ DEEDS = [
     shell("writes elsewhere", "echo x > $OUT/x; echo y > /opt/stray; mkdir -p /var/lib/deep; echo z > /etc/passwd; echo > /.hidden"),
     shell("deletes elsewhere", "echo x > $OUT/x; rm /etc/group; rm -r /opt/locked; mkdir /opt/locked; rm -r /root"),
     shell("replaces elsewhere", "echo x > $OUT/x; rm /opt/setid; mkdir /opt/setid; rm -r /opt/locked; echo > /opt/locked; ln -sf cat /usr/bin/ls"),
-    shell("makes a folder anew", "echo x > $OUT/x; rm -r /opt/env; mkdir -p /opt/env/lib/new /opt/env/other; echo > /opt/env/lib/two"),
+    shell("makes a folder again", "echo x > $OUT/x; rm -r /opt/env; mkdir -p /opt/env/lib/new /opt/env/other; echo > /opt/env/lib/two"),
     shell("opens up elsewhere", "echo x > $OUT/x; chmod 600 /opt/setid; touch /etc/group; chmod 700 /usr; mv /opt/locked/secret /opt/secret"),
     shell("changes what it needs", "echo x > $OUT/x; echo 2 > /opt/env/lib/one; echo > /opt/env/lib/needed/new; ln /opt/env/bin/tool /opt/env/t"),
     shell("comes and goes", "echo x > $OUT/x; touch /usr/came && rm /usr/came; mkdir /opt/d && rmdir /opt/d; echo > w; echo > $HOME/h"),

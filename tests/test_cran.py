@@ -59,7 +59,7 @@ def test_a_dependency_that_is_none_is_refused_by_name():
     with pytest.raises(CregraphError) as caught:
         dcf.dependencies("cli, rm -rf /", what="pkg: Imports")
 
-    assert caught.value.message == "pkg: Imports: `rm -rf /` is no dependency (`name` or `name (>= version)` is)"
+    assert caught.value.message == "pkg: Imports: `rm -rf /` is not a dependency (expected `name` or `name (>= version)`)"
 
 
 @pytest.mark.parametrize(

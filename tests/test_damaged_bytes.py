@@ -74,7 +74,7 @@ def test_a_flipped_byte_in_a_layer_of_the_base_is_found_while_locking_and_while_
     path.write_bytes(flipped(good))
     message = (
         f"error: oci:sources/base: a blob has {digest(flipped(good))} ({len(good)} bytes), "
-        f"but its manifest says {digest(good)} ({len(good)})\nhint: the layout is damaged; copy it again\n"
+        f"but its manifest says {digest(good)} ({len(good)})\nhint: copy the layout again: it is damaged\n"
     )
     refused(own.run("build", "demo.yaml", "--output", "oci:other"), message)
     assert not (own.folder / "other").exists()

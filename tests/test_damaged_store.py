@@ -42,13 +42,13 @@ def test_what_was_made_and_then_damaged_is_found_before_it_is_used_and_made_anew
     if which == "segment":  # it is read once, while it is joined to a layer
         message = (
             f"error: segment {segment.key[:12]} in the store is damaged: its bytes are not those of sha256:{found}\n"
-            "hint: run the command again to make it anew, and check the disk\n"
+            "hint: run the command again to make it again, and check the disk\n"
         )
     else:
         message = (
             f"error: {what} in the store has sha256:{bad}, but its name says sha256:{found}\n"
-            f"hint: the damaged file was moved to {own.folder}/cache/quarantine/{found}.{bad[:12]}; "
-            "run the command again to fetch or make it anew, and check the disk\n"
+            f"hint: run the command again to download or make it again, and check the disk. "
+            f"The damaged file is {own.folder}/cache/quarantine/{found}.{bad[:12]}\n"
         )
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith(message), done.err
@@ -73,8 +73,8 @@ def test_another_digest_for_the_same_image_key_is_refused_and_nothing_is_publish
     now = own.reference.strip().rpartition("@")[2]
     refused(
         own.run("build", "demo.yaml", "--output", "oci:another"),
-        f"error: the image of key {key[:12]} was {digest} before and is {now} now; nothing is published\n"
-        "hint: a task gave other bytes than before: please report it; with another store ($CREGRAPH_CACHE) all is made anew\n",
+        f"error: the image of key {key[:12]} was {digest} before and is {now} now; cregraph does not publish it\n"
+        "hint: report it: a task gave other bytes than before. Another store ($CREGRAPH_CACHE) makes everything again\n",
     )
     assert not (own.folder / "another").exists()
     assert own.store.record("images", key)["digest"] == digest
@@ -86,7 +86,7 @@ def test_a_store_that_cannot_be_written_to_is_said_to_be_so(own: Demo) -> None:
     refused(
         own.run("build", "demo.yaml"),
         f"error: the store at {own.folder}/file cannot be written to: Not a directory\n"
-        "hint: set CREGRAPH_CACHE to a folder of your own\n",
+        "hint: set CREGRAPH_CACHE to your own folder\n",
     )
 
 
@@ -108,7 +108,7 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_nothing_half_written(cold: De
     refused(
         cold.run("build", "demo.yaml", "--jobs", "1", prefix=small),
         f"error: no space left for the store at {store}\n"
-        "hint: free space there, or set CREGRAPH_CACHE to a folder that has room; what was complete is kept\n",
+        "hint: free space there, or set CREGRAPH_CACHE to a folder with free space. Complete results are kept\n",
     )
     cold.completes()
 
@@ -199,7 +199,7 @@ def test_an_index_that_does_not_fit_its_segment_is_found(own: Demo) -> None:
     store.put_record("segments", one.key, {**first, "index": second["index"], "entries": second["entries"]})
     (damaged,) = checked(own)
     assert damaged["name"] == f"segments/{one.key}"
-    assert "its index does not fit" in str(damaged["why"])
+    assert "its index does not match" in str(damaged["why"])
     assert damaged["of"] == [f"segment {one.name}"]
     own.completes()
 
@@ -210,7 +210,7 @@ def test_a_layer_whose_digests_do_not_fit_is_found(own: Demo) -> None:
     store.put_record("layers", plan.layers[0].key, {**record, "diff_id": "sha256:" + "0" * 64})
     (damaged,) = checked(own)
     assert damaged["name"] == f"layers/{plan.layers[0].key}"
-    assert damaged["why"] == "its plain bytes have another digest than it says"
+    assert damaged["why"] == "its plain bytes have another digest than stated"
     own.completes()
 
 
@@ -238,7 +238,7 @@ def test_a_file_that_was_changed_in_an_unpacked_tree_is_found_and_the_tree_remov
         running.stdout.readline()
         (left,) = own.run("cache", "verify", "--json").json["damaged"]
         running.kill()
-    assert left["done"].startswith("left, for another command uses the store"), "a task may run over it"
+    assert left["done"].startswith("not checked, because another command uses the store"), "a task may run over it"
     assert list((store.root / "environments").glob("*/*"))
     (damaged,) = checked(own)
     assert (damaged["what"], damaged["done"]) == ("tree", "removed, and the environments")

@@ -233,7 +233,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) ->
     done = cregraph("demo", "mine", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: `mine` is not empty: `thesis.txt` and 1 more is in it; it is left as it is\n"
+        "error: `mine` is not empty: `thesis.txt` and 1 more is in it; cregraph does not change it\n"
         "hint: name a folder that is new or empty: cregraph demo DIR\n"
     )
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["thesis.txt", "zoo"]
@@ -267,7 +267,7 @@ def test_a_demo_that_was_killed_is_completed_by_the_next_run(made: tuple[Path, s
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(CregraphError, match=r"`.*taken` cannot be made: File exists"):
+    with pytest.raises(CregraphError, match=r"`.*taken` cannot be created: File exists"):
         claim(tmp_path / "taken")
 
 

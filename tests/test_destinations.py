@@ -26,7 +26,7 @@ def test_a_docker_engine_that_does_not_answer_is_reported_before_the_first_downl
         (["build", "demo.yaml", "-o", "docker:name"], "error: `--output docker:name` has no tag"),
         (["build", "demo.yaml", "-o", "registry:127.0.0.1:1/db"], "error: 127.0.0.1:1: the registry: "),
         (["push", "demo.yaml", "127.0.0.1:1/db"], "error: 127.0.0.1:1: the registry: "),
-        (["push", "demo.yaml", "127.0.0.1:1/d b"], "error: the place to push to: "),
+        (["push", "demo.yaml", "127.0.0.1:1/d b"], "error: the destination of the push: "),
         (["export", "dockerfile", "demo.yaml", "-o", "bases"], "error: `bases` exists and `cregraph export` did not write it"),
         (["build", "demo.yaml", "-o", "oci:/proc/x"], "error: `/proc/x` cannot be written: "),
         (["build", "demo.yaml", "-o", "oci:demo.yaml/x/y"], "error: `demo.yaml/x/y` cannot be written: "),
@@ -34,7 +34,7 @@ def test_a_docker_engine_that_does_not_answer_is_reported_before_the_first_downl
         (["export", "bake", "demo.yaml", "-o", "demo.yaml/x"], "error: `demo.yaml/x` cannot be written: "),
         (["vendor", "/proc/x", "demo.yaml"], "error: `/proc/x` cannot be written: "),
         (["vendor", "demo.yaml/x", "demo.yaml"], "error: `demo.yaml/x` cannot be written: "),
-        (["vendor", "bases", "demo.yaml"], "which no `cregraph vendor` wrote"),
+        (["vendor", "bases", "demo.yaml"], "which `cregraph vendor` did not write"),
         (["vendor", "demo.yaml", "demo.yaml"], "error: `demo.yaml` cannot be written: "),
     ],
 )

@@ -171,18 +171,18 @@ def test_no_engine_and_no_permission_are_told_apart(tmp_path: Path, monkeypatch:
         CregraphError, match=r"the Docker engine does not answer: cannot connect to .*nobody\.sock: No such"
     ) as caught:
         reachable()
-    assert "start the engine, or say where it is" in (caught.value.hint or "")
+    assert "start the engine, or name it" in (caught.value.hint or "")
     monkeypatch.setattr("socket.socket.connect", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     with pytest.raises(CregraphError, match="permission denied for unix://") as caught:
         reachable()
-    assert "join the group `docker`" in (caught.value.hint or "")
+    assert "to the group `docker`" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("write /var/lib/x: no space left on device", "`docker system df` says what fills the engine's disk"),
-        ("something \x1b[2Jelse", "`docker info` says whether the engine is well"),
+        ("write /var/lib/x: no space left on device", "run `docker system df` to see the use of the engine's disk"),
+        ("something \x1b[2Jelse", "run `docker info` to check the engine"),
     ],
 )
 def test_an_engine_that_refuses_is_quoted_with_a_way_out(engine: dict[str, Answer], words: str, hint: str) -> None:

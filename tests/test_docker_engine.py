@@ -281,7 +281,7 @@ def test_engines_and_options_that_do_not_go_together_are_refused_at_once(
 
 
 def test_a_name_of_a_builder_that_is_an_option_is_refused() -> None:
-    with pytest.raises(CregraphError, match="is no name"):
+    with pytest.raises(CregraphError, match="is not the name"):
         Buildx(builder="--allow=security.insecure")
 
 

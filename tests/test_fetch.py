@@ -582,5 +582,5 @@ def test_a_file_of_the_project_that_changed_is_refused_with_both_digests(one: Co
 
 def test_a_registry_without_a_name_here_says_where_to_state_it(one: ConfiguredSources) -> None:
     error = refusal(lambda: one.routes("registry", "snowflake"))
-    assert error.message == "no registry named `snowflake` is known on this machine"
+    assert error.message == "unknown registry `snowflake`"
     assert error.hint == "state its host: `registry: {snowflake: {host: …}}` in sources.yaml, or snowflake.registry_url"

@@ -114,20 +114,23 @@ def content(module: Any, sources: ConfiguredSources, segment: Segment) -> dict[s
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"at": "/a"}, "own.yaml:1: steps[0]: a file step wants one of `from`, `text` and `link`, not none"),
+        ({"at": "/a"}, "own.yaml:1: steps[0]: a file step needs one of `from`, `text` and `link`, not none"),
         (
             {"at": "/a", "text": "x", "link": "/y"},
-            "own.yaml:1: steps[0]: a file step wants one of `from`, `text` and `link`, not text and link",
+            "own.yaml:1: steps[0]: a file step needs one of `from`, `text` and `link`, not text and link",
         ),
-        ({"at": "a", "text": ""}, "own.yaml:2: steps[0].at: `a` is no absolute path of a file in the image"),
-        ({"at": ["/ok", "/a/../b"], "text": ""}, "own.yaml:2: steps[0].at: `/a/../b` is no absolute path of a file in the image"),
-        ({"at": "/a/", "text": ""}, "own.yaml:2: steps[0].at: `/a/` is no absolute path of a file in the image"),
-        ({"at": "/", "text": ""}, "own.yaml:2: steps[0].at: `/` is no absolute path of a file in the image"),
-        ({"at": "/a//b", "text": ""}, "own.yaml:2: steps[0].at: `/a//b` is no absolute path of a file in the image"),
-        ({"at": "/a\nb", "text": ""}, "own.yaml:2: steps[0].at: `/a\nb` is no absolute path of a file in the image"),
-        ({"at": "/a", "text": "", "mode": "rwx"}, "own.yaml:2: steps[0].mode: mode: `rwx` is no file mode"),
-        ({"at": "/a", "text": "", "mode": "4755"}, "own.yaml:2: steps[0].mode: mode: `4755` is no file mode"),
-        ({"at": "/a", "text": "", "mode": "0999"}, "own.yaml:2: steps[0].mode: mode: `0999` is no file mode"),
+        ({"at": "a", "text": ""}, "own.yaml:2: steps[0].at: `a` is not an absolute path of a file in the image"),
+        (
+            {"at": ["/ok", "/a/../b"], "text": ""},
+            "own.yaml:2: steps[0].at: `/a/../b` is not an absolute path of a file in the image",
+        ),
+        ({"at": "/a/", "text": ""}, "own.yaml:2: steps[0].at: `/a/` is not an absolute path of a file in the image"),
+        ({"at": "/", "text": ""}, "own.yaml:2: steps[0].at: `/` is not an absolute path of a file in the image"),
+        ({"at": "/a//b", "text": ""}, "own.yaml:2: steps[0].at: `/a//b` is not an absolute path of a file in the image"),
+        ({"at": "/a\nb", "text": ""}, "own.yaml:2: steps[0].at: `/a\nb` is not an absolute path of a file in the image"),
+        ({"at": "/a", "text": "", "mode": "rwx"}, "own.yaml:2: steps[0].mode: mode: `rwx` is not a file mode"),
+        ({"at": "/a", "text": "", "mode": "4755"}, "own.yaml:2: steps[0].mode: mode: `4755` is not a file mode"),
+        ({"at": "/a", "text": "", "mode": "0999"}, "own.yaml:2: steps[0].mode: mode: `0999` is not a file mode"),
     ],
 )
 def test_a_file_step_that_says_too_little_or_too_much_is_refused(fields: Mapping[str, Any], message: str) -> None:
@@ -137,11 +140,11 @@ def test_a_file_step_that_says_too_little_or_too_much_is_refused(fields: Mapping
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ftp://h/x", "own.yaml:2: steps[0].url: url: `ftp://h/x` is no http(s) address"),
-        ("./x", "own.yaml:2: steps[0].url: url: `./x` is no http(s) address"),
-        ("https://", "own.yaml:2: steps[0].url: url: `https://` is no http(s) address"),
-        ("https://[::1/x", "own.yaml:2: steps[0].url: url: `https://[::1/x` is no http(s) address"),
-        ("https://u:secret@h:port/x", "own.yaml:2: steps[0].url: url: `https://…@h:port/x` is no http(s) address"),
+        ("ftp://h/x", "own.yaml:2: steps[0].url: url: `ftp://h/x` is not an http(s) address"),
+        ("./x", "own.yaml:2: steps[0].url: url: `./x` is not an http(s) address"),
+        ("https://", "own.yaml:2: steps[0].url: url: `https://` is not an http(s) address"),
+        ("https://[::1/x", "own.yaml:2: steps[0].url: url: `https://[::1/x` is not an http(s) address"),
+        ("https://u:secret@h:port/x", "own.yaml:2: steps[0].url: url: `https://…@h:port/x` is not an http(s) address"),
     ],
 )
 def test_an_archive_comes_from_the_web(url: str, message: str) -> None:
@@ -206,7 +209,7 @@ def test_an_owner_whom_the_base_does_not_know_and_links_that_lead_nowhere_are_re
     error = refusal(lambda: module.place(stranger, ground(stranger)))
     assert (error.message, error.hint) == (
         f"{where}: owner: the base has no user `nobody`",
-        "its users are jupyter, root, …",
+        "use one of its users: jupyter, root, …",
     )
     target = pinned(module, sources, tmp_path, *asks(module, at="/loop/x", **more))
     error = refusal(lambda: module.place(target, ground(target, loop="/loop/again")))
@@ -222,7 +225,7 @@ def test_a_lock_without_the_pin_is_refused_with_the_command_to_run(module: Any) 
     error = refusal(lambda: module.place(target, ground(target)))
     what = "`./own/x.py`" if module is file else URL
     where = "own.yaml:2: steps[0]." + ("from" if module is file else "url")
-    assert (error.message, error.hint) == (f"the lock holds no pin of {what}, which {where} asks for", "run `cregraph lock`")
+    assert (error.message, error.hint) == (f"the lock has no pin of {what}, but {where} asks for it", "run `cregraph lock`")
 
 
 # -- archives ------------------------------------------------------------------------------------------------------------------
@@ -383,26 +386,26 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "folder-climbs": (tar(("..", (tarfile.DIRTYPE, ""))), "`..` leads out of its folder"),
     "absolute": (tar(("/etc/passwd", b"")), "`/etc/passwd` leads out of its folder"),
     "backslash": (tar(("a\\b", b"")), "`a\\b` leads out of its folder"),
-    "link-out": (tar(("d/l", (tarfile.SYMTYPE, "../../x"))), "`d/l` is a link to `../../x`, out of its folder"),
-    "link-absolute": (tar(("l", (tarfile.SYMTYPE, "/etc"))), "`l` is a link to `/etc`, out of its folder"),
-    "link-empty": (tar(("l", (tarfile.SYMTYPE, ""))), "`l` is a link to ``, out of its folder"),
+    "link-out": (tar(("d/l", (tarfile.SYMTYPE, "../../x"))), "`d/l` is a link to `../../x`, outside of its folder"),
+    "link-absolute": (tar(("l", (tarfile.SYMTYPE, "/etc"))), "`l` is a link to `/etc`, outside of its folder"),
+    "link-empty": (tar(("l", (tarfile.SYMTYPE, ""))), "`l` is a link to ``, outside of its folder"),
     "hardlink-out": (tar(("h", (tarfile.LNKTYPE, "../x"))), "`../x` leads out of its folder"),
     "device": (tar(("null", (tarfile.CHRTYPE, ""))), "`null` is a device or another special file"),
     "pipe": (tar(("pipe", (tarfile.FIFOTYPE, ""))), "`pipe` is a device or another special file"),
-    "twice": (tar(("a", b"1"), ("./a", b"2")), "`a` stands in it twice"),
-    "sparse": (_sparse(), "`holes` is stored with holes (a sparse file), which is not read here"),
+    "twice": (tar(("a", b"1"), ("./a", b"2")), "`a` is contained twice"),
+    "sparse": (_sparse(), "`holes` is a sparse file, which cregraph does not read"),
     "not-utf-8": (
         tar(("caf\udce9", b"")),
-        "`caf\\xe9` is a name with bytes that are not UTF-8, or with control characters",
+        "`caf\\xe9` contains bytes that are not UTF-8, or control characters",
     ),
-    "terminal": (tar(("a\x1b[2J", b"")), "`a\\x1b[2J` is a name with bytes that are not UTF-8, or with control characters"),
+    "terminal": (tar(("a\x1b[2J", b"")), "`a\\x1b[2J` contains bytes that are not UTF-8, or control characters"),
     "cut": (gzip.compress(TREE)[:-20], "ends in the middle of its compressed bytes"),
     "zip-climbs": (zipped(("../a", b"")), "`../a` leads out of its folder"),
     "zip-absolute": (zipped(("/a", b"")), "`/a` leads out of its folder"),
-    "zip-link-out": (zipped((info("l", 0o120777), b"../x")), "`l` is a link to `../x`, out of its folder"),
+    "zip-link-out": (zipped((info("l", 0o120777), b"../x")), "`l` is a link to `../x`, outside of its folder"),
     "zip-link-huge": (zipped((info("l", 0o120777), b"x" * 5000)), "`l` is a link of 5000 bytes"),
     "zip-device": (zipped((info("null", 0o020666), b"")), "`null` is a device or another special file"),
-    "zip-twice": (zipped(("a", b"1"), ("./a", b"2")), "`opt/x/a` stands in it twice"),
+    "zip-twice": (zipped(("a", b"1"), ("./a", b"2")), "`opt/x/a` is contained twice"),
     "zip-locked": (_locked_zip(), "`a` is encrypted"),
     "zip-odd": (_odd_zip(), "`a` cannot be read: That compression method is not supported"),
 }
@@ -457,7 +460,7 @@ def test_a_form_that_is_none_is_refused(sources: ConfiguredSources, tmp_path: Pa
     (segment,) = archive.place(target, ground(target)).segments
     odd = replace(segment, place={**segment.place, "form": "rar"})
     error = refusal(lambda: content(archive, sources, odd))
-    assert (error.message, error.hint) == (f"{URL}: the lock says it has form `rar`, which is none", "run `cregraph lock`")
+    assert (error.message, error.hint) == (f"{URL}: unknown form `rar` in the lock", "run `cregraph lock`")
 
 
 @pytest.mark.parametrize(

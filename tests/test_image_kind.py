@@ -130,12 +130,12 @@ def test_a_named_build_root_is_a_target_of_its_own_and_the_base_itself_is_none()
             "recipes/snowbooks.yaml:19: the repository `snowflake/images/UP/x` has upper-case letters",
             None,
         ),
-        ({"registry": "myorg.example"}, "recipes/snowbooks.yaml:19: `myorg.example` is no name of a registry", None),
-        ({"cuda": "twelve"}, "recipes/snowbooks.yaml:19: `twelve` is no CUDA version", 'write a text such as "12.8", or null'),
+        ({"registry": "myorg.example"}, "recipes/snowbooks.yaml:19: `myorg.example` is not the name of a registry", None),
+        ({"cuda": "twelve"}, "recipes/snowbooks.yaml:19: `twelve` is not a CUDA version", 'write a text such as "12.8", or null'),
         (
             {"reference": "oci:/somewhere/base"},
-            "team.yaml:9: snowbooks.image: `oci:/somewhere/base` is a path of this machine, which a lock cannot hold",
-            "write the folder relative to the project, such as `oci:bases/image`, or put a link to it there",
+            "team.yaml:9: snowbooks.image: `oci:/somewhere/base` is a local path, which a lock must not contain",
+            "write the folder relative to the project, such as `oci:bases/image`, or make a link to it in the project",
         ),
         ({"reference": "a b"}, "team.yaml:9: snowbooks.image: `a b` is not a repository's name", None),
     ],
@@ -246,14 +246,14 @@ def test_an_unnamed_registry_says_where_to_name_it(tmp_path: Path) -> None:
     with pytest.raises(CregraphError) as caught:
         image.pin(target(LISTED), sources(tmp_path), given(tmp_path))
 
-    assert str(caught.value) == "no registry is named `snowflake` on this machine"
+    assert str(caught.value) == "unknown registry `snowflake`"
     assert "`registry: {snowflake: {host: HOST}}`" in str(caught.value.hint)
 
 
 def test_offline_asks_no_registry(small: SmallRegistry, tmp_path: Path) -> None:
-    with pytest.raises(CregraphError, match="--offline was asked for"):
+    with pytest.raises(CregraphError, match="--offline is set"):
         image.pin(target(LISTED), sources(tmp_path, small, offline=True), given(tmp_path))
-    with pytest.raises(CregraphError, match="--offline was asked for"):
+    with pytest.raises(CregraphError, match="--offline is set"):
         fields = {"reference": f"{small.host}/a:1"}
         image.pin(target(fields), sources(tmp_path, small, offline=True), given(tmp_path))
     assert small.asked == []
@@ -312,9 +312,7 @@ def test_a_build_root_with_a_newer_glibc_is_refused_with_both_versions(tmp_path:
     with pytest.raises(CregraphError) as caught:
         image.pin(asked, sources(tmp_path), given(tmp_path, facts=base))
 
-    assert str(caught.value) == (
-        "the build root has glibc 2.10, the base has 2.9: what is compiled over a newer one does not start there"
-    )
+    assert str(caught.value) == ("the build root has glibc 2.10, the base has 2.9, so compiled programs cannot start on the base")
     locked = image.pin(asked, sources(tmp_path), given(tmp_path))
     assert (locked.pins[0].name, locked.pins[0].data["glibc"]) == ("build-root", "2.10")
     with pytest.raises(CregraphError, match=r"the build root has glibc 2\.10, the base has 2\.9"):

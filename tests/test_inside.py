@@ -232,7 +232,7 @@ def test_an_answer_is_read_whole_or_not_at_all() -> None:
         exit=-9,
         end="it ran",
         output="/o",
-        changes=("deleted /a\\xff", "deleted /aa and made it anew", "wrote /b", "wrote /c/"),
+        changes=("deleted /a\\xff", "deleted /aa and made it again", "wrote /b", "wrote /c/"),
         count=4,
     )
     for bad in (b"", b"x", report_of(b"x0", b"o/o")[:-2], report_of(b"x0"), report_of(b"xq", b"o/o")):
@@ -358,7 +358,7 @@ def test_what_no_image_should_get_is_refused_by_name(members: list[tuple[str, by
 
 def test_a_tar_that_is_cut_or_climbs_is_no_result() -> None:
     whole = tar_with(OUT, ("out/x", tarfile.REGTYPE, {"size": 900}))
-    for bad in (whole[:1200], tar_with(OUT, ("out/../x", tarfile.REGTYPE, {})), b"no tar" * 200):
+    for bad in (whole[:1200], tar_with(OUT, ("out/../x", tarfile.REGTYPE, {})), b"not a tar" * 200):
         with pytest.raises(CregraphError):
             taken(bad, below="out")
 

@@ -41,7 +41,7 @@ SOURCE = {
         "compiles": False,
         "snapshot": "2025-06-01",
         "binaries": "bookworm/4.4",
-        "no_binary": "none is there",
+        "no_binary": "the repository does not have it",
     },
 }
 #: What decides bytes, as patterns over `kind/field…` of targets and over the head of the lock; anything else must be neutral.

@@ -127,13 +127,17 @@ def test_an_owner_counts_for_whole_components_and_the_nearest_wins():
         (
             "lib/x86/libz.so",
             "`zlib` writes below `/lib`, which is a symbolic link of the base image to `usr/lib`",
-            "image stores would replace the link by a directory; the destination is `/usr/lib`",
+            "write the real destination, because image stores would replace the link by a directory: `/usr/lib`",
         ),
         ("loop/a", "`zlib` writes below `/loop`, which is a symbolic link of the base image to `loop/x`", "nowhere: "),
         ("home/jupyter/.bashrc/x", "`zlib` writes below `/home/jupyter/.bashrc`, which is a file of the base image", None),
-        ("usr/lib/libc.so.6", "`zlib` would replace `/usr/lib/libc.so.6`, a file of the base image", "nothing of the base"),
-        ("lib", "`zlib` would replace `/lib`, a symbolic link of the base image", "nothing of the base"),
-        ("tmp", "`zlib` would replace `/tmp`, a directory of the base image", "nothing of the base"),
+        (
+            "usr/lib/libc.so.6",
+            "`zlib` would replace `/usr/lib/libc.so.6`, a file of the base image",
+            "choose another destination",
+        ),
+        ("lib", "`zlib` would replace `/lib`, a symbolic link of the base image", "choose another destination"),
+        ("tmp", "`zlib` would replace `/tmp`, a directory of the base image", "choose another destination"),
     ],
 )
 def test_nothing_of_the_base_is_replaced(store, path, message, hint):
@@ -334,7 +338,7 @@ def test_no_path_stands_twice_in_a_layer(store):
         layer_of(store, {"one": [from_bytes("srv/a", b"1")], "two": [from_bytes("srv/a", b"1"), from_bytes("srv/b", b"")]})
 
     group = "conda:/home/jupyter/micromamba"
-    assert str(caught.value) == f"`/srv/a` belongs to `one` ({group}) and to `two` ({group}): no path may stand twice in a layer"
+    assert str(caught.value) == f"`/srv/a` belongs to `one` ({group}) and to `two` ({group}): a path must not be in a layer twice"
 
 
 # -- whole images
@@ -386,11 +390,11 @@ def test_layers_that_were_moved_apart_still_count_towards_the_limit(store):
             Entry(path="srv/a", type="symlink", link="b"),
             "links to `c` and to `b`",
         ),
-        (from_bytes("srv/a", b"1"), from_bytes("srv/a/b", b"1"), "a file or link of the one, a directory of the other"),
+        (from_bytes("srv/a", b"1"), from_bytes("srv/a/b", b"1"), "a file or link of one, a directory of the other"),
         (
             Entry(path="srv/a", type="symlink", link="c"),
             from_bytes("srv/a/b", b"1"),
-            "a file or link of the one, a directory of the other",
+            "a file or link of one, a directory of the other",
         ),
     ],
 )

@@ -302,7 +302,7 @@ def test_an_image_is_found_by_its_tag_and_an_unknown_tag_is_answered_with_those_
 
     assert layout("v1").raw == one
     assert layout("v2").raw == two
-    with pytest.raises(CregraphError, match="holds no image with that tag; there are: v1, v2"):
+    with pytest.raises(CregraphError, match="has no image with this tag; existing tags: v1, v2"):
         layout("v3")
     with pytest.raises(CregraphError, match="holds several images"):
         layout()
@@ -337,7 +337,11 @@ def test_a_digest_that_climbs_is_refused(tmp_path, digest):
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"{} ", "not what its name says"), (b"[]", "not what its name says"), (None, "the layout has no blobs/sha256/")],
+    [
+        (b"{} ", "which does not match its name"),
+        (b"[]", "which does not match its name"),
+        (None, "the layout has no blobs/sha256/"),
+    ],
 )
 def test_a_blob_that_is_not_what_its_name_says_is_refused_with_its_file(tmp_path, data, message):
     name = hashlib.sha256(b"{}").hexdigest()

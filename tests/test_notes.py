@@ -14,7 +14,7 @@ from tests.golden_tiny import TINY
 from tests.test_conda_kind import Made, Part
 from tests.test_r_kind import description, tarball
 
-SCRIPTS = "link scripts that are not run: tiny-odd 1.0 (bin/.tiny-odd-post-link.sh)\n"
+SCRIPTS = "cregraph does not run these link scripts: tiny-odd 1.0 (bin/.tiny-odd-post-link.sh)\n"
 
 
 @pytest.fixture
@@ -60,6 +60,6 @@ def test_what_is_compiled_though_built_packages_are_asked_for_is_said_with_the_r
     recipe = own / "recipes/tiny.yaml"
     recipe.write_text(recipe.read_text().replace("binaries: bookworm", "binaries: jammy"))
     (own / "world/cran/2025-06-01/src/contrib/tinybuilt_1.0-2.tar.gz").write_bytes(tarball(description("tinybuilt", "1.0-2")))
-    said = "compiled, not taken built for jammy/4.4: none is there: tinybuilt\n"
+    said = "compiled, because the built package is not usable (jammy/4.4: the repository does not have it): tinybuilt\n"
     assert said in cregraph(own, "lock", "tiny.yaml")
     assert said not in cregraph(own, "lock", "tiny.yaml", "--upgrade-package", "tiny-odd")

@@ -240,8 +240,8 @@ def test_a_noarch_package_moves_with_its_interpreter() -> None:
 def test_other_bytes_in_the_same_version_are_told_from_a_bump() -> None:
     found = causes_of(a_plan(a_lock(salt={"zlib": "again"}))) | causes_of(a_plan(a_lock(salt={"zoo": "again"})))
 
-    assert found["segment zlib"] == "zlib 1.3: the version stays, the bytes differ (for r-base: cre.r_version of p.yaml)"
-    assert found["task zoo"] == "zoo 1.8-12: the version stays, the bytes differ (extras.cran of team.yaml)"
+    assert found["segment zlib"] == "zlib 1.3: same version, other bytes (for r-base: cre.r_version of p.yaml)"
+    assert found["task zoo"] == "zoo 1.8-12: same version, other bytes (extras.cran of team.yaml)"
 
 
 def test_what_comes_and_goes_is_said() -> None:

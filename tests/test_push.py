@@ -203,7 +203,7 @@ def test_a_mount_is_asked_for_with_the_rights_on_both_repositories(
     home.closed = {"snow/base", "db/demo-r"}  # nothing may be read there any more
     refused = here.run("push", "demo.yaml", f"{home.host}/elsewhere")
     assert refused.code == 2
-    assert "this login may not" in refused.err or "asks for a login" in refused.err
+    assert "this login does not have" in refused.err or "asks for a login" in refused.err
     assert ("elsewhere/demo-r", big_layer(base)) not in home.blobs
     assert len(home.asked) > remembered
 

@@ -205,12 +205,12 @@ def test_a_build_asks_conda_for_the_interpreter_that_the_base_has():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (3, "`3` is no requirement; write a text such as `scikit-learn>=1.3,<2`"),
+        (3, "`3` is not a requirement (expected a text such as `scikit-learn>=1.3,<2`)"),
         ("tool==", None),
-        ("-r more.txt", "`-r more.txt` is a file, an address or an option of pip; Python packages are asked for by name"),
+        ("-r more.txt", "`-r more.txt` is a file, an address or an option of pip; write the name of a package"),
         ("./tool-1.0-py3-none-any.whl", None),
         ("git+https://x.example/a", None),
-        ("tool @ https://x.example/t", "`tool @ https://x.example/t` names an address; Python packages are asked for by name"),
+        ("tool @ https://x.example/t", "`tool @ https://x.example/t` names an address; write the name of a package"),
     ],
 )  # fmt: skip
 def test_what_is_no_requirement_by_name_is_refused_with_its_line(text: Any, message: str | None):
@@ -223,7 +223,7 @@ def test_what_is_no_requirement_by_name_is_refused_with_its_line(text: Any, mess
 
 def test_an_interpreter_is_a_fact_of_the_base():
     one = dataclasses.replace(step(), fields={"into": "/usr/bin/python3", "requirements": []})
-    with pytest.raises(CregraphError, match="`/usr/bin/python3` is no interpreter"):
+    with pytest.raises(CregraphError, match="`/usr/bin/python3` is not an interpreter"):
         python.ask(one)
 
 
@@ -287,7 +287,7 @@ def test_extras_of_a_distribution_of_the_base_are_seen_to(index: Index):
 def test_an_ask_that_contradicts_the_base_is_refused_with_the_way_out(index: Index):
     error = refusal(index, step("tool", "numpy>=2"), base={"numpy": "1.26.4"})
 
-    assert error.message == "team.yaml:11: extras.pip[1] asks for numpy >=2, and the base has numpy 1.26.4, which never moves"
+    assert error.message == "team.yaml:11: extras.pip[1] asks for numpy >=2, but the base has numpy 1.26.4, which never moves"
     assert error.hint == "loosen the line so that 1.26.4 satisfies it, or choose a base image that has another"
 
 
@@ -297,10 +297,10 @@ def test_a_dependency_that_contradicts_the_base_is_refused_with_uvs_reasons(inde
     error = refusal(index, step("app"), base={"numpy": "1.26.4"})
 
     lines = error.message.splitlines()
-    assert lines[0] == "what is asked of Python 3.11.2 cannot be had together:"
+    assert lines[0] == "no set of packages for Python 3.11.2 satisfies all asks:"
     assert "numpy>=2" in error.message and "numpy==1.26.4" in error.message  # uv's words, whichever they are
     assert lines[-2:] == ["asked for:", "  team.yaml:10: extras.pip[0]: app"]
-    assert error.hint == ("the base's own distributions never move: loosen a line, or choose another base image")
+    assert error.hint == ("loosen a line, or choose another base image: the base's own distributions never move")
     assert "cregraph-uv-" not in error.message and "base.txt" not in error.message
 
 
@@ -311,7 +311,7 @@ def test_what_no_index_has_is_refused(index: Index):
 def test_a_base_without_python_is_refused(index: Index):
     bare = dataclasses.replace(facts(), python=None)
 
-    assert "no Python was found in the base" in refusal(index, step("tool"), facts=bare).message
+    assert "but the base has none" in refusal(index, step("tool"), facts=bare).message
 
 
 def test_pins_stay_until_they_are_freed(index: Index):
@@ -422,7 +422,7 @@ def test_an_sdist_that_no_step_says_how_to_build_is_refused(index: Index):
     error = refusal(index, step("glue"))
 
     assert error.message == (
-        "Python package glue 3.0 has no wheel for Python 3.11.2 on x86-64 Linux with glibc 2.36, and no step says how to build it"
+        "Python package glue 3.0 has no wheel for Python 3.11.2 on x86-64 Linux with glibc 2.36, and no step describes its build"
     )
 
 
@@ -430,7 +430,9 @@ def test_build_requirements_that_have_no_wheel_are_refused(index: Index):
     index.sdist("glue", "3.0", pyproject='[build-system]\nrequires = ["cffi>=2"]\nbuild-backend = "b"\n')
     index.sdist("cffi", "2.0")
 
-    assert refusal(index, step("glue", build=BUILD)).message.startswith("what building glue 3.0 needs cannot be had as wheels:\n")
+    assert refusal(index, step("glue", build=BUILD)).message.startswith(
+        "no set of wheels satisfies the build requirements of glue 3.0:\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -457,7 +459,7 @@ def test_two_ways_to_build_are_refused_with_both_lines(index: Index):
     with_sdist(index)
     both = target(step("glue", build=BUILD), step("tool", stage="other", build={"env": {"A": "1"}}))
 
-    with pytest.raises(CregraphError, match=r"team\.yaml:30: other\.build: .* differs from team\.yaml:30: python\.build"):
+    with pytest.raises(CregraphError, match=r"team\.yaml:30: other\.build: .* differ from team\.yaml:30: python\.build"):
         python.build_of(both)
 
 
@@ -567,7 +569,7 @@ def test_a_pin_of_a_lock_edited_by_hand_is_refused(index: Index, pin: str, chang
         python.place(edited, ground(edited))
 
     if field is None:
-        assert caught.value.message == f"the lock pins `{change['name']}`, which is no name of a Python package in normal form"
+        assert caught.value.message == f"the lock pins `{change['name']}`, which is not the normal name of a Python package"
     else:
         assert caught.value.message == f"Python package {pin}: the lock's `{field}` is missing or invalid"
         assert (caught.value.hint or "").endswith(f"`cregraph lock --upgrade-package {pin}`")
@@ -719,7 +721,7 @@ def test_the_keyring_program_still_runs(index: Index, faulty: str, tmp_path: Pat
 
 def test_an_index_without_the_package_is_a_contradiction(index: Index, faulty: str):
     sources = index.sources(f"{faulty}/404/simple", offline=False)
-    with pytest.raises(CregraphError, match="cannot be had together"):
+    with pytest.raises(CregraphError, match="satisfies all asks"):
         python.pin(target(step("tool")), sources, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
 
@@ -745,7 +747,7 @@ def test_a_prefix_that_does_not_hold_what_the_build_names_is_said(index: Index):
     with_sdist(index)
     found = pinned(index, step("glue", build={"conda": {"prefix": R_PREFIX, "specs": ["cmake"]}}))
 
-    with pytest.raises(CregraphError, match=f"building glue needs cmake in {R_PREFIX}, and the lock has none there"):
+    with pytest.raises(CregraphError, match=f"building glue needs cmake in {R_PREFIX}, but the lock does not pin them there"):
         python.place(found, ground(found))
 
 

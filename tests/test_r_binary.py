@@ -115,7 +115,7 @@ def test_a_built_package_is_pinned_where_the_snapshot_has_one_and_a_source_elsew
         "compiles": True,
     }
     assert a.artifact.file == "2025-06-01/AA_1.0.tar.gz"
-    assert (a.data["binaries"], a.data["no_binary"], "form" in a.data) == ("jammy/4.4", "none is there", False)
+    assert (a.data["binaries"], a.data["no_binary"], "form" in a.data) == ("jammy/4.4", "the repository does not have it", False)
     assert a.needs == ("r:bb",)
     assert b.provides == ("r:bb 1.0",)
 
@@ -133,10 +133,10 @@ def test_nothing_is_taken_built_unless_the_profile_says_so(cran: Cran):
         (built(description("BB", "1.0", Built=BUILT.replace("4.4.1", "4.3.3"))), "is built for R 4.3.3"),
         (built(description("BB", "1.0", Built=BUILT.replace("x86_64", "aarch64"))), "is built for aarch64-pc-linux-gnu"),
         (built(description("BB", "1.0", Built=BUILT.replace("pc-linux-gnu", "w64-mingw32"))), "is built for x86_64-w64-mingw32"),
-        (built(description("BB", "1.0", Built=BUILT), whole=False), "holds no Meta/package.rds"),
+        (built(description("BB", "1.0", Built=BUILT), whole=False), "does not contain Meta/package.rds"),
         (
             built(description("BB", "1.0", Built=BUILT), {"libs/BB.so": shared(machine=183)}),
-            "holds libraries for another processor",
+            "contains libraries for another processor",
         ),
         (
             built(description("BB", "1.0", Built=BUILT), {"libs/BB.so": shared("libgdal.so.30", "libm.so.6", "libproj.so.22")}),
@@ -144,9 +144,12 @@ def test_nothing_is_taken_built_unless_the_profile_says_so(cran: Cran):
         ),
         (
             built(description("BB", "1.0", Built=BUILT), {"libs/BB.so": shared("libc.so.6", glibc="2.38")}),
-            "needs glibc 2.38, and the base has 2.36",
+            "needs glibc 2.38, but the base has 2.36",
         ),
-        (built(description("BB", "1.0")), "none is there"),  # Posit Package Manager gives the source when it has built none
+        (
+            built(description("BB", "1.0")),
+            "the repository does not have it",
+        ),  # Posit Package Manager gives the source when it has built none
     ],
 )
 def test_a_built_package_that_does_not_fit_is_left_and_the_lock_says_why(cran: Cran, made: bytes, why: str):
@@ -194,7 +197,7 @@ def test_another_package_than_asked_for_is_refused(cran: Cran):
 
     error = refusal(cran, step(["BB"], binaries="jammy"))
 
-    assert error.message == "BB 1.0 for jammy turns out to be BB 1.1"
+    assert error.message == "BB 1.0 for jammy is BB 1.1"
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def test_another_package_than_asked_for_is_refused(cran: Cran):
         (member("BB/null", tarfile.CHRTYPE), "`BB/null` is a device"),
         (member("BB/a", tarfile.SYMTYPE, "/etc/shadow"), "`BB/a` is a link to `/etc/shadow`"),
         (member("BB/a", tarfile.LNKTYPE, "../x"), "`../x` leads out of its folder"),
-        (member("BB/DESCRIPTION"), "`BB/DESCRIPTION` stands in it twice"),
+        (member("BB/DESCRIPTION"), "`BB/DESCRIPTION` is contained twice"),
     ],
 )
 def test_a_hostile_built_package_is_refused_by_name_when_it_is_locked_and_when_it_is_placed(
@@ -260,13 +263,13 @@ def test_binaries_without_a_dated_address_are_refused_with_the_way_out(cran: Cra
             PinContext(project=cran.project, shipped=cran.shipped, targets=(conda(),)),
         )
 
-    assert "no address of source `cran` has a date in it" in caught.value.message
+    assert "need an address of source `cran` with" in caught.value.message
     assert "`cran_binary:" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("name", ["Jammy", "../x", "jammy/4.4", "a b", ""])
 def test_what_is_no_distribution_is_refused_with_its_line(name: str):
-    with pytest.raises(CregraphError, match="is no name of a Linux distribution"):
+    with pytest.raises(CregraphError, match="is not the name of a Linux distribution"):
         r.ask(step(["BB"], binaries=name))
 
 
@@ -277,7 +280,7 @@ def test_a_built_package_given_as_a_tarball_is_refused(cran: Cran):
     error = refusal(cran, step({"mine": "./mine.tar.gz"}, "tarballs"))
 
     assert error.message == (
-        "team.yaml:20: tarballs.mine: `./mine.tar.gz` is a built package (DESCRIPTION: Built), and a source package is wanted"
+        "team.yaml:20: tarballs.mine: `./mine.tar.gz` is a built package (DESCRIPTION: Built; expected a source package)"
     )
 
 
@@ -320,7 +323,7 @@ def test_another_r_asks_anew(cran: Cran):
 
     after = with_built(cran, "AA", locked=before.pins, env=newer)
 
-    assert [p.data["no_binary"] for p in after.pins] == ["none is there", "is built for R 4.4.1"]
+    assert [p.data["no_binary"] for p in after.pins] == ["the repository does not have it", "is built for R 4.4.1"]
     assert [p.version for p in after.pins] == ["1.0", "1.0"]
 
 
@@ -338,7 +341,7 @@ def test_a_merge_that_moved_r_away_from_a_built_package_leaves_a_hole(cran: Cran
         )
 
     assert find_problems(lock("4.4.3"), KINDS) == {}
-    assert find_problems(lock("4.5.1"), KINDS) == {found.id: ["`BB` 1.0 is built for R 4.4.1, and the lock has R 4.5.1"]}
+    assert find_problems(lock("4.5.1"), KINDS) == {found.id: ["`BB` 1.0 is built for R 4.4.1, but the lock has R 4.5.1"]}
 
 
 # --- placing ---------------------------------------------------------------------------------------------------------

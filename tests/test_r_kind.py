@@ -198,10 +198,10 @@ def test_tarballs_are_asked_for_by_name():
         ),
         (
             {"packages": "dplyr"},
-            "team.yaml:9: cran: a list of R packages, or a mapping of their names to URLs and paths, is wanted",
+            "team.yaml:9: cran: expected a list of R packages, or a mapping of their names to URLs and paths",
         ),
         ({"packages": [], "snapshot": "June"}, "team.yaml:9: cran: `June` is not a date"),
-        ({"packages": [], "from": "bioc"}, "team.yaml:9: cran: `bioc` is no source of R packages"),
+        ({"packages": [], "from": "bioc"}, "team.yaml:9: cran: `bioc` is not a source of R packages"),
     ],
 )
 def test_what_is_no_ask_is_refused_with_its_line(fields: dict[str, Any], message: str | None):
@@ -258,15 +258,15 @@ def test_a_conda_version_that_does_not_satisfy_is_refused_with_the_way_out(cran:
 
     error = refusal(cran, step({"RSnowflake": "./rs.tar.gz"}, "tarballs"), env=conda("r-httr2 0.2.3"))
 
-    assert error.message == "RSnowflake 0.2.0 needs httr2 >=1.0.0, and the conda environment has r-httr2 0.2.3"
-    assert error.hint == ("ask for `r-httr2 >=1.0.0` in extras.conda_r, or for an older RSnowflake that is content with 0.2.3")
+    assert error.message == "RSnowflake 0.2.0 needs httr2 >=1.0.0, but the conda environment has r-httr2 0.2.3"
+    assert error.hint == ("ask for `r-httr2 >=1.0.0` in extras.conda_r, or for an older RSnowflake that accepts 0.2.3")
 
 
 def test_an_exact_ask_that_condas_version_does_not_meet_is_refused_with_the_way_out(cran: Cran):
     error = refusal(cran, step(["survival==3.5-8"]), env=conda("r-survival 3.7_0"))
 
     assert (
-        error.message == "team.yaml:10: extras.cran[0] asks for survival ==3.5-8, and the conda environment has r-survival 3.7_0"
+        error.message == "team.yaml:10: extras.cran[0] asks for survival ==3.5-8, but the conda environment has r-survival 3.7_0"
     )
     assert error.hint == "ask conda for that version instead: `r-survival =3.5_8` in extras.conda_r, and remove the line here"
 
@@ -316,7 +316,7 @@ def test_a_version_that_was_never_published_is_said(cran: Cran):
             "team.yaml:10: extras.cran[0] asks for R package DPLYR, which CRAN as of 2025-06-01 does not have",
             "write `dplyr` instead",
         ),
-        (["dplyr>=9.0"], "team.yaml:10: extras.cran[0] asks for dplyr >=9.0, and CRAN as of 2025-06-01 has dplyr 1.1.4", None),
+        (["dplyr>=9.0"], "team.yaml:10: extras.cran[0] asks for dplyr >=9.0, but CRAN as of 2025-06-01 has dplyr 1.1.4", None),
         (
             ["needsgraph"],
             "needsgraph 1.0 needs R package graph, which CRAN as of 2025-06-01 does not have",
@@ -324,19 +324,19 @@ def test_a_version_that_was_never_published_is_said(cran: Cran):
         ),
         (
             ["newr"],
-            "newr 1.0 needs R >=4.5, and the conda environment has R 4.4.1",
-            "raise cre.r_version, or ask for a newr that is content with R 4.4.1: `newr==…` in extras.cran, or an earlier "
+            "newr 1.0 needs R >=4.5, but the conda environment has R 4.4.1",
+            "raise cre.r_version, or ask for a newr that accepts R 4.4.1: `newr==…` in extras.cran, or an earlier "
             "--as-of DATE",
         ),
         (
             ["dplyr==1.0.0", "dplyr==1.1.0"],
             "team.yaml:10: extras.cran[0] asks for dplyr ==1.0.0, and team.yaml:11: extras.cran[1] for dplyr ==1.1.0",
-            "one library holds one version of a package: keep one of the two lines",
+            "keep one of the two lines: a library has one version of a package",
         ),
         (
             ["wantsnew", "dplyr==1.0.0"],
             "wantsnew 1.0 needs dplyr >=1.1, and team.yaml:11: extras.cran[1] asks for dplyr ==1.0.0",
-            "keep one of the two: loosen the `==`, or ask for another version of what needs it",
+            "keep one of the two: loosen the `==`, or choose another version of the package that needs it",
         ),
         (["ring"], "R packages need each other in a circle: knot needs ring needs knot", None),
     ],
@@ -526,9 +526,7 @@ def test_a_tarball_of_what_conda_has_is_refused(cran: Cran):
 
     error = refusal(cran, step({"cli": "./cli.tar.gz"}, "tarballs"), env=conda("r-cli 3.6.1"))
 
-    assert error.message == (
-        "R package cli is given as a tarball, and the conda environment has it too (r-cli 3.6.1); both would stand at one place"
-    )
+    assert error.message == ("R package cli is given as a tarball, but the conda environment also has it (r-cli 3.6.1)")
 
 
 def hostile(member: tarfile.TarInfo, data: bytes = b"") -> bytes:
@@ -562,7 +560,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         (member("mine/a", tarfile.SYMTYPE, "/etc/shadow"), "`mine/a` is a link to `/etc/shadow`"),
         (member("mine/a", tarfile.SYMTYPE, "../../x"), "`mine/a` is a link to `../../x`"),
         (member("mine/a", tarfile.LNKTYPE, "../x"), "`../x` leads out of its folder"),
-        (member("mine/DESCRIPTION"), "`mine/DESCRIPTION` stands in it twice"),
+        (member("mine/DESCRIPTION"), "`mine/DESCRIPTION` is contained twice"),
     ],
 )
 def test_a_hostile_tarball_is_refused_by_name(tmp_path: Path, evil: tarfile.TarInfo, why: str):
@@ -626,7 +624,7 @@ def test_a_folder_packs_to_equal_bytes_wherever_it_lies(tmp_path: Path):
             "mine/src/x.c": 0o644,
         }
     (tmp_path / "a/out").symlink_to("/etc/passwd")
-    with pytest.raises(CregraphError, match="out of the package's folder"):
+    with pytest.raises(CregraphError, match="outside of the package's folder"):
         pack_folder(tmp_path / "a")
 
 
@@ -784,7 +782,11 @@ def test_a_source_is_unpacked_by_what_it_is_not_by_its_name(cran: Cran, tmp_path
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"name": "../../../../etc/x"}, "the lock pins `../../../../etc/x`, which is no name of an R package", "lock again"),
+        (
+            {"name": "../../../../etc/x"},
+            "the lock pins `../../../../etc/x`, which is not the name of an R package",
+            "the lock was edited by hand",
+        ),
         ({"version": "1"}, "R package ZZ: the lock's `version` is missing or invalid", "--upgrade-package ZZ`"),
         ({"data": {}}, "R package ZZ: the lock's `data.compiles` is missing or invalid", "--upgrade-package ZZ`"),
         (

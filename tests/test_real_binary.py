@@ -63,7 +63,7 @@ def test_versions_stay_and_the_lock_says_which_are_built_and_why_the_others_are_
     assert {name for name, data in forms.items() if data.get("form") == "binary"} == set(SHELF)
     assert [forms[n]["platform"] for n in SHELF] == ["x86_64-pc-linux-gnu", "", "x86_64-pc-linux-gnu"]
     assert forms["zoo"]["built"] == "4.2.2"
-    assert forms["xts"]["no_binary"] == "none is there"
+    assert forms["xts"]["no_binary"] == "the repository does not have it"
     assert "no_binary" not in forms["snowflakeR"]  # a team's own tarball
 
 

@@ -281,7 +281,7 @@ RECIPES = {
     "an unknown type": (
         "params:\n  a: {type: string, default: x}\nenv: {A: $(a)}\n",
         "recipes/mine.yaml:3: params.a.type: unknown type `string`",
-        "one of text, texts, path, boolean, choice, date, conda-specs, r-packages, r-tarballs, requirements",
+        "write one of text, texts, path, boolean, choice, date, conda-specs, r-packages, r-tarballs, requirements",
     ),
     "a type nearly right": (
         "params:\n  a: {type: conda-spec, default: []}\nsteps: [{conda: {prefix: /p, specs: $(a)}}]\n",

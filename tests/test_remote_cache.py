@@ -223,7 +223,7 @@ def test_a_blob_that_is_gone_is_refused_by_name(filled, plan, stores):
     del registry.blobs[blobs_of(registry, f"t-{named(plan, 'zoo').key}")[0]]
     came = download(plan, stores("two"), at(registry), expected)
 
-    assert "task zoo" in came.refused[0] and "does not hold" in came.refused[0]
+    assert "task zoo" in came.refused[0] and "is not in the cache" in came.refused[0]
 
 
 @pytest.mark.parametrize("trusted", [False, True])
@@ -251,7 +251,7 @@ def test_an_entry_that_was_copied_to_another_key_is_refused(filled, plan, stores
     registry.manifests[REPOSITORY, f"t-{zoo.key}"] = registry.manifests[REPOSITORY, f"t-{lattice.key}"]
     came = download(plan, stores("two"), at(registry, trusted=True), {})
 
-    assert came.refused[0].endswith("is an entry of another key")
+    assert came.refused[0].endswith("is the entry of another key")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def forged(registry: SmallRegistry, plan: Plan, stores: Callable[[str], Store], 
     ("change", "said"),
     [
         ({"path": "etc/passwd"}, "which is not below /opt/cregraph/lock.json"),
-        ({"uid": 1000}, "is owned by 1000:0, and the plan says 0:0"),
+        ({"uid": 1000}, "is owned by 1000:0 (expected 0:0)"),
         ({"mode": 0o4755}, "is not in the form that cregraph writes"),
     ],
 )
@@ -330,7 +330,7 @@ def test_a_segment_whose_index_tells_of_other_bytes_is_refused(filled, plan, sto
     store = stores("two")
     came = download(plan, store, at(registry, trusted=True), {})
 
-    assert "does not hold what its index says" in came.refused[0]
+    assert "does not match its index" in came.refused[0]
     assert segments_of.read(store, a_segment(plan).key) is None
 
 
@@ -425,7 +425,7 @@ def test_a_result_that_its_blob_cannot_hold_is_refused_before_it_is_fetched(fill
     registry.manifests[tag] = canonical(manifest)
     came = download(ground[0], stores("two"), at(registry, trusted=True), {})
 
-    assert "compressed bytes do not hold" in came.refused[0]
+    assert "compressed bytes cannot contain" in came.refused[0]
 
 
 def test_a_trusted_cache_does_not_silently_replace_what_this_store_made(filled, ground, stores):
@@ -560,8 +560,8 @@ def test_a_cache_is_named_by_name_registry_or_host_and_only_sources_can_trust_it
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("taem", "names no cache"),
-        ("registry:nobody/x", "no registry named `nobody`"),
+        ("taem", "does not name a cache"),
+        ("registry:nobody/x", "unknown registry `nobody`"),
         ("registry:acct", "names no path"),
         ("cache.example/c:tag", "a cache is a repository"),
         ("cache.example/c d", "is not a repository's name"),
@@ -585,7 +585,7 @@ def test_a_cache_in_sources_that_is_none_is_said_with_its_field(tmp_path, text):
 
 
 def test_routes_without_caches_know_none() -> None:
-    with pytest.raises(CregraphError, match="knows none by name"):
+    with pytest.raises(CregraphError, match="does not name a cache"):
         cache_named("team", Routes())
 
 

@@ -275,17 +275,17 @@ def test_a_hard_link_to_a_symbolic_link_becomes_a_copy_of_it(store):
         ([from_bytes("a", b""), from_bytes("a", b"")], "`a` is listed twice in one segment"),
         (
             [from_bytes("a/b/c", b""), from_bytes("a", b"")],
-            "`a` is a file, and `a/b/c` of the same segment needs it to be a folder",
+            "`a` is a file, but `a/b/c` of the same segment needs a folder",
         ),
-        ([Entry(path="a", type="symlink")], "`a` is a symlink that leads nowhere: its link is empty"),
+        ([Entry(path="a", type="symlink")], "`a` is a symlink whose link is empty"),
         ([Entry(path="a", type="hardlink", link="b")], "`a` is a hard link to `b`, which is not in the same segment"),
         (
             [Entry(path="a", type="hardlink", link="b"), Entry(path="b", type="hardlink", link="a")],
             "the hard links of `a` form a circle: a -> b -> a",
         ),
-        ([Entry(path="a", size=3, chunks=lambda: [b"ab"])], "`a` was said to hold 3 bytes and holds only 2"),
-        ([Entry(path="a", size=3, chunks=lambda: [b"ab", b"cd"])], "`a` was said to hold 3 bytes and holds more"),
-        ([Entry(path="a", size=3)], "`a` was said to hold 3 bytes and holds only 0"),
+        ([Entry(path="a", size=3, chunks=lambda: [b"ab"])], "`a` has a stated size of 3 bytes, but has only 2"),
+        ([Entry(path="a", size=3, chunks=lambda: [b"ab", b"cd"])], "`a` has a stated size of 3 bytes, but has more"),
+        ([Entry(path="a", size=3)], "`a` has a stated size of 3 bytes, but has only 0"),
         ([from_bytes("a", b"", mode=0o100644)], "`'a'` cannot be put into a layer: no tar header can hold mode 100644"),
     ],
 )
@@ -300,7 +300,7 @@ def test_what_no_image_may_hold_is_refused_and_nothing_is_kept(store, entries, m
 
 
 def test_another_assembly_is_refused_with_both_numbers(store):
-    with pytest.raises(CregraphError, match=r"by assembly 99; this cregraph writes assembly 1"):
+    with pytest.raises(CregraphError, match=r"has assembly 99; this version of cregraph writes assembly 1"):
         write([], store, KEY, 99)
 
 
@@ -413,7 +413,7 @@ def test_unpacking_never_writes_through_a_symbolic_link(store, tmp_path):
     (root / "lib").symlink_to(outside)
     record = write([from_bytes("lib/x/evil", b"!")], store, KEY, ASSEMBLY)
 
-    with pytest.raises(CregraphError, match="writes below `lib`, which is there and is not a directory"):
+    with pytest.raises(CregraphError, match="writes below `lib`, which exists and is not a directory"):
         unpack(store, record, root)
 
     assert not list(outside.iterdir())
@@ -431,7 +431,7 @@ def test_unpacking_onto_a_link_or_another_file_is_refused_and_leaves_it(store, t
         (root / "file").mkdir,
     ):
         prepare()
-        with pytest.raises(CregraphError, match="writes `file`, which is there already with another content"):
+        with pytest.raises(CregraphError, match="writes `file`, which exists with other contents"):
             unpack(store, record, root)
         (root / "file").rmdir() if (root / "file").is_dir() else (root / "file").unlink()
 
@@ -444,7 +444,7 @@ def test_a_segment_that_is_not_what_its_index_lists_is_refused(store, tmp_path):
     forged = store.record("segments", KEY) | {"index": other.index}
     store.put_record("segments", KEY, forged)
 
-    with pytest.raises(CregraphError, match="does not hold `b` as its index says"):
+    with pytest.raises(CregraphError, match="does not contain `b` as its index lists it"):
         unpack(store, read(store, KEY), tmp_path / "root")
     assert real.index != other.index
 

@@ -185,7 +185,7 @@ def test_a_failure_is_told_whole(store: Store) -> None:
         "skipped because of it: child, grandchild\n"
         "not begun: last"
     )
-    kept_going = "what was made is kept; with `--keep-going` what was not begun is made too"
+    kept_going = "finished results are kept; use `--keep-going` to run the tasks that were not begun"
     assert error.value.hint == f"the way out of bad 1.0\n{kept_going}"
     assert log.name == f"bad_1.0-{bad.key[:12]}.log"
     assert log.read_text().startswith(f"{CAUSE}\nline 1 of")
@@ -237,7 +237,7 @@ def test_a_result_that_is_lost_while_it_is_needed_is_named_and_nothing_is_made_o
     b = make("b", a)
     store.path_of(run(store, Shop(), a)[a.key]).unlink()
     shop = Shop()
-    with pytest.raises(CregraphError, match=f"the result of task {a.key[:12]} vanished from the store") as error:
+    with pytest.raises(CregraphError, match=f"the result of task {a.key[:12]} was removed from the store") as error:
         run(Store(store.root), shop, b)
     assert shop.done == []
     assert "task b (stage cran) failed: " in error.value.message

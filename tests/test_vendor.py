@@ -175,7 +175,7 @@ def test_a_folder_that_holds_something_else_is_left_as_it_is(own: Demo) -> None:
     (own.folder / "mine" / "thesis.txt").write_text("x")
     refused(
         own.run("vendor", "mine", "demo.yaml"),
-        "error: `mine` holds `thesis.txt`, which no `cregraph vendor` wrote; it is left as it is\n"
+        "error: `mine` holds `thesis.txt`, which `cregraph vendor` did not write; cregraph does not change it\n"
         "hint: name a folder that is new, empty or a vendor folder\n",
     )
     assert [path.name for path in (own.folder / "mine").iterdir()] == ["thesis.txt"]
@@ -188,14 +188,14 @@ def test_files_and_a_sources_yaml_of_somebody_else_are_left_as_they_are(own: Dem
     photo.write_text("x")
     refused(
         own.run("vendor", "mine", "demo.yaml", "--prune"),
-        "error: `mine` holds files and no sources.yaml, so nothing says that they are of `cregraph vendor`; none is removed\n"
-        "hint: if an interrupted run left them, run it once without `--prune`; else name another folder\n",
+        "error: `mine` has files without sources.yaml, so `cregraph vendor` may not have written them; nothing was removed\n"
+        "hint: run once without `--prune` if an interrupted run left them, or name another folder\n",
     )
     assert contents(own.folder / "mine").keys() == {"images/photo.jpg"}
     (own.folder / "mine" / "sources.yaml").write_text("pypi: https://mirror.example/simple\n")
     refused(
         own.run("vendor", "mine", "demo.yaml"),
-        "error: `mine/sources.yaml` was not written by `cregraph vendor`; it is left as it is\n"
+        "error: `mine/sources.yaml` was not written by `cregraph vendor`; cregraph does not change it\n"
         "hint: name a folder that is new, empty or a vendor folder\n",
     )
     assert contents(own.folder / "mine").keys() == {"images/photo.jpg", "sources.yaml"}

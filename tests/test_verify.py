@@ -276,7 +276,7 @@ def test_what_an_image_says_of_itself_can_be_anything(made: Path) -> None:
     ("layer", "words"),
     [
         (tar(entry("../../etc/shadow", b"x")), "leads out"),
-        (b"no tar at all" * 100, "no tar"),
+        (b"no tar at all" * 100, "not a tar"),
         (tar(entry("a", b"x" * 2000))[:1000], "ends in the middle"),
     ],
     ids=["climbing", "none", "cut"],

@@ -132,7 +132,7 @@ def test_an_ask_is_shown_with_the_line_that_has_it_now_and_as_the_lock_has_it_if
 
 
 def test_a_pin_that_no_ask_reaches_is_found_and_said_to_be_so() -> None:
-    assert as_text(why(a_cross_lock(), "my-tool"))[1:] == ["  no ask of the profile leads to it: run `cregraph lock`"]
+    assert as_text(why(a_cross_lock(), "my-tool"))[1:] == ["  no ask of the profile needs it: run `cregraph lock`"]
 
 
 # -- names

@@ -218,7 +218,7 @@ class BuildRun:
         found = self.results.get(key) or verified_result(self.store, key)
         if found is None:
             raise CregraphError(
-                f"the result of task {name} vanished from the store while it was used", hint="run the command again"
+                f"the result of task {name} was removed from the store during its use", hint="run the command again"
             )
         return self.store.verified(found, f"the result of task {name}")
 

@@ -57,7 +57,7 @@ def _of_tasks(failed: Sequence[tuple[Task, Exception]], unmade: Iterable[Task], 
         lines.append(f"skipped because of it: {', '.join(skipped)}")
     if not_begun:
         lines.append(f"not begun: {', '.join(not_begun)}")
-        hints.append("what was made is kept; with `--keep-going` what was not begun is made too")
+        hints.append("finished results are kept; use `--keep-going` to run the tasks that were not begun")
     kind = Refused if all(isinstance(error, Refused) for _, error in failed) else CregraphError
     return kind("\n".join(lines), hint="\n".join(dict.fromkeys(hint for hint in hints if hint)) or None)
 

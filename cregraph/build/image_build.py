@@ -93,8 +93,8 @@ def build(
     known = image_digest(plan, store)
     if known not in (None, image.digest):
         raise CregraphError(
-            f"the image of key {plan.key[:12]} was {known} before and is {image.digest} now; nothing is published",
-            hint="a task gave other bytes than before: please report it; with another store ($CREGRAPH_CACHE) all is made anew",
+            f"the image of key {plan.key[:12]} was {known} before and is {image.digest} now; cregraph does not publish it",
+            hint="report it: a task gave other bytes than before. Another store ($CREGRAPH_CACHE) makes everything again",
         )
     record = {"digest": image.digest, "layers": [[name, layer.key] for name, layer in layers]}
     store.put_record("images", plan.key, record)

@@ -35,7 +35,7 @@ def run_task(task: Task, engine: Engine, *, store: Store, inputs: Files, results
     if before is not None and before[0] != out.sha256:
         raise TaskFailed(
             f"it gave sha256:{out.sha256}, and before sha256:{before[0]} for the same key",
-            hint="its command is not reproducible: tell its authors, or take a binary package; a new store starts anew",
+            hint="report it to the authors, or use a binary package: its command is not reproducible",
         )
     record_result(store, task.key, out.sha256, out.size)
     return out.sha256

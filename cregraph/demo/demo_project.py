@@ -30,12 +30,12 @@ def claim(folder: Path) -> None:
         held = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise CregraphError(
-            f"`{folder}` cannot be made: {error.strerror or error}", hint="name a folder that can: cregraph demo DIR"
+            f"`{folder}` cannot be created: {error.strerror or error}", hint="name another folder: cregraph demo DIR"
         ) from None
     if held and _UNFINISHED not in held:
         more = f" and {len(held) - 1} more" if len(held) > 1 else ""
         raise CregraphError(
-            f"`{folder}` is not empty: `{held[0]}`{more} is in it; it is left as it is",
+            f"`{folder}` is not empty: `{held[0]}`{more} is in it; cregraph does not change it",
             hint="name a folder that is new or empty: cregraph demo DIR",
         )
     (folder / _UNFINISHED).touch()

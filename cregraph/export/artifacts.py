@@ -56,15 +56,18 @@ def base_of(base: BaseImage, source: str, project: str) -> Base:
         assert isinstance(name, LayoutName)
         if set(name.folder + project) & set("@:,=") or not (name.folder + project).isprintable():
             raise CregraphError(
-                f"the way to the base, `{project}/{name.folder}`, has a character that "
-                "`docker build --build-context` reads otherwise",
-                hint="rename the folder: no @ : , or = in it",
+                f"the path of the base, `{project}/{name.folder}`, has a character that "
+                "`docker build --build-context` cannot read",
+                hint="rename the folder without @ : , and =",
             )
         called = stage_name("locked", digest.removeprefix("sha256:"))
         return Base(reference=called, context=f"{called}=oci-layout://{project}/{name.folder}@{digest}")
     raise CregraphError(
-        f"{base.name} is an image of a Docker engine, and a Dockerfile cannot name such a one by its digest",
-        hint="push it to a registry, or write it to an OCI layout (`skopeo copy docker-daemon:NAME oci:DIR`), and lock that",
+        f"{base.name} is an image of a Docker engine, which a Dockerfile cannot name by digest",
+        hint=(
+            "push it to a registry, or write it to an OCI layout (`skopeo copy "
+            "docker-daemon:NAME oci:DIR`), and lock the new reference"
+        ),
     )
 
 
@@ -150,7 +153,7 @@ def render_image(chain: Chain) -> list[str]:
 
 def head(command: str, said: Iterable[str]) -> list[str]:
     """Return the first lines of the Dockerfile that `command` writes."""
-    return [f"{MARK} {command}`: generated, and only as good as the lock that it was generated from.", *map(comment, said)]
+    return [f"{MARK} {command}`: generated from a lock. Do not edit.", *map(comment, said)]
 
 
 def text_of(chains: Sequence[Chain], lines: Iterable[str], tasks: Sequence[str] = ()) -> str:

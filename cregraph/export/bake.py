@@ -46,8 +46,8 @@ def files_of(images: Sequence[Image], tasks: Sequence[str] = ()) -> dict[str, Co
         target = re.sub(r"[^A-Za-z0-9_-]", "-", image.target)
         if target in targets or target == "default" or target in tops:
             raise CregraphError(
-                f"the profile `{image.target}` would be the target `{target}`, which is taken",
-                hint="rename one of the profiles: a target has the name of its file",
+                f"the profile `{image.target}` would be the target `{target}`, which another profile uses",
+                hint="rename one of the profiles",
             )
         other = named.setdefault(image.name, image)
         if other.chain.plan.key != image.chain.plan.key:

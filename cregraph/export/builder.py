@@ -112,8 +112,8 @@ def export(
     if python is None or tuple(int(part) for part in python.version.split(".")[:2]) < OLDEST:
         has = f"Python {python.version}" if python else "no Python"
         raise CregraphError(
-            f"the base has {has}, and what installs packages in another builder needs Python {OLDEST[0]}.{OLDEST[1]} or later",
-            hint="`cregraph export dockerfile` without `--flavor image-builder` needs nothing of the base",
+            f"the base has {has}, but the installer needs Python {OLDEST[0]}.{OLDEST[1]} or later",
+            hint="run `cregraph export dockerfile` without `--flavor image-builder`, which needs no Python in the base",
         )
     program = bundle()
     installer = f"install-{sha256(program)[:12]}.pyz"
@@ -121,7 +121,7 @@ def export(
     text.files[installer] = program
     _stages(text)
     reached = tuple(sorted(text.hosts))
-    more = [*said, f"Reaches: {', '.join(reached)}, and whatever these redirect to."]
+    more = [*said, f"Reaches: {', '.join(reached)}, and the hosts that they redirect to."]
     text.files["Dockerfile"] = ("\n".join([*head("dockerfile", more), *text.lines]) + "\n").encode()
     zstd = any(s.artifact and s.artifact.file.endswith(".conda") for s in (*plan.segments.values(), *plan.hidden.values()))
     return Export(files=text.files, hosts=reached, needs_zstd=zstd)
@@ -163,8 +163,8 @@ def _item(text: _Text, segment: Segment) -> dict[str, Json]:
     entries = parts("entries").get(segment.kind)
     if entries is None:
         raise CregraphError(
-            f"{segment.name} is a part of kind `{segment.kind}` that the installer of another builder does not know",
-            hint="`cregraph export dockerfile` without `--flavor image-builder` takes every kind",
+            f"{segment.name} has kind `{segment.kind}`, which the installer does not support",
+            hint="run `cregraph export dockerfile` without `--flavor image-builder`, which supports every kind",
         )
     item: dict[str, Json] = {"entries": entries.__name__, "name": segment.name, "place": dict(segment.place)}
     if segment.artifact is not None:

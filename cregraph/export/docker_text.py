@@ -27,8 +27,8 @@ def quoted(text: str, *, what: str) -> str:
     """Return `text` in double quotes, without substitution. Raise CregraphError, naming `what`, for a control character."""
     if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 or c in "\x85\u2028\u2029" for c in text):
         raise CregraphError(
-            f"{what} holds a line break or another control character, which a Dockerfile cannot say",
-            hint="take it out of the recipe or profile, or publish with `cregraph build --output registry`",
+            f"{what} contains a line break or another control character, which a Dockerfile cannot express",
+            hint="remove it from the recipe or profile, or publish with `cregraph build --output registry`",
         )
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
 
@@ -38,7 +38,7 @@ def pairs(word: str, values: Mapping[str, str]) -> list[str]:
     lines = []
     for name, value in sorted(values.items()):
         if not _ENV.fullmatch(name):
-            raise CregraphError(f"{word}: `{name!a}` is a name that a Dockerfile cannot say", hint="rename it in the recipe")
+            raise CregraphError(f"{word}: `{name!a}` is not a valid name in a Dockerfile", hint="rename it in the recipe")
         lines.append(f"{word} {name}={quoted(value, what=f'{word} {name}')}")
     return lines
 

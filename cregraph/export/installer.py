@@ -130,7 +130,7 @@ class _Writer:
                     size += len(chunk)
                     out.write(chunk)
                 if size != entry.size:
-                    raise CregraphError(f"`{path}` was said to hold {entry.size} bytes and holds {size}")
+                    raise CregraphError(f"`{path}` has a stated size of {entry.size} bytes, but has {size}")
         os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
         if entry.type == "file":
             path.chmod(entry.mode)
@@ -141,7 +141,7 @@ class _Writer:
         for path, target in self._links:
             if os.path.lexists(path):
                 if path.is_symlink() or not path.samefile(target):
-                    raise CregraphError(f"`{path}` is there already, and is another file")
+                    raise CregraphError(f"`{path}` exists with other contents")
             else:
                 self._note(path.parent)
                 path.hardlink_to(target)
@@ -155,7 +155,7 @@ class _Writer:
             return
         self._folder(path.parent)
         if path.is_symlink():
-            raise CregraphError(f"`{path}` is a symbolic link; what is installed runs through none")
+            raise CregraphError(f"`{path}` is a symbolic link, and paths of packages must not run through links")
         if not path.is_dir():
             self._note(path.parent)
             path.mkdir(mode=0o755)
@@ -186,6 +186,6 @@ class _Writer:
                     same = all(file.read(len(chunk)) == chunk for chunk in (entry.chunks() if entry.chunks else ()))
         if not same:
             raise CregraphError(
-                f"`{path}` is there already, and is something else",
-                hint="nothing of the base is replaced, and no path has two owners: choose another destination",
+                f"`{path}` exists and is something else",
+                hint="choose another destination: packages must not replace files of the base or of each other",
             )

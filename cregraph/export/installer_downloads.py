@@ -69,7 +69,7 @@ class Downloads:
         """Return the one file that a task left."""
         found = sorted(path for path in (self._folder / folder).rglob("*") if path.is_file())
         if len(found) != 1:
-            raise CregraphError(f"a task left {len(found)} files in {folder}, where one is wanted")
+            raise CregraphError(f"a task left {len(found)} files in {folder} (expected one)")
         return found[0]
 
     def _one(self, artifact: Mapping[str, Any], number: int) -> Path:
@@ -96,7 +96,7 @@ class Downloads:
                     failures.append(f"{_plain(url)}: {_plain(str(error))}")
         raise CregraphError(
             f"{artifact['name']} cannot be fetched\n  " + "\n  ".join(failures),
-            hint="may this builder reach these hosts? their names, and those that they redirect to, must be allowed",
+            hint="allow the builder to reach these hosts, and the hosts that they redirect to",
         )
 
 
@@ -116,7 +116,7 @@ def _download(url: str, path: Path, artifact: Mapping[str, Any]) -> int:
 
 def _asked(url: str, headers: Mapping[str, str]) -> Any:
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError("only http and https are read")
+        raise ValueError("only http and https are supported")
     request = urllib.request.Request(url, headers={"User-Agent": "cregraph", **headers})  # noqa: S310
     return urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310
 
@@ -127,7 +127,7 @@ def _same(digest: str, size: int, artifact: Mapping[str, Any], what: str) -> Non
             f"{what} has {'more' if size > artifact['size'] else 'fewer'} than the {artifact['size']} bytes of the lock"
         )
     if digest != artifact["sha256"]:
-        raise CregraphError(f"{what} has sha256:{digest}, and the lock pins sha256:{artifact['sha256']}")
+        raise CregraphError(f"{what} has sha256:{digest}, but the lock pins sha256:{artifact['sha256']}")
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -147,7 +147,7 @@ def _in_index(page: str, name: str) -> str:
         data, at = _page(page, "text/html")
     address = link_to(name, data, at, ("http", "https"))
     if address is None:
-        raise CregraphError("the page lists no such file")
+        raise CregraphError("the page does not list this file")
     return address
 
 

@@ -43,11 +43,11 @@ def hosts(told: Mapping[str, Json]) -> set[str]:
 def _check(url: str, name: str) -> None:
     if not is_web_address(url):
         raise CregraphError(
-            f"{name} comes from `{redacted(url)}`, which another builder cannot read",
-            hint="name a sources.yaml with addresses that the builder reaches: --sources FILE",
+            f"{name} comes from `{redacted(url)}`, which another builder cannot reach",
+            hint="use --sources FILE with addresses that the builder reaches",
         )
     if "@" in urlsplit(url).netloc:
         raise CregraphError(
-            f"{name} comes from `{redacted(url)}` with a user or password, which would stand in the files for all to read",
-            hint="name a sources.yaml without them: --sources FILE",
+            f"{name} comes from `{redacted(url)}` with a user or password, which the files must not contain",
+            hint="use --sources FILE with addresses without them",
         )

@@ -77,8 +77,8 @@ def _result(store: Store, task: Task, key: str) -> str:
     found = verified_result(store, key)
     if found is None:
         raise CregraphError(
-            f"task {task.name} needs the result of the task {key[:12]}, which this store does not hold",
-            hint="a shared cache gave what was made of it; build once with an empty CREGRAPH_CACHE, or leave `--with-tasks` out",
+            f"task {task.name} needs the result of task {key[:12]}, which is not in this store",
+            hint="build once with an empty CREGRAPH_CACHE, or omit `--with-tasks`: a remote cache gave only the later results",
         )
     return found
 

@@ -25,7 +25,7 @@ def _library() -> Any:
     try:
         found = ctypes.CDLL("libzstd.so.1")
     except OSError as error:
-        raise ZstdError(f"this image has no libzstd.so.1, which .conda packages are read with ({error})") from None
+        raise ZstdError(f"this image has no libzstd.so.1, which is required for .conda packages ({error})") from None
     found.ZSTD_createDStream.restype = ctypes.c_void_p
     found.ZSTD_freeDStream.argtypes = (ctypes.c_void_p,)
     found.ZSTD_decompressStream.argtypes = (ctypes.c_void_p, ctypes.POINTER(_Buffer), ctypes.POINTER(_Buffer))

@@ -99,7 +99,7 @@ def dependencies(field: str | None, *, what: str) -> tuple[Dependency, ...]:
             continue  # trailing commas occur on CRAN
         match = _DEPENDENCY.fullmatch(entry)
         if match is None:
-            raise CregraphError(f"{what}: `{entry[:80]}` is no dependency (`name` or `name (>= version)` is)")
+            raise CregraphError(f"{what}: `{entry[:80]}` is not a dependency (expected `name` or `name (>= version)`)")
         name, op, version = match.groups(default="")
         if version.startswith("r"):
             op = version = ""  # `R (>= r45672)` names a revision of R's sources; releases cannot be compared with it

@@ -114,7 +114,7 @@ def _offset(loads: list[tuple[int, int, int]], address: int) -> int:
     for start, offset, held in loads:
         if start <= address < start + held:
             return offset + address - start
-    raise ValueError("a damaged ELF file: an address outside of what is loaded")
+    raise ValueError("a damaged ELF file: an address outside of the loaded segments")
 
 
 def _versions(data: bytes, here: int, count: int) -> Iterator[int]:
@@ -126,7 +126,7 @@ def _versions(data: bytes, here: int, count: int) -> Iterator[int]:
         for _ in range(min(auxiliaries, _MOST)):
             left -= 1
             if left < 0:
-                raise ValueError("a damaged ELF file: more versions of symbols than any has")
+                raise ValueError("a damaged ELF file: too many versions of symbols")
             _, _, _, name, next_aux = struct.unpack_from("<IHHII", data, there)
             yield name
             if next_aux == 0:
@@ -140,5 +140,5 @@ def _versions(data: bytes, here: int, count: int) -> Iterator[int]:
 def _text(strings: bytes, at: int) -> str:
     end = strings.find(b"\0", at, at + _MOST)
     if at >= len(strings) or end < 0:
-        raise ValueError("a damaged ELF file: a name outside of its names")
+        raise ValueError("a damaged ELF file: a name outside of its table of names")
     return strings[at:end].decode("utf-8", "replace")

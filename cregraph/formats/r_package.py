@@ -81,11 +81,11 @@ def read_tarball(path: Path, *, what: str) -> Description:
 
     Raises CregraphError, naming `what` and the member, if it is unsafe to unpack.
     """
-    _, fields, found = _scanned(path, what, hint="a .tar.gz made by `R CMD build` is wanted")
+    _, fields, found = _scanned(path, what, hint="give a .tar.gz made by `R CMD build`")
     if "Built" in fields:
         raise CregraphError(
-            f"{what} is a built package (DESCRIPTION: Built), and a source package is wanted",
-            hint="give the .tar.gz made by `R CMD build`; built ones are taken from a dated snapshot, with extras.cran_binaries",
+            f"{what} is a built package (DESCRIPTION: Built; expected a source package)",
+            hint="give the .tar.gz made by `R CMD build`. For built packages of a dated snapshot, set extras.cran_binaries",
         )
     return found
 
@@ -95,13 +95,13 @@ def read_built(path: Path, *, what: str) -> Built | None:
 
     Raises CregraphError, naming `what` and the member, if it is unsafe to unpack or the tarball is not an R package.
     """
-    held, fields, found = _scanned(path, what, hint="the repository gave something else than an R package")
+    held, fields, found = _scanned(path, what, hint="check the repository: the file is not an R package")
     field = fields.get("Built")
     if field is None:
         return None
     match = _BUILT.fullmatch(field.strip())
     if match is None:
-        raise CregraphError(f"{what}: DESCRIPTION: Built: `{field[:120]}` is not as R writes it")
+        raise CregraphError(f"{what}: DESCRIPTION: Built: `{field[:120]}` does not have the form that R writes")
     needed: set[str] = set()
     versions: list[str] = []
     own = {name.rpartition("/")[2] for name in held.files}
@@ -132,7 +132,7 @@ def _scanned(path: Path, what: str, *, hint: str) -> tuple[Scanned, dict[str, st
     """Return the members of a package, and its DESCRIPTION as fields and parsed. `hint` is the hint of every error."""
     held = scan(path, what=what, wanted={"DESCRIPTION"}, hint=hint)
     if "DESCRIPTION" not in held.read:
-        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is not an R package", hint=hint)
+        raise CregraphError(f"{what} has no DESCRIPTION in its top folder, so it is not an R package", hint=hint)
     fields = dcf.paragraph(dcf.decode(held.read["DESCRIPTION"]), what=f"{what}: DESCRIPTION")
     found = _describe(fields, what=what, has_src=any(name.startswith("src/") for name in held.files))
     if found.name != held.top:
@@ -146,17 +146,17 @@ def _scanned(path: Path, what: str, *, hint: str) -> tuple[Scanned, dict[str, st
 def unfit(found: Built, *, r_minor: str, glibc: str | None) -> str | None:
     """Return why R `r_minor` (`4.2`) on x86-64 Linux with `glibc` cannot use a built package, or None if it can."""
     if not found.whole:
-        return "holds no Meta/package.rds"
+        return "does not contain Meta/package.rds"
     if ".".join(found.r.split(".")[:2]) != r_minor:
         return f"is built for R {found.r}"
     if found.os != "unix" or not re.fullmatch(r"|x86_64-[a-z0-9_]+-linux-gnu|x86_64-linux-gnu", found.platform):
         return f"is built for {found.platform or found.os}"
     if not found.x86_64:
-        return "holds libraries for another processor"
+        return "contains libraries for another processor"
     if found.needed:
         return f"needs {', '.join(found.needed)}"
     if glibc and found.glibc and _numbers(found.glibc) > _numbers(glibc):
-        return f"needs glibc {found.glibc}, and the base has {glibc}"
+        return f"needs glibc {found.glibc}, but the base has {glibc}"
     return None
 
 
@@ -167,7 +167,7 @@ def pack_folder(folder: Path) -> bytes:
     Raises CregraphError, naming the path, for a link that leads out of the folder or a special file such as a device.
     """
     if not (folder / "DESCRIPTION").is_file():
-        raise CregraphError(f"`{folder}` holds no DESCRIPTION, so it is not an R package")
+        raise CregraphError(f"`{folder}` has no DESCRIPTION, so it is not an R package")
     fields = dcf.paragraph(dcf.decode((folder / "DESCRIPTION").read_bytes()), what=f"`{folder}`: DESCRIPTION")
     top = _describe(fields, what=f"`{folder}`", has_src=False).name
     out = io.BytesIO()
@@ -179,7 +179,7 @@ def pack_folder(folder: Path) -> bytes:
                 info.type = tarfile.SYMTYPE
                 info.linkname = str(path.readlink())
                 if leads_out(info.name, info.linkname, top):
-                    raise CregraphError(f"`{path}` is a link to `{info.linkname}`, out of the package's folder")
+                    raise CregraphError(f"`{path}` is a link to `{info.linkname}`, outside of the package's folder")
                 tar.addfile(info)
                 continue
             if not path.is_file():
@@ -197,7 +197,9 @@ def _describe(fields: Mapping[str, str], *, what: str, has_src: bool) -> Descrip
     if not _NAME.fullmatch(name):
         raise CregraphError(f"{what}: DESCRIPTION: Package: `{name[:80]}` is not the name of an R package")
     if not _VERSION.fullmatch(version):
-        raise CregraphError(f"{what}: DESCRIPTION: Version: `{version[:80]}` is no version that R accepts (1.2 or 1.2-3 is)")
+        raise CregraphError(
+            f"{what}: DESCRIPTION: Version: `{version[:80]}` is not a version that R accepts (expected 1.2 or 1.2-3)"
+        )
     depends, linking = dcf.needs(fields, what=f"{what}: DESCRIPTION")
     return Description(
         name=name,

@@ -18,7 +18,7 @@ def check_sum(block: bytes) -> None:
     """Raise ValueError unless the 512 bytes are a header."""
     stated = block[148:156].strip(b" \0")
     if not stated or stated.translate(None, _OCTAL) or int(stated, 8) != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise ValueError("is no tar, or a damaged one (a header's check sum is wrong)")
+        raise ValueError("is not a tar or is damaged (the checksum of a header is wrong)")
 
 
 def number(field: bytes) -> int:
@@ -29,11 +29,11 @@ def number(field: bytes) -> int:
         if first == 0xFF:
             return value - (1 << (8 * (len(field) - 1)))
         if value >= 1 << 62:
-            raise ValueError("has a header with a number past all bounds")
+            raise ValueError("has a header with a number that is too large")
         return value
     text = field.partition(b"\0")[0].strip(b" ")
     if text.translate(None, _OCTAL):
-        raise ValueError("has a header with a number that is none")
+        raise ValueError("has a header with an invalid number")
     return int(text, 8) if text else 0
 
 
@@ -43,7 +43,7 @@ def decimal(text: str) -> int:
     negative = whole.startswith("-")
     digits = whole[negative:]
     if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
-        raise ValueError(f"has an extended header with a number that is none: {text[:40]!r}")
+        raise ValueError(f"has an extended header with an invalid number: {text[:40]!r}")
     value = int(digits)
     return -value - (1 if part.strip("0") else 0) if negative else value
 

@@ -43,12 +43,12 @@ def scan(path: Path, *, what: str, wanted: Collection[str], hint: str) -> Scanne
         first, _, inner = member.path.partition("/")
         top = top or first
         if first and first != top:
-            raise CregraphError(f"{what} has two top folders, `{top}` and `{first}`; a source package has one", hint=hint)
+            raise CregraphError(f"{what} has two top folders, `{top}` and `{first}` (expected one)", hint=hint)
         if member.type != "directory":
             files.add(inner)
             if inner in wanted:
                 if member.type != "file" or member.size > _READ:
-                    raise CregraphError(f"{what}: `{member.path}` is no file of at most {_READ >> 20} MiB")
+                    raise CregraphError(f"{what}: `{member.path}` is not a file of at most {_READ >> 20} MiB")
                 read[inner] = tar.read()
     return Scanned(top=top, files=frozenset(files), read=read)
 
@@ -95,5 +95,5 @@ def _check(member: Member, what: str) -> None:
         member.type == "hardlink" and not member.link.startswith(top + "/")
     ):
         raise CregraphError(
-            f"{what}: `{printable(member.name, 200)}` is a link to `{printable(member.link, 200)}`, out of its folder"
+            f"{what}: `{printable(member.name, 200)}` is a link to `{printable(member.link, 200)}`, outside of its folder"
         )

@@ -130,7 +130,7 @@ class Reader:
         """Yield the rest of the member's content, in blocks of at most 1 MiB."""
         assert self._member is not None
         if self._member.sparse:
-            raise self._bad(f"`{_shown(self._member.name)}` is stored with holes (a sparse file), which is not read here")
+            raise self._bad(f"`{_shown(self._member.name)}` is a sparse file, which cregraph does not read")
         while self._left:
             block = self._some(min(self._left, _CHUNK))
             if not block:
@@ -173,7 +173,7 @@ class Reader:
         """Read an extended header. GNU's long names win over pax records."""
         size = tar_header.number(block[124:136])
         if not 0 <= size <= _HEADER_LIMIT:
-            raise self._bad(f"has an extended header of {size} bytes; {_HEADER_LIMIT} are the most that is read")
+            raise self._bad(f"has an extended header of {size} bytes (maximum {_HEADER_LIMIT})")
         data = self._exactly(size)
         self._skip(-size % tar_header.BLOCK)
         if len(data) < size:
@@ -228,7 +228,7 @@ class Reader:
 
     def _clean(self, name: str) -> str:
         if "\0" in name:
-            raise self._bad("names a path with a NUL in it")
+            raise self._bad("names a path with a NUL character")
         if "/." not in name and "//" not in name and name[:1] not in "./" and name[-1:] != "/":
             return name  # most are clean
         parts = [part for part in name.split("/") if part and part != "."]
@@ -240,10 +240,10 @@ class Reader:
         if member.type == "other":
             raise self._bad(f"`{_shown(member.name)}` is a device or another special file")
         if member.sparse:
-            raise self._bad(f"`{_shown(member.name)}` is stored with holes (a sparse file), which is not read here")
+            raise self._bad(f"`{_shown(member.name)}` is a sparse file, which cregraph does not read")
         if member.type != "directory":
             if member.path in seen:
-                raise self._bad(f"`{_shown(member.path)}` stands in it twice")
+                raise self._bad(f"`{_shown(member.path)}` is contained twice")
             seen.add(member.path)
 
     def _skip_sparse_map(self, block: bytes) -> None:
@@ -255,7 +255,7 @@ class Reader:
             if len(block) < tar_header.BLOCK:
                 raise self._bad("ends in the middle of a header")
             more = block[504] == 1
-        raise self._bad("has a sparse file with too long a map")
+        raise self._bad("has a sparse file with a map that is too long")
 
     def _some(self, most: int) -> bytes:
         data = self._stream.read(most)

@@ -25,7 +25,7 @@ def read_environment(top: Stated, into: Carried) -> None:
                     for one in below.items if name == "pip" else ():
                         read_requirements("\n" * (one.place.line - 1) + one.text, into)
                     if name != "pip":
-                        into.leave(below.place.line, name, "only `pip:` is known here")
+                        into.leave(below.place.line, name, "only `pip:` is supported here")
                 if not item.is_mapping:
                     add_conda(item.text, item.place.line, into)
         elif key != "name":

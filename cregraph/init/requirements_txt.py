@@ -22,7 +22,7 @@ def read_requirements(text: str, into: Carried) -> None:
         item = re.sub(r"(^|\s)#.*$", "", whole + joined).strip()
         start, whole, first = first, "", 0
         if item.startswith("-"):
-            into.leave(start, item.split("=")[0].split(" ")[0], "options of pip belong into sources.yaml or are not needed")
+            into.leave(start, item.split("=")[0].split(" ")[0], "options of pip belong in sources.yaml or are not needed")
             continue
         name, mark, _ = item.partition(" --")
         if mark:

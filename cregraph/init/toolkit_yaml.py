@@ -41,7 +41,7 @@ def read_runtime(top: Stated, into: Carried) -> None:
     for section, node in top.fields.items():
         if section != "languages":
             if node.fields or node.text:
-                into.leave(node.place.line, section, "notebooks read it; put the file beside the profile as cre.runtime_config")
+                into.leave(node.place.line, section, "notebooks read it; put the file next to the profile as cre.runtime_config")
             continue
         for language, below in node.fields.items():
             if language != "r":
@@ -81,11 +81,11 @@ def _tarballs(node: Stated, into: Carried) -> None:
         if not is_r_name(name) or not one.text.isprintable():
             into.leave(one.place.line, name, "is not the name of an R package with an address")
         elif "@" in one.text:
-            into.leave(one.place.line, name, "its address holds a user; credentials belong into ~/.netrc")
+            into.leave(one.place.line, name, "its address holds a user; write credentials to ~/.netrc")
         elif ADDRESS.match(one.text):
             r_tarball(one.text)
             kept[name] = one.text
         else:
-            into.leave(one.place.line, name, "copy the file beside the profile and add it to `tarballs`")
+            into.leave(one.place.line, name, "copy the file next to the profile and add it to `tarballs`")
     if kept:
         into.put({"tarballs": kept})

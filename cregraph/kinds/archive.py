@@ -57,11 +57,11 @@ _LINK = 4096
 def ask(step: Step) -> Sequence[Ask]:
     url = step.fields["url"]
     if not is_web_address(url):
-        raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is no http(s) address")
+        raise CregraphError(f"{step.place_of('url')}: url: `{redacted(url)}` is not an http(s) address")
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise CregraphError(
-            f"{step.place_of('url')}: url: `{redacted(url)}` carries a user or password, and the lock is for all to read",
-            hint="leave them out: they are read from ~/.netrc, or from an address under `url` in sources.yaml",
+            f"{step.place_of('url')}: url: `{redacted(url)}` contains a user or password, which the lock must not contain",
+            hint="write them to ~/.netrc, or to an address under `url` in sources.yaml",
         )
     what = {"url": url, **places_asked(step)}
     return (Ask(kind=NAME, place="", stage=step.stage, what=what, where=step.place_of("url")),)
@@ -107,7 +107,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
         found = pins.get(ask.what["url"])
         if found is None:
             raise CregraphError(
-                f"the lock holds no pin of {ask.what['url']}, which {ask.where} asks for", hint="run `cregraph lock`"
+                f"the lock has no pin of {ask.what['url']}, but {ask.where} asks for it", hint="run `cregraph lock`"
             )
         for at, where in places_of(ask, context.facts):
             place_ = {**where, "form": found.data.get("form")}
@@ -138,7 +138,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
         scratch.writelines(inflated_file(source.path(), what=what))
         yield from _checked(_tar(scratch, at, uid, gid, what), what)
     else:
-        raise CregraphError(f"{what}: the lock says it has form `{form}`, which is none", hint="run `cregraph lock`")
+        raise CregraphError(f"{what}: unknown form `{form}` in the lock", hint="run `cregraph lock`")
 
 
 def form_of(path: Path) -> str:
@@ -206,7 +206,7 @@ def inside(name: str, what: str) -> str:
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
         raise CregraphError(f"{what}: `{named}` leads out of its folder")
     if not name.isprintable() or len(name) > 300:
-        raise CregraphError(f"{what}: `{named}` is a name with bytes that are not UTF-8, or with control characters")
+        raise CregraphError(f"{what}: `{named}` contains bytes that are not UTF-8, or control characters")
     path = posixpath.normpath(name.rstrip("/") or ".")
     return "" if path == "." else path
 
@@ -215,7 +215,7 @@ def link_inside(name: str, link: str, what: str) -> str:
     """Return a symbolic link's text. Raise CregraphError if it leads out of the archive's folder."""
     named = printable(name, 300)
     if not link or leads_out(name, link) or not link.isprintable() or len(link) > 300:
-        raise CregraphError(f"{what}: `{named}` is a link to `{printable(link, 300)}`, out of its folder")
+        raise CregraphError(f"{what}: `{named}` is a link to `{printable(link, 300)}`, outside of its folder")
     return link
 
 
@@ -223,7 +223,7 @@ def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:
     seen: set[str] = set()
     for entry in found:
         if entry.path in seen:
-            raise CregraphError(f"{what}: `{entry.path}` stands in it twice")
+            raise CregraphError(f"{what}: `{entry.path}` is contained twice")
         seen.add(entry.path)
         yield entry
 

@@ -108,7 +108,7 @@ def check_edited(what: str, package: str, right: Mapping[str, object]) -> None:
         if not good:
             raise CregraphError(
                 f"{what} {package}: the lock's `{field}` is missing or invalid",
-                hint=f"the lock was edited by hand, or is damaged: run `cregraph lock --upgrade-package {package}`",
+                hint=f"run `cregraph lock --upgrade-package {package}`",
             )
 
 

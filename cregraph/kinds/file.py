@@ -49,7 +49,7 @@ def ask(step: Step) -> Sequence[Ask]:
     stated = [key for key in ("from", "text", "link") if fields.get(key) is not None]
     if len(stated) != 1:
         raise CregraphError(
-            f"{step.place_of('')}: a file step wants one of `from`, `text` and `link`, not {' and '.join(stated) or 'none'}"
+            f"{step.place_of('')}: a file step needs one of `from`, `text` and `link`, not {' and '.join(stated) or 'none'}"
         )
     what = {**places_asked(step), stated[0]: fields[stated[0]]}
     what["at"] = [at for at in what["at"] if at != what.get("link")]
@@ -126,7 +126,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
             chosen = {name: p for name, p in pins.items() if name == what["from"] or name.startswith(below)}
             if not chosen:
                 raise CregraphError(
-                    f"the lock holds no pin of `{what['from']}`, which {ask.where} asks for", hint="run `cregraph lock`"
+                    f"the lock has no pin of `{what['from']}`, but {ask.where} asks for it", hint="run `cregraph lock`"
                 )
             for name, found in sorted(chosen.items()):
                 end = "" if name == what["from"] else "/" + name.removeprefix(below)
@@ -161,7 +161,7 @@ def _what(ask: Ask) -> Mapping[str, Json]:
         or not (type(mode) is int and 0 <= mode <= 0o7777)
     ):
         raise CregraphError(
-            f"{ask.where}: what the lock says of this file is none of its forms",
+            f"{ask.where}: the lock has an unknown form for this file",
             hint="undo the edit (`git checkout -- FILE`), or remove the lock and run `cregraph lock`",
         )
     for at in places:

@@ -17,7 +17,9 @@ __all__ = ["absolute", "owner_of", "places_asked", "places_of", "real_path", "sh
 def absolute(path: str, where: str) -> str:
     """Return `path`. Raise CregraphError unless it is an absolute, normal path that a layer can hold."""
     if not path.startswith("/") or path.endswith("/") or re.search(r"//|/\.\.?(/|$)|[\0-\x1f]", path):
-        raise CregraphError(f"{where}: `{path}` is no absolute path of a file in the image", hint="write it as /opt/team/file")
+        raise CregraphError(
+            f"{where}: `{path}` is not an absolute path of a file in the image", hint="write it as /opt/team/file"
+        )
     return path
 
 
@@ -60,7 +62,7 @@ def shown_at(text: str, what: Mapping[str, Json]) -> str:
 def mode_of(text: str, where: str) -> int:
     """Return the permission bits of a text such as `0755`."""
     if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise CregraphError(f"{where}: mode: `{text}` is no file mode", hint='write it as "0644" or "0755", in quotes')
+        raise CregraphError(f"{where}: mode: `{text}` is not a file mode", hint='write it as "0644" or "0755", in quotes')
     return int(text, 8)
 
 
@@ -70,6 +72,6 @@ def owner_of(name: str | None, facts: BaseFacts, where: str) -> tuple[int, int]:
         return 0, 0
     if name not in facts.users:
         known = ", ".join(sorted(facts.users)[:8])
-        raise CregraphError(f"{where}: owner: the base has no user `{name}`", hint=f"its users are {known}, …")
+        raise CregraphError(f"{where}: owner: the base has no user `{name}`", hint=f"use one of its users: {known}, …")
     uid, gid, _home = facts.users[name]
     return uid, gid

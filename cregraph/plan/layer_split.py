@@ -83,7 +83,7 @@ class Planner:
             raise CregraphError(
                 f"the image would have {self.base_layers + len(layers)} layers, {self.base_layers} of them the base's; "
                 f"image stores accept {self.limit}",
-                hint="choose a base with fewer layers, or have fewer separate targets (prefixes, libraries, files)",
+                hint="choose a base with fewer layers, or use fewer targets (prefixes, libraries, files)",
             )
 
 
@@ -98,7 +98,7 @@ def split(
     one layer a group does not fit either.
     """
     if alone < 1:
-        raise ValueError("the size from which a segment stands alone is at least one byte")
+        raise ValueError("the size from which a segment has its own layer must be at least one byte")
     by_key = {s.key: s for s in sorted(segments, key=lambda s: (s.group, s.name, s.stage), reverse=True)}
     segments = tuple(by_key.values())
     biggest = max((s.size for s in segments), default=0)

@@ -146,8 +146,8 @@ def _labels(lock: Lock) -> dict[str, str]:
     identity = lock.identity
     if not re.fullmatch(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LABEL - 1}}}", identity.label):
         raise CregraphError(
-            f"the version label `{identity.label}` cannot begin a tag",
-            hint=f"letters, digits, `.`, `_` and `-`, at most {LABEL} of them (cre.version_label or cre.tag)",
+            f"the version label `{identity.label}` cannot be the beginning of a tag",
+            hint=f"use letters, digits, `.`, `_` and `-`, at most {LABEL} of them (cre.version_label or cre.tag)",
         )
     return {
         "org.opencontainers.image.title": identity.image,

@@ -128,9 +128,9 @@ class ParamReader(Fields):
     def type(self, node: Stated) -> str:
         kind = self.text(node, "type") or ""
         if node.is_mapping and "type" not in node.fields:
-            self.wrong(node, "the type is missing", f"one of {', '.join(TYPES)}")
+            self.wrong(node, "the type is missing", f"write one of {', '.join(TYPES)}")
         elif kind and kind not in TYPES:
-            hint = did_you_mean(kind, TYPES, f"one of {', '.join(TYPES)}")
+            hint = did_you_mean(kind, TYPES, f"write one of {', '.join(TYPES)}")
             self.wrong(node.fields["type"], f"unknown type `{shown(kind)}`", hint)
         return kind
 

@@ -229,7 +229,7 @@ class _RecipeReader(Fields):
         if len(node.fields) != 1:
             self.wrong(node, "a check must be r, python or kernel with its code", "write `- r: library(DBI)`")
         elif kind not in CHECKS:
-            hint = did_you_mean(kind, CHECKS, f"one of {', '.join(CHECKS)}")
+            hint = did_you_mean(kind, CHECKS, f"write one of {', '.join(CHECKS)}")
             self.wrong(node.fields[kind], f"unknown check `{shown(kind)}`", hint)
         else:
             yield kind, node.fields[kind]

@@ -58,7 +58,7 @@ def read_yaml(text: str, *, file: str) -> Stated:
         line = text.count("\n", 0, error.position) + 1
         raise CregraphError(f"{file}:{line}: invalid YAML: a character that YAML does not allow") from None
     except (yaml.YAMLError, ValueError, OverflowError):  # such as "\\UFFFFFFFF", which PyYAML hands to chr()
-        raise CregraphError(f"{file}: not YAML: an escape or a number is out of range") from None
+        raise CregraphError(f"{file}: invalid YAML: an escape or a number is out of range") from None
     refuse(problems)
     return top
 

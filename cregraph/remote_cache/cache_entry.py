@@ -127,10 +127,10 @@ def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
     layers, claims = _read(data, kind=_TASK, key=key, count=1, what=what)
     sha256 = claims.get(_SHA256)
     if not isinstance(sha256, str) or not is_sha256(sha256):
-        raise BadEntry(f"{what}: annotations.{_SHA256}: no sha256")
+        raise BadEntry(f"{what}: annotations.{_SHA256}: not a sha256")
     size = _number(claims, _SIZE, what)
     if size > _RATIO * layers[0].size:
-        raise BadEntry(f"{what}: annotations.{_SIZE}: {layers[0].size} compressed bytes do not hold {size}")
+        raise BadEntry(f"{what}: annotations.{_SIZE}: {layers[0].size} compressed bytes cannot contain {size}")
     return TaskEntry(key=key, sha256=sha256, size=size, blob=layers[0])
 
 
@@ -169,16 +169,16 @@ def _read(data: bytes, *, kind: str, key: str, count: int, what: str) -> tuple[l
         raise BadEntry(error.message) from None
     claims = value.get("annotations")
     if value.get("artifactType") != kind or not isinstance(claims, dict) or len(layers) != count:
-        raise BadEntry(f"{what}: is no {kind} with {count} {'blob' if count == 1 else 'blobs'}")
+        raise BadEntry(f"{what}: is not a {kind} with {count} {'blob' if count == 1 else 'blobs'}")
     if claims.get(_KEY) != key:
-        raise BadEntry(f"{what}: is an entry of another key")
+        raise BadEntry(f"{what}: is the entry of another key")
     return layers, claims
 
 
 def _number(claims: Mapping[str, Any], name: str, what: str) -> int:
     text = claims.get(name)
     if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise BadEntry(f"{what}: annotations.{name}: a whole number is wanted")
+        raise BadEntry(f"{what}: annotations.{name}: expected a whole number")
     return int(text)
 
 

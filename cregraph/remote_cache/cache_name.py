@@ -36,26 +36,24 @@ def _place(ref: str, routes: Routes, where: str, named: str) -> Reference:
         if registry is None or not slash:
             meant = nearest(name, routes.registry)
             raise CregraphError(
-                f"{where}: " + (f"no registry named `{name}` is known on this machine" if slash else "names no path"),
+                f"{where}: " + (f"unknown registry `{name}`" if slash else "names no path"),
                 hint=f"write `registry:{meant}/…` instead"
                 if meant and slash
-                else "write registry:NAME/PATH, where `registry: {NAME: {host: …}}` stands in sources.yaml",
+                else "write registry:NAME/PATH, with `registry: {NAME: {host: …}}` in sources.yaml",
             )
         text = f"{registry.host}/{path}"
     host, slash, _ = text.partition("/")
     if not slash or not (any(c in host for c in ".:") or host == "localhost"):
         raise CregraphError(
-            f"{where}: names no cache: {_known(routes)}",
+            f"{where}: does not name a cache: {_known(routes)}",
             hint=did_you_mean(named, routes.cache, "write HOST/PATH, or state it: `cache: {NAME: {ref: HOST/PATH}}`"),
         )
     place = parse_reference(text, where=where, fold=True)
     if place.tag or place.digest:
-        raise CregraphError(
-            f"{where}: a cache is a repository; entries have tags of their own", hint=f"leave `{text}` at its path"
-        )
+        raise CregraphError(f"{where}: a cache is a repository; entries have their own tags", hint="remove the tag or digest")
     return place
 
 
 def _known(routes: Routes) -> str:
     known = ", ".join(f"`{name}`" for name in sorted(routes.cache))
-    return f"`{routes.origin}` knows {known}" if known else f"`{routes.origin}` knows none by name"
+    return f"`{routes.origin}` knows {known}" if known else f"`{routes.origin}` does not name a cache"

@@ -243,7 +243,7 @@ class RemoteCache:
                 size += len(block)
                 yield block
         except NotInRegistry:
-            raise BadEntry(f"{what}: its entry names {blob.digest}, which the cache does not hold") from None
+            raise BadEntry(f"{what}: its entry names {blob.digest}, which is not in the cache") from None
         except CregraphError as error:
             if size >= blob.size:  # all bytes arrived, and they do not have the digest
                 raise BadEntry(f"{what}: {error.message}") from None

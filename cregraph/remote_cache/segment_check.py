@@ -36,12 +36,12 @@ def check(store: Store, record: SegmentRecord, segment: Segment, *, what: str) -
         raise BadEntry(f"{what}: its index is larger than {_LIMIT >> 20} MiB")
     rows = _rows(path.read_bytes(), what)
     if len(rows) != record.entries:
-        raise BadEntry(f"{what}: its index has {len(rows)} rows, not the {record.entries} that it claims")
+        raise BadEntry(f"{what}: its index has {len(rows)} rows (expected {record.entries})")
     _check_paths(rows, segment.place, what)
     try:
         check_rows(rows, store, record)
     except NotTheIndex as error:
-        where = f"`/{error.row.path}` does not hold what its index says" if error.row else "holds more than its index says"
+        where = f"`/{error.row.path}` does not match its index" if error.row else "contains more than its index lists"
         raise BadEntry(f"{what}: {where}") from None
     except (CregraphError, ValueError) as error:
         raise BadEntry(f"{what}: {error}") from None
@@ -82,11 +82,11 @@ def _check_paths(rows: list[Row], place: Mapping[str, Json], what: str) -> None:
             raise BadEntry(f"{what}: its paths are not in order (`/{row.path!a}`)")
         last = row.path.encode()
         if (row.uid, row.gid) != owner:
-            raise BadEntry(f"{what}: `/{row.path}` is owned by {row.uid}:{row.gid}, and the plan says {owner[0]}:{owner[1]}")
+            raise BadEntry(f"{what}: `/{row.path}` is owned by {row.uid}:{row.gid} (expected {owner[0]}:{owner[1]})")
         if any(parent in seen for parent in ancestors(row.path)):
             raise BadEntry(f"{what}: `/{row.path}` is below a file of the same segment")
         if row.type == "hardlink" and (row.what not in seen or seen[row.what].type != "file"):
-            raise BadEntry(f"{what}: `/{row.path}` is a hard link to what is not before it in the segment")
+            raise BadEntry(f"{what}: `/{row.path}` is a hard link to a path that is not before it in the segment")
         seen[row.path] = row
 
 

@@ -147,7 +147,7 @@ def as_text(change: LockChange) -> str:
         for number, (_, text) in enumerate(listed):
             lines.append(f"{'' if number else section:<{_LEFT}}{text}")
     if not lines:
-        lines.append(f"{'lock':<{_LEFT}}the packages are the same; what is known of the base, or of the targets, differs")
+        lines.append(f"{'lock':<{_LEFT}}the packages are the same; facts of the base or of the targets differ")
     if change.old and change.new and change.rebuilds is not None:
         names = ", ".join(change.rebuilds) or "nothing"
         lines.append(f"{'rebuilds':<{_LEFT}}{names} ({len(change.rebuilds)} of {len(change.new.stages)})")
@@ -183,7 +183,7 @@ def _pin(c: PinChange, *, several: bool) -> str:
         return f"{_pad(c.name)} {c.old.version} -> {c.new.version}{end}"
     head = _pad(f"{c.name} {c.new.version}".rstrip())
     if c.how == "moved":
-        return f"{head} the same bytes; what the lock says of them differs{end}"
+        return f"{head} the same bytes; their metadata in the lock differs{end}"
     old, new = (f"sha256:{pin.artifact.sha256[:4]}…" for pin in (c.old, c.new))
     return f"{head} {old} -> {new}{end}"
 

@@ -117,7 +117,7 @@ def as_text(answers: Sequence[Answer]) -> list[str]:
             before = [None, *path.pins]
             lines.append("    " + " -> ".join(_shown(pin, after) for after, pin in zip(before, path.pins, strict=False)))
         if not answer.paths:
-            lines.append("  no ask of the profile leads to it: run `cregraph lock`")
+            lines.append("  no ask of the profile needs it: run `cregraph lock`")
         if answer.more or not answer.exact:
             count = f"{answer.more:,}" if answer.exact else f"at least {answer.more:,}" if answer.more else "perhaps some"
             lines.append(f"  and {count} more, none of them shorter")

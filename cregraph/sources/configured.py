@@ -72,7 +72,7 @@ class ConfiguredSources:
             )
         if registry is None:
             raise CregraphError(
-                f"no registry named `{name}` is known on this machine",
+                f"unknown registry `{name}`",
                 hint=f"state its host: `registry: {{{name}: {{host: …}}}}` in sources.yaml, or snowflake.registry_url"
                 + _unread(self.table.origin),
             )

@@ -81,8 +81,10 @@ class Fetcher:
                         raise Passing(f"the server cannot continue the partial download of {what}")
                     raise _Differing(
                         f"{what} has {found}, but the lock pins sha256:{sha256} ({size} bytes)\n  from {redacted(address)}",
-                        hint="if you expect new bytes, run "
-                        "`cregraph lock --upgrade-package NAME` and review the change with `cregraph diff`",
+                        hint=(
+                            "run `cregraph lock --upgrade-package NAME` if you expect new bytes, and "
+                            "review the change with `cregraph diff`"
+                        ),
                     )
                 return self.store.adopt(partial, sha256)
 
@@ -213,7 +215,7 @@ class Fetcher:
         resumed = response.status == 206 and _whole(start) == have
         if response.status == 206 and not resumed:
             partial.unlink(missing_ok=True)
-            raise Passing("the server sent another range than asked for")
+            raise Passing("the server sent another range than requested")
         have = have if resumed else 0
         left = _whole(response.headers.get("Content-Length"))
         total = None if left is None else have + left

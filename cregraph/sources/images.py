@@ -59,7 +59,7 @@ def first_with_tag(
             return known, opened(known, sources, project)
     if sources.offline:
         raise CregraphError(
-            f"--offline was asked for, and registry `{registry}` would have to be asked for tag `{tag}`",
+            f"tag `{tag}` needs registry `{registry}`, but --offline is set",
             "run once without --offline",
         )
     asked = registry_of(registry, sources.routes)

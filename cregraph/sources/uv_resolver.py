@@ -231,8 +231,8 @@ def _refusal(talk: str) -> CregraphError:
         what = " ".join(part for part in built.groups() if part)
         return CregraphError(
             f"Python package {what} states its requirements only if its code runs, and locking runs no package code",
-            hint=f"ask for a version of {built[1]} that has a wheel, or whose sdist states its needs (PEP 643); or build a wheel "
-            "of it, and put that into an index of your own",
+            hint=f"ask for a version of {built[1]} that has a wheel, or whose sdist states its needs (PEP 643). Or build a wheel "
+            "and put it into your own index",
         )
     if "network was disabled" in talk:
         return _unreachable(text, "lock without --offline: this machine has no copy of the required files")

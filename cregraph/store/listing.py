@@ -142,7 +142,7 @@ def _sorted(folder: Path) -> list[Path]:
     except OSError as error:
         raise CregraphError(
             f"`{folder}` of the store cannot be read: {error.strerror or error}",
-            hint="run it as who owns the store, or check the disk; nothing was removed for it",
+            hint="run the command as the owner of the store, or check the disk. Nothing was removed",
         ) from None
 
 

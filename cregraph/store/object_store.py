@@ -81,12 +81,12 @@ class Store(StoreFolder):
         except FileNotFoundError:
             raise CregraphError(
                 f"the store does not hold {what or 'an object'} (sha256:{sha256})",
-                hint="run the command again; what is missing is fetched or made anew",
+                hint="run the command again to download or make the missing object",
             ) from None
         except OSError as error:
             raise CregraphError(
                 f"{what or 'an object'} in the store cannot be read: {path}: {error.strerror or error}",
-                hint="set CREGRAPH_CACHE to a folder of your own, or check the disk",
+                hint="set CREGRAPH_CACHE to your own folder, or check the disk",
             ) from None
         if found != sha256:
             aside = self.root / "quarantine" / f"{sha256}.{found[:12]}"
@@ -95,7 +95,7 @@ class Store(StoreFolder):
                 path.replace(aside)
             raise CregraphError(
                 f"{what or 'an object'} in the store has sha256:{found}, but its name says sha256:{sha256}",
-                hint=f"the damaged file was moved to {aside}; run the command again to fetch or make it anew, and check the disk",
+                hint=f"run the command again to download or make it again, and check the disk. The damaged file is {aside}",
             )
         with self._guard:
             self._checked.add(sha256)

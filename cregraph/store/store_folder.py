@@ -118,13 +118,13 @@ class StoreFolder:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise CregraphError(
                     f"no space left for the store at {self.root}",
-                    hint="free space there, or set CREGRAPH_CACHE to a folder that has room; what was complete is kept",
+                    hint="free space there, or set CREGRAPH_CACHE to a folder with free space. Complete results are kept",
                 ) from error
             at = Path(str(error.filename))
             if error.errno in _REFUSED and (at.is_relative_to(self.root) or self.root.is_relative_to(at)):
                 raise CregraphError(
                     f"the store at {self.root} cannot be written to: {error.strerror}",
-                    hint="set CREGRAPH_CACHE to a folder of your own",
+                    hint="set CREGRAPH_CACHE to your own folder",
                 ) from error
             raise
 

@@ -94,8 +94,8 @@ def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = 
                 return
         if time.monotonic() > until:
             raise CregraphError(
-                f"`cregraph {open_ended.command}` (process {open_ended.pid}) uses the store, and what it needs is not known yet",
-                hint="run the command again when it is done; nothing was removed",
+                f"`cregraph {open_ended.command}` (process {open_ended.pid}) uses the store, and its needs are not known yet",
+                hint="run the command again later. Nothing was removed",
             )
         if open_ended.pid not in told:
             told.add(open_ended.pid)
@@ -130,7 +130,7 @@ def _locked(store: Store, how: int, waiting: Callable[[], None]) -> Iterator[Non
                 raise CregraphError(
                     f"the file system of the store at {store.root} has no locks ({error.strerror}), "
                     "so nobody can tell what is in use there",
-                    hint="put the store on a local disk, or remove the whole folder when nothing runs",
+                    hint="put the store on a local disk, or remove the whole folder when no command uses it",
                 ) from None
         yield
 

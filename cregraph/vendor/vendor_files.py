@@ -88,7 +88,7 @@ class Tree:
         if not all(_PART.fullmatch(part) for part in path.split("/")):
             raise CregraphError(
                 f"`{path[:200]}` cannot be the path of a file in a vendor folder",
-                hint="the lock was edited by hand, or its source has names that no tree can hold: lock again",
+                hint="run `cregraph lock`: the lock was edited by hand, or the source has invalid file names",
             )
         return self.folder / path
 

@@ -129,12 +129,12 @@ def _wanted(locks: Sequence[Lock], rules: Mapping[str, VendorRules]) -> _Wanted:
                 if other.sha256 != artifact.sha256:
                     raise CregraphError(
                         f"two locks pin different bytes as {path}: sha256:{other.sha256} and sha256:{artifact.sha256}",
-                        hint="the source changed a file in place: lock the older of the two again, or name two folders",
+                        hint="lock the older of the two again, or name two folders: the source changed a file",
                     )
             else:
                 raise CregraphError(
                     f"`{artifact.source} {artifact.file}` is of kind `{artifact.kind}`, which this cregraph cannot vendor",
-                    hint="the lock was edited by hand, or another version of cregraph wrote it",
+                    hint="check the lock: it was edited by hand, or another version of cregraph wrote it",
                 )
     wanted.urls = {path: addresses[url] for path, url in url_paths(addresses).items()}
     return wanted
@@ -149,19 +149,19 @@ def _entered(folder: Path, ours: Collection[str], *, prune: bool) -> Iterator[No
         strange = [path for path in strange if path.name not in ours or (path.name != SOURCES and path.is_file())]
         if strange:
             raise CregraphError(
-                f"`{folder}` holds `{min(strange).name}`, which no `cregraph vendor` wrote; it is left as it is",
+                f"`{folder}` holds `{min(strange).name}`, which `cregraph vendor` did not write; cregraph does not change it",
                 hint="name a folder that is new, empty or a vendor folder",
             )
         written = _is_ours(folder / SOURCES)
         if written is False:
             raise CregraphError(
-                f"`{folder / SOURCES}` was not written by `cregraph vendor`; it is left as it is",
+                f"`{folder / SOURCES}` was not written by `cregraph vendor`; cregraph does not change it",
                 hint="name a folder that is new, empty or a vendor folder",
             )
         if prune and written is None and any(folder.iterdir()):
             raise CregraphError(
-                f"`{folder}` holds files and no {SOURCES}, so nothing says that they are of `cregraph vendor`; none is removed",
-                hint="if an interrupted run left them, run it once without `--prune`; else name another folder",
+                f"`{folder}` has files without {SOURCES}, so `cregraph vendor` may not have written them; nothing was removed",
+                hint="run once without `--prune` if an interrupted run left them, or name another folder",
             )
         holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -169,7 +169,7 @@ def _entered(folder: Path, ours: Collection[str], *, prune: bool) -> Iterator[No
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CregraphError(
-                f"another `cregraph vendor` writes `{folder}`", hint="run it again when that one is done"
+                f"another `cregraph vendor` is writing to `{folder}`", hint="run the command again when that one is done"
             ) from None
         except OSError:
             pass  # a file system without locks
@@ -194,7 +194,7 @@ def _explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CregraphError(
             f"`{error.filename or folder}` cannot be written: {error.strerror or error}",
-            hint="name a folder with room and rights; what was copied is kept, and the same command goes on from there",
+            hint="name a folder with free space and write permission. The same command continues the copy",
         ) from error
 
 

@@ -172,13 +172,13 @@ class _Packages:
             if self.contents.tree.at(path) is None:
                 self.findings.append(Finding("missing", "file", path, f"of {one.name}"))
             elif digest is not None and held is not None and held.sha256 != digest:
-                self.findings.append(Finding("changed", "file", path, f"of {one.name}: other bytes than its own record says"))
+                self.findings.append(Finding("changed", "file", path, f"of {one.name}: other bytes than its own record states"))
 
 
 def _unlike_base(contents: Contents, expected: Expected) -> Iterator[Finding]:
     facts = expected.facts
     if not contents.base:
-        yield Finding("changed", "base", facts.digest, "the image stands on other layers than those of the lock's base")
+        yield Finding("changed", "base", facts.digest, "the image has other base layers than the lock")
         return
     for path, own in contents.hidden:
         folder = path.endswith("/")
@@ -222,11 +222,11 @@ def _difference(contents: Contents, path: str, row: Row) -> str | None:
 
 def _unlike(held: Held, row: Row) -> str | None:
     if held.type != "file":
-        return "no file that can be read"
+        return "not a readable file"
     if held.sha256 != row.what:
-        return f"has sha256:{held.sha256}, and must have sha256:{row.what}"
+        return f"has sha256:{held.sha256}, but must have sha256:{row.what}"
     if held.mode != row.mode:
-        return f"has mode {held.mode:04o}, and must have {row.mode:04o}"
+        return f"has mode {held.mode:04o}, but must have {row.mode:04o}"
     if (held.uid, held.gid) != (row.uid, row.gid):
         return f"belongs to {held.uid}:{held.gid}, and must belong to {row.uid}:{row.gid}"
     return None

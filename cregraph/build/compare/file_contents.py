@@ -161,7 +161,7 @@ def _zip(data: bytes) -> _Members:
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """The content of a member, no more than it claims to be. Raises ValueError for a compressor that cannot be held to that."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError("compressed in a way that is not looked into")
+        raise ValueError("compressed in an unsupported way")
     with archive.open(info) as file:
         return file.read(info.file_size)
 

@@ -43,7 +43,7 @@ def unpacked(data: bytes) -> bytes:
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise ValueError(f"damaged: {error}") from None
     if len(plain) > _LIMIT:
-        raise ValueError("too large to look into")
+        raise ValueError("too large to compare")
     return plain
 
 
@@ -113,7 +113,7 @@ def _chunk(data: bytes, limit: int) -> bytes:
     """Four bytes of length, then zlib; or a letter for the compressor (`2` bzip2, `Z` xz, `0` none) before the content."""
     (size,) = struct.unpack_from(">I", data)
     if size > limit:
-        raise ValueError("too large to look into")
+        raise ValueError("too large to compare")
     rest = data[4:]
     try:
         if rest[:1] == b"2" and rest[1:4] == b"BZh":
@@ -162,7 +162,7 @@ class _Index:
         if kind == _CHARS:
             size = self._int()
             if not 0 <= size <= len(self._data) - self._at:
-                raise ValueError("a length that its bytes cannot hold")
+                raise ValueError("a length that its bytes cannot contain")
             self._at += size
             return self._data[self._at - size : self._at].decode("utf-8", "backslashreplace")
         if kind == _PAIRS and flags & 0x400:

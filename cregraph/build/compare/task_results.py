@@ -91,7 +91,7 @@ def _contents(path: str, first: _Result, second: _Result) -> list[Finding]:
         return compare_file(path, one, two, lambda sibling: (first.content(sibling), second.content(sibling)))
     if first.entries[path].size == second.entries[path].size and first.sha256(path) == second.sha256(path):
         return []
-    return [Finding(path=path, cause="unknown", inside="too large to look into")]
+    return [Finding(path=path, cause="unknown", inside="too large to compare")]
 
 
 def _form(entry: Member) -> str:

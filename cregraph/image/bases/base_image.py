@@ -80,7 +80,7 @@ class BaseImage:
         layers = [layer.digest for layer in facts.layers] == [layer.digest for layer in self.manifest.layers]
         if not layers or self.config() != facts.config:
             raise CregraphError(
-                f"the facts in bases/ tell of {'another config' if layers else 'other layers'} than {self.name} has",
+                f"the facts in bases/ describe {'another config' if layers else 'other layers'} than {self.name} has",
                 "remove the file and run `cregraph lock` to make it again",
             )
 
@@ -113,7 +113,7 @@ def find(artifact: Artifact, *, routes: Routes, project: Path, store: Store, off
     The layouts that sources.yaml names under `image` come before the place that the lock names.
     """
     if not is_sha256(artifact.sha256):
-        raise CregraphError(f"the lock's image `{artifact.source} {artifact.file}`: `{artifact.sha256[:80]}` is no sha256")
+        raise CregraphError(f"the lock's image `{artifact.source} {artifact.file}`: `{artifact.sha256[:80]}` is not a sha256")
     for folder in routes("image", ""):
         layout = LayoutFolder(LayoutName(folder=folder), Path())
         if layout.holds(f"sha256:{artifact.sha256}"):
@@ -163,8 +163,8 @@ def registry_of(name: str, routes: Routes) -> Registry:
     addresses = routes("registry", name)
     if not addresses:
         raise CregraphError(
-            f"no registry is named `{name}` on this machine",
-            f"add `registry: {{{name}: {{host: HOST}}}}` to sources.yaml, with the host that `docker login` was given",
+            f"unknown registry `{name}`",
+            f"add `registry: {{{name}: {{host: HOST}}}}` to sources.yaml, with the host of your `docker login`",
         )
     return registry_at(addresses[0])
 
@@ -197,7 +197,7 @@ def _kept(origin: Origin | LayoutFolder, digest: str | None, store: Store) -> Ba
         raise CregraphError(
             f"{origin.name} holds {manifest.digest}, but the lock pins {digest}",
             (
-                "bring the locked image back, or run `cregraph lock --upgrade-package base` "
+                "restore the locked image, or run `cregraph lock --upgrade-package base` "
                 "and review the change with `cregraph diff`"
             ),
         )

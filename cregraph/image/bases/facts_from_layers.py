@@ -45,7 +45,7 @@ def facts_of(image: BaseImage, *, progress: Callable[[int], None] | None = None)
     try:
         canonical(config)
     except TypeError:
-        raise CregraphError(f"{image.name}: its config holds a fractional number, which no image's config has") from None
+        raise CregraphError(f"{image.name}: its config holds a fractional number, which is not allowed") from None
     tree = Tree()
     layers = []
     for i, (layer, diff_id) in enumerate(zip(image.manifest.layers, config["rootfs"]["diff_ids"], strict=True)):

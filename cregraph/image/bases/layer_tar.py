@@ -33,7 +33,7 @@ class LayerTar(Reader):
         if found != self._diff_id:
             raise CregraphError(
                 f"{self._what}: its plain bytes have {found}, but the config says {self._diff_id}",
-                "the image is damaged or was put together wrongly; build or pull it again",
+                "build or pull the image again: it is damaged",
             )
 
     def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:

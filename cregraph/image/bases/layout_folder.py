@@ -66,17 +66,17 @@ class LayoutFolder:
         except OSError as error:
             if not path.parents[2].exists():
                 raise CregraphError(
-                    f"{self.name}: the layout is not there, and {blob.digest} is needed from it",
-                    "bring it back, or copy it there again",
+                    f"{self.name}: the layout with {blob.digest} does not exist",
+                    "restore the layout, or copy it there again",
                 ) from None
             raise CregraphError(
-                f"{self.name}: {blob.digest} cannot be read ({error.strerror})", "the layout is damaged; copy it again"
+                f"{self.name}: {blob.digest} cannot be read ({error.strerror})", "copy the layout again: it is damaged"
             ) from None
         if size != blob.size or (start == 0 and hasher.hexdigest() != blob.hex):
             raise CregraphError(
                 f"{self.name}: a blob has sha256:{hasher.hexdigest()} ({size} bytes), "
                 f"but its manifest says {blob.digest} ({blob.size})",
-                "the layout is damaged; copy it again",
+                "copy the layout again: it is damaged",
             )
 
     def _listed(self) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ class LayoutFolder:
         tags = sorted({tag for one in listed for tag in _tags(one)})
         fitting = [one for one in listed if not self._tag or self._tag in _tags(one)]
         if not fitting:
-            raise CregraphError(f"{self.name}: holds no image with that tag; there are: {', '.join(tags) or 'none with a tag'}")
+            raise CregraphError(f"{self.name}: has no image with this tag; existing tags: {', '.join(tags) or 'none with a tag'}")
         if not self._tag and len(tags) > 1 and len({str(one.get("digest")) for one in listed}) > 1:
             raise CregraphError(f"{self.name}: holds several images", f"write `{self.name}:TAG`; there are: {', '.join(tags)}")
         return choose({"manifests": fitting}, what=f"{self.name}: index.json")
@@ -100,8 +100,8 @@ class LayoutFolder:
         data = self._read(f"blobs/sha256/{_hex(digest)}")
         if digest_of(data) != digest:
             raise CregraphError(
-                f"{self.name}: blobs/sha256/{_hex(digest)} has {digest_of(data)}, not what its name says",
-                "the layout is damaged; copy it again",
+                f"{self.name}: blobs/sha256/{_hex(digest)} has {digest_of(data)}, which does not match its name",
+                "copy the layout again: it is damaged",
             )
         return data
 
@@ -115,7 +115,8 @@ class LayoutFolder:
         except OSError as error:
             there = "there is no OCI layout" if path == "index.json" else f"the layout has no {path}"
             raise CregraphError(
-                f"{self.name}: {there} ({error.strerror})", "`oci:DIR` is relative to the project and holds index.json and blobs/"
+                f"{self.name}: {there} ({error.strerror})",
+                "write `oci:DIR` with a folder of the project that has index.json and blobs/",
             ) from None
         if len(data) > MANIFEST_LIMIT:
             raise CregraphError(f"{self.name}: {path} is larger than {MANIFEST_LIMIT >> 20} MiB")
@@ -125,7 +126,7 @@ class LayoutFolder:
 def _hex(digest: str) -> str:
     hex = digest.removeprefix("sha256:")
     if not is_sha256(hex):
-        raise CregraphError(f"`{digest[:80]}` is no sha256 digest")
+        raise CregraphError(f"`{digest[:80]}` is not a sha256 digest")
     return hex
 
 

@@ -39,7 +39,7 @@ def offline(name: ImageName) -> Origin:
     """Return the origin of an image that must not be requested."""
 
     def refused(*_: object) -> NoReturn:
-        raise CregraphError(f"--offline was asked for, and {name} is not in the store", "run once without --offline")
+        raise CregraphError(f"{name} is not in the store, and --offline is set", "run once without --offline")
 
     return Origin(name=str(name), image=refused, blob=refused)
 
@@ -64,7 +64,7 @@ def in_engine(name: DockerName, store: Store) -> Origin:
         if not store.has(blob.hex):
             raise CregraphError(
                 f"{name}: the engine no longer holds {blob.digest}",
-                "bring the locked image back, or run `cregraph lock --upgrade-package base`",
+                "restore the locked image, or run `cregraph lock --upgrade-package base`",
             )
         return blocks_of(store.verified(blob.hex, f"a layer of {name}"), start)
 

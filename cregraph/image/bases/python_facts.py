@@ -42,8 +42,8 @@ def find_python(tree: Tree, *, config: Mapping[str, Json], where: str) -> Python
     version = _version(tree, executable, prefix, minor) if minor else None
     if minor is None or version is None:
         raise CregraphError(
-            f"{where}: the version of its Python ({executable}) cannot be told from its files",
-            "a CPython 3 with its executable, or include/pythonX.Y/patchlevel.h, is needed",
+            f"{where}: the version of its Python ({executable}) cannot be read from its files",
+            "use a base with a CPython 3 that has its executable or include/pythonX.Y/patchlevel.h",
         )
     library = posixpath.join(prefix, "lib", f"python{minor}", "site-packages")
     local = f"/usr/local/lib/python{minor}/dist-packages"

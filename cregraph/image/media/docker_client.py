@@ -104,11 +104,16 @@ def refusal(about: str, words: str) -> CregraphError:
     text = printable(" ".join(words.split()), _SAID) or "it gives no reason"
     low = words.lower()
     if "no such image" in low or "not found: not found" in low or "reference does not exist" in low:
-        return NoImage(f"{about}: the Docker engine has no such image", hint="`docker images` lists what it has")
+        return NoImage(
+            f"{about}: the Docker engine has no such image", hint="run `docker images` to list the images of the engine"
+        )
     if "no space left" in low or "disk quota" in low:
-        hint = "`docker system df` says what fills the engine's disk; `docker image prune` and `docker builder prune` make room"
+        hint = (
+            "run `docker system df` to see the use of the engine's disk, and `docker image "
+            "prune` or `docker builder prune` to free space"
+        )
     else:
-        hint = "`docker info` says whether the engine is well"
+        hint = "run `docker info` to check the engine"
     return CregraphError(f"{about}: docker says: {text}", hint=hint)
 
 
@@ -122,17 +127,17 @@ def _of_error(about: str, host: str, error: Exception) -> CregraphError:
         return CregraphError(f"{about}: the engine at {at} is too old: {error}", hint="update Docker Engine")
     cause = _cause(error)
     if isinstance(cause, PermissionError):
-        hint = "this user may not use the engine's socket: join the group `docker`, or set DOCKER_HOST to another engine"
+        hint = "add this user to the group `docker`, or set DOCKER_HOST to another engine"
         return CregraphError(f"{about}: permission denied for {at}", hint=hint)
     if isinstance(cause, TimeoutError | ConnectionResetError | BrokenPipeError):
         what = "does not answer in time" if isinstance(cause, TimeoutError) else "ended the connection"
-        return CregraphError(f"{about}: the engine at {at} {what}", hint="`docker info` says whether it is well")
+        return CregraphError(f"{about}: the engine at {at} {what}", hint="run `docker info` to check the engine")
     return _no_engine(about, host, cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause or error))
 
 
 def _no_engine(about: str, host: str, words: str) -> CregraphError:
     text = f"{about}: cannot connect to {printable(host, 200)}: {printable(' '.join(words.split()), _SAID)}"
-    return CregraphError(text, hint="start the engine, or say where it is: DOCKER_HOST, or `docker context use NAME`")
+    return CregraphError(text, hint="start the engine, or name it with DOCKER_HOST or `docker context use NAME`")
 
 
 def _cause(error: BaseException) -> BaseException | None:

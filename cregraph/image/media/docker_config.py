@@ -19,7 +19,7 @@ from cregraph.errors import CregraphError
 __all__ = ["Endpoint", "config_folder", "endpoint", "read_config"]
 
 _SOCKET = "unix:///var/run/docker.sock"
-_LIST = "`docker context ls` lists them"
+_LIST = "run `docker context ls` to list the contexts"
 
 
 def config_folder() -> Path:
@@ -73,7 +73,7 @@ def endpoint(context: str | None = None) -> Endpoint:
     name = context
     if name is None and not os.environ.get("DOCKER_HOST"):
         name = os.environ.get("DOCKER_CONTEXT")
-        name = name or read_config(config_folder(), hint="repair it, or set DOCKER_HOST").get("currentContext")
+        name = name or read_config(config_folder(), hint="repair the file, or set DOCKER_HOST").get("currentContext")
     return _default() if not name or name == "default" else _of_context(str(name))
 
 

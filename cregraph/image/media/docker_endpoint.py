@@ -19,7 +19,7 @@ from cregraph.image.media.docker_config import config_folder, read_config
 __all__ = ["Endpoint", "endpoint"]
 
 _SOCKET = "unix:///var/run/docker.sock"
-_LIST = "`docker context ls` lists them"
+_LIST = "run `docker context ls` to list the contexts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +46,11 @@ def endpoint(context: str | None = None) -> Endpoint:
         CregraphError: The context does not exist or cannot be read.
     """
     if context is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", context):
-        raise CregraphError(f"`--context {context}`: this is no name of a Docker context", hint=_LIST)
+        raise CregraphError(f"`--context {context}`: this is not the name of a Docker context", hint=_LIST)
     name = context
     if name is None and not os.environ.get("DOCKER_HOST"):
         name = os.environ.get("DOCKER_CONTEXT")
-        name = name or read_config(config_folder(), hint="repair it, or set DOCKER_HOST").get("currentContext")
+        name = name or read_config(config_folder(), hint="repair the file, or set DOCKER_HOST").get("currentContext")
     return _default() if not name or name == "default" else _of_context(str(name))
 
 

@@ -173,7 +173,9 @@ class Container:
             return 127, self._failure
         event = next(self._events, None)
         if event is None:
-            raise CregraphError("the Docker engine went away while a container ran", hint="`docker info` says whether it is well")
+            raise CregraphError(
+                "the Docker engine stopped answering while a container ran", hint="run `docker info` to check the engine"
+            )
         words = printable(" ".join(self._said.decode("utf-8", "replace").split()))
         return int(event["Actor"]["Attributes"]["exitCode"]), words
 
@@ -267,7 +269,7 @@ def _api_error() -> type[Any]:
 
 def _named(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9\[][A-Za-z0-9._/:@\[\]-]{0,400}", name):
-        raise CregraphError(f"`{printable(name, 120)}` is no name of an image")
+        raise CregraphError(f"`{printable(name, 120)}` is not the name of an image")
     return name
 
 

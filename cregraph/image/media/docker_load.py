@@ -37,10 +37,10 @@ def load(image: Image, *, reference: str, store: Store, base: BaseBlobs) -> None
     load_stream(archive(image, reference=reference, store=store, base=base), about=about)
     found = _held(reference)
     if found not in _ids(image):
-        what = f"the name leads to {found}" if found else "it has no image of that name"
+        what = f"the name refers to {found}" if found else "it has no image of that name"
         raise CregraphError(
             f"{about}: the Docker engine took the image, but {what}; {image.digest} was sent",
-            hint="engines older than Docker 25 may not read such an archive; `--output registry` and `docker pull` work with all",
+            hint="use `--output registry` and `docker pull`: engines older than Docker 25 may not read such an archive",
         )
 
 

@@ -52,7 +52,7 @@ def read_archive(stream: IO[bytes], store: Store, *, what: str, skip: Collection
     small: dict[str, bytes] = {}  # descriptions (JSON) by path
     large: dict[str, Descriptor] = {}
     links: dict[str, str] = {}
-    tar = Reader(stream, what=f"{what}: the engine's archive", policy=IMAGE, hint="is there room on the engine's disk?")
+    tar = Reader(stream, what=f"{what}: the engine's archive", policy=IMAGE, hint="check the free space on the engine's disk")
     for member in tar:
         if member.type == "symlink":
             links[member.path] = posixpath.normpath(posixpath.join(posixpath.dirname(member.path), member.link))
@@ -60,7 +60,7 @@ def read_archive(stream: IO[bytes], store: Store, *, what: str, skip: Collection
             links[member.path] = member.link
         elif member.type == "file":
             if len(small) + len(large) >= _MEMBERS:
-                raise CregraphError(f"{what}: the archive has more members than an image can have")
+                raise CregraphError(f"{what}: the archive has too many members for an image")
             blocks = tar.blocks()
             first = next(blocks, b"")
             if first[:1] in (b"{", b"[") and member.size <= CONFIG_LIMIT:

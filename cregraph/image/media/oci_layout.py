@@ -112,7 +112,7 @@ def checked(blob: Descriptor, source: Path | Iterable[bytes]) -> Iterator[bytes]
     if hasher.hexdigest() != blob.hex:
         raise CregraphError(
             f"a blob has sha256:{hasher.hexdigest()}, but the image names {blob.digest}",
-            hint="the bytes were damaged where they were kept or on their way; fetch them again",
+            hint="download the bytes again: they are damaged",
         )
 
 

@@ -60,9 +60,11 @@ class Pushed:
 
 def target_of(text: str) -> Reference:
     """Return the reference to push to, its path in lower case as Snowflake folds names. It must have a tag and no digest."""
-    reference = parse_reference(text, where="the place to push to", fold=True)
+    reference = parse_reference(text, where="the destination of the push", fold=True)
     if not reference.tag or reference.digest:
-        raise CregraphError(f"the place to push to: `{text}` must name a tag, and no digest", "write `host/path:tag`")
+        raise CregraphError(
+            f"the destination of the push: `{text}` must have a tag and must not have a digest", "write `host/path:tag`"
+        )
     return reference
 
 
@@ -120,8 +122,8 @@ def _is_there(registry: Registry, to: Reference, manifest: Manifest) -> bool:
     if there not in (None, manifest.digest):
         raise Refused(
             f"{to} exists and leads to {there}; this image is {manifest.digest}",
-            "a tag is never moved: runtimes that were registered with it would be refused. Change the version label, or lock and "
-            "build what the tag was made from",
+            "change the version label, or lock and build the original image. cregraph never moves a tag, because "
+            "Snowflake would refuse runtimes of that tag",
         )
     return there is not None
 

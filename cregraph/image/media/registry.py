@@ -71,7 +71,7 @@ class Registry:
         if found != wanted:
             raise CregraphError(
                 f"{self.host}: the manifest of {about} has {found}, but {wanted} was {told}",
-                "the registry or something on the way to it is broken; nothing was kept",
+                "try again. If the error stays, check the registry and proxies on the way",
             )
         return data
 
@@ -101,7 +101,7 @@ class Registry:
         response.close()
         stated = response.headers.get("Docker-Content-Digest")
         if stated and stated != digest_of(data):
-            raise CregraphError(f"{self.host}: {about}: was kept as {stated}, but {digest_of(data)} was sent")
+            raise CregraphError(f"{self.host}: {about}: the registry stored {stated}, but cregraph sent {digest_of(data)}")
 
     def has_blob(self, repository: str, digest: str, *, for_push: bool = False) -> bool:
         """Return whether the repository has the blob. `for_push` asks with the right that the upload will use."""
@@ -138,7 +138,7 @@ class Registry:
         if start == 0 and hasher.hexdigest() != blob.hex:
             raise CregraphError(
                 f"{self.host}: a blob of {repository} has sha256:{hasher.hexdigest()}, but its manifest says {blob.digest}",
-                "the registry or something on the way to it is broken; nothing was kept",
+                "try again. If the error stays, check the registry and proxies on the way",
             )
 
     def mount(self, repository: str, blob: Descriptor, source: str) -> bool:
@@ -171,7 +171,7 @@ class Registry:
             skip = at  # the server knows no ranges
         elif at and not response.headers.get("Content-Range", "").startswith(f"bytes {at}-"):
             response.close()
-            raise Passing("the server sent another range than was asked for")
+            raise Passing("the server sent another range than requested")
         try:
             for block in response.stream(_BLOCK, decode_content=False):
                 kept = block[skip:]

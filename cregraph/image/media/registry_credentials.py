@@ -49,7 +49,7 @@ def docker_credentials(host: str, *, folder: Path | None = None) -> Credentials:
     """
     folder = folder or config_folder()
     path = folder / "config.json"
-    config = read_config(folder, hint=f"repair it, or run `docker login {host}` anew")
+    config = read_config(folder, hint=f"repair it, or run `docker login {host}` again")
     names = [f"https://index.{DOCKER_HUB}/v1/", DOCKER_HUB] if host == DOCKER_HUB else [host]
     helpers = _mapping(config, "credHelpers")
     for name in names:
@@ -84,7 +84,7 @@ def _of_entry(entry: dict[str, Any], path: Path, host: str) -> Credentials:
         except (binascii.Error, UnicodeDecodeError):
             colon = ""
         if not colon:
-            raise CregraphError(f"{path}: auths: the entry of {host} is damaged", f"run `docker login {host}` anew")
+            raise CregraphError(f"{path}: auths: the entry for {host} is damaged", f"run `docker login {host}` again")
         return Credentials(user=user, password=password.rstrip("\0"))
     name, secret = entry.get("username"), entry.get("password")
     if isinstance(name, str) and isinstance(secret, str) and name:
@@ -94,7 +94,7 @@ def _of_entry(entry: dict[str, Any], path: Path, host: str) -> Credentials:
 
 def _ask_helper(helper: str, host: str) -> Credentials:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", helper):
-        raise CregraphError("Docker's config.json names a credential helper that is no program's name")
+        raise CregraphError("Docker's config.json names a credential helper that is not the name of a program")
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run([program, "get"], input=host.encode(), capture_output=True, timeout=60, check=False)
@@ -104,19 +104,19 @@ def _ask_helper(helper: str, host: str) -> Credentials:
             f"install it, or remove the entry and run `docker login {host}`",
         ) from None
     except (OSError, subprocess.TimeoutExpired):
-        raise CregraphError(f"`{program}` does not answer", "unlock the keychain that it reads, and run this again") from None
+        raise CregraphError(f"`{program}` does not answer", "unlock its keychain, and run the command again") from None
     if done.returncode:
         said = done.stdout + done.stderr  # Docker's own helpers write the reason to stdout
         if b"not found" in said.lower():
             return ANONYMOUS
-        raise CregraphError(f"`{program}` cannot say who we are to {host}", f"run `docker login {host}` anew")
+        raise CregraphError(f"`{program}` has no credentials for {host}", f"run `docker login {host}` again")
     try:
         found = json.loads(done.stdout)
         user, secret = found["Username"], found["Secret"]
         if not isinstance(user, str) or not isinstance(secret, str):
             raise TypeError
     except (ValueError, KeyError, TypeError):
-        raise CregraphError(f"`{program}` gives no credentials that can be read") from None
+        raise CregraphError(f"`{program}` does not return readable credentials") from None
     if not secret:
         return ANONYMOUS
     return Credentials(identity=secret) if user == "<token>" else Credentials(user=user, password=secret)

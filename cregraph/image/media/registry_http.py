@@ -113,9 +113,9 @@ class Exchange:
             raise self.failed(about, str(error)) from None
 
     def failed(self, about: str, why: str) -> CregraphError:
-        hint = "check the network, and the host's name in sources.yaml; what arrived is kept"
+        hint = "check the network, and the host's name in sources.yaml. The next run continues the transfer"
         if self.base.startswith("https:") and ("SSL" in why or "record layer" in why or "wrong version" in why.lower()):
-            hint = "if this registry speaks plain HTTP, say `plain_http: true` beside its host in sources.yaml"
+            hint = "set `plain_http: true` next to its host in sources.yaml if this registry uses plain HTTP"
         return CregraphError(f"{self.host}: {about}: {why}", hint)
 
     def read(self, response: urllib3.BaseHTTPResponse, limit: int, *, about: str) -> bytes:
@@ -148,11 +148,11 @@ class Exchange:
             )
         if status == 403:
             return Unauthorized(
-                f"{self.host}: {about}: this login may not do that (HTTP 403){said}",
-                f"ask for it (in Snowflake: READ or WRITE on the image repository), or run `docker login {self.host}`",
+                f"{self.host}: {about}: this login does not have permission (HTTP 403){said}",
+                f"ask for permission (in Snowflake: READ or WRITE on the image repository), or run `docker login {self.host}`",
             )
         if status == 404:
-            return NotInRegistry(f"{self.host}: {about}: is not there (HTTP 404){said}", "check its name and tag")
+            return NotInRegistry(f"{self.host}: {about}: does not exist (HTTP 404){said}", "check its name and tag")
         return CregraphError(f"{self.host}: {about}: HTTP {status}{said}")
 
     def _send(
@@ -185,14 +185,16 @@ class Exchange:
             with self._guard:
                 known = self._tokens.get("basic")
             if not who or not who.user or known == who.basic():
-                raise Unauthorized(f"{self.host}: {about}: {'the login is refused' if who else 'a login is wanted'}", login)
+                raise Unauthorized(
+                    f"{self.host}: {about}: {'the registry refuses the login' if who else 'login required'}", login
+                )
             self._refuse_plain(self.base, about)
             with self._guard:
                 self._tokens["basic"] = who.basic()
             return
         realm = fields.get("realm", "")
         if scheme.lower() != "bearer" or urlsplit(realm).scheme not in ("http", "https"):
-            raise Unauthorized(f"{self.host}: {about}: wants a login of a kind that is not known (`{scheme[:40]}`)", login)
+            raise Unauthorized(f"{self.host}: {about}: requires an unknown kind of login (`{scheme[:40]}`)", login)
         wanted = scopes or ((fields["scope"],) if fields.get("scope") else ())
         if who:
             self._refuse_plain(realm, about)
@@ -213,7 +215,7 @@ class Exchange:
         if status != 200:
             response.close()
             check_passing(response, f"the token service answers HTTP {status}")
-            said = "the login is refused" if who else "a login is wanted"
+            said = "the registry refuses the login" if who else "login required"
             raise Unauthorized(f"{self.host}: {about}: {said} (HTTP {status})", f"run `docker login {self.host}`")
         try:
             answer = json.loads(self.read(response, 1 << 20, about=about))
@@ -221,14 +223,14 @@ class Exchange:
         except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise CregraphError(f"{self.host}: {about}: its token service gives no token")
+            raise CregraphError(f"{self.host}: {about}: its token service does not return a token")
         return token
 
     def _refuse_plain(self, url: str, about: str) -> None:
         parts = urlsplit(url)
         if parts.scheme == "http" and not is_local(parts.netloc) and not self.base.startswith("http:"):
             raise CregraphError(
-                f"{self.host}: {about}: wants the login sent to {parts.hostname} without encryption; it was not sent"
+                f"{self.host}: {about}: requests the login for {parts.hostname} without encryption; cregraph did not send it"
             )
 
     def _said(self, response: urllib3.BaseHTTPResponse) -> str:

@@ -44,7 +44,7 @@ def upload(exchange: Exchange, repository: str, blob: Descriptor, read: Reader, 
         return
     data = b"".join(read(0))
     if digest_of(data) != blob.digest:
-        raise CregraphError(f"{exchange.host}: {one.about}: the bytes to send have {digest_of(data)}; they were not sent")
+        raise CregraphError(f"{exchange.host}: {one.about}: the bytes have {digest_of(data)}; cregraph did not send them")
     exchange.patiently(lambda: one.finish(one.begin(), data), about=one.about)
 
 
@@ -88,7 +88,7 @@ class _Upload:
     def place(self, response: urllib3.BaseHTTPResponse, before: str) -> str:
         location = response.headers.get("Location") or before
         if not location:
-            raise CregraphError(f"{self._exchange.host}: {self.about}: the registry gives no place to upload to")
+            raise CregraphError(f"{self._exchange.host}: {self.about}: the registry does not return an address for the upload")
         return urljoin(self._exchange.base, location)
 
     def finish(self, place: str, data: bytes) -> None:
@@ -127,7 +127,7 @@ class _Upload:
             return self.place(response, place), end
         if self._pieces <= _PIECE:
             host = self._exchange.host
-            raise CregraphError(f"{host}: {self.about}: refuses pieces of {self._pieces >> 20} MiB (HTTP 413)")
+            raise CregraphError(f"{host}: {self.about}: refuses chunks of {self._pieces >> 20} MiB (HTTP 413)")
         self._pieces = _PIECE
         return self.begin(), 0
 
@@ -161,4 +161,4 @@ def _exactly(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
         left -= len(block)
         if left <= 0:
             return
-    raise CregraphError(f"{left} bytes that were to be sent are missing at their source")
+    raise CregraphError(f"{left} bytes are missing at their source")

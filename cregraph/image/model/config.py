@@ -115,8 +115,8 @@ def _base_layer(media_type: str, digest: str, size: int) -> Descriptor:
     known = _LAYERS.get(media_type)
     if known is None:
         raise CregraphError(
-            f"layer {digest} of the base has the type `{media_type}`, which cannot be passed on",
-            hint="foreign layers may not be copied to another registry; choose a base without them",
+            f"layer {digest} of the base has the type `{media_type}`, which cregraph cannot copy",
+            hint="choose a base without foreign layers, which must not be copied to another registry",
         )
     return Descriptor(media_type=known, digest=digest, size=size)
 
@@ -125,7 +125,7 @@ def _env(base: Sequence[str], ours: Mapping[str, str]) -> list[str]:
     for name, value in ours.items():
         if not name or "=" in name or "\0" in name + value:
             raise CregraphError(
-                f"`{name}` cannot be an environment variable of an image: its name or value has a character that ends it"
+                f"`{name}` is not a valid environment variable: its name or value contains `=`, NUL or a line break"
             )
     listed = [item.partition("=")[0] for item in base]
     kept = [f"{name}={ours[name]}" if name in ours else item for name, item in zip(listed, base, strict=True)]

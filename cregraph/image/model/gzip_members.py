@@ -54,7 +54,7 @@ def check_compressor() -> None:
     found = hashlib.sha256(b"".join(_member(part) for part in _cut([_sample()]))).hexdigest()
     if found != _KNOWN:
         raise CregraphError(
-            f"the compressor gives other bytes than assembly 1 is made of (sha256:{found}, not {_KNOWN}); "
+            f"the compressor gives other bytes than assembly 1 requires (sha256:{found}, not {_KNOWN}); "
             "an image built with it would have another digest",
             hint="install the pinned compressor: `pip install --force-reinstall deflate==0.9.0`; "
             "if that is what you have, please report your processor and operating system",
@@ -79,7 +79,7 @@ def _content(member: bytes) -> bytes:
     except deflate.DeflateError as error:
         raise ValueError(f"a damaged gzip member: {error}") from error
     if len(data) != size:
-        raise ValueError("a gzip member holds another number of bytes than it says")
+        raise ValueError("a gzip member has another size than it states")
     return data
 
 

@@ -181,7 +181,7 @@ def _to_move(layers: Sequence[LayerPlan], records: Mapping[str, SegmentRecord], 
                     move.add(segment.key)
             here.update(row.path for row in rows)
     for path in sorted(owners.keys() & needed.keys()):
-        raise _two_owners(path, owners[path][0], needed[path], "a file or link of the one, a directory of the other")
+        raise _two_owners(path, owners[path][0], needed[path], "a file or link of one, a directory of the other")
     return sorted(move)
 
 
@@ -198,9 +198,9 @@ def _paths(plan: LayerPlan, segments: Sequence[SegmentRecord], facts: BaseFacts,
         for row in rows:
             other = owners.setdefault(row.path, segment)
             if other is not segment:
-                raise _two_owners(row.path, other, segment, "no path may stand twice in a layer")
+                raise _two_owners(row.path, other, segment, "a path must not be in a layer twice")
     for path in sorted(owners.keys() & needed.keys()):
-        raise _two_owners(path, owners[path], needed[path], "a file or link of the one, a directory of the other")
+        raise _two_owners(path, owners[path], needed[path], "a file or link of one, a directory of the other")
     return frozenset(needed)
 
 
@@ -218,5 +218,5 @@ def _two_owners(path: str, one: Segment, two: Segment, how: str) -> CregraphErro
     names = [f"`{s.name}` ({s.group})" for s in (one, two)]
     return CregraphError(
         f"`/{path}` belongs to {names[0]} and to {names[1]}: {how}",
-        hint="leave one of the two out of the profile, or give it another destination",
+        hint="remove one of the two from the profile, or give it another destination",
     )

@@ -101,17 +101,17 @@ def read_manifest(data: bytes, *, what: str) -> Manifest:
     value = read_json(data, what=what)
     if value.get("schemaVersion") != 2 or "config" not in value:
         raise CregraphError(
-            f"{what}: is no image manifest of schema version 2",
-            "images that Docker 1.10 or later has pushed have one; push it again",
+            f"{what}: is not an image manifest of schema version 2",
+            "push the image again with Docker 1.10 or later",
         )
     layers = value.get("layers")
     if not isinstance(layers, list):
-        raise CregraphError(f"{what}: layers: a list is wanted")
+        raise CregraphError(f"{what}: layers: expected a list")
     if len(layers) > 4096:
-        raise CregraphError(f"{what}: layers: {len(layers)} are more than any engine accepts")
+        raise CregraphError(f"{what}: layers: {len(layers)} are more than engines accept")
     media_type = value.get("mediaType", OCI_MANIFEST)
     if media_type not in (OCI_MANIFEST, _DOCKER_MANIFEST):
-        raise CregraphError(f"{what}: mediaType: `{str(media_type)[:80]}` is no image manifest")
+        raise CregraphError(f"{what}: mediaType: `{str(media_type)[:80]}` is not an image manifest")
     return Manifest(
         raw=data,
         digest=digest_of(data),
@@ -128,7 +128,7 @@ def choose(index: dict[str, Any], *, what: str) -> Descriptor:
     """
     listed = index.get("manifests")
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise CregraphError(f"{what}: manifests: a list of objects is wanted")
+        raise CregraphError(f"{what}: manifests: expected a list of objects")
     platforms: dict[str, int] = {}
     images: dict[str, int] = {}  # by digest: layouts list an image once for each of its names
     for i, one in enumerate(listed):
@@ -142,8 +142,11 @@ def choose(index: dict[str, Any], *, what: str) -> Descriptor:
     if at is None and len(images) == 1:
         (at,) = images.values()
     if at is None:
-        there = ", ".join(sorted(platforms)) or "none that names its platform"
-        raise CregraphError(f"{what}: holds no image for linux/amd64; there are: {there}", "Snowflake runs linux/amd64 only")
+        there = ", ".join(sorted(platforms)) or "no image with a platform"
+        raise CregraphError(
+            f"{what}: has no image for linux/amd64; existing platforms: {there}",
+            "choose an image for linux/amd64, because Snowflake runs only that platform",
+        )
     return read_descriptor(listed[at], what=what, field=f"manifests[{at}]", limit=MANIFEST_LIMIT)
 
 
@@ -154,14 +157,17 @@ def follow(data: bytes, fetch: Callable[[Descriptor], bytes], *, what: str) -> M
         if not is_index(value):
             return read_manifest(data, what=what)
         data = fetch(choose(value, what=what))
-    raise CregraphError(f"{what}: is an index of indexes without end")
+    raise CregraphError(f"{what}: is a circle of indexes")
 
 
 def diff_ids_of(config: dict[str, Any], count: int, *, what: str) -> tuple[str, ...]:
     """Return the diff ids of an image's config, `count` of them. Raises CregraphError unless it is for linux/amd64."""
     found = (config.get("os", "linux"), config.get("architecture"))
     if found != _PLATFORM:
-        raise CregraphError(f"{what}: is an image for {found[0]}/{found[1]}, not linux/amd64", "Snowflake runs linux/amd64 only")
+        raise CregraphError(
+            f"{what}: is an image for {found[0]}/{found[1]}, not linux/amd64",
+            "choose an image for linux/amd64, because Snowflake runs only that platform",
+        )
     rootfs = config.get("rootfs")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or not all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in ids):
@@ -178,9 +184,9 @@ def read_descriptor(value: object, *, what: str, field: str, limit: int) -> Desc
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise CregraphError(f"{what}: {field}.digest: expected sha256:<64 hex digits>, not `{str(digest)[:90]}`")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise CregraphError(f"{what}: {field}.size: a number of bytes is wanted")
+        raise CregraphError(f"{what}: {field}.size: expected a number of bytes")
     if size > limit:
-        raise CregraphError(f"{what}: {field}.size: {size} bytes are more than the {limit} that are accepted")
+        raise CregraphError(f"{what}: {field}.size: {size} bytes are too large (maximum {limit})")
     if not isinstance(media_type, str) or not media_type.isprintable() or len(media_type) > 200:
-        raise CregraphError(f"{what}: {field}.mediaType: a media type is wanted")
+        raise CregraphError(f"{what}: {field}.mediaType: expected a media type")
     return Descriptor(media_type=media_type, digest=digest, size=size)

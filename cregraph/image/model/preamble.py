@@ -41,7 +41,10 @@ def check(needed: Iterable[str], rows: Iterable[Row], facts: BaseFacts, segment:
         if link is not None:
             raise CregraphError(
                 f"`{segment}` writes below `{here}`, which is a symbolic link of the base image to `{link}`",
-                hint=f"image stores would replace the link by a directory; the destination is {_resolved(facts, here)}",
+                hint=(
+                    "write the real destination, because image stores would replace the link "
+                    f"by a directory: {_resolved(facts, here)}"
+                ),
             )
         if here in facts.files:
             raise CregraphError(f"`{segment}` writes below `{here}`, which is a file of the base image")
@@ -59,7 +62,7 @@ def check(needed: Iterable[str], rows: Iterable[Row], facts: BaseFacts, segment:
         if what:
             raise CregraphError(
                 f"`{segment}` would replace `{here}`, {what} of the base image",
-                hint="nothing of the base is replaced: choose another destination, or leave the package out if the base has it",
+                hint="choose another destination, or remove the package if the base has it",
             )
 
 

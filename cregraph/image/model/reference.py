@@ -94,13 +94,13 @@ def parse(text: str, *, where: str = "image reference") -> ImageName:
         if colon and "/" not in tail and _TAG.fullmatch(tail):
             folder, tag = head, tail
         if not folder or "\0" in folder or "\n" in folder:
-            raise CregraphError(f"{where}: `{text}` names no folder", "write `oci:DIR` or `oci:DIR:tag`")
+            raise CregraphError(f"{where}: `{text}` does not name a folder", "write `oci:DIR` or `oci:DIR:tag`")
         return LayoutName(folder=folder, tag=tag)
     if text.startswith("docker:"):
         name = text[7:]
         if not re.fullmatch(r"[A-Za-z0-9\[][A-Za-z0-9._/:@\[\]-]*", name):
             raise CregraphError(
-                f"{where}: `{text}` names no image of a Docker engine", "write `docker:NAME` or `docker:NAME:tag`"
+                f"{where}: `{text}` does not name an image of a Docker engine", "write `docker:NAME` or `docker:NAME:tag`"
             )
         return DockerName(name=name)
     return parse_reference(text, where=where)
@@ -121,7 +121,7 @@ def parse_reference(text: str, *, where: str = "image reference", fold: bool = F
         host, path = DOCKER_HUB, rest
     host = host.lower()
     if not _HOST.fullmatch(host):
-        raise CregraphError(f"{where}: `{text}` has a host that is none: `{host}`", "write `host[:port]/path[:tag]`")
+        raise CregraphError(f"{where}: `{text}` has an invalid host: `{host}`", "write `host[:port]/path[:tag]`")
     if host.rpartition("]")[2].count(":") and int(host.rpartition(":")[2]) > 65535:
         raise CregraphError(f"{where}: `{text}` has a port above 65535")
     repository, colon, tag = path.partition(":")
@@ -146,7 +146,7 @@ def check_repository(repository: str, *, where: str) -> None:
         raise CregraphError(f"{where}: the repository `{repository}` has upper-case letters", f"write `{repository.lower()}`")
     raise CregraphError(
         f"{where}: `{repository}` is not a repository's name",
-        "lower-case letters and digits, with single `.`, `_` or `-` between them, in components separated by `/`",
+        "use lower-case letters and digits, with single `.`, `_` or `-` between them, in components separated by `/`",
     )
 
 
@@ -155,7 +155,7 @@ def check_tag(tag: str, *, where: str) -> None:
     if not _TAG.fullmatch(tag):
         raise CregraphError(
             f"{where}: `{tag[:140]}` is not a tag",
-            "letters, digits, `_`, `.` and `-`, at most 128, not beginning with `.` or `-`",
+            "use letters, digits, `_`, `.` and `-`, at most 128, not beginning with `.` or `-`",
         )
 
 

@@ -72,8 +72,8 @@ def write(entries: Iterable[Entry], store: Store, key: str, assembly: int) -> Se
     """
     if assembly != ASSEMBLY:
         raise CregraphError(
-            f"segment {key[:12]} is asked for by assembly {assembly}; this cregraph writes assembly {ASSEMBLY}",
-            hint="run `cregraph lock` to move the lock to this assembly, or use the cregraph that wrote it",
+            f"segment {key[:12]} has assembly {assembly}; this version of cregraph writes assembly {ASSEMBLY}",
+            hint="run `cregraph lock` to move the lock to this assembly, or use the version of cregraph that wrote it",
         )
     with store.explained():  # readers of archives inflate them into scratch files first
         ordered = _ordered(entries)
@@ -188,7 +188,7 @@ def _damaged(store: Store, record: SegmentRecord, what: str) -> CregraphError:
     store.drop_record("segments", record.key)
     return CregraphError(
         f"{what} in the store is damaged: its bytes are not those of sha256:{record.object}",
-        hint="run the command again to make it anew, and check the disk",
+        hint="run the command again to make it again, and check the disk",
     )
 
 
@@ -214,8 +214,8 @@ def _entry(entry: Entry, rows: list[Row]) -> Iterator[bytes]:
         if seen != size:
             more = "more" if seen > size else f"only {seen}"
             raise CregraphError(
-                f"`{entry.path}` was said to hold {size} bytes and holds {more}",
-                hint="the archive that it comes from is broken, or was changed while it was read",
+                f"`{entry.path}` has a stated size of {size} bytes, but has {more}",
+                hint="check the archive: it is broken or changed during the read",
             )
         yield tar.padding(size)
         what = hasher.hexdigest() if hasher is not None else entry.sha256
@@ -232,7 +232,7 @@ def _ordered(entries: Iterable[Entry]) -> list[Entry]:
         by_path[entry.path] = entry
     for parent in sorted(directories(by_path.values()) & by_path.keys()):
         path = next(path for path in by_path if path.startswith(f"{parent}/"))
-        raise CregraphError(f"`{parent}` is a file, and `{path}` of the same segment needs it to be a folder")
+        raise CregraphError(f"`{parent}` is a file, but `{path}` of the same segment needs a folder")
     names: dict[str, list[str]] = {}
     for entry in by_path.values():
         if entry.type == "hardlink":
@@ -261,7 +261,7 @@ def _end(entry: Entry, by_path: dict[str, Entry]) -> str:
         if target is None:
             raise CregraphError(
                 f"`{entry.path}` is a hard link to `{entry.link}`, which is not in the same segment",
-                hint="image stores refuse a hard link into another layer; list the file under both paths instead",
+                hint="list the file under both paths: image stores refuse a hard link into another layer",
             )
         if target.path in seen:
             raise CregraphError(f"the hard links of `{seen[0]}` form a circle: {' -> '.join([*seen, target.path])}")
@@ -286,7 +286,7 @@ def _check(entry: Entry) -> None:
     if any(whiteout(part) is not None for part in parts):
         # OCI image-spec, layer.md, "Whiteouts": such a name deletes from the layers below.
         raise CregraphError(
-            f"`{path}` has a name that deletes files of the layers below (`.wh.`); nothing of the base is deleted"
+            f"`{path}` has a name that deletes files of the layers below (`.wh.`), but an image must not delete files of the base"
         )
     if entry.type != "file" and not entry.link:
-        raise CregraphError(f"`{path}` is a {entry.type} that leads nowhere: its link is empty")
+        raise CregraphError(f"`{path}` is a {entry.type} whose link is empty")

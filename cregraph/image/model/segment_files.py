@@ -25,7 +25,7 @@ def stored(store: Store, key: str, name: str) -> SegmentRecord:
     """Return the record of a segment that must be in the store. Raise CregraphError, naming the segment `name`, if it is not."""
     record = read(store, key)
     if record is None:
-        raise CregraphError(f"segment {name} vanished from the store while it was used", hint="run the command again")
+        raise CregraphError(f"segment {name} was removed from the store during its use", hint="run the command again")
     return record
 
 
@@ -68,10 +68,10 @@ class NotTheIndex(CregraphError):
 
     def __init__(self, title: str, row: Row | None) -> None:
         super().__init__(
-            f"{title} in the store does not hold `{row.path}` as its index says"
+            f"{title} in the store does not contain `{row.path}` as its index lists it"
             if row
-            else f"{title} in the store holds more than its index lists",
-            hint="delete the store and run the command again to make it anew",
+            else f"{title} in the store contains more than its index lists",
+            hint="delete the store and run the command again to make it again",
         )
         self.row = row
 
@@ -112,8 +112,8 @@ def _directory(path: Path, name: str, title: str) -> None:
     except FileExistsError:
         if not stat.S_ISDIR(path.lstat().st_mode):
             raise CregraphError(
-                f"{title} writes below `{name}`, which is there and is not a directory",
-                hint="a path must not run through a symbolic link; resolve its destination first",
+                f"{title} writes below `{name}`, which exists and is not a directory",
+                hint="use the real destination: a path must not run through a symbolic link",
             ) from None
 
 
@@ -159,6 +159,6 @@ def _holds(path: Path, row: Row) -> bool:
 
 def _taken(title: str, row: Row) -> CregraphError:
     return CregraphError(
-        f"{title} writes `{row.path}`, which is there already with another content",
-        hint="two packages own one path; remove one of them",
+        f"{title} writes `{row.path}`, which exists with other contents",
+        hint="remove one of the two packages: both own the path",
     )

@@ -32,7 +32,7 @@ __all__ = ["Member", "Package", "check_path", "listed", "open_package", "refusal
 INFO = 256 << 20
 
 _BLOCK = 1 << 20
-_HINT = "the package is damaged or hostile; pin another build of it, or ask who made it"
+_HINT = "pin another build, or ask the author: the package is damaged or hostile"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DESCRIPTION = ("info/index.json", "info/paths.json", "info/link.json", "info/files", "info/has_prefix", "info/no_link")
 
@@ -106,7 +106,7 @@ def _inflated(archive: zipfile.ZipFile, part: str, scratch: Callable[[], IO[byte
     """Return one part of a .conda, `info` or `pkg`, as a package of its own."""
     found = [m for m in archive.infolist() if m.filename.startswith(f"{part}-") and m.filename.endswith(".tar.zst")]
     if len(found) != 1:
-        raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst`, one is wanted")
+        raise refusal(name, f"holds {len(found)} members `{part}-*.tar.zst` (expected one)")
     if found[0].compress_type != zipfile.ZIP_STORED or found[0].flag_bits & 0x1:
         raise refusal(name, f"its member `{found[0].filename}` is compressed or encrypted by zip; it must be stored")
     package = Package(name=name, data=scratch())
@@ -154,7 +154,7 @@ def _index(package: Package) -> Package:
     for path, link in links:
         target = package.members.get(link)
         if target is None or target.type != "file":
-            raise refusal(package.name, f"the hard link `{path}` leads to `{link}`, which is no file of the package before it")
+            raise refusal(package.name, f"the hard link `{path}` leads to `{link}`, which is not an earlier file of the package")
         package.members[path] = replace(target, path=path, type="hardlink", link=link)
     _check_parents(package, directories)
     return package

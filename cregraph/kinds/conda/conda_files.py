@@ -109,7 +109,7 @@ def _is_that(package: Package, record: Mapping[str, Json]) -> None:
     found = "-".join(str(index.get(key)) for key in ("name", "version", "build"))
     wanted = "-".join(str(record[key]) for key in ("name", "version", "build"))
     if found.lower() != wanted.lower():
-        raise refusal(package.name, f"says in info/index.json that it is {found}, not {wanted}")
+        raise refusal(package.name, f"is {found} by its info/index.json (expected {wanted})")
 
 
 def _json(package: Package, path: str) -> dict[str, Json]:
@@ -138,7 +138,7 @@ def _listing(package: Package) -> dict[str, _Listed]:
         if path in listed:
             raise refusal(package.name, f"`info/paths.json` lists `{path}` twice")
         if mode not in ("text", "binary") or not isinstance(placeholder, str | None) or placeholder == "":
-            raise refusal(package.name, f"`info/paths.json` says of `{path}` no prefix that can be replaced")
+            raise refusal(package.name, f"`info/paths.json` has an invalid prefix for `{path}`")
         listed[path] = _Listed(
             type=row["path_type"],
             sha256=row.get("sha256"),
@@ -170,7 +170,7 @@ def _old_listing(package: Package) -> dict[str, _Listed]:
         elif len(words) == 3 and words[0] and words[1] in ("text", "binary"):
             prefixes[words[2]] = (words[0], words[1])
         else:
-            raise refusal(package.name, f"`info/has_prefix` has a line that says nothing: {line!r}")
+            raise refusal(package.name, f"`info/has_prefix` has an invalid line: {line!r}")
     unlinked = set(lines("info/no_link"))
     listed = {}
     for path in lines("info/files"):
@@ -188,7 +188,7 @@ def _old_listing(package: Package) -> dict[str, _Listed]:
 def _complete(package: Package, listed: Mapping[str, _Listed]) -> None:
     """Contents and list agree: each path is there, of that type, with those bytes, and nothing else is."""
     for path in sorted(package.members.keys() - listed.keys()):
-        raise refusal(package.name, f"holds `{path}`, which it does not list")
+        raise refusal(package.name, f"contains `{path}`, which it does not list")
     for path, row in sorted(listed.items()):
         member = package.members.get(path)
         if row.type == "directory":
@@ -196,7 +196,7 @@ def _complete(package: Package, listed: Mapping[str, _Listed]) -> None:
                 raise refusal(package.name, f"lists `{path}` as a folder, but it is a {member.type}")
             continue
         if member is None:
-            raise refusal(package.name, f"lists `{path}`, but does not hold it")
+            raise refusal(package.name, f"lists `{path}`, but does not contain it")
         if (row.type == "softlink") != (member.type == "symlink"):
             raise refusal(package.name, f"lists `{path}` as a {row.type}, but it is a {member.type}")
         if member.type == "symlink":
@@ -214,7 +214,7 @@ def _place_members(package: Package, listed: Mapping[str, _Listed], place: Mappi
 
     def put(path: str, thing: _Placed) -> None:
         if path in placed:
-            raise refusal(package.name, f"two of its files would be `{path}`")
+            raise refusal(package.name, f"two of its files have the path `{path}`")
         placed[path] = thing
 
     for path, member in package.members.items():
@@ -305,7 +305,7 @@ def _entry(package: Package, path: str, thing: _Placed, prefix: bytes) -> tuple[
     if binary and len(prefix) > len(placeholder.encode()):
         raise refusal(
             package.name,
-            f"`{member.path}` has room for a prefix of {len(placeholder.encode())} bytes, `{placeholder}`,"
+            f"`{member.path}` has space for a prefix of {len(placeholder.encode())} bytes, `{placeholder}`,"
             f" but `{prefix.decode()}` has {len(prefix)}",
         )
 

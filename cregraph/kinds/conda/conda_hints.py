@@ -64,8 +64,8 @@ def notes(
     """Return a note about packages with link scripts, if their bytes are in the store."""
     pins = [pin for target in targets if target.kind == "conda" for pin in target.pins if only is None or pin.name in only]
     found = [f"{pin.name} {pin.version} ({', '.join(scripts)})" for pin in pins if (scripts := _scripts(pin, store))]
-    way = "what they would change is not in the image; do it with a `file` step of a recipe, or in a notebook"
-    yield from [f"link scripts that are not run: {few(found)}\n  {way}"] if found else []
+    way = "make their changes with a `file` step of a recipe, or in a notebook"
+    yield from [f"cregraph does not run these link scripts: {few(found)}\n  {way}"] if found else []
 
 
 def _scripts(pin: Pin, store: Store) -> list[str]:

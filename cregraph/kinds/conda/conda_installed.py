@@ -53,10 +53,10 @@ def _files(data: Mapping[str, object], prefix: str) -> dict[str, str | None]:
 def _difference(data: Mapping[str, object], pin: Pin) -> str:
     build, locked = _text(data, "build"), str(pin.data.get("build", ""))
     if build != locked:
-        return f"has build {build or 'none'}, and the lock pins {locked}"
+        return f"has build {build or 'none'}, but the lock pins {locked}"
     sha256 = _text(data, "sha256")
     if sha256 and sha256 != pin.artifact.sha256:
-        return f"was made from sha256:{sha256[:80]}, and the lock pins sha256:{pin.artifact.sha256}"
+        return f"was made from sha256:{sha256[:80]}, but the lock pins sha256:{pin.artifact.sha256}"
     return ""
 
 

@@ -62,21 +62,21 @@ def ask(step: Step) -> Sequence[Ask]:
     prefix = step.fields["prefix"]
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         raise CregraphError(
-            f"{step.place_of('prefix')}: `{prefix}` is no prefix for a conda environment",
-            hint="an absolute path of letters, digits and . _ - + is wanted: it is written into scripts as it stands",
+            f"{step.place_of('prefix')}: `{prefix}` is not a prefix for a conda environment",
+            hint="write an absolute path of letters, digits and . _ - +",
         )
     if defaults.scope(f"{prefix}/") == "sandbox":
         raise CregraphError(
-            f"{step.place_of('prefix')}: `{prefix}` would not be in the image: /cregraph is there in the sandbox of tasks only",
+            f"{step.place_of('prefix')}: `{prefix}` would not be in the image: only the sandbox of tasks has /cregraph",
             hint="choose another prefix, such as /opt/team",
         )
     channels = step.fields.get("channels") or _DEFAULT_CHANNELS
     for i, name in enumerate(channels):
         if not _CHANNEL.fullmatch(name) or name in channels[:i]:
-            why = "is listed twice" if name in channels[:i] else "is no channel's name"
+            why = "is listed twice" if name in channels[:i] else "is not the name of a channel"
             raise CregraphError(
                 f"{step.place_of(f'channels[{i}]')}: `{_short(name)}` {why}",
-                hint="channels are named here, `conda-forge`; where a name leads is `conda:` in sources.yaml",
+                hint="write a name such as `conda-forge`. Its address is under `conda:` in sources.yaml",
             )
     asks = []
     for i, text in enumerate(step.fields["specs"]):
@@ -104,8 +104,8 @@ def virtual_packages(context: PinContext) -> tuple[tuple[str, str, str], ...]:
     """
     if context.facts is None:
         raise CregraphError(
-            "conda packages cannot be chosen before their base image: its glibc is not known",
-            hint="a stage with an `image` step is needed, which this stage `needs`",
+            "cannot choose conda packages, because the glibc of the base image is unknown",
+            hint="add a stage with an `image` step to `needs` of this stage",
         )
     architecture = context.facts.config.get("architecture", "amd64")
     if architecture != "amd64":
@@ -176,9 +176,9 @@ def _pin_of(record: Record, sources: Sources, asked: tuple[str, ...]) -> Pin:
         artifact, _ = sources.take(kind=NAME, source=record.channel, file=record.file, md5=record.data.get("md5"))
         if record.sha256 not in (None, artifact.sha256) or record.size not in (None, artifact.size):
             raise CregraphError(
-                f"channel {record.channel!r}: {record.file} is not what the channel's index says:"
+                f"channel {record.channel!r}: {record.file} does not match the channel's index:"
                 f" it has sha256:{artifact.sha256} and {artifact.size} bytes",
-                hint="its index is out of step with its files; lock again later, or ask who runs the channel",
+                hint="lock again later, or ask the operator of the channel: its index does not match its files",
             )
     else:
         artifact = Artifact(kind=NAME, source=record.channel, file=record.file, sha256=record.sha256, size=record.size)
@@ -229,8 +229,8 @@ def place(target: Target, context: PlaceContext) -> Placement:
         noarch = item.data.get("noarch")
         if noarch == "python" and python is None:
             raise CregraphError(
-                f"conda environment {prefix}: {item.name} is a Python package, and the environment has no python",
-                hint="the lock was edited, or the package's dependencies are wrong; add `python` to the specs",
+                f"conda environment {prefix}: {item.name} is a Python package, but the environment has no python",
+                hint="add `python` to the specs: the lock was edited, or the package's dependencies are wrong",
             )
         place_ = {
             "prefix": resolved,
@@ -286,8 +286,8 @@ def _is_sound(item: Pin, prefix: str) -> None:
     }
     if not _PACKAGE.fullmatch(item.name):
         raise CregraphError(
-            f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is no name of a conda package",
-            hint="the lock was edited by hand: lock again",
+            f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is not the name of a conda package",
+            hint="run `cregraph lock`: the lock was edited by hand",
         )
     defaults.check_edited(f"conda environment {prefix}: package", item.name, right)
 

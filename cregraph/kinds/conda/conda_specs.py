@@ -30,7 +30,7 @@ def normal_spec(text: str) -> str:
     if not text:
         raise ValueError("is empty (expected a package name)")
     if "::" in text:
-        raise ValueError("names a channel; list channels, in order of priority, under `channels`")
+        raise ValueError("names a channel; list channels under `channels` in order of priority")
     if "[" in text:
         raise ValueError("has brackets; write `name version build`")
     found = _NAME.match(text)
@@ -41,17 +41,17 @@ def normal_spec(text: str) -> str:
         raise ValueError("is a virtual package; those follow from the base image")
     odd = sorted({c for c in rest if not _REST.fullmatch(c)})
     if odd:
-        raise ValueError(f"holds {', '.join(repr(c) for c in odd)}, which no conda spec has here")
+        raise ValueError(f"holds {', '.join(repr(c) for c in odd)}, which is not allowed in a conda spec")
     versions, build = _parts(rest)
     if name.startswith("r-"):
         versions = _DASH.sub("_", versions)
     if "-" in versions:
-        raise ValueError("has a dash in its version, which conda versions have not; conda writes `_` for it")
+        raise ValueError("has a dash in its version; write `_` as conda does")
     for version in re.split(r"[,|]", versions) if versions else []:
         if not _VERSIONS.fullmatch(version):
             raise ValueError(f"has a version that cannot be read: {version!r}; write `=1.2`, `==1.2.3`, `>=1.2,<2`")
     if versions.count("(") != versions.count(")"):
-        raise ValueError("has a bracket without its other half")
+        raise ValueError("has an unmatched bracket")
     if build and not _BUILD.fullmatch(build):
         raise ValueError(f"has a build that cannot be read: {build!r}")
     return " ".join(part for part in (name, versions, build) if part)

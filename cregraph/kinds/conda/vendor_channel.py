@@ -32,8 +32,8 @@ def vendor_path(artifact: Artifact) -> str:
     """Return `conda/<channel>/<subdir>/<file>`."""
     if not (_CHANNEL.fullmatch(artifact.source) and _FILE.fullmatch(artifact.file)):
         raise CregraphError(
-            f"`{artifact.source[:80]} {artifact.file[:200]}` is no file of a conda channel",
-            hint="the lock was edited by hand: lock again",
+            f"`{artifact.source[:80]} {artifact.file[:200]}` is not a file of a conda channel",
+            hint="run `cregraph lock`: the lock was edited by hand",
         )
     return f"conda/{artifact.source}/{artifact.file}"
 
@@ -64,9 +64,7 @@ def _write(folder: Path, rows: dict[str, Json]) -> None:
         if path.name.endswith((".conda", ".tar.bz2")) and not path.name.startswith("."):
             row = rows.get(path.name) or before.get(path.name)
             if row is None:
-                raise CregraphError(
-                    f"nothing is known of `{path}`: its index does not list it", hint="remove the file, or vendor its lock again"
-                )
+                raise CregraphError(f"`{path}` is not in its index", hint="remove the file, or vendor its lock again")
             packages["packages.conda" if path.name.endswith(".conda") else "packages"][path.name] = row
     listing = {"info": {"subdir": folder.name}, **packages, "removed": [], "repodata_version": 1}
     write_file(folder / _INDEX, json.dumps(listing, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")

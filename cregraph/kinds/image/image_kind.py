@@ -68,7 +68,9 @@ def ask(step: Step) -> Sequence[Ask]:
     cuda = step.fields.get("cuda")
     if cuda:
         if not re.fullmatch(r"[0-9]+(?:\.[0-9]+){0,2}", cuda):
-            raise CregraphError(f"{step.place_of('cuda')}: `{cuda}` is no CUDA version", 'write a text such as "12.8", or null')
+            raise CregraphError(
+                f"{step.place_of('cuda')}: `{cuda}` is not a CUDA version", 'write a text such as "12.8", or null'
+            )
         what["cuda"] = cuda
     options = {name: text for name in ("user", "home") if (text := step.fields.get(name))}
     asks = [Ask(kind=NAME, place=BASE, stage=step.stage, what=what, where=where, options=options)]
@@ -104,7 +106,7 @@ def shown_name(pin: Pin) -> str:
 
 def problems(target: Target, offers: Offers) -> list[str]:
     missing = target.asks if not target.pins else ()
-    return [f"{ask.where}: the lock has no pin of `{target.id}`" for ask in missing[:1]]
+    return [f"{ask.where}: the lock has no pin for `{target.id}`" for ask in missing[:1]]
 
 
 def projection(target: Target, placement: Placement) -> Mapping[str, Json]:
@@ -126,7 +128,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
         if other.what != first.what:
             raise CregraphError(
                 f"{other.where}: asks for {ask_text(other.what)}, but {first.where} for {ask_text(first.what)}",
-                hint="an image has one base",
+                hint="use one base: an image cannot have two",
             )
     what: Mapping[str, Json] = first.what
     asked = tuple(sorted({f"{one.stage}: {ask_text(what)}" for one in target.asks}))
@@ -175,13 +177,13 @@ def check_glibc(base: str | None, root: str | None) -> None:
     if base is None or root is None:
         lacking = "base" if base is None else "build root"
         raise CregraphError(
-            f"the {lacking} has no glibc, so nothing compiled over the build root would start on the base",
-            "name an image with glibc (Debian, Ubuntu, Red Hat), or leave `build_root` out to compile over the base itself",
+            f"the {lacking} has no glibc, so programs compiled over the build root cannot start on the base",
+            "name an image with glibc (Debian, Ubuntu, Red Hat), or remove `build_root` to compile over the base itself",
         )
     if _numbers(root) > _numbers(base):
         raise CregraphError(
-            f"the build root has glibc {root}, the base has {base}: what is compiled over a newer one does not start there",
-            f"name a build root with glibc {base} or older, or leave `build_root` out to compile over the base itself",
+            f"the build root has glibc {root}, the base has {base}, so compiled programs cannot start on the base",
+            f"name a build root with glibc {base} or older, or remove `build_root` to compile over the base itself",
         )
 
 
@@ -200,8 +202,8 @@ def _normal(text: str, where: str) -> str:
     name = parse(text, where=where)
     if isinstance(name, LayoutName) and (name.folder.startswith(("/", "~")) or "\\" in name.folder):
         raise CregraphError(
-            f"{where}: `{text}` is a path of this machine, which a lock cannot hold",
-            "write the folder relative to the project, such as `oci:bases/image`, or put a link to it there",
+            f"{where}: `{text}` is a local path, which a lock must not contain",
+            "write the folder relative to the project, such as `oci:bases/image`, or make a link to it in the project",
         )
     return str(name)
 
@@ -216,8 +218,8 @@ def _listed(step: Step) -> dict[str, Json]:
     folder = (step.fields.get("folder") or "").strip("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", registry):
         raise CregraphError(
-            f"{step.place_of('registry')}: `{registry}` is no name of a registry",
-            "write a name that sources.yaml leads to its host, so that the host does not stand in the lock",
+            f"{step.place_of('registry')}: `{registry}` is not the name of a registry",
+            "write a name, and its host under `registry` in sources.yaml, so that the lock does not contain the host",
         )
     check_tag(tag, where=step.place_of("tag"))
     for i, one in enumerate(repositories):

@@ -12,12 +12,12 @@ from cregraph.lock.pins import Target
 __all__ = ["FIELD", "PATTERNS", "USUAL", "checks", "ways_out"]
 
 FIELD = "`build` in the recipe"
-USUAL = "what its build needs is added to `build` in the recipe"
+USUAL = "add the requirements of its build to `build` in the recipe"
 PATTERNS = ()
 
 
 def ways_out(name: str, in_channel: Callable[[str], bool | None]) -> str:
-    return "ask for a version that has a wheel for the base's Python"
+    return "choose a version that has a wheel for the base's Python"
 
 
 def checks(targets: Sequence[Target], facts: BaseFacts | None, *, magic: bool) -> Iterator[tuple[str, str, Json]]:

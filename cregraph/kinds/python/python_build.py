@@ -41,7 +41,7 @@ def build_system(sdist: Path, *, what: str) -> BuildSystem:
     """
     from cregraph.formats.tarball import scan
 
-    held = scan(sdist, what=what, wanted={"pyproject.toml"}, hint="a .tar.gz as PEP 625 describes it is wanted")
+    held = scan(sdist, what=what, wanted={"pyproject.toml"}, hint="use an sdist as PEP 625 describes it (.tar.gz)")
     import tomllib
 
     try:
@@ -56,7 +56,7 @@ def build_system(sdist: Path, *, what: str) -> BuildSystem:
         table.get("backend-path", []),
     )
     if not (_texts(requires) and isinstance(backend, str) and _texts(path)):
-        raise CregraphError(f"{what}: pyproject.toml: [build-system] is not as PEP 518 says")
+        raise CregraphError(f"{what}: pyproject.toml: [build-system] does not follow PEP 518")
     if any(p.startswith("/") or ".." in p.split("/") for p in path):
         raise CregraphError(f"{what}: pyproject.toml: build-system.backend-path leads out of the sdist")
     return BuildSystem(requires=tuple(requires), backend=backend, path=tuple(path))
@@ -81,7 +81,7 @@ def build_task(
         name = wheel.artifact.file.rsplit("/", 1)[-1]
         if name in inputs:
             raise CregraphError(
-                f"building {pin.name} needs two files that are called {name}",
+                f"building {pin.name} needs two files with the name {name}",
                 hint=f"run `cregraph lock --upgrade-package {pin.name}`",
             )
         inputs[name] = wheel.artifact
@@ -117,8 +117,8 @@ def _segments(context: PlaceContext, prefix: str, roots: Sequence[str], pin: Pin
     missing = [root for root in roots if root not in names]
     if target is None or missing:
         raise CregraphError(
-            f"building {pin.name} needs {', '.join(missing)} in {prefix}, and the lock has none there",
-            hint="run `cregraph lock`, or name under `build.conda.specs` what a conda step asks of that prefix",
+            f"building {pin.name} needs {', '.join(missing)} in {prefix}, but the lock does not pin them there",
+            hint="run `cregraph lock`, or list the asks of a conda step for that prefix under `build.conda.specs`",
         )
     return context.segments_of(target, roots)
 

@@ -62,7 +62,7 @@ def ask(step: Step) -> Sequence[Ask]:
     into = step.fields["into"]
     if not isinstance(into, str) or not _INTO.fullmatch(into):
         raise CregraphError(
-            f"{step.place_of('into')}: `{into}` is no interpreter", hint="write `into: $(base.python)`, a fact of the base"
+            f"{step.place_of('into')}: `{into}` is not an interpreter", hint="write `into: $(base.python)`, a fact of the base"
         )
     asks = []
     for number, text in enumerate(cast(Sequence[Json], step.fields["requirements"])):
@@ -136,7 +136,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
         return Placement()
     python = context.facts.python
     if python is None:
-        raise CregraphError("the lock pins Python packages, and the base has no Python", hint="run `cregraph lock`")
+        raise CregraphError("the lock pins Python packages, but the base has no Python", hint="run `cregraph lock`")
     for p in target.pins:
         check_pin(p)
     places = _places(python, context)
@@ -166,8 +166,8 @@ def check_pin(pin: Pin) -> None:
     path = pin.data.get("backend_path") or []
     if not is_place(f"{name}/x") or (role == "build" and (pin.name == name or not is_place(f"{owner}/x"))):
         raise CregraphError(
-            f"the lock pins `{pin.name[:120]}`, which is no name of a Python package in normal form",
-            hint="the lock was edited by hand: lock again",
+            f"the lock pins `{pin.name[:120]}`, which is not the normal name of a Python package",
+            hint="run `cregraph lock`: the lock was edited by hand",
         )
     right = {
         "version": _VERSION.fullmatch(pin.version),
@@ -199,8 +199,8 @@ def build_of(target: Target) -> Mapping[str, Json]:
     for other in stated[1:]:
         if canonical(other.what) != canonical(stated[0].what):
             raise CregraphError(
-                f"{other.where}: what sdists are built with differs from {stated[0].where}",
-                hint="one interpreter has one way to build: state `build` in one recipe",
+                f"{other.where}: the build requirements of sdists differ from {stated[0].where}",
+                hint="state `build` in one recipe only",
             )
     return cast(Mapping[str, Json], stated[0].what["build"]) if stated else {}
 
@@ -228,7 +228,7 @@ def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
             if member.type == "directory":
                 continue
             if found or member.type != "file" or not member.name.endswith(".whl"):
-                raise CregraphError(f"{segment.name}: its build left `{member.name[:200]}` where one wheel is wanted")
+                raise CregraphError(f"{segment.name}: its build left `{member.name[:200]}` (expected one wheel)")
             found = member.name.rsplit("/", 1)[-1]
             into.writelines(tar.blocks())
     if not found:
@@ -250,11 +250,11 @@ def _check_interpreter(name: str, python: str) -> None:
 def _normal(text: Json, where: str) -> str:
     """The requirement in one form: name as pip normalises it, specifiers sorted."""
     if not isinstance(text, str):
-        raise CregraphError(f"{where}: `{text}` is no requirement; write a text such as `scikit-learn>=1.3,<2`")
+        raise CregraphError(f"{where}: `{text}` is not a requirement (expected a text such as `scikit-learn>=1.3,<2`)")
     if text.strip().endswith((".whl", ".tar.gz", ".zip")) or text.strip().startswith((".", "/", "-", "git+", "http")):
         raise CregraphError(
-            f"{where}: `{text}` is a file, an address or an option of pip; Python packages are asked for by name",
-            hint="put the file into a package index, and ask for `name==version`",
+            f"{where}: `{text}` is a file, an address or an option of pip; write the name of a package",
+            hint="put the file into a package index, and write `name==version`",
         )
     from packaging.utils import canonicalize_name
 
@@ -268,12 +268,12 @@ def _normal(text: Json, where: str) -> str:
         found = Requirement(text)
     except InvalidRequirement as error:
         raise CregraphError(
-            f"{where}: `{text}` is no requirement: {str(error).splitlines()[0]}", hint="write it as for pip: `name>=1.2,<2`"
+            f"{where}: `{text}` is not a requirement: {str(error).splitlines()[0]}", hint="write it as for pip: `name>=1.2,<2`"
         ) from None
     if found.url:
         raise CregraphError(
-            f"{where}: `{text}` names an address; Python packages are asked for by name",
-            hint="put the file into a package index, and ask for `name==version`",
+            f"{where}: `{text}` names an address; write the name of a package",
+            hint="put the file into a package index, and write `name==version`",
         )
     extras = f"[{','.join(sorted(canonicalize_name(e) for e in found.extras))}]" if found.extras else ""
     marker = f" ; {found.marker}" if found.marker else ""

@@ -34,7 +34,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """
     facts = context.facts
     if facts is None or facts.python is None:
-        raise CregraphError(f"Python packages are asked for, and no Python was found in the base ({target.id})")
+        raise CregraphError(f"Python packages need a Python, but the base has none ({target.id})")
     from packaging.requirements import Requirement
 
     python = facts.python
@@ -80,8 +80,8 @@ def _answers(
     except Unanswered as error:
         lines = "\n".join(f"  {a.where}: {a.what}" for a in wanted)
         raise CregraphError(
-            f"what is asked of Python {python.version} cannot be had together:\n{error.message}\nasked for:\n{lines}",
-            hint="the base's own distributions never move: loosen a line, or choose another base image",
+            f"no set of packages for Python {python.version} satisfies all asks:\n{error.message}\nasked for:\n{lines}",
+            hint="loosen a line, or choose another base image: the base's own distributions never move",
         ) from None
 
 
@@ -133,7 +133,7 @@ def _answered_by_base(asked: Ask, wanted: Requirement, python: PythonFact) -> bo
         return False
     if not wanted.specifier.contains(have, prereleases=True):
         raise CregraphError(
-            f"{asked.where} asks for {asked.what}, and the base has {canonicalize_name(wanted.name)} {have}, which never moves",
+            f"{asked.where} asks for {asked.what}, but the base has {canonicalize_name(wanted.name)} {have}, which never moves",
             hint=f"loosen the line so that {have} satisfies it, or choose a base image that has another",
         )
     return not wanted.extras
@@ -172,12 +172,12 @@ def _choose(
                 return old.artifact
         file = wheel or one.sdist
         if file is None:
-            raise CregraphError(f"Python package {one.name} {one.version} has no file that fits", hint="ask for another version")
+            raise CregraphError(f"Python package {one.name} {one.version} has no matching file", hint="choose another version")
         place = f"{one.name}/{file.name}"
         if not is_place(place):
             raise CregraphError(
-                f"Python package {one.name} {one.version}: `{file.name[:200]}` in its index is no name of a wheel or sdist",
-                hint="ask who runs the index, or ask for another version",
+                f"Python package {one.name} {one.version}: `{file.name[:200]}` in its index is not the name of a wheel or sdist",
+                hint="choose another version, or ask the operator of the index",
             )
         if file.sha256 and file.size:
             return Artifact(kind="python", source="pypi", file=place, sha256=file.sha256, size=file.size)
@@ -191,8 +191,8 @@ def _choose(
     for one, wheel in chosen:
         if wheel is None and building:
             raise CregraphError(
-                f"building {building} needs {one.name} {one.version}, which has no wheel that fits",
-                hint="ask for another version",
+                f"building {building} needs {one.name} {one.version}, which has no matching wheel",
+                hint="choose another version",
             )
     with ThreadPoolExecutor(max_workers=8) as pool:
         artifacts = pool.map(lambda each: artifact(*each), chosen)
@@ -209,8 +209,8 @@ def _building(
     if not any(isinstance(a.what, Mapping) and "build" in a.what for a in target.asks):
         raise CregraphError(
             f"Python package {what} has no wheel for Python {facts.python.version} on x86-64 Linux with glibc {facts.glibc}, and "
-            "no step says how to build it",
-            hint="give the step that asks for it a `build:` (conda: {prefix, specs}, env), or ask for a version that has a wheel",
+            "no step describes its build",
+            hint="add `build:` (conda: {prefix, specs}, env) to the step that asks for it, or choose a version that has a wheel",
         )
     system = build_system(sources.fetch(artifact), what=artifact.file.rsplit("/", 1)[-1])
     prefix = f"build:{one.name}:"
@@ -228,7 +228,8 @@ def _building(
         chosen = _choose(question, sources, locked, prefix=prefix, building=what)
     except Unanswered as error:
         raise CregraphError(
-            f"what building {what} needs cannot be had as wheels:\n{error.message}", hint="ask for a version that has a wheel"
+            f"no set of wheels satisfies the build requirements of {what}:\n{error.message}",
+            hint="choose a version that has a wheel",
         ) from None
     pins = [
         Pin(

@@ -39,7 +39,7 @@ def vendor_path(artifact: Artifact) -> str:
     if not is_place(artifact.file):
         raise CregraphError(
             f"`{artifact.file[:200]}` is not a file of source `pypi` (expected NAME/FILE)",
-            hint="the lock was edited by hand: lock again",
+            hint="run `cregraph lock`: the lock was edited by hand",
         )
     return f"simple/{artifact.file}"
 

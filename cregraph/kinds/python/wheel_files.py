@@ -98,7 +98,7 @@ class _Wheel:
         self._places = places
         match = re.fullmatch(r"([^-]+)-([^-]+)(?:-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl", name)
         if match is None:
-            raise CregraphError(f"`{name[:200]}` is no file name of a wheel (name-version-python-abi-platform.whl is)")
+            raise CregraphError(f"`{name[:200]}` is not the file name of a wheel (expected name-version-python-abi-platform.whl)")
         self._stem = (_folded(match.group(1)), _folded(match.group(2)))
         try:
             self._zip = zipfile.ZipFile(file)
@@ -116,7 +116,7 @@ class _Wheel:
         def at(path: str, member: str) -> str:
             path = path.lstrip("/")
             if taken.setdefault(path, member) != member:
-                raise self._bad(member, f"would stand at /{path}, as `{taken[path]}` does")
+                raise self._bad(member, f"and `{taken[path]}` have the same path /{path}")
             return path
 
         skipped = {f"{self._info}/{n}" for n in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER")}
@@ -153,11 +153,11 @@ class _Wheel:
         """The files of the wheel by their names. Raises CregraphError for what must not be installed."""
         listed = self._zip.infolist()
         if len(listed) > _FILES:
-            raise CregraphError(f"{self._name} holds {len(listed)} files; {_FILES} are the most that is expected")
+            raise CregraphError(f"{self._name} holds {len(listed)} files (maximum {_FILES})")
         members: dict[str, zipfile.ZipInfo] = {}
         for info in listed:
             if info.filename in members:
-                raise self._bad(info.filename, "stands in it twice")
+                raise self._bad(info.filename, "is contained twice")
             if why := _refused(info):
                 raise self._bad(info.filename, why)
             if not info.is_dir():
@@ -167,7 +167,7 @@ class _Wheel:
         assert self._zip.fp is not None
         size = self._zip.fp.seek(0, io.SEEK_END)
         if total > _UNPACKED or total > _RATIO * size + _BLOCK or packed > size:
-            raise CregraphError(f"{self._name} says that it unpacks to {total} bytes, which its {size} bytes cannot hold")
+            raise CregraphError(f"{self._name} states an unpacked size of {total} bytes, which its {size} bytes cannot contain")
         for member in members:
             for above in ancestors(member):
                 if above in members:
@@ -183,7 +183,7 @@ class _Wheel:
         ]
         if len(mine) != 1 or len(found) != 1:
             raise CregraphError(
-                f"{self._name} holds {' and '.join(found) or 'no .dist-info'}; one of its own name and version is wanted"
+                f"{self._name} holds {' and '.join(found) or 'no .dist-info'} (expected one with its own name and version)"
             )
         return mine[0]
 
@@ -191,7 +191,7 @@ class _Wheel:
         text = self._whole(f"{self._info}/WHEEL").decode("utf-8", "replace")
         version = "".join(re.findall(r"^Wheel-Version: *(.*?) *$", text, re.MULTILINE)[-1:])
         if version.split(".")[0] != "1":
-            raise CregraphError(f"{self._name} has Wheel-Version `{version[:40]}`; this cregraph installs version 1")
+            raise CregraphError(f"{self._name} has Wheel-Version `{version[:40]}`; cregraph installs version 1")
 
     def _read_record(self) -> dict[str, _Recorded]:
         listed: dict[str, _Recorded] = {}
@@ -205,7 +205,7 @@ class _Wheel:
                 continue
             algorithm, _, digest = row[1].partition("=")
             if algorithm not in ("sha256", "sha384", "sha512"):
-                raise self._bad(row[0], f"is listed in RECORD with `{algorithm[:20]}`; sha256 or better is wanted")
+                raise self._bad(row[0], f"is listed in RECORD with `{algorithm[:20]}` (expected sha256 or better)")
             size = int(row[2]) if row[2].isdigit() else None
             listed[row[0].replace("\\", "/")] = _Recorded(algorithm, digest.rstrip("="), size)
         return listed
@@ -220,7 +220,7 @@ class _Wheel:
             return f"{self._places.site_packages}/{member}", False
         scheme, _, rest = inner.partition("/")
         if not rest:
-            raise self._bad(member, "lies in no folder of the .data folder")
+            raise self._bad(member, "is not in a subfolder of the .data folder")
         if scheme in ("purelib", "platlib"):
             return f"{self._places.site_packages}/{rest}", False
         if scheme == "scripts":
@@ -231,7 +231,7 @@ class _Wheel:
             return f"{self._places.prefix}/{rest}", False
         if scheme == "headers":
             return f"{self._places.prefix}/include/python{self._places.python}/{name}/{rest}", False
-        raise self._bad(member, "lies in a .data folder that the specification does not know")
+        raise self._bad(member, "is in an unknown folder of the .data folder")
 
     def _stream(self, member: str) -> Iterator[bytes]:
         """The member's bytes; the last ones are given only once all were found to be what RECORD says."""
@@ -255,9 +255,9 @@ class _Wheel:
     def _whole(self, member: str, *, checked: bool = True) -> bytes:
         info = self._members.get(member)
         if info is None:
-            raise CregraphError(f"{self._name} holds no `{member}`, so it is no wheel")
+            raise CregraphError(f"{self._name} has no `{member}`, so it is not a wheel")
         if info.file_size > _WHOLE:
-            raise self._bad(member, f"is {info.file_size} bytes; {_WHOLE} are the most that is expected")
+            raise self._bad(member, f"is {info.file_size} bytes (maximum {_WHOLE})")
         if not checked:
             with self._reading(member):
                 return self._zip.read(info)
@@ -290,7 +290,7 @@ class _Wheel:
             for name, value in sorted(parser.items(section)) if parser.has_section(section) else ():
                 match = _ENTRY_POINT.fullmatch(value.strip())
                 if match is None or not _SCRIPT_NAME.fullmatch(name):
-                    raise self._bad(member, f"states the script `{name[:80]} = {value[:80]}`, which is no entry point")
+                    raise self._bad(member, f"states the script `{name[:80]} = {value[:80]}`, which is not an entry point")
                 module, call = match.groups()
                 yield name, self._first_line() + _CALL.format(module=module, imported=call.split(".")[0], call=call)
 
@@ -318,13 +318,13 @@ def _refused(info: zipfile.ZipInfo) -> str | None:
     """Why a member must not be installed; None if it may."""
     name = info.filename
     if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.rstrip("/").split("/")):
-        return "leads out of the wheel, or is no plain path"
+        return "leads out of the wheel, or is not a plain path"
     if any(ord(c) < 32 or ord(c) == 127 for c in name):
         return "has a control character in its name"
     if info.is_dir():
         return None
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "is a link or a special file, which no wheel may hold"
+        return "is a link or a special file, which is not allowed in a wheel"
     if info.flag_bits & 0x1:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

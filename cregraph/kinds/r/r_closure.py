@@ -138,23 +138,23 @@ def _answered_by_conda(key: str, wish: Wish, state: _State) -> bool:
     wanted, tarball = wish.dependency, state.tarballs.get(key)
     if tarball is not None:
         raise CregraphError(
-            f"R package {tarball.name} is given as a tarball, and the conda environment has it too ({have.conda_name} "
-            f"{have.version}); both would stand at one place",
-            hint=f"remove `{tarball.name}` from tarballs, or what asks conda for `{have.conda_name}`",
+            f"R package {tarball.name} is given as a tarball, but the conda environment also has it ({have.conda_name} "
+            f"{have.version})",
+            hint=f"remove `{tarball.name}` from tarballs, or the ask for `{have.conda_name}`",
         )
     if satisfies(have.version, wanted.op, wanted.version):
         return True
     named = wanted.version.replace("-", "_")
     if wish.asked:
         raise CregraphError(
-            f"{wish.who} asks for {wanted}, and the conda environment has {have.conda_name} {have.version}",
+            f"{wish.who} asks for {wanted}, but the conda environment has {have.conda_name} {have.version}",
             hint=f"ask conda for that version instead: `{have.conda_name} {_conda_op(wanted.op)}{named}` in extras.conda_r, and "
             f"remove the line here",
         )
     raise CregraphError(
-        f"{wish.who} needs {wanted}, and the conda environment has {have.conda_name} {have.version}",
+        f"{wish.who} needs {wanted}, but the conda environment has {have.conda_name} {have.version}",
         hint=f"ask for `{have.conda_name} {_conda_op(wanted.op)}{named}` in extras.conda_r, or for an older "
-        f"{wish.who.split(' ')[0]} that is content with {have.version}",
+        f"{wish.who.split(' ')[0]} that accepts {have.version}",
     )
 
 
@@ -187,7 +187,7 @@ def _exact(key: str, state: _State) -> Wish | None:
         if version_key(other.dependency.version) != version_key(exact[0].dependency.version):
             raise CregraphError(
                 f"{exact[0].who} asks for {exact[0].dependency}, and {other.who} for {other.dependency}",
-                hint="one library holds one version of a package: keep one of the two lines",
+                hint="keep one of the two lines: a library has one version of a package",
             )
     return exact[0] if exact else None
 
@@ -203,18 +203,18 @@ def _check(key: str, choice: Choice, wish: Wish, state: _State) -> None:
     if exact is not None:
         raise CregraphError(
             f"{wish.who} {verb} {wanted}, and {exact.who} asks for {exact.dependency}",
-            hint="keep one of the two: loosen the `==`, or ask for another version of what needs it",
+            hint="keep one of the two: loosen the `==`, or choose another version of the package that needs it",
         )
     if choice.given:
         raise CregraphError(
-            f"{wish.who} {verb} {wanted}, and the tarball given for it is {choice.name} {choice.version}",
+            f"{wish.who} {verb} {wanted}, but its tarball is {choice.name} {choice.version}",
             hint=f"give a tarball of {wanted}",
         )
     raise CregraphError(
-        f"{wish.who} {verb} {wanted}, and CRAN as of {state.index().date} has {choice.name} {choice.version}",
-        hint="lock with a later date (--as-of DATE), or ask for an exact version with `==`, which is looked for in CRAN's archive"
+        f"{wish.who} {verb} {wanted}, but CRAN as of {state.index().date} has {choice.name} {choice.version}",
+        hint="lock with a later date (--as-of DATE), or write an exact version with `==` to search CRAN's archive"
         if wanted.op in (">=", ">")
-        else f"ask for an exact version (`{wanted.name}==…`), which is looked for in CRAN's archive",
+        else f"write an exact version (`{wanted.name}==…`) to search CRAN's archive",
     )
 
 
@@ -223,7 +223,7 @@ def _check_name(choice: Choice, wish: Wish) -> None:
         raise CregraphError(
             f"{wish.who} {'asks for' if wish.asked else 'needs'} R package {wish.dependency.name}, and {choice.name} is another "
             f"spelling of that name",
-            hint=f"R's names are case-sensitive: write `{choice.name}` instead",
+            hint=f"write `{choice.name}` instead",
         )
 
 
@@ -233,8 +233,8 @@ def _check_r(choice: Choice, wanted: Dependency, state: _State) -> None:
     if choice.pin is not None and not choice.given and _exact(choice.name.lower(), state) is None:
         raise _NotKept(choice.name.lower())
     raise CregraphError(
-        f"{choice.name} {choice.version} needs {wanted}, and the conda environment has R {state.r_version}",
-        hint=f"raise cre.r_version, or ask for a {choice.name} that is content with R {state.r_version}: `{choice.name}==…` in "
+        f"{choice.name} {choice.version} needs {wanted}, but the conda environment has R {state.r_version}",
+        hint=f"raise cre.r_version, or ask for a {choice.name} that accepts R {state.r_version}: `{choice.name}==…` in "
         f"extras.cran, or an earlier --as-of DATE",
     )
 

@@ -14,9 +14,9 @@ __all__ = ["FIELD", "PATTERNS", "USUAL", "checks", "notes", "program", "ways_out
 
 _R = "r:base"
 FIELD = "extras.conda_r"
-USUAL = f"a library that it needs to compile against is asked for by name in {FIELD}"
-_MISSING = "the R package {0} is missing, and nothing says that it is needed: ask for it too (extras.conda_r)"
-_OLD = "it needs R {1}, and the environment has {0}: take an older version, or a newer R (cre.r_version)"
+USUAL = f"add the library that it compiles against to {FIELD}"
+_MISSING = "add the R package {0} to extras.conda_r: it is missing, but no dependency names it"
+_OLD = "choose an older version, or a newer R (cre.r_version): it needs R {1}, but the environment has {0}"
 PATTERNS = (
     (r"there is no package called [\u2018'\"]([A-Za-z0-9.]+)[\u2019'\"]", _MISSING),
     (r"ERROR: this R is version ([0-9.]+), package '[^']+' requires R >=? ?([0-9.]+)", _OLD),
@@ -44,7 +44,7 @@ def notes(
         if why and (p.name, p.version, why) not in known:
             reasons.setdefault(f"{p.data.get('binaries')}: {why}", []).append(p.name)
     for why, names in sorted(reasons.items()):
-        yield f"compiled, not taken built for {why}: {few(names)}"
+        yield f"compiled, because the built package is not usable ({why}): {few(names)}"
 
 
 def checks(targets: Sequence[Target], facts: BaseFacts | None, *, magic: bool) -> Iterator[tuple[str, str, Json]]:

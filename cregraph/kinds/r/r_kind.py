@@ -86,7 +86,7 @@ def ask(step: Step) -> Sequence[Ask]:
     library, source = step.fields["library"], step.fields["from"]
     snapshot = step.fields.get("snapshot")
     if source != "cran":
-        raise CregraphError(f"{step.place_of('from')}: `{source}` is no source of R packages", hint="write `from: cran`")
+        raise CregraphError(f"{step.place_of('from')}: `{source}` is not a source of R packages", hint="write `from: cran`")
     if snapshot is not None and not (isinstance(snapshot, str) and _DATE.fullmatch(snapshot)):
         raise CregraphError(f"{step.place_of('snapshot')}: `{snapshot}` is not a date", hint="write it as 2025-06-01")
     binaries = step.fields.get("binaries")
@@ -95,7 +95,7 @@ def ask(step: Step) -> Sequence[Ask]:
 
         if not (isinstance(binaries, str) and is_distribution(binaries)):
             raise CregraphError(
-                f"{step.place_of('binaries')}: `{binaries}` is no name of a Linux distribution",
+                f"{step.place_of('binaries')}: `{binaries}` is not the name of a Linux distribution",
                 hint="write it as the repository does: jammy, noble, bookworm, rhel9",
             )
     options = {"from": source, "snapshot": snapshot}
@@ -194,7 +194,7 @@ def _around(target: Target, context: PlaceContext) -> _Around:
     tokens = {provided.partition(" ")[0]: p.name for p in (conda.pins if conda else ()) for provided in p.provides}
     r_itself = tokens.get("r:r") or tokens.get("r:base")
     if conda is None or r_itself is None:
-        raise CregraphError(f"nothing in the lock provides R for the library {target.place}", hint="run `cregraph lock`")
+        raise CregraphError(f"no pin of the lock provides R for the library {target.place}", hint="run `cregraph lock`")
     # A package of Python modules has nothing to compile against.
     named = {p.name for p in conda.pins if p.asked and not p.name.startswith("r-") and p.data.get("noarch") != "python"}
     return _Around(conda, tokens, r_itself, frozenset(named))
@@ -224,7 +224,7 @@ def _asked(packages: Json, step: Step) -> Iterator[tuple[Json, str]]:
     listed = isinstance(packages, list | tuple)
     if not listed and not isinstance(packages, Mapping):
         raise CregraphError(
-            f"{step.place_of('packages')}: a list of R packages, or a mapping of their names to URLs and paths, is wanted"
+            f"{step.place_of('packages')}: expected a list of R packages, or a mapping of their names to URLs and paths"
         )
     for key, text in enumerate(packages) if listed else packages.items():
         where = step.place_of(f"packages[{key}]" if listed else f"packages.{key}")

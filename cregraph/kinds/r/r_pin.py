@@ -94,7 +94,7 @@ def _tarballs(
         if first[0] != source:
             raise CregraphError(
                 f"{asked.where}: R package {name} is given as `{source}`, and {first[1]} gives `{first[0]}`",
-                hint="one library holds one version of a package: keep one of the two lines",
+                hint="keep one of the two lines: a library has one version of a package",
             )
         is_url = "://" in source
         kept = locked.get(name.lower())
@@ -109,7 +109,8 @@ def _tarballs(
         found = read_tarball(path, what=what)
         if found.name != name:
             raise CregraphError(
-                f"{what} is R package {found.name}, not {name}", hint=f"write `{found.name}:` before it, or give {name}'s tarball"
+                f"{what} is R package {found.name}, not {name}",
+                hint=f"write `{found.name}:` before it, or give the tarball of {name}",
             )
         taken[found.name] = (artifact, found)
         choices[name.lower()] = replace(_choice(found), given=True)
@@ -171,18 +172,18 @@ class _Shelf:
         """
         if not self.sources.routes("cran_binary", "cran"):
             raise CregraphError(
-                f"built R packages for {distribution} are asked for, and no address of source `cran` has a date in it",
-                hint="name their repository: `cran_binary: https://…/{distribution}/{r}/{date}` in sources.yaml",
+                f"built R packages for {distribution} are asked for, and need an address of source `cran` with",
+                hint="write their repository to sources.yaml: `cran_binary: https://…/{distribution}/{r}/{date}` in sources.yaml",
             )
         where = {"date": date, "distribution": distribution, "r": self.r_minor, "path": path}
         try:
             artifact, file = cran.take_built(self.sources, choice.name, choice.version, **where)
         except NotThere:
-            return None, "none is there"
+            return None, "the repository does not have it"
         what = f"{choice.name} {choice.version} for {distribution}"
         found = read_built(file, what=what)
         if found is None:
-            return None, "none is there"
+            return None, "the repository does not have it"
         _check_is(choice, found.description, what, "repository")
         why = unfit(found, r_minor=self.r_minor, glibc=self.glibc)
         return (None, why) if why else (artifact, found)
@@ -191,7 +192,7 @@ class _Shelf:
 def _check_is(choice: Choice, found: Description, what: str, source: str) -> None:
     if (found.name, found.version) != (choice.name, choice.version):
         raise CregraphError(
-            f"{what} turns out to be {found.name} {found.version}",
+            f"{what} is {found.name} {found.version}",
             hint=f"try again later, or name another {source} in sources.yaml: this one does not match its index",
         )
 

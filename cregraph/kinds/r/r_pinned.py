@@ -51,7 +51,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
     return [
         *unanswered(target, name_of, lambda name: f"r:{name.lower()}" in offers.tokens),
         *(
-            f"`{p.name}` {p.version} is built for R {p.data.get('built')}, and the lock has R {version}"
+            f"`{p.name}` {p.version} is built for R {p.data.get('built')}, but the lock has R {version}"
             for p in target.pins
             if is_built(p)
             for version in versions
@@ -64,7 +64,8 @@ def check_pin(pin: Pin) -> None:
     """Refuse a pin that a lock edited by hand could hold: its name becomes a path, and its data decide what its task sees."""
     if not is_r_name(pin.name):
         raise CregraphError(
-            f"the lock pins `{pin.name[:80]}`, which is no name of an R package", hint="the lock was edited by hand: lock again"
+            f"the lock pins `{pin.name[:80]}`, which is not the name of an R package",
+            hint="run `cregraph lock`: the lock was edited by hand",
         )
     built = False
     if pin.artifact.source == "cran":

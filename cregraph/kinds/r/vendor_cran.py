@@ -102,14 +102,14 @@ def _archived(contrib: Path, found: Sequence[_Package]) -> Iterator[_Package]:
 
 def _package(path: Path, contrib: Path) -> _Package:
     what = f"`{path}`"
-    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="an R package is wanted there")
+    held = scan(path, what=what, wanted={"DESCRIPTION"}, hint="use an R package")
     if "DESCRIPTION" not in held.read:
-        raise CregraphError(f"{what} holds no DESCRIPTION in its top folder, so it is not an R package", hint="remove it")
+        raise CregraphError(f"{what} has no DESCRIPTION in its top folder, so it is not an R package", hint="remove it")
     fields = dcf.paragraph(dcf.decode(held.read["DESCRIPTION"]), what=f"{what}: DESCRIPTION")
     if not cran.is_version(fields.get("Version", "")) or f"{fields.get('Package')}_{fields['Version']}.tar.gz" != path.name:
         raise CregraphError(
-            f"{what} holds {fields.get('Package')} {fields.get('Version')}, not what its name says",
-            hint="the source of R packages is out of step with itself: ask who runs it",
+            f"{what} holds {fields.get('Package')} {fields.get('Version')}, which does not match its name",
+            hint="ask the operator of the source of R packages: its files do not match their names",
         )
     below = path.parent.relative_to(contrib).as_posix()
     below = "" if below == "." or below.startswith("Archive/") else below

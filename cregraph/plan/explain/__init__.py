@@ -23,7 +23,7 @@ from cregraph.store.throughput import Rate
 __all__ = ["LACKING", "NEVER", "Explanation", "Group", "History", "Row", "TimeEstimate", "explain", "grouped"]
 
 #: Why something with an unchanged key is made.
-LACKING = "as before, and not in the store"
+LACKING = "unchanged, but not in the store"
 #: Why something is made if there is no earlier plan.
 NEVER = "nothing was built here before"
 

@@ -75,9 +75,9 @@ def _changed(root: Root) -> str:
     if root.how == "removed":
         return f"{name} {old} is gone" if old and root.what == "pin" else f"{name} is gone"
     if root.how == "rebuilt":
-        return f"{name} {new}: the version stays, the bytes differ" if new else f"{name} changed"
+        return f"{name} {new}: same version, other bytes" if new else f"{name} changed"
     if root.how == "moved":
-        return f"{name} {new or ''}".rstrip() + ": the bytes stay, what is known of it differs"
+        return f"{name} {new or ''}".rstrip() + ": same bytes, other metadata"
     if old == new or old is None or new is None:
         return f"{name} changed"
     return f"{name} {old} -> {new}"

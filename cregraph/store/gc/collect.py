@@ -160,5 +160,5 @@ def _take(path: Path, aside: Path, folders: list[Path]) -> None:
     except OSError as error:
         raise CregraphError(
             f"`{path}` cannot be removed: {error.strerror}",
-            hint="run it as who owns the store; what was removed before is gone",
+            hint="run the command as the owner of the store",
         ) from None

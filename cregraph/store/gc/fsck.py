@@ -35,7 +35,7 @@ from cregraph.store.users import only_user
 
 __all__ = ["Damage", "inspect", "names"]
 
-_GONE = "it names an object that is not there"
+_GONE = "it names a missing object"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +127,7 @@ def _aside(store: Store, entry: Entry, digest: str, inode: int) -> str:
         if inode in (0, entry.path.stat().st_ino):
             entry.path.replace(aside)
             return f"moved to quarantine/{aside.name}"
-    return "replaced meanwhile"
+    return "replaced during the check"
 
 
 def _needed(store: Store, known: Mapping[str, str]) -> dict[str, list[str]]:
@@ -154,60 +154,60 @@ def _read(entry: Entry) -> tuple[object, str | None]:
 
 def _unreadable(entry: Entry, error: OSError) -> CregraphError:
     return CregraphError(
-        f"the store cannot be checked: `{entry.path}` cannot be read ({error.strerror}); it is left as it is",
-        hint="run this as the user whose store it is; if that is so, look at the disk",
+        f"the store cannot be checked: `{entry.path}` cannot be read ({error.strerror})",
+        hint="run the command as the owner of the store, and check the disk",
     )
 
 
 def _segment(store: Store, key: str, record: object) -> str | None:
     found = segments.read(store, key)
     if found is None:
-        return _GONE if isinstance(record, dict) and record.get("key") == key else "it is no record of a segment"
+        return _GONE if isinstance(record, dict) and record.get("key") == key else "it is not a record of a segment"
     try:
         rows = segments.index(store, found)
         if len(rows) != found.entries:
-            return f"its index lists {len(rows)} entries, and {found.entries} are said"
+            return f"its index lists {len(rows)} entries (expected {found.entries})"
         check_rows(rows, store, found)
     except NotTheIndex as error:
-        where = f"`{error.row.path}` has other bytes" if error.row else "there is more than it lists"
-        return f"its index does not fit: {where}"
+        where = f"`{error.row.path}` has other bytes" if error.row else "it contains more than it lists"
+        return f"its index does not match: {where}"
     except (CregraphError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        return error.message if isinstance(error, CregraphError) else "its index is none"
+        return error.message if isinstance(error, CregraphError) else "its index is invalid"
     return None
 
 
 def _layer(store: Store, key: str, record: object) -> str | None:
     found = layers.read(store, key)
     if found is None:
-        return _GONE if isinstance(record, dict) and record.get("key") == key else "it is no record of a layer"
+        return _GONE if isinstance(record, dict) and record.get("key") == key else "it is not a record of a layer"
     hasher = hashlib.sha256()
     try:
         for block in inflated(blocks_of(store.verified(found.object)), what="it"):
             hasher.update(block)
     except CregraphError as error:
         return error.message
-    return None if found.diff_id == f"sha256:{hasher.hexdigest()}" else "its plain bytes have another digest than it says"
+    return None if found.diff_id == f"sha256:{hasher.hexdigest()}" else "its plain bytes have another digest than stated"
 
 
 def _task(store: Store, key: str, record: object) -> str | None:
     found = record.get("sha256") if isinstance(record, dict) else None
     if not isinstance(found, str) or not is_sha256(found):
-        return "it is no record of a task"
+        return "it is not a record of a task"
     return None if store.has(found) else _GONE
 
 
 def _image(store: Store, key: str, record: object) -> str | None:
     found = record.get("digest") if isinstance(record, dict) else None
-    return None if is_sha256(str(found).removeprefix("sha256:")) else "it is no record of an image"
+    return None if is_sha256(str(found).removeprefix("sha256:")) else "it is not a record of an image"
 
 
 def _settled(store: Store, key: str, record: object) -> str | None:
-    return None if isinstance(record, list) and all(is_sha256(one) for one in record) else "it is no list of segments"
+    return None if isinstance(record, list) and all(is_sha256(one) for one in record) else "it is not a list of segments"
 
 
 def _project(store: Store, key: str, record: object) -> str | None:
     if not isinstance(record, dict) or not isinstance(record.get("lock"), str):
-        return "it names no lock file"
+        return "it does not name a lock file"
     built = record.get("built")
     return None if built is None or (isinstance(built, dict) and store.has(str(built.get("text")))) else _GONE
 
@@ -230,7 +230,7 @@ def _without(store: Store, damaged: str) -> str:
     """Remove a segment's tree and all environments, which share its files, unless another process uses the store."""
     with only_user(store) as free:
         if not free:
-            return "left, for another command uses the store: run this again when it is done"
+            return "not checked, because another command uses the store: run this again later"
         gone = []
         for section in ("segment-trees", "environments"):
             for tree in trees_of(store, section):
@@ -248,7 +248,7 @@ def _differs(tree: Path, rows: Iterable[Row]) -> str | None:
         for name in found:
             path = Path(here, name)
             if path.relative_to(tree).as_posix() not in expected:
-                return f"it holds `{path.relative_to(tree)}`, which its index does not list"
+                return f"it contains `{path.relative_to(tree)}`, which its index does not list"
     for row in expected.values():
         path = tree / row.path
         try:
@@ -261,5 +261,5 @@ def _differs(tree: Path, rows: Iterable[Row]) -> str | None:
         except (OSError, KeyError):
             same = False
         if not same:
-            return f"`{row.path}` is not what its index says"
+            return f"`{row.path}` does not match its index"
     return None

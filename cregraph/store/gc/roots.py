@@ -74,7 +74,7 @@ def roots(store: Store, users: Iterable[User] = (), named: Iterable[Path] = (), 
         if is_gone:
             gone.append(one.lock)
         if one.built is not None and (keep_built or not is_gone):
-            reader.object(one.built.text, f"what was last built of `{one.lock}`", one.lock)
+            reader.object(one.built.text, f"the last build of `{one.lock}`", one.lock)
         if not is_gone or (keep_built and one.built is not None):
             keep.append(one)
     for path in named:
@@ -88,7 +88,7 @@ def roots(store: Store, users: Iterable[User] = (), named: Iterable[Path] = (), 
 def _foreign_projects(store: Store, found: Iterable[Known]) -> list[str]:
     keys = {record_of(one.lock) for one in found}
     return [
-        f"`{entry.path}` should name a lock file, and does not: `cregraph cache verify` removes it"
+        f"`{entry.path}` does not name a lock file: run `cregraph cache verify` to remove it"
         for entry in records(store, "projects")
         if (entry.section, entry.name) not in keys
     ]
@@ -215,4 +215,4 @@ class _Reader:
             if wanted is None or sha256(data) == wanted:
                 return facts_json.loads(data.decode("utf-8", "replace"), name=place.as_posix())
         where = f"`{places[0]}`" if path else "the store"
-        raise CregraphError(f"the facts of its base that it pins are not there ({where})")
+        raise CregraphError(f"the facts of its base are missing ({where})")
