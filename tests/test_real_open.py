@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from tests.real_project import RealProject
 
 pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_group("real")]
 
+TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial.md"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "open.yaml"
 #: Changes of the example: the environment has one R, and other helpers' images may lie in the engine.
 HERE = """\
@@ -78,3 +83,26 @@ def test_a_percent_R_cell_answers_in_a_kernel_of_the_users_own(project: RealProj
     for name in ("kernel: %%R is R 4.2.2", "kernel: %%R after a restart", "hook: says that it is there", "python: pip check"):
         assert name in checks, sorted(checks)
     assert {"r: dplyr", "r: lme4", "r: lmtest", "r: xts"} <= {name.rpartition(" ")[0] for name in checks}
+
+
+def test_the_last_section_of_the_tutorial_can_be_typed(project: RealProject, tmp_path: Path) -> None:
+    image = yaml.safe_load((project.folder / "team.yaml").read_text())["cre"]["image"]
+    example = EXAMPLE.read_text(encoding="utf-8").replace("image: open-r", f"image: {image}-typed")
+    (tmp_path / "open.yaml").write_text(re.sub(r'r_version: ".*"', 'r_version: "4.2.2"', example))
+    env = {
+        **os.environ,
+        **project.env,
+        "CREGRAPH_SOURCES": str(project.folder / "sources.yaml"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **{f"GIT_{who}_{what}": "me@team.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    }
+    section = TUTORIAL.read_text(encoding="utf-8").partition("\n## 9.")[2]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL) for line in block.splitlines()]
+    assert "cregraph test open.yaml" in lines
+    said = {}
+    for line in lines:
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == (1 if line.endswith("# exit code 1") else 0), f"{line}\n{done.stderr}"
+        said[line.partition("#")[0].strip()] = done.stdout
+    assert re.search(r"^conda +\+ r-codetools ", said["cregraph diff"], flags=re.MULTILINE)
+    assert said["cregraph build open.yaml --output docker"].startswith(f"{image}-typed:v1-")
