@@ -29,7 +29,7 @@ from cregraph.text import redacted
 
 __all__ = [
     *("Index", "Record", "is_built", "is_distribution", "is_version", "locations", "parse_index"),
-    *("path_of", "read_index", "satisfies", "take", "take_built", "version_key"),
+    *("path_of", "read_index", "satisfies", "take", "version_key"),
 ]
 
 _VERSION = re.compile(r"[0-9]+(?:[._-][0-9]+)*")
@@ -206,37 +206,24 @@ def path_of(file: str) -> str:
 
 
 def take(
-    sources: Sources, name: str, version: str, *, date: str, record: Record | None = None, path: str = ""
+    sources: Sources,
+    name: str,
+    version: str,
+    *,
+    date: str,
+    path: str = "",
+    md5: str | None = None,
+    built: tuple[str, str] | None = None,
 ) -> tuple[Artifact, Path]:
-    """Download the tarball of a version, listed or archived; return its artifact and path.
+    """Download the tarball of a version, listed or archived; return its artifact and path. `path` is its folder in src/contrib.
 
-    The folder below src/contrib is `record.path` or `path`. The artifact's source is `cran`, never a mirror's address.
-    Raises NotThere naming package, version and date if no address has it.
+    `built` are the distribution and R's version (`jammy`, `4.4`) of a built package. Posit Package Manager sends a source package
+    if it has not built one. The checksums of its index are those of the source packages.
+    The artifact's source is `cran`, never a mirror's address. Raises NotThere naming package, version and date.
     """
-    md5 = record.md5 if record else None
-    return _take(sources, "cran", _named(name, version, date, record.path if record else path), md5, f"{name} {version}", date)
-
-
-def take_built(
-    sources: Sources, name: str, version: str, *, date: str, distribution: str, r: str, path: str
-) -> tuple[Artifact, Path]:
-    """Download a version for `distribution` and R `r` (`4.4`) from repositories of built packages; return artifact and path.
-
-    Posit Package Manager sends a source package if it has not built one. The checksums of its index are those of the
-    source packages, so they are not checked. Raises NotThere as `take` does.
-    """
-    file = f"{distribution}/{r}/{_named(name, version, date, path)}"
-    return _take(sources, "cran_binary", file, None, f"{name} {version} for {distribution}", date)
-
-
-def _named(name: str, version: str, date: str, path: str) -> str:
-    path = path.strip("/")
-    return f"{date}/{path}{'/' if path else ''}{name}_{version}.tar.gz"
-
-
-def _take(sources: Sources, section: str, file: str, md5: str | None, what: str, date: str) -> tuple[Artifact, Path]:
+    file = "/".join(part for part in (*(built or ()), date, path.strip("/"), f"{name}_{version}.tar.gz") if part)
     failure: CregraphError | None = None
-    for url in locations(sources.routes(section, "cran"), file):
+    for url in locations(sources.routes("cran_binary" if built else "cran", "cran"), file):
         try:
             taken, where = sources.take(kind="url", source=url, file="", md5=md5)
         except NotThere:
@@ -247,6 +234,7 @@ def _take(sources: Sources, section: str, file: str, md5: str | None, what: str,
         return Artifact(kind="r", source="cran", file=file, sha256=taken.sha256, size=taken.size), where
     if failure:
         raise failure
+    what = f"{name} {version}" + (f" for {built[0]}" if built else "")
     raise NotThere(
         f"{what} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
         hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` also finds archived versions up to that date",

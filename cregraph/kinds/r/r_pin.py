@@ -159,7 +159,8 @@ class _Shelf:
             said = {"binaries": self.name, "no_binary": found}
         if archived is not None:
             return replace(archived, said=said)
-        artifact, file = cran.take(self.sources, choice.name, choice.version, date=date, record=choice.record, path=path)
+        path, md5 = (choice.record.path, choice.record.md5) if choice.record else (path, None)
+        artifact, file = cran.take(self.sources, choice.name, choice.version, date=date, path=path, md5=md5)
         what = f"{choice.name} {choice.version} from CRAN"
         description = read_tarball(file, what=what)
         _check_is(choice, description, what, "mirror")
@@ -175,9 +176,9 @@ class _Shelf:
                 f"built R packages for {distribution} are asked for, and need an address of source `cran` with",
                 hint="write their repository to sources.yaml: `cran_binary: https://…/{distribution}/{r}/{date}` in sources.yaml",
             )
-        where = {"date": date, "distribution": distribution, "r": self.r_minor, "path": path}
+        built = (distribution, self.r_minor)
         try:
-            artifact, file = cran.take_built(self.sources, choice.name, choice.version, **where)
+            artifact, file = cran.take(self.sources, choice.name, choice.version, date=date, path=path, built=built)
         except NotThere:
             return None, "the repository does not have it"
         what = f"{choice.name} {choice.version} for {distribution}"

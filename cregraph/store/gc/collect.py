@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cregraph.errors import CregraphError
 from cregraph.store import Store
-from cregraph.store.atomic_file import remove_tree
 from cregraph.store.listing import Entry, files, measure, named, objects, records, sections, trees
 from cregraph.store.users import User
 
@@ -81,13 +81,11 @@ def collect(store: Store, reached: Reached, users: Iterable[User] = (), *, older
     began = min([now, *(user.since for user in users)]) - _TICK
     going = [entry for entry in unreached(store, reached, now=now, older=older, idle=not users) if entry.put < began]
     _, freed = measure(going, freed=True)
-    by_section: dict[str, list[Entry]] = {}
-    for entry in going if dry else _remove(store, going, began):
-        by_section.setdefault(entry.section, []).append(entry)
+    gone = going if dry else _remove(store, going, began)
     if not dry:
         store.sweep()
         _locks(store)
-    return Collected(removed={name: len(entries) for name, entries in by_section.items()}, freed=freed)
+    return Collected(removed=Counter(entry.section for entry in gone), freed=freed)
 
 
 def unreached(store: Store, reached: Reached, *, now: float, older: float = 0, idle: bool = True) -> Iterator[Entry]:
@@ -122,17 +120,16 @@ def _remove(store: Store, going: list[Entry], began: float) -> list[Entry]:
     """Remove `going` and return what was removed: entries that were replaced since stay."""
     gone: list[Entry] = []
     for start in range(0, len(going), _BATCH):
-        folders: list[Path] = []
-        with store.scratch_folder() as aside:
-            with store.commit_lock(exclusive=True):
-                for entry in going[start : start + _BATCH]:
-                    with contextlib.suppress(FileNotFoundError):
-                        info = entry.path.lstat()
-                        if max(info.st_mtime, info.st_ctime) < began:
-                            _take(entry.path, aside, folders)
-                            gone.append(entry)
-            for folder in folders:
-                remove_tree(folder)
+        with (
+            store.scratch_folder() as aside,
+            store.commit_lock(exclusive=True),
+        ):  # the content of `aside` is deleted after the lock
+            for entry in going[start : start + _BATCH]:
+                with contextlib.suppress(FileNotFoundError):
+                    info = entry.path.lstat()
+                    if max(info.st_mtime, info.st_ctime) < began:
+                        _take(entry.path, aside / str(len(gone)))
+                        gone.append(entry)
     return gone
 
 
@@ -146,13 +143,11 @@ def _locks(store: Store) -> None:
             path.unlink()
 
 
-def _take(path: Path, aside: Path, folders: list[Path]) -> None:
+def _take(path: Path, aside: Path) -> None:
     """Delete a file, or move a tree to `aside` for deletion after the commit lock is free."""
     try:
         if path.is_dir() and not path.is_symlink():
-            folder = aside / str(len(folders))
-            path.replace(folder)
-            folders.append(folder)
+            path.replace(aside)
         else:
             path.unlink()
     except FileNotFoundError:
