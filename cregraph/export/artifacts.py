@@ -127,30 +127,6 @@ def chain_of(built: Built, facts: BaseFacts, store: Store, base: Base) -> Chain:
     )
 
 
-def render_base(chain: Chain) -> list[str]:
-    pin = chain.plan.lock.base
-    version = f" {pin.version}" if pin.version else ""
-    return [comment(f"the base{version}, sha256:{pin.artifact.sha256}"), f"FROM {chain.base} AS {chain.base_stage}"]
-
-
-def render_stage(stage: DockerStage) -> list[str]:
-    lines = [comment(f"stage {stage.stage}, key {stage.key}"), f"FROM {stage.on} AS {stage.name}"]
-    for name, record in stage.layers:
-        lines += [comment(name), f"ADD --link {layer_file(record)} /"]
-    return lines
-
-
-def render_image(chain: Chain) -> list[str]:
-    on = chain.stages[-1].name if chain.stages else chain.base_stage
-    plan = chain.plan
-    return [
-        comment(f"{plan.lock.identity.image}:{plan.tag}, key {plan.key}"),
-        f"FROM {on} AS {chain.last}",
-        *pairs("ENV", plan.env),
-        *pairs("LABEL", plan.labels),
-    ]
-
-
 def head(command: str, said: Iterable[str]) -> list[str]:
     """Return the first lines of the Dockerfile that `command` writes."""
     return [f"{MARK} {command}`: generated from a lock. Do not edit.", *map(comment, said)]
@@ -158,21 +134,22 @@ def head(command: str, said: Iterable[str]) -> list[str]:
 
 def text_of(chains: Sequence[Chain], lines: Iterable[str], tasks: Sequence[str] = ()) -> str:
     """Return the Dockerfile of images. Stages that they share are in it once. `lines` are its head, `tasks` text on tasks."""
-    out = [*lines, *(["", *tasks] if tasks else [])]
-    seen: set[str] = set()
+    stages: dict[str, list[str]] = {}
     for one in chains:
-        if one.base_stage not in seen:
-            seen.add(one.base_stage)
-            out += ["", *render_base(one)]
+        pin = one.plan.lock.base
+        about = f"the base{f' {pin.version}' if pin.version else ''}, sha256:{pin.artifact.sha256}"
+        stages.setdefault(one.base_stage, [comment(about), f"FROM {one.base} AS {one.base_stage}"])
         for stage in one.stages:
-            if stage.name not in seen:
-                seen.add(stage.name)
-                out += ["", *render_stage(stage)]
+            added = [line for name, record in stage.layers for line in (comment(name), f"ADD --link {layer_file(record)} /")]
+            about = f"stage {stage.stage}, key {stage.key}"
+            stages.setdefault(stage.name, [comment(about), f"FROM {stage.on} AS {stage.name}", *added])
     for one in chains:
-        if one.last not in seen:
-            seen.add(one.last)
-            out += ["", *render_image(one)]
-    return "\n".join(out) + "\n"
+        plan, on = one.plan, one.stages[-1].name if one.stages else one.base_stage
+        about = f"{plan.lock.identity.image}:{plan.tag}, key {plan.key}"
+        config = [*pairs("ENV", plan.env), *pairs("LABEL", plan.labels)]
+        stages.setdefault(one.last, [comment(about), f"FROM {on} AS {one.last}", *config])
+    parts = [*([tasks] if tasks else []), *stages.values()]
+    return "\n".join([*lines, *(line for part in parts for line in ("", *part))]) + "\n"
 
 
 def files_of(chains: Sequence[Chain]) -> dict[str, Content]:

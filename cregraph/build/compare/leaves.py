@@ -43,23 +43,23 @@ _RUN = re.compile(rb"[^\0]+(?:\0{1,8}[^\0]+)*")  # bytes that are not equal, ove
 _STRING = re.compile(rb"[\x20-\x7e]{4,}")
 
 
-def compare_texts(path: str, one: str, two: str, *, inside: str = "") -> list[Finding]:
+def compare_texts(path: str, one: str, two: str) -> list[Finding]:
     """Return how two texts differ, at most one finding per cause."""
     first, second = one.splitlines(), two.splitlines()
     if first != second and sorted(first) == sorted(second):
         place = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
-        return [_finding(path, "order", f"{inside} line {place + 1}".strip(), first[place], second[place])]
+        return [_finding(path, "order", f"line {place + 1}", first[place], second[place])]
     found: dict[Cause, Finding] = {}
     if len(first) == len(second):
         for number, (a, b) in enumerate(zip(first, second, strict=True)):
             if a != b and len(found) < _LINES:
                 cause, mine, theirs = _line(a, b)
-                found.setdefault(cause, _finding(path, cause, f"{inside} line {number + 1}".strip(), mine, theirs))
+                found.setdefault(cause, _finding(path, cause, f"line {number + 1}", mine, theirs))
     elif first != second:
         a, b = min(set(first) - set(second), default=""), min(set(second) - set(first), default="")
         cause, a, b = _line(a, b)
-        found[cause] = _finding(path, cause, f"{inside} {len(first)} and {len(second)} lines".strip(), a, b)
-    return list(found.values()) or [_finding(path, "unknown", inside or "line ends", repr(one[-20:]), repr(two[-20:]))]
+        found[cause] = _finding(path, cause, f"{len(first)} and {len(second)} lines", a, b)
+    return list(found.values()) or [_finding(path, "unknown", "line ends", repr(one[-20:]), repr(two[-20:]))]
 
 
 def word_cause(one: str, two: str) -> Cause:
