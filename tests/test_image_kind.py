@@ -196,7 +196,7 @@ def test_facts_of_another_image_under_this_ones_name_are_refused(small: SmallReg
     with pytest.raises(CregraphError) as caught:
         images.facts_for(other.artifact, sources(tmp_path, small), tmp_path)
 
-    assert str(caught.value) == f"`bases/{'0' * 64}.json`: digest: {made.digest} does not match the file name"
+    assert str(caught.value) == f"bases/{'0' * 64}.json: digest: {made.digest} does not match the file name"
 
 
 def test_a_locked_base_that_answers_the_same_is_not_asked_for(small: SmallRegistry, tmp_path: Path) -> None:

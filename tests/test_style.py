@@ -58,12 +58,12 @@ def paragraphs(page: str) -> Iterator[str]:
     page = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
     found: list[str] = []
     for line in [*page.splitlines(), ""]:
-        begins = re.match(r"\s*(?:[-*]|\d+\.) |#+ |\|", line)
+        begins = re.match(r"\s*(?:[-*]|\d+\.) |#+ |\s*\|", line)
         code = line.startswith("    ") and (not found)
         if begins or code or not line.strip():
             yield " ".join(found)
             found = []
-        if line.startswith("|"):
+        if line.lstrip().startswith("|"):
             yield from re.split(r"(?<!\\)\|", line)
         elif line.strip() and not code:
             found.append(re.sub(r"^\s*(?:[-*]|\d+\.|#+|>) ", "", line).strip())
