@@ -282,7 +282,7 @@ def test_a_recipe_with_the_image_that_gives_no_home_is_refused_with_its_name() -
         "recipes/ours.yaml": "recipe: ours\nsteps:\n- image: {reference: 'oci:base'}\n",
     }
     message, hint = refusal(files)
-    assert message == "`recipes/micromamba.yaml`:6: root: stage `ours` gives no `home`"
+    assert message == "recipes/micromamba.yaml:6: root: stage `ours` gives no `home`"
     assert hint == "add `home` to `gives` of the recipe `ours`"
 
 
