@@ -115,7 +115,7 @@ def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
     )
     assert process.stderr is not None
     said = iter(process.stderr.readline, "")
-    assert any("begun" in line for line in said)
+    assert any(": started" in line for line in said)
     soon(lambda: _held_up(process.pid))
     family = _family(process.pid)
     process.send_signal(sent)
@@ -174,7 +174,7 @@ def test_overlapping_profiles_that_are_built_at_once_compile_what_they_share_onc
     done = {name: ended(build) for name, build in builds.items()}
     assert {name: one.code for name, one in done.items()} == {"team.yaml": 0, "other.yaml": 0}, done
     assert done["team.yaml"].out == expected
-    begun = [line for one in done.values() for line in one.err.splitlines() if "begun" in line]
+    begun = [line for one in done.values() for line in one.err.splitlines() if ": started" in line]
     for name in shared:
         assert sum(name in line for line in begun) == 1, begun
     assert project.ok("build", "other.yaml").out == done["other.yaml"].out

@@ -100,7 +100,7 @@ def test_a_task_is_found_by_name_or_key_and_the_nearest_is_named() -> None:
     assert task_called("ZOO", all_tasks) is zoo
     assert task_called("xts", all_tasks) is task_called("xts 1.2", all_tasks) is xts
     assert task_called(twice.key[:12], all_tasks) is twice
-    for called, words in (("zo", "did you mean `zoo`"), ("twice", "by its key"), ("nothing-like-it", "zoo, xts 1.2")):
+    for called, words in (("zo", "write `zoo` instead"), ("twice", "use the key"), ("nothing-like-it", "zoo, xts 1.2")):
         with pytest.raises(CregraphError) as error:
             task_called(called, all_tasks)
         assert error.value.hint is not None and words in error.value.hint
