@@ -305,7 +305,13 @@ def test_a_dependency_that_contradicts_the_base_is_refused_with_uvs_reasons(inde
 
 
 def test_what_no_index_has_is_refused(index: Index):
-    assert "nosuch was not found in the package registry" in refusal(index, step("nosuch")).message
+    error = refusal(index, step("nosuch"))
+    assert error.message == "team.yaml:10: extras.pip[0]: no package index has `nosuch`"
+
+
+def test_a_version_that_no_index_has_is_refused_with_those_that_exist(index: Index):
+    error = refusal(index, step("tool >=9"))
+    assert error.message == "team.yaml:10: extras.pip[0]: no version answers `tool >=9`: only tool==1.0 is available"
 
 
 def test_a_base_without_python_is_refused(index: Index):
@@ -721,7 +727,7 @@ def test_the_keyring_program_still_runs(index: Index, faulty: str, tmp_path: Pat
 
 def test_an_index_without_the_package_is_a_contradiction(index: Index, faulty: str):
     sources = index.sources(f"{faulty}/404/simple", offline=False)
-    with pytest.raises(CregraphError, match="satisfies all asks"):
+    with pytest.raises(CregraphError, match="no package index has `tool`"):
         python.pin(target(step("tool")), sources, PinContext(project=index.root, shipped=index.root, facts=facts()))
 
 

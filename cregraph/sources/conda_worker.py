@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -70,6 +71,7 @@ async def solve(request: Mapping[str, Any]) -> dict[str, object]:
             timeout=datetime.timedelta(seconds=SOLVE_LIMIT),
         )
     except SolverError as error:
+        await _refuse_version(str(error), specs, gateway, reached, platforms)
         raise Failure("solve", _named(str(error), reached)) from error
     except GatewayError as error:
         raise Failure(
@@ -210,6 +212,17 @@ def _names_exist(request: Mapping[str, Any], specs: list[Any], reached: list[Rea
             missing[i] = [name, near[0] if near else None]
     if missing:
         raise Failure("missing", "", missing=[[i, *found] for i, found in missing.items()])
+
+
+async def _refuse_version(text: str, specs: list[Any], gateway: Any, reached: list[Reached], platforms: list[Any]) -> None:
+    """Raise Failure with the versions that exist, if the only reason is that no version answers one spec."""
+    match = re.fullmatch(r"(?s)(?:.*because of: )?No candidates were found for (\S+) [^\n]*\n?", text)
+    asked = [i for i, spec in enumerate(specs) if match and spec.name.normalized == match[1]]
+    if match and len(asked) == 1 and "cutoff" not in text:
+        found = await gateway.query([c.address for c in reached], platforms, [match[1]], recursive=False)
+        versions = sorted({record.version for records in found for record in records}, reverse=True)
+        if versions:
+            raise Failure("version", "", index=asked[0], versions=[str(version) for version in versions])
 
 
 def _record(record: Any, reached: list[Reached]) -> dict[str, Any]:

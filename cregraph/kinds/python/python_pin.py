@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -78,11 +79,38 @@ def _answers(
     try:
         return _choose(question, sources, locked)
     except Unanswered as error:
+        _refuse_one(error.message, wanted)
         lines = "\n".join(f"  {a.where}: {a.what}" for a in wanted)
         raise CregraphError(
             f"no set of packages for Python {python.version} satisfies all asks:\n{error.message}\nasked for:\n{lines}",
             hint="loosen a line, or choose another base image: the base's own distributions never move",
         ) from None
+
+
+def _refuse_one(said: str, wanted: Sequence[Ask]) -> None:
+    """Raise CregraphError with the line of an ask, if uv's only reason is that no version of its package answers it."""
+    match = _ONE_REASON.search(" ".join(said.split()))
+    name = canonicalize_name(match[2]) if match else ""
+    asked = [a for a in wanted if canonicalize_name(_NAME.split(str(a.what), maxsplit=1)[0]) == name]
+    if match is None or len(asked) != 1:
+        return
+    (ask,) = asked
+    if match[1].endswith("was not found in the package registry"):
+        raise CregraphError(
+            f"{ask.where}: no package index has `{name}`",
+            hint="correct the name, or name the index that has it in sources.yaml: `pypi: https://…/simple`",
+        ) from None
+    raise CregraphError(
+        f"{ask.where}: no version answers `{ask.what}`: {match[1]}", hint="write a version that is available, or remove the line"
+    ) from None
+
+
+#: All of uv's explanation, if one requirement is the only cause: the reason, and the name of the package.
+_ONE_REASON = re.compile(
+    r"No solution found when resolving dependencies:? Because ([^,]+) and you require ([A-Za-z0-9._-]+)[^,]*, "
+    r"we can conclude that your requirements are unsatisfiable\.$"
+)
+_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def wheel_of(found: Found, python: str, glibc: str | None) -> File | None:

@@ -1,0 +1,99 @@
+"""Hints work: each is applied as it is written, and the command then succeeds."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults import Demo
+
+
+def edited(project: Path, old: str, new: str, name: str = "demo.yaml") -> None:
+    text = (project / name).read_text(encoding="utf-8")
+    assert old in text
+    (project / name).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def run(demo: Demo, hint: str) -> None:
+    """Run the first command of a hint."""
+    command = re.search(r"`(cregraph|git) ([^`]+)`", hint)
+    assert command, hint
+    if command[1] == "git":
+        subprocess.run(["git", *shlex.split(command[2])], cwd=demo.folder, check=True, capture_output=True)
+    else:
+        demo.ok(*shlex.split(command[2]))
+
+
+def name(demo: Demo, hint: str) -> None:
+    """Write the name that a hint gives in place of the wrong one."""
+    found = re.search(r"write `([^`]+)` instead(?: of `([^`]+)`)?", hint)
+    assert found, hint
+    edited(demo.folder, *NAMES[found[1]])
+
+
+#: What is written wrong, and what a hint's words make of it.
+NAMES = {
+    "cre.r_version": ("r_verson", "r_version"),
+    "extras.conda_r": ("conda-r", "conda_r"),
+    "python.packages": ("pyhton", "python"),
+    "r-demoframes": ("r-demofrmes", "r-demoframes"),
+}
+
+
+def version(demo: Demo, hint: str) -> None:
+    """Ask for the version that a hint gives."""
+    edited(demo.folder, "9.9", hint.rpartition(" ")[2])
+
+
+def committed(project: Path) -> None:
+    for words in (
+        ("init", "--quiet"),
+        ("add", "."),
+        ("-c", "user.name=me", "-c", "user.email=me@x", "commit", "--quiet", "-m", "x"),
+    ):
+        subprocess.run(["git", *words], cwd=project, check=True, capture_output=True)
+
+
+def no_lock(project: Path) -> None:
+    (project / "locks/demo.lock.json").unlink()
+
+
+def broken_lock(project: Path) -> None:
+    committed(project)
+    edited(project, '"pins"', '"pinz"', "locks/demo.lock.json")
+
+
+def damaged_recipes(project: Path) -> None:
+    committed(project)
+    recipe = next((project / "locks/recipes").glob("*/r.yaml"))
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+
+
+CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], int, Callable[[Demo, str], None]]] = {
+    "a misspelled field": (lambda p: edited(p, "r_version", "r_verson"), ("lock", "demo.yaml"), 2, name),
+    "a misspelled section of a list": (lambda p: edited(p, "conda_r", "conda-r"), ("lock", "demo.yaml"), 2, name),
+    "a misspelled stage": (lambda p: edited(p, "python:", "pyhton:"), ("lock", "demo.yaml"), 2, name),
+    "a misspelled conda package": (lambda p: edited(p, "r-demoframes ", "r-demofrmes "), ("lock", "demo.yaml"), 2, name),
+    "a version of R that no channel has": (lambda p: edited(p, '"4.5.2"', '"9.9"'), ("lock", "demo.yaml"), 2, version),
+    "a stale lock": (lambda p: edited(p, "r-demoframes ", "r-demoframes =1.1.0 "), ("build", "demo.yaml"), 1, run),
+    "no lock": (no_lock, ("build", "demo.yaml"), 1, run),
+    "a lock that an edit broke": (broken_lock, ("build", "demo.yaml"), 2, run),
+    "a recipe in the pinned set that an edit changed": (damaged_recipes, ("build", "demo.yaml"), 2, run),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_hint_is_applied_and_the_command_succeeds(case: str, made: Demo, tmp_path: Path) -> None:
+    wrong, words, code, apply = CASES[case]
+    demo = made.copy(tmp_path / "p")
+    wrong(demo.folder)
+    refused = demo.run(*words)
+    assert refused.code == code, refused.err
+    hint = refused.err.rpartition("hint: ")[2].strip()
+    apply(demo, hint.replace("FILE", "locks/demo.lock.json"))
+    demo.ok(*words)
