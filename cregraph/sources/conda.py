@@ -231,11 +231,10 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
             meant = [f"write `{near}` instead of `{name}`" for _, name, near in error["missing"] if near]
             raise CregraphError("\n".join(said), hint="\n".join(meant) or "check the spelling, or add the channel that has it")
         case "version":
-            spec, versions = request.specs[error["index"]], error["versions"]
-            more = f" and {len(versions) - 5} older ones" if len(versions) > 5 else ""
+            spec = request.specs[error["index"]]
             raise CregraphError(
-                f"{_lines(request, spec)}: no version answers `{spec}` (the channels have {', '.join(versions[:5])}{more})",
-                hint=f"ask for a version that exists, such as {versions[0]}",
+                f"{_lines(request, spec)}: no version answers `{spec}` (the channels have {', '.join(error['versions'])})",
+                hint=f"ask for a version that exists, such as {error['versions'][0]}",
             )
         case "solve":
             raise CregraphError(

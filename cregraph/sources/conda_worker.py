@@ -222,7 +222,8 @@ async def _refuse_version(text: str, specs: list[Any], gateway: Any, reached: li
         found = await gateway.query([c.address for c in reached], platforms, [match[1]], recursive=False)
         versions = sorted({record.version for records in found for record in records}, reverse=True)
         if versions:
-            raise Failure("version", "", index=asked[0], versions=[str(version) for version in versions])
+            newest = [*map(str, versions[:5]), *(["…"] if len(versions) > 5 else [])]
+            raise Failure("version", "", index=asked[0], versions=newest)
 
 
 def _record(record: Any, reached: list[Reached]) -> dict[str, Any]:
