@@ -244,9 +244,8 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
         case "channel":
             raise _unreadable(request, error["failures"])
         case "stopped" | "panic" | "internal":
-            words = redacted_text(error["text"])
             raise CregraphError(
-                f"{request.about}: the conda solver stopped without an answer" + (f"\n{words}" if words else ""),
+                f"{request.about}: the conda solver stopped without an answer\n{redacted_text(error['text'])}".rstrip(),
                 hint="run the command again. If the error stays, report it with this text",
             )
     raise AssertionError(error["kind"])
