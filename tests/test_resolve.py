@@ -442,7 +442,7 @@ def test_a_label_that_cannot_begin_a_tag_is_refused(planned: tuple[Lock, BaseFac
     with pytest.raises(CregraphError) as caught:
         make_plan(replace(lock, identity=replace(lock.identity, label=label)), facts)
     assert caught.value.message == f"the version label `{label}` cannot be the beginning of a tag"
-    assert caught.value.hint == "letters, digits, `.`, `_` and `-`, at most 115 of them (cre.version_label or cre.tag)"
+    assert caught.value.hint == "use letters, digits, `.`, `_` and `-`, at most 115 of them (cre.version_label or cre.tag)"
 
 
 # -- what leaves the tag alone leaves the digest alone -------------------------------------------------------------------------

@@ -23,6 +23,16 @@ from tests.test_docs import PAGES, ROOT, click_commands
 LIMITS = Path(__file__).with_name("limits.toml")
 WORDS = Path(__file__).with_name("style_words.txt")
 MOST_WORDS = 25
+#: A hint begins with one of these, or with a command in backticks.
+VERBS = re.findall(
+    r"\w+",
+    """
+    add allow ask begin build change check choose clean copy create delete download drop enter export fix free give
+    install keep leave let list lock log look loosen lower make mark move name omit open pass pin pull push put quote
+    raise rebuild remove rename repair replace report restart restore retry review run select set share start state stop
+    store switch take try undo unlock update upgrade use vendor wait write
+    """,
+)
 #: Programs for R, and for the inside of a sandbox. Their texts are code.
 NO_PROSE = ("engines/", "smoke/driver.py")
 
@@ -86,6 +96,22 @@ def messages(module: str) -> Iterator[str]:
             yield from text.splitlines()
 
 
+def hints(module: str) -> Iterator[str]:
+    """Every hint of a module that does not begin with a verb or a command."""
+    for node in ast.walk(ast.parse(module)):
+        if isinstance(node, ast.Call):
+            found = [word.value for word in node.keywords if word.arg == "hint"]
+            if ast.unparse(node.func) in ("CregraphError", "Refused") and len(node.args) > 1:
+                found.append(node.args[1])
+            for each in [
+                part for hint in found for part in ((hint.body, hint.orelse) if isinstance(hint, ast.IfExp) else (hint,))
+            ]:
+                first = each.values[0] if isinstance(each, ast.JoinedStr) else each
+                text = str(first.value) if isinstance(first, ast.Constant) and first.value else "run"
+                if text.split()[0].strip("`:,") not in VERBS and not text.startswith(("`", "pip ", "docker ")):
+                    yield f"a hint begins with a verb: {text}"
+
+
 def help_texts(command: Any) -> Iterator[str]:
     """The texts of a command's help, before they are wrapped."""
     for text in (command.help, command.epilog, *(getattr(param, "help", None) for param in command.params)):
@@ -109,6 +135,8 @@ def prose() -> dict[str, tuple[str, ...]]:
             *dict(page["examples"]).values(),
         ]
     wrong = {name: tuple(each for text in texts for each in findings(text)) for name, texts in found.items()}
+    for name in [name for name in found if name.endswith(".py")]:
+        wrong[name] += tuple(hints((ROOT / name).read_text(encoding="utf-8")))
     return {name: each for name, each in wrong.items() if each}
 
 
@@ -166,6 +194,11 @@ def test_prose_is_read_from_pages_and_modules() -> None:
         "next line",
         "a hint",
     ]
+
+
+def test_a_hint_that_begins_with_no_verb_is_found() -> None:
+    module = 'raise CregraphError("x", hint="the file is damaged")\nraise Refused("x", f"run `{name}`")\n'
+    assert list(hints(module)) == ["a hint begins with a verb: the file is damaged"]
 
 
 def main(names: list[str]) -> None:
