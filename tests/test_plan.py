@@ -504,7 +504,7 @@ def test_a_last_build_that_cannot_be_read_any_more_leaves_the_rest_of_the_answer
     remember(known, own / "locks" / "demo.lock.json", built=Built(text=known.add(b"no lock"), key="0" * 64, digest=""))
     unread = cregraph("plan", "demo.yaml", cwd=own)
     assert unread.returncode == 0
-    assert "cannot compare with the last build: `the lock of the last build`:1:1: not readable as JSON" in unread.stderr
+    assert "cannot compare with the last build: the lock of the last build:1:1: not readable as JSON" in unread.stderr
     assert "  because the last build is not known" in unread.stdout
 
 
