@@ -27,7 +27,7 @@ MOST_WORDS = 25
 VERBS = re.findall(
     r"\w+",
     """
-    add allow ask begin build change check choose clean copy create delete download drop enter export fix free give
+    add allow ask begin build change check choose clean copy correct create delete download drop enter export fix free give
     install keep leave let list lock log look loosen lower make mark move name omit open pass pin pull push put quote
     raise rebuild remove rename repair replace report restart restore retry review run select set share start state stop
     store switch take try undo unlock update upgrade use vendor wait write
