@@ -205,7 +205,7 @@ def test_the_reference_is_the_contract(answers: Callable[[str], dict[str, Any]])
         ("leaves a pipe", "its output holds `d/pipe`, which is no file, folder or link but a FIFO"),
         (
             "replaces elsewhere",
-            "it changed what it did not declare:\n  wrote /opt/locked\n  deleted /opt/setid and made it anew\n  wrote /usr/bin/ls",
+            "it changed what it did not declare:\n  wrote /opt/locked\n  deleted /opt/setid and wrote it again\n  wrote /usr/bin/ls",
         ),
     ],
 )

@@ -190,7 +190,6 @@ def test_directories_of_the_base_keep_their_modes_and_owners_in_every_layer(made
     }
 
 
-@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
 def test_over_the_recipe_base_with_the_home_root_no_path_stands_twice_and_no_link_leads_to_itself(own: Path) -> None:
     profile = yaml.safe_load((own / "demo.yaml").read_text())
     image = profile.pop("snowbooks")
@@ -216,6 +215,7 @@ def test_over_the_recipe_base_with_the_home_root_no_path_stands_twice_and_no_lin
     assert not [path for path in paths if path.startswith("home/")]
 
 
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
 @pytest.mark.parametrize("layout", ["image", "sources/base"])
 def test_skopeo_accepts_the_image_and_its_base(made: tuple[Path, str, str], tmp_path: Path, layout: str) -> None:
     done = subprocess.run(

@@ -232,7 +232,7 @@ def test_an_answer_is_read_whole_or_not_at_all() -> None:
         exit=-9,
         end="it ran",
         output="/o",
-        changes=("deleted /a\\xff", "deleted /aa and made it again", "wrote /b", "wrote /c/"),
+        changes=("deleted /a\\xff", "deleted /aa and wrote it again", "wrote /b", "wrote /c/"),
         count=4,
     )
     for bad in (b"", b"x", report_of(b"x0", b"o/o")[:-2], report_of(b"x0"), report_of(b"xq", b"o/o")):

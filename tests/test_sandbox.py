@@ -292,7 +292,7 @@ def test_undeclared_writes_and_deletions_are_refused_by_name(box: Box) -> None:
     assert error.value.reason == (
         "it changed what it did not declare:\n"
         "  deleted /etc/group\n"
-        "  deleted /opt/locked and made it anew\n"
+        "  deleted /opt/locked and wrote it again\n"
         "  wrote /opt/stray\n"
         "  wrote /var/"
     )
@@ -529,7 +529,7 @@ def test_without_root_the_same_writes_are_refused(box: Box, open_folder: Path, l
     spec = spec_in(folder, layer, "echo x > $OUT/x; rm /etc/group; rm -r /opt/locked; mkdir /opt/locked; echo > /usr/stray")
     folder.chmod(0o777)
     found = answer(drive(plain_python(), spec, user=NOBODY, group=NOBODY, extra_groups=[]))
-    assert "  deleted /etc/group\n  deleted /opt/locked and made it anew\n  wrote /usr/stray" in found["error"]
+    assert "  deleted /etc/group\n  deleted /opt/locked and wrote it again\n  wrote /usr/stray" in found["error"]
     assert list((folder / "store/tmp").iterdir()) == []
 
 
@@ -559,7 +559,7 @@ def test_it_works_inside_a_user_namespace(box: Box, open_folder: Path, layer: Pa
     done = subprocess.run(["unshare", "-Ur", *driver], capture_output=True, text=True)
     if "unavailable" in done.stdout or not done.stdout:
         pytest.skip(f"no user namespaces here: {done.stdout} {done.stderr}")
-    assert "deleted /opt/locked and made it anew" in json.loads(done.stdout)["error"]
+    assert "deleted /opt/locked and wrote it again" in json.loads(done.stdout)["error"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

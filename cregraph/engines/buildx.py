@@ -143,7 +143,10 @@ class Buildx:
     def __init__(self, *, builder: str | None = None, context: str | None = None) -> None:
         for option, name in (("--builder", builder), ("--context", context)):
             if name is not None and not _NAME.fullmatch(name):
-                raise CregraphError(f"`{option} {printable(name, 120)}` is no name", hint="letters, digits and . _ + - are")
+                raise CregraphError(
+                    f"`{option} {printable(name, 120)}` is not the name of a builder or context",
+                    hint="use letters, digits and . _ + -",
+                )
         self.builder = builder
         self.context = context
         self.running = Running()

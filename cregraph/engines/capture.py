@@ -196,7 +196,7 @@ def undeclared(upper: Path, *, allowed: Iterable[str], lowers: Sequence[Path]) -
             else:
                 above = any(place.startswith(path + b"/") for place in places)
                 if _opaque(entry.path):
-                    found.append(f"deleted {_shown(path)} and made it anew")
+                    found.append(f"deleted {_shown(path)} and wrote it again")
                 elif not above and not any(_is_folder(tree + b"/" + path) for tree in trees):
                     found.append(f"wrote {_shown(path)}/")
                     continue

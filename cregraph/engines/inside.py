@@ -141,7 +141,7 @@ def read_report(data: bytes) -> Report:
     odd: list[tuple[str, str]] = []
     for record in records[:-2]:
         letter, text = record[:1].decode("ascii", "replace"), record[1:].decode("utf-8", "backslashreplace")
-        words = {"w": f"wrote {text}", "W": f"wrote {text}/", "d": f"deleted {text}", "a": f"deleted {text} and made it anew"}
+        words = {"w": f"wrote {text}", "W": f"wrote {text}/", "d": f"deleted {text}", "a": f"deleted {text} and wrote it again"}
         if letter in words:
             changes.append(words[letter])
         elif letter in _ODD:
