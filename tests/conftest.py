@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files from what the code gives now")
     parser.addoption("--environment", action="store_true", help="make the test environment and run the tests that need it")
     parser.addoption("--passed-to", metavar="FILE", help="write the ids of the tests that passed to FILE")
-    parser.addoption("--without", metavar="FILE", help="leave out the tests whose ids are in FILE")
+    parser.addoption("--without", metavar="FILE", help="leave out the tests whose ids are in FILE; write --without=FILE")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
