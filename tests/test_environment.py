@@ -139,9 +139,9 @@ def test_the_odd_packages_are_as_odd_as_they_say(r_root: Path, environment: Envi
     prefix = environment.versions["prefix"]
     share = r_root / prefix[1:] / "share"
 
-    assert run_in(r_root, f"{prefix}/bin/environment-noarch") == "1.1\n"
-    assert run_in(r_root, f"{prefix}/bin/environment-placeholder").splitlines()[1] == prefix
-    assert (share.parent / "etc/environment-placeholder.conf").read_text().startswith(f"prefix = {prefix}\n")
+    assert run_in(r_root, f"{prefix}/bin/odd-noarch") == "1.1\n"
+    assert run_in(r_root, f"{prefix}/bin/odd-placeholder").splitlines()[1] == prefix
+    assert (share.parent / "etc/odd-placeholder.conf").read_text().startswith(f"prefix = {prefix}\n")
     assert {path.name for path in (share / "odd-case").iterdir()} >= {"README", "readme"}
     (long,) = (path for path in (share / "odd-longpath").rglob("*.txt"))
     assert len(str(long.relative_to(share.parent))) == 300

@@ -81,7 +81,7 @@ def test_outputs_that_a_merge_left_open_are_an_error_with_the_line(built: RealPr
     outputs(project).write_text("<<<<<<< HEAD\n" + outputs(project).read_text())
     done = project.run("build", "team.yaml")
     assert done.code == 2
-    assert "team.outputs.json`:1: git's conflict markers" in done.err
+    assert "team.outputs.json:1: git's conflict markers" in done.err
 
 
 @pytest.fixture(scope="module")

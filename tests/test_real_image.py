@@ -68,7 +68,7 @@ def test_one_lock_gives_one_digest_under_other_circumstances_and_from_a_cold_sto
     (folder / "environment").unlink()
     built.ok("vendor", str(folder / "vendor"), "team.yaml")
     (folder / "vendor" / "sources.yaml").rename(folder / "vendored.yaml")
-    text = (folder / "vendored.yaml").read_text().replace('"./', '"./vendor/')
+    text = (folder / "vendored.yaml").read_text().replace("./", "./vendor/")
     (folder / "sources.yaml").write_text(text)
     home = tmp_path / "home"
     home.mkdir()
