@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_gro
 
 TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial.md"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "open.yaml"
-#: Changes of the example: the environment has one R, and other helpers' images may lie in the engine.
+#: Changes of the example: the environment has one R, and the engine may hold images of other runs.
 HERE = """\
 extends: open.yaml
 cre: {image: "@IMAGE@", tag: v1, r_version: "4.2.2"}
