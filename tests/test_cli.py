@@ -343,7 +343,7 @@ def test_all_finds_profiles_by_either_ending_and_names_a_lock_that_has_none(proj
     (project / "locks/old.lock.json").write_text("{}")
     done = run(project, "lock", "--all", "--check")
     assert (done.code, done.out) == (0, "locks/team.v2.lock.json is fresh\n"), done.err
-    assert done.err == "skipped `locks/old.lock.json`: there is no profile `old.yaml` or `old.yml`\n"
+    assert done.err == "skipped `locks/old.lock.json`: neither `old.yaml` nor `old.yml` exists\n"
     (project / "team.v2.yml").unlink()
     done = run(project, "lock", "--all")
     assert done.code == 2

@@ -143,7 +143,7 @@ def test_what_no_source_has_any_more_is_named_with_every_address(cold: Demo, ser
     server.fault(f"*/{FRAMES}", "404", times=9)
     refused(
         cold.run("build", "demo.yaml", "--jobs", "1"),
-        f"error: {FRAMES} is not there\n  {server.address}/channel/linux-64/{FRAMES}: HTTP 404\n"
+        f"error: {FRAMES} does not exist\n  {server.address}/channel/linux-64/{FRAMES}: HTTP 404\n"
         "hint: check the name, or the address in sources.yaml\n",
     )
     server.clear()

@@ -118,7 +118,7 @@ def test_a_bad_sources_file_and_a_store_that_cannot_be_written_to_are_no(tmp_pat
 
 def test_a_named_profile_must_be_there(tmp_path: Path) -> None:
     done = ask(tmp_path, "nowhere.yaml")
-    assert done.returncode == 2 and "there is no profile `nowhere.yaml`" in done.stderr
+    assert done.returncode == 2 and "nowhere.yaml: the profile does not exist" in done.stderr
 
 
 @pytest.mark.parametrize(

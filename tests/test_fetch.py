@@ -120,7 +120,7 @@ def test_what_no_address_has_is_not_there(store: Store, server: Server, tmp_path
     error = refusal(lambda: fetched(Fetcher(store), f"{server.address}/x", gone, folder))
     assert isinstance(error, NotThere)
     assert error.message == (
-        f"file.tar.gz is not there\n  {server.address}/x: HTTP 404\n  {gone}: no such file\n  {folder}: is a folder"
+        f"file.tar.gz does not exist\n  {server.address}/x: HTTP 404\n  {gone}: no such file\n  {folder}: is a folder"
     )
     assert error.hint == "check the name, or the address in sources.yaml"
 
@@ -216,7 +216,7 @@ def test_what_is_no_address_is_said_to_be_none(store: Store, address: str) -> No
 def test_a_file_that_is_none_is_not_waited_for(store: Store, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     error = refusal(lambda: fetched(Fetcher(store), (tmp_path / "pipe").as_uri()))
-    assert error.message == f"file.tar.gz is not there\n  {(tmp_path / 'pipe').as_uri()}: is not a regular file"
+    assert error.message == f"file.tar.gz does not exist\n  {(tmp_path / 'pipe').as_uri()}: is not a regular file"
 
 
 def test_two_that_want_one_file_download_it_once(store: Store, server: Server) -> None:

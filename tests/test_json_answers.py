@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,13 @@ WITH_JSON = sorted(name for name, command in click_commands().items() if any("--
 WITHOUT_PROFILE = {"cache ls", "cache gc", "cache verify", "diff"}
 
 
-def failed(project: Demo, *words: str, code: int) -> dict[str, object]:
+def failed(project: Demo, *words: str, code: int) -> dict[str, Any]:
     """What stdout holds after a command that fails. stderr has the same in words."""
     done = project.run(*words)
     assert done.code == code, done.err
     answer = json.loads(done.out)
     assert set(answer) == {"version", "error", "exit"} and (answer["version"], answer["exit"]) == (1, code)
-    error: dict[str, object] = answer["error"]
+    error: dict[str, Any] = answer["error"]
     assert set(error) == {"message", "places", "hint"}
     assert f"error: {error['message']}\n" in done.err
     assert error["hint"] is None or f"hint: {error['hint']}\n" in done.err
@@ -50,7 +51,7 @@ def test_a_stale_lock_is_json_with_the_places(made: Demo, tmp_path: Path, words:
     profile.write_text(profile.read_text().replace("- r-demoframes ", "- r-demoframes =1.1.0 "))
     place = ["127.0.0.1:1/db"] if words == ["push"] else []
     error = failed(demo, *words[:2], "demo.yaml", *place, *words[2:], "--json", code=1)
-    places = error["places"][:2]  # type: ignore[index]  # values of the error are objects
+    places = error["places"][:2]
     assert [place["file"] for place in places] == ["locks/demo.lock.json", "demo.yaml"]
     stale = demo.run("lock", "demo.yaml", "--check", "--json")
     assert (stale.code, stale.json["version"], stale.json["locks"][0]["fresh"]) == (1, 1, False)

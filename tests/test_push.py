@@ -361,7 +361,7 @@ def test_the_profiles_place_is_used_when_none_is_named_and_again_moves_nothing(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("nothing-there.yaml",), "there is no profile `nothing-there.yaml`"),
+        (("nothing-there.yaml",), "nothing-there.yaml: the profile does not exist"),
         (("demo.yaml", "db/schema"), "`cregraph push db/schema` is not a registry and path (expected HOST/PATH)"),
         (("demo.yaml", "host.example/x:v1"), "`cregraph push host.example/x:v1` contains a tag or digest"),
         (("demo.yaml", "http://host.example/x"), "contains a scheme (expected a host)\nhint: write host.example/x"),

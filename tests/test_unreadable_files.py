@@ -41,10 +41,10 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a-folder": (
         _folder,
-        "error: there is no profile `demo.yaml/cregraph.yaml`\nhint: name a profile: cregraph COMMAND my_team.yaml\n",
+        "error: demo.yaml/cregraph.yaml: the profile does not exist\nhint: name a profile: cregraph COMMAND my_team.yaml\n",
     ),
-    "missing": (lambda p: p.unlink(), "error: there is no profile `demo.yaml`\nhint: "),
-    "a-link-to-itself": (_links, "error: there is no profile `demo.yaml`\nhint: "),
+    "missing": (lambda p: p.unlink(), "error: demo.yaml: the profile does not exist\nhint: "),
+    "a-link-to-itself": (_links, "error: demo.yaml: the profile does not exist\nhint: "),
     "huge": (_huge, "error: `demo.yaml` is larger than 1 MiB\n"),
     "closed": (lambda p: p.chmod(0), "error: `demo.yaml` cannot be read: Permission denied\n"),
     "empty": (

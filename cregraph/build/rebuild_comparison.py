@@ -149,7 +149,7 @@ class _Comparison:
         second = {row.path: row for row in segments_of.index(self._second, two)}
         findings = []
         for path, *rows in differing(first, second):
-            a, b = ("is not there" if row is None else shown(repr(row)) for row in rows)
+            a, b = ("is missing" if row is None else shown(repr(row)) for row in rows)
             findings.append(Finding(path=path, cause="unknown", one=a, two=b))
         return Difference(
             what="segment", name=segment.name, key=segment.key, stage=segment.stage,

@@ -7,6 +7,7 @@ cregraph; 130 interrupted.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import signal
 import sys
@@ -24,8 +25,8 @@ _GRACE = 3.0  # seconds for what runs to end in order after Ctrl-C
 def main(early: Callable[[int, object], None] | None = None) -> None:
     """Run the command line and exit. `early` is the handler of Ctrl-C that the entry point has installed, if any."""
     handled = signal.getsignal(signal.SIGINT) in (early, signal.default_int_handler)  # else a shell has it ignored
-    if sys.stdout is not None:  # names of files need not be UTF-8: they leave as they came
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # a program that replaced stdout is not supported
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8: cregraph prints them as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     sys.unraisablehook = _unraisable
     try:
         try:

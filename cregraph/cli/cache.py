@@ -65,7 +65,7 @@ def _gc(
         raise CregraphError(f"`--older {older}` is not a number of days (expected 0 or more)")
     store = _store()
     if not store.root.is_dir():
-        talk(f"there is no store at {store.root}: nothing to delete")
+        talk(f"{store.root}: the store does not exist. Nothing to delete")
         found, removed, freed = Roots(), {}, 0
     else:
         with gc_lock(store, patience=_PATIENCE, waiting=_waiting) as users:

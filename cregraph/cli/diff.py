@@ -95,7 +95,7 @@ def _pairs(sides: list[Side], places: list[Path | None], profile: str | None) ->
     found = sorted(first.locks() | second.locks())
     if not found:
         raise CregraphError(
-            f"there is no lock in `locks/`, neither at {first.text} nor at {second.text}",
+            f"`locks/` has no lock at {first.text} or {second.text}",
             hint="run the command in the folder that contains `locks/`, or name two lock files",
         )
     return [(path, path) for path in found]
@@ -133,7 +133,7 @@ def _alone(lock: Lock, side: Side, path: str, name: str, *, added: bool) -> tupl
 
 
 def _plan(lock: Lock, side: Side, path: str) -> Plan | None:
-    """Return the plan, for stages and tag. Print the reason and return None if there is none."""
+    """Return the plan, for stages and tag. If there is no plan, print the reason and return None."""
     try:
         where, facts = revision.facts_at(side, lock)
         if facts is None:

@@ -109,7 +109,7 @@ def _routes(project: Project, sources: str | None, found: list[Finding]) -> Rout
     except CregraphError as error:
         found.append(Finding(what="sources", ok=False, text=error.message, hint=error.hint))
         return Routes()
-    text = f"from {routes.origin}" if routes.origin != Routes().origin else "public sources, because there is no sources.yaml"
+    text = f"from {routes.origin}" if routes.origin != Routes().origin else "public sources (no sources.yaml)"
     found.append(Finding(what="sources", ok=True, text=text))
     return routes
 

@@ -49,7 +49,7 @@ def _with_lock(profiles: list[str] | None) -> list[Project]:
         name = lock.name.removesuffix(".lock.json")
         profile = next((file for file in (f"{name}.yaml", f"{name}.yml") if Path(file).is_file()), None)
         if profile is None:
-            talk(f"skipped `{lock}`: there is no profile `{name}.yaml` or `{name}.yml`")
+            talk(f"skipped `{lock}`: neither `{name}.yaml` nor `{name}.yml` exists")
         else:
             found.append(Project.of(profile))
     if not found:

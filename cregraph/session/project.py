@@ -59,7 +59,7 @@ class Project:
             others = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
             meant = nearest(path.name, others)
             raise CregraphError(
-                f"there is no profile `{path}`",
+                f"{path}: the profile does not exist",
                 hint=f"write `{path.parent / meant}` instead" if meant else "name a profile: cregraph COMMAND my_team.yaml",
             )
         return cls(profile=path)

@@ -145,7 +145,7 @@ class Fetcher:
             raise differing
         told = "".join(f"\n  {redacted(address)}: {why}" for address, why in failures)
         if absent == len(failures):
-            raise NotThere(f"{what} is not there{told}", hint="check the name, or the address in sources.yaml")
+            raise NotThere(f"{what} does not exist{told}", hint="check the name, or the address in sources.yaml")
         if self.offline:
             hint = "run once without --offline"
         else:

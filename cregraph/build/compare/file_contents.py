@@ -199,7 +199,7 @@ def _names(path: str, one: list[str], two: list[str]) -> list[Finding]:
 
 
 def _there(data: bytes | None) -> str:
-    return "is not there" if data is None else f"{len(data)} bytes"
+    return "is missing" if data is None else f"{len(data)} bytes"
 
 
 def _starts(*marks: bytes) -> Callable[[str, bytes], bool]:

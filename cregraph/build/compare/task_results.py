@@ -72,7 +72,7 @@ def _differences(first: _Result, second: _Result) -> Iterator[Finding]:
             continue  # it only says where the objects of its .rdb lie
         mine, theirs = first.entries.get(path), second.entries.get(path)
         if mine is None or theirs is None:
-            a, b = ("is not there" if each is None else "is there" for each in (mine, theirs))
+            a, b = ("is missing" if each is None else "exists" for each in (mine, theirs))
             yield Finding(path=path, cause="listing", one=a, two=b)
         elif mine.type != theirs.type or mine.link != theirs.link:
             yield Finding(path=path, cause="mode", one=_form(mine), two=_form(theirs))
