@@ -11,7 +11,8 @@ import tarfile
 from pathlib import Path
 
 _TOOLS = """
-bash cat chmod chown cp dd env head hostname id ln ls mkdir mkfifo mv nproc readlink rm sh sleep sort stat tee touch uname wc
+bash cat chmod chown comm cp dd env find head hostname id ln ls mkdir mkfifo mv nproc readlink rm setpriv setsid sh sleep sort
+stat taskset tee touch tr uname wc
 """
 TOOLS = _TOOLS.split()
 

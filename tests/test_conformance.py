@@ -51,7 +51,7 @@ DEEDS = [
     shell("fills the disk", "echo x > $OUT/x; sleep 60", limits={"spare": 1 << 60}),
     shell("writes a large file", "exec head -c 2000000 /dev/zero > $OUT/x", limits={"file": 1 << 20}),
     shell("leaves much", "head -c 2000000 /dev/zero > $OUT/x", limits={"output": 1 << 20}),
-    shell("reads the host's environment", "cat /proc/1/environ /proc/*/environ > $OUT/x; ls /home /srv > $OUT/y; echo > $OUT/z"),
+    shell("reads the host's environment", "cat /proc/1/environ /proc/*/environ > $OUT/x 2> /dev/null; ls /home /srv > $OUT/y; echo > $OUT/z"),
     shell("takes long", "trap '' TERM; sleep 60 & sleep 60", limits={"seconds": 1}),
     shell("allocates much", "dd if=/dev/zero of=$OUT/x bs=200M count=1", limits={"memory": 64 << 20}),
     shell("holds much", HOARD, limits={"memory": 64 << 20}),
@@ -149,7 +149,7 @@ _OPEN = {
 def seen(answer: dict[str, Any]) -> dict[str, str]:
     """What the probe wrote."""
     assert answer["error"] is None, (answer["error"], answer["log"])
-    found = {name: text for name, (_, text) in answer["files"].items()}
+    found = {name: text for name, (_, text) in answer["files"].items() if name != "first"}
     for name, changes in _OPEN.items():
         for words, as_root in changes.items():
             found[name] = found[name].replace(words, as_root)
@@ -177,10 +177,10 @@ def test_the_same_becomes_of_a_command_in_every_sandbox(answers: Callable[[str],
 def test_the_reference_is_the_contract(answers: Callable[[str], dict[str, Any]]) -> None:
     """The others are compared with it: what it says itself is checked here."""
     found = seen(answers(REFERENCE)["probe"])
+    assert answers(REFERENCE)["probe"]["files"]["first"][1].startswith("/cregraph/enter"), "no path of the host"
     pairs = dict(line.split("=", 1) for line in found["environment"].splitlines() if "=" in line)
     assert pairs == {**contract.ENVIRONMENT, "OUT": "/cregraph/out"}
     assert found["host"] == "cregraph\n(none)\nstatus 0\n"
-    assert found["first"].startswith(contract.FIRST)
     assert found["interfaces"] == "lo\nstatus 0\n"
     may = dict(line.split(": ", 1) for line in found["may"].splitlines() if ": " in line)
     assert may.pop("give a file to itself") == may.pop("set an id bit") == "works"
@@ -205,7 +205,7 @@ def test_the_reference_is_the_contract(answers: Callable[[str], dict[str, Any]])
         ("leaves a pipe", "its output holds `d/pipe`, which is no file, folder or link but a FIFO"),
         (
             "replaces elsewhere",
-            "it changed what it did not declare:\n  wrote /opt/locked\n  deleted /opt/setid and wrote it again\n  wrote /usr/bin/ls",
+            "it changed what it did not declare:\n  wrote /opt/locked\n  wrote /opt/setid/\n  wrote /usr/bin/ls",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,17 +25,15 @@ from cregraph.image.model import tar_writer as tar
 __all__ = ["Undeclared", "capture", "capture_tar", "no_content", "undeclared"]
 
 _PIECE = 1 << 20
-_SMALL = 1 << 20  # bytes of a file beside the output that are read
 _NAMED = 10  # how many paths a message lists
 
 
 class Undeclared(TaskFailed):
-    """The command wrote or deleted what it did not declare. `changes` are the texts `wrote /path` and `deleted /path`, sorted;
-    `count` says how many there are, where these are not all."""
+    """The command wrote or deleted what it did not declare. `changes` are the texts `wrote /path` and `deleted /path`, sorted."""
 
-    def __init__(self, changes: Sequence[str], output: str, *, count: int = 0) -> None:
+    def __init__(self, changes: Sequence[str], output: str) -> None:
         self.changes = tuple(changes)
-        more = max(count, len(changes)) - _NAMED
+        more = len(changes) - _NAMED
         listed = "".join(f"\n  {change}" for change in changes[:_NAMED]) + (f"\n  and {more} more" if more > 0 else "")
         super().__init__(
             f"it changed what it did not declare:{listed}",
@@ -70,16 +68,14 @@ def capture_tar(
     limit: int,
     scratch: Callable[[], IO[bytes]],
     below: str = "",
-    also: Collection[str] = (),
-) -> dict[str, bytes]:
+) -> None:
     """As `capture`, from the tar `stream`, of which the members below the folder `below` are what the command left in `at`.
 
-    Files named in `also` are returned, cut at 1 MiB; all else is ignored. Contents wait in a file of `scratch`. Also raises
-    TaskFailed when there is no such folder, and CregraphError for what is no tar.
+    All else is ignored. Contents wait in a file of `scratch`. Also raises TaskFailed when there is no such folder, and
+    CregraphError for what is no tar.
     """
     prefix = f"{below}/" if below else ""
     found: dict[bytes, _Entry] = {}
-    beside: dict[str, bytes] = {}
     folder = not below
     spool = scratch()
     with contextlib.closing(spool):
@@ -88,9 +84,7 @@ def capture_tar(
         for member in contents:
             if member.path == below:
                 folder = member.type == "directory"
-            if member.path in also and member.type == "file":
-                beside[member.path] = contents.read(_SMALL)
-            if member.path in also or member.path == below or not member.path.startswith(prefix):
+            if member.path == below or not member.path.startswith(prefix):
                 continue
             if member.type == "file":
                 end += member.size
@@ -114,7 +108,6 @@ def capture_tar(
         if not folder:
             raise TaskFailed(f"it removed its output folder {at}")
         _normalised(sorted(found.items()), write, at=at, limit=limit)
-    return beside
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,27 +176,28 @@ def undeclared(upper: Path, *, allowed: Iterable[str], lowers: Sequence[Path]) -
     trees = [os.fsencode(lower) for lower in lowers]
     found: list[str] = []
 
-    def look(here: bytes) -> None:
-        for entry in os.scandir(os.fsencode(upper) + (b"/" + here if here else b"")):
-            path = here + b"/" + entry.name if here else entry.name
+    def look(here: bytes, *, cut: bool) -> None:
+        """`cut`: the folder was made again, so nothing of what lies below shows through."""
+        is_there = {entry.name: entry for entry in os.scandir(os.fsencode(upper) + b"/" + here)}
+        below = [tree + b"/" + here for tree in trees if cut and _is_folder(tree + b"/" + here)]
+        was_there = {entry.name for folder in below for entry in os.scandir(folder)}
+        for name in is_there.keys() | was_there:
+            path = here + b"/" + name if here else name
             if path in places:
                 continue
-            info = entry.stat(follow_symlinks=False)
-            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:  # overlayfs: a whiteout
+            entry = is_there.get(name)
+            info = entry.stat(follow_symlinks=False) if entry else None
+            if entry is None or info is None or (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0):  # overlayfs: a whiteout
                 found.append(f"deleted {_shown(path)}")
             elif not stat.S_ISDIR(info.st_mode):
                 found.append(f"wrote {_shown(path)}")
-            else:
-                above = any(place.startswith(path + b"/") for place in places)
-                if _opaque(entry.path):
-                    found.append(f"deleted {_shown(path)} and wrote it again")
-                elif not above and not any(_is_folder(tree + b"/" + path) for tree in trees):
-                    found.append(f"wrote {_shown(path)}/")
-                    continue
+            elif any(place.startswith(path + b"/") for place in places) or any(_is_folder(tree + b"/" + path) for tree in trees):
                 _readable(entry.path, info)
-                look(path)
+                look(path, cut=cut or _opaque(entry.path))
+            else:
+                found.append(f"wrote {_shown(path)}/")
 
-    look(b"")
+    look(b"", cut=False)
     return sorted(found, key=lambda text: text.partition(" ")[2])
 
 

@@ -10,7 +10,7 @@ All of it can decide bytes, so a change here that a command can notice is a new 
     calls     `cregraph.engines.calls`: no namespace, keyring or personality can be made
     ends      with its first process: what still runs then is killed; so does everything at a limit or with cregraph
 
-Three programs make it: `enter.py` in namespaces, `inside.c` in a container: BuildKit's, or that of `cregraph shell`.
+Two programs make it: `enter.py` in namespaces, `enter.sh` in a container: BuildKit's, or that of `cregraph shell`.
 tests/test_conformance.py compares what a command sees in each. What differs is no part of the contract, and none of it can decide
 the bytes of a result that is kept:
 
@@ -21,6 +21,7 @@ the bytes of a result that is kept:
     owners             of /proc (nobody in a user namespace), supplementary groups: no file that a task sees is theirs
     the machine        what /proc and /sys tell of its processors, memory, kernel and mounts (in namespaces /sys is empty). One
                        processor is what a command is bound to, everywhere
+    process 1          its name, and the number of processes that serve the sandbox
     numbers            inodes, devices, link counts, sizes of folders, free room, process ids, times of access and change; the
                        times of /tmp, /dev and of what is below them, which are made when the task starts
     limits             that are the caller's: of locked memory, of queued signals, of processes (`Limits.processes` binds instead)
@@ -39,7 +40,7 @@ from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
 
 __all__ = [
-    *("DEVICES", "ENVIRONMENT", "EPOCH", "ETC_LINKS", "FILES", "FIRST", "FOLDERS", "HOME", "HOSTNAME", "INPUTS", "KEPT", "LINKS"),
+    *("DEVICES", "ENVIRONMENT", "EPOCH", "ETC_LINKS", "FILES", "FOLDERS", "HOME", "HOSTNAME", "INPUTS", "KEPT", "LINKS"),
     *("MASKED", "MOUNTS", "READ_ONLY", "UMASK", "WORK"),
     *("Ahead", "Engine", "Files", "Limits", "Preparation", "Stopped", "TaskFailed", "Write", "check", "collision"),
 ]
@@ -47,7 +48,6 @@ __all__ = [
 HOSTNAME = "cregraph"
 UMASK = 0o022
 EPOCH = 315532800  # 1980-01-01: the time of every file that the sandbox itself adds
-FIRST = "/cregraph/enter"  # what the process table shows for process 1
 INPUTS = "/cregraph/in"
 WORK = "/cregraph/build"
 HOME = "/cregraph/home"
@@ -69,8 +69,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "USER": "root",
 }
 
-#: Capabilities (numbers of capabilities(7)): DAC_OVERRIDE, FOWNER, FSETID, KILL. What an owner of all files needs, no more.
-KEPT = (1, 3, 4, 5)
+#: Capabilities, with their numbers (capabilities(7)): what an owner of all files needs, no more.
+KEPT: Mapping[str, int] = {"dac_override": 1, "fowner": 3, "fsetid": 4, "kill": 5}
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
 LINKS: Mapping[str, str] = {
@@ -213,6 +213,8 @@ def check(task: Task) -> None:
         raise CregraphError(f"task {task.name}: its output `{task.output}` would hold the sandbox's own folders")
     if not task.argv or any("\0" in text for text in (*task.argv, *task.env, *task.env.values())):
         raise CregraphError(f"task {task.name}: its command is empty or holds a NUL byte")
+    if "=" in task.argv[0]:
+        raise CregraphError(f"task {task.name}: its program `{task.argv[0]}` has a `=` in its name, which env(1) cannot start")
 
 
 def collision(path: str) -> CregraphError:

@@ -17,7 +17,7 @@ from cregraph.engines import contract, inside
 from cregraph.engines.buildx import Build, Buildx, Said, one_line
 from cregraph.engines.capture import capture_tar
 from cregraph.engines.contract import Files, Limits, Preparation, Stopped, TaskFailed, Write
-from cregraph.engines.dockerfile import INPUTS, LEFT, OUTPUT, ROOT, task_file, task_name
+from cregraph.engines.dockerfile import INPUTS, OUTPUT, ROOT, task_file, task_name
 from cregraph.engines.loaded import Loaded
 from cregraph.engines.task_container import open_sandbox
 from cregraph.engines.task_image import Blob, TaskImage, inputs_blob, orders_blob, write_layout
@@ -102,19 +102,11 @@ class Docker:
                 ROOT: TaskImage(layers=(*layers, orders), lasting=2 if task.environment else 1),
                 INPUTS: TaskImage(layers=(inputs_blob(inputs, folder / "inputs.tar"),)),
             }
-            found: dict[str, bytes] = {}
             wrong: Exception | None = None
             with self._run(folder, images, task_file(task, limits=self._limits), out.write) as build:
                 try:
-                    found = capture_tar(
-                        build.out,
-                        write,
-                        at=task.output,
-                        limit=self._limits.output,
-                        scratch=self._store.scratch_file,
-                        below=OUTPUT,
-                        also=(LEFT,),
-                    )
+                    scratch, limit = self._store.scratch_file, self._limits.output
+                    capture_tar(build.out, write, at=task.output, limit=limit, scratch=scratch, below=OUTPUT)
                 except (TaskFailed, CregraphError) as error:
                     wrong = error  # if the build failed, that is why
                 code = build.ended()
@@ -128,13 +120,6 @@ class Docker:
                 raise wrong
             if any(f"[{task_name(task)} " in name or f" {task_name(task)} " in name for name in build.said.cached):
                 out.write(_CACHED)
-        try:
-            report = inside.read_report(found.get(LEFT, b""))
-        except ValueError as error:
-            raise CregraphError(
-                f"task {task.name}: {error}", hint="run the command again; `--engine` chooses another engine"
-            ) from None
-        inside.judge(report, task)
 
     def shell(self, task: Task, *, inputs: Files, results: Files) -> int:
         """Run the command of `task` for a person, in a container of the task's image; see `Engine.shell`."""

@@ -15,15 +15,14 @@ from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
 from cregraph.text import printable
 
-__all__ = ["INPUTS", "LEFT", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_name", "task_stage"]
+__all__ = ["INPUTS", "OUTPUT", "ROOT", "copy", "stage_name", "task_file", "task_name", "task_stage"]
 
 #: The named contexts of `task_stage`: an image of all that the task sees, and one of what is mounted into it.
 ROOT = "root"
 INPUTS = "inputs"
 
-#: Where the last stage of `task_file` holds what a task left: its output folder, and the report of `cregraph.engines.inside`.
+#: Where the last stage of `task_file` holds the output folder of the task.
 OUTPUT = "out"
-LEFT = "report"
 
 #: What COPY does not take as it stands: patterns of Go's path.Match, variables, escapes, and what could end the line.
 _READ = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029$\\*?\[\]\"'`]")
@@ -45,7 +44,7 @@ def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = IN
     """The stage that runs a task, as lines of Dockerfile.
 
     `root` is a stage, or named context, whose files are what the task sees (`TaskLayers.stack`, then `inside.skeleton()`,
-    PROGRAM, and SPEC of `inside.spec`); `inputs` one with the folder `in` of the task's inputs, and the files `hosts` and
+    PROGRAM, and ORDERS of `inside.orders`); `inputs` one with the folder `in` of the task's inputs, and the files `hosts` and
     `resolv.conf` of the contract.
     """
     mounts = [
@@ -60,7 +59,7 @@ def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = IN
 
 
 def task_file(task: Task, *, limits: Limits) -> str:
-    """The whole file for one task: its stage, and one that holds what it left as OUTPUT and LEFT."""
+    """The whole file for one task: its stage, and one that holds what it left as OUTPUT."""
     stage = task_name(task)
     return "\n".join(
         [
@@ -68,7 +67,6 @@ def task_file(task: Task, *, limits: Limits) -> str:
             "",
             "FROM scratch",
             copy(task.output, f"/{OUTPUT}/", stage=stage),
-            copy(inside.REPORT, f"/{LEFT}", stage=stage),
             "",
         ]
     )

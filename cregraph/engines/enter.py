@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -110,7 +111,7 @@ def _inner(spec: dict[str, Any], alive: int) -> None:
     _call("setdomainname", _libc.setdomainname(b"(none)", 6))
     _loopback()
     os.umask(spec["umask"])
-    _rename(spec["name"])
+    _rename("/cregraph/enter")
     output = spec["output"]
     if os.path.lexists(output):
         shutil.rmtree(output) if stat.S_ISDIR(os.lstat(output).st_mode) else os.unlink(output)
@@ -249,11 +250,12 @@ def _command(spec: dict[str, Any]) -> NoReturn:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
-    except OSError as error:
-        os.write(2, f"cregraph: cannot start `{spec['argv'][0]}`: {error.strerror}\n".encode())
+    except OSError as error:  # in the words of env(1)
+        os.write(2, f"env: '{spec['argv'][0]}': {error.strerror}\n".encode())
+        os._exit(127 if error.errno == errno.ENOENT else 126)
     except BaseException:
         os.write(2, traceback.format_exc().encode())
-    os._exit(127)
+    os._exit(125)
 
 
 def _watch(command: int, limits: dict[str, int] | None) -> tuple[int, str | None]:

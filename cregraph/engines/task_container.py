@@ -20,9 +20,6 @@ from cregraph.engines import contract, inside
 from cregraph.engines.contract import Limits
 from cregraph.engines.task_image import inputs_tar
 from cregraph.engines.terminal import raw, relayed, write
-from cregraph.errors import CregraphError
-from cregraph.formats.inflate import blocks_as_file
-from cregraph.formats.untrusted_tar import PACKAGE, Reader
 from cregraph.image.media.docker_client import client
 from cregraph.image.media.docker_engine import frames, plain_socket, received, remove
 from cregraph.image.model import tar_writer as tar
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["open_sandbox"]
 
 _LABEL = "cregraph.task"
-_REPORT_LIMIT = 64 << 20  # bytes
+_LAST_WORDS = 4096  # bytes
 #: The few rights that `inside` needs to give up the others.
 _RIGHTS = ["DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETPCAP", "SETGID"]
 
@@ -69,12 +66,11 @@ def open_sandbox(image: str, task: Task, inputs: Mapping[str, Path], *, limits: 
                 healthcheck={"test": ["NONE"]},
                 host_config=_host_config(api, store, limits, tty),
             )
-            code = _attached(api, name, tty=tty)
-            report = _report(api, name) if code == inside.NOT_MADE else None
+            code, said = _attached(api, name, tty=tty)
         finally:
             remove(name, context)
             remove(store, context)
-    if report is not None:
+    if code == inside.NOT_MADE and (report := inside.report_in(said)):
         inside.judge(report, task)
     return code
 
@@ -100,18 +96,8 @@ def _host_config(api: APIClient, store: str, limits: Limits, tty: bool) -> dict[
     )
 
 
-def _report(api: APIClient, name: str) -> inside.Report | None:
-    """The report that the ended container left, or None."""
-    with contextlib.suppress(CregraphError, ValueError):
-        stream, _ = api.get_archive(name, inside.REPORT)
-        reader = Reader(blocks_as_file(stream), what="the report", policy=PACKAGE)
-        if any(member.type == "file" for member in reader):  # stops at the file
-            return inside.read_report(reader.read(_REPORT_LIMIT))
-    return None
-
-
-def _attached(api: APIClient, name: str, *, tty: bool) -> int:
-    """Start the container `name` with our stdin, stdout and stderr; return its exit status when it has ended.
+def _attached(api: APIClient, name: str, *, tty: bool) -> tuple[int, bytes]:
+    """Start the container `name` with our stdin, stdout and stderr; return its exit status and its last words.
 
     The container was made with an open stdin, and with a terminal if `tty`: then ours is in raw mode until the end, and the
     engine is told its size. To be used in the main thread.
@@ -126,12 +112,12 @@ def _attached(api: APIClient, name: str, *, tty: bool) -> int:
             api.start(name)
             if tty:
                 resize()
-                while data := received(plain):
-                    write(1, data)
-            else:
-                for descriptor, data in frames(plain):
-                    write(descriptor, data)
-        return int(api.wait(name)["StatusCode"])
+            said = b""
+            screen = ((1, data) for data in iter(functools.partial(received, plain), b""))
+            for descriptor, data in screen if tty else frames(plain):
+                write(descriptor, data)
+                said = (said + data)[-_LAST_WORDS:]
+        return int(api.wait(name)["StatusCode"]), said
 
 
 def _resize(api: APIClient, name: str) -> None:

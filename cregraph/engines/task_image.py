@@ -74,9 +74,9 @@ def orders_blob(task: Task, *, limits: Limits, mark: int = 0, terminal: bool = F
     Another `mark` makes another layer, and so another key of BuildKit's. It is in a time of a file that is gone when the command
     begins, so no command sees it.
     """
-    spec = inside.spec(argv=task.argv, env=task.env, cwd=task.cwd, output=task.output, limits=limits, terminal=terminal)
+    text = inside.orders(task, limits=limits, terminal=terminal)
     program = tar.file(inside.PROGRAM[1:], inside.program(), mode=0o755)
-    orders = tar.file(inside.SPEC[1:], spec, mtime=contract.EPOCH + mark)
+    orders = tar.file(inside.ORDERS[1:], text, mtime=contract.EPOCH + mark)
     return Blob.of(inside.skeleton().removesuffix(tar.END), *program, *orders)
 
 
