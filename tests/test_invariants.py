@@ -18,7 +18,7 @@ from tests.test_architecture import PACKAGE, modules, tree
 ROOT = PACKAGE.parent
 
 MOST_ROOT_MODULES = 8
-MOST_LINES = 36_100
+MOST_LINES = 35_120
 LONG = 300
 LONG_IN_CLI = 150
 COMPLEX = 15
@@ -55,7 +55,7 @@ def test_the_root_of_the_package_has_few_modules() -> None:
 
 
 def test_the_package_stays_small() -> None:
-    files = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".c")]
+    files = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".sh")]
     assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= MOST_LINES
 
 

@@ -65,7 +65,7 @@ def test_a_person_at_a_terminal_gets_a_shell_with_a_prompt(built: RealProject) -
 def test_where_there_is_no_such_program_a_way_out_is_said(built: RealProject) -> None:
     done = built.run(*SHELL, "zoo", "--", "no-such-program")
     assert done.code == 127
-    assert "cannot start `no-such-program`: No such file or directory" in done.err
+    assert "env: 'no-such-program': No such file or directory" in done.err
 
 
 @pytest.mark.docker

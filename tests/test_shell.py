@@ -71,7 +71,7 @@ def test_a_program_in_a_sandbox_has_our_stdin_stdout_stderr_and_status(layer: Pa
     assert run("/bin/bash", "--norc", "-c", "kill -TERM $$")[0] == 128 + 15
     code, out, err = run("/no/such/program")
     assert (code, out) == (127, "")
-    assert "cregraph: cannot start `/no/such/program`: No such file or directory" in err
+    assert "env: '/no/such/program': No such file or directory" in err
 
 
 @pytest.mark.docker

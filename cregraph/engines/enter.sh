@@ -115,7 +115,7 @@ command=$!
 
 look() { # whether the command is within its limits; `why` says how it is not
     read -r now _ </proc/uptime
-    [ $((${now%.*} - began)) -le "$seconds" ] || why="it ran longer than $seconds s"
+    [ $((${now%.*}${now#*.} - began)) -le $((seconds * 100)) ] || why="it ran longer than $seconds s"
     count=0 pages=0
     for process in /proc/[0-9]*; do
         [ "$process" = /proc/1 ] || count=$((count + 1))
@@ -130,7 +130,7 @@ look() { # whether the command is within its limits; `why` says how it is not
 }
 why=
 read -r began _ </proc/uptime
-began=${began%.*}
+began=${began%.*}${began#*.}
 while /proc/self/fd/9 0.2 && kill -0 $command 2>/dev/null && look; do :; done
 [ -z "$why" ] && wait $command
 status=$?
