@@ -270,11 +270,13 @@ def database(**objects: bytes) -> tuple[bytes, bytes]:
         places[name] = r_object(13, r_int(2) + r_int(len(data)) + r_int(len(chunk)))
         data += chunk
     index = r_file(r_list(variables=r_list(**places), references=r_object(19, r_int(0)), compressed=r_object(10, r_int(1) * 2)))
-    return data, gzip.compress(index)
+    symbol = r_int(1) + r_text("names")
+    first, _, others = index.partition(symbol)
+    return data, gzip.compress(first + symbol + others.replace(symbol, r_int(0x1FF)))  # later ones refer to the first
 
 
 def test_a_lazy_load_database_names_the_variable() -> None:
-    one, two = (database(steady=r_file(r_numbers(1.0)), where=r_file(r_texts(f"/tmp/Rtmp{x}/f"))) for x in ("VBuuo5", "BGL0NK"))
+    one, two = (database(names=r_file(r_numbers(1.0)), where=r_file(r_texts(f"/tmp/Rtmp{x}/f"))) for x in ("VBuuo5", "BGL0NK"))
     found = compare_tars(a_tar(R__p_dot_rdb=one[0], R__p_dot_rdx=one[1]), a_tar(R__p_dot_rdb=two[0], R__p_dot_rdx=two[1]))
     assert [(f.path, f.inside, f.cause) for f in found] == [("R/p.rdb", "where", "path")]
 
@@ -297,7 +299,7 @@ def test_texts_of_an_object_are_compared_one_by_one() -> None:
     assert alone("x.rds", r_file(r_texts("a")), r_file(r_texts("a", "b")))
 
 
-@pytest.mark.parametrize("cut", [3, 9, 20, 40, 90])
+@pytest.mark.parametrize("cut", [9, 20, 40, 90])
 def test_a_damaged_index_is_a_value_error(cut: int) -> None:
     data, index = database(a=r_file(r_numbers(1.0)))
     assert list(rdata.objects(data, index)) == ["a"]

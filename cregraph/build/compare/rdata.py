@@ -13,8 +13,6 @@ import lzma
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Any
 
 from cregraph.build.compare.finding import Cause, Finding, shown
 from cregraph.build.compare.leaves import compare_bytes, times_in, word_cause
@@ -23,9 +21,10 @@ __all__ = ["compare_objects", "objects", "unpacked"]
 
 _LIMIT = 256 << 20
 _SORTED = 1 << 20  # bytes up to which another order is looked for
-_SYMBOL, _PAIRS, _CHARS, _LOGICAL, _INTEGER, _TEXTS, _LIST, _NIL, _REFERENCE = 1, 2, 9, 10, 13, 16, 19, 254, 255
 #: The header of a text (CHARSXP): flags with an encoding, then the length in bytes.
 _TEXT = re.compile(rb"\0[\0-\xff]\0\x09([\0-\x0f][\0-\xff]{3})")
+#: The place of an object in a database: two integers (INTSXP), offset and length.
+_PLACE = re.compile(rb"\0\0\0\x0d\0\0\0\x02([\0-\x7f][\0-\xff]{3}[\0-\x7f][\0-\xff]{3})")
 
 
 def unpacked(data: bytes) -> bytes:
@@ -96,22 +95,23 @@ def objects(rdb: bytes, rdx: bytes) -> dict[str, bytes]:
     Raises:
         ValueError: The database or its index (.rdx) is damaged, or larger than 256 MiB.
     """
-    try:
-        parts = _Index(unpacked(rdx)).read()
-        places = {name: place for part in parts.values() if isinstance(part, dict) for name, place in part.items()}
-        found: dict[str, bytes] = {}
-        left = _LIMIT
-        for name, (at, size) in places.items():
-            found[name] = _chunk(rdb[at : at + size], left)
-            left -= len(found[name])
-    except (struct.error, IndexError, RecursionError, AttributeError, TypeError) as error:
-        raise ValueError(f"not a lazy-load database: {error}") from None
+    plain = unpacked(rdx)
+    places = [struct.unpack(">2i", found[1]) for found in _PLACE.finditer(plain)]
+    # The symbol `names`, the names of all objects in the order of their places, and variables, references, compressed.
+    names = _split(plain)[0][1:-3]
+    if not places or len(names) != len(places):
+        raise ValueError("not the index of a lazy-load database")
+    found: dict[str, bytes] = {}
+    left = _LIMIT
+    for name, (at, size) in zip(names, places, strict=True):
+        found[name] = _chunk(rdb[at : at + size], left)
+        left -= len(found[name])
     return found
 
 
 def _chunk(data: bytes, limit: int) -> bytes:
     """Four bytes of length, then zlib; or a letter for the compressor (`2` bzip2, `Z` xz, `0` none) before the content."""
-    (size,) = struct.unpack_from(">I", data)
+    size = int.from_bytes(data[:4])
     if size > limit:
         raise ValueError("too large to compare")
     rest = data[4:]
@@ -126,60 +126,3 @@ def _chunk(data: bytes, limit: int) -> bytes:
         return zlib.decompressobj().decompress(rest, size)
     except (OSError, lzma.LZMAError, zlib.error) as error:
         raise ValueError(f"damaged: {error}") from None
-
-
-class _Index:
-    """Reads the index of a database: lists with names, integers and texts, and nothing else."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 2
-        self._symbols: list[str] = []
-
-    def read(self) -> dict[str, Any]:
-        if self._data[:2] != b"X\n" or (version := self._int()) not in (2, 3):
-            raise ValueError("not in R's XDR form, version 2 or 3")
-        self._at += 8
-        if version == 3:
-            size = self._int()
-            self._at += size
-        found = self._item()
-        if not isinstance(found, dict):
-            raise ValueError("not a list with names")
-        return found
-
-    def _item(self) -> Any:
-        """A list with names as a dictionary; integers and texts as lists; a symbol or text as `str`."""
-        flags = self._int()
-        kind = flags & 0xFF
-        if kind == _NIL:
-            return None
-        if kind == _REFERENCE:
-            return self._symbols[(flags >> 8 or self._int()) - 1]
-        if kind == _SYMBOL:
-            self._symbols.append(self._item())
-            return self._symbols[-1]
-        if kind == _CHARS:
-            size = self._int()
-            if not 0 <= size <= len(self._data) - self._at:
-                raise ValueError("a length that its bytes cannot contain")
-            self._at += size
-            return self._data[self._at - size : self._at].decode("utf-8", "backslashreplace")
-        if kind == _PAIRS and flags & 0x400:
-            return {self._item(): self._item(), **(self._item() or {})}
-        content = list(self._vector(kind))
-        names = (self._item() or {}).get("names") if flags & 0x200 else None
-        return dict(zip(names, content, strict=True)) if kind == _LIST and names else content
-
-    def _vector(self, kind: int) -> Iterator[Any]:
-        count = self._int()
-        if kind not in (_LOGICAL, _INTEGER, _TEXTS, _LIST) or not 0 <= count <= len(self._data) - self._at:
-            raise ValueError(f"type {kind} is not that of an index, or it is too long")
-        read = self._int if kind in (_LOGICAL, _INTEGER) else self._item
-        for _ in range(count):
-            yield read()
-
-    def _int(self) -> int:
-        (number,) = struct.unpack_from(">i", self._data, self._at)
-        self._at += 4
-        return int(number)
