@@ -9,9 +9,9 @@ Any other exception that reaches the command line is a fault of cregraph (exit 3
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["CregraphError", "Refused", "did_you_mean", "nearest"]
+__all__ = ["CregraphError", "Refused", "did_you_mean", "nearest", "together"]
 
 
 class CregraphError(Exception):
@@ -32,6 +32,15 @@ class Refused(CregraphError):
     """An answer of no to a valid question."""
 
     exit_code = 1
+
+
+def together(errors: Sequence[CregraphError], title: str, notes: Sequence[str] = ()) -> CregraphError:
+    """Return one error with the problems of `errors` numbered below `title`, and then `notes`. A single one has no number."""
+    if len(errors) == 1:
+        return CregraphError("\n".join([errors[0].message, *notes]), errors[0].hint)
+    lines = [f"{number}. {error.message}".replace("\n", "\n   ") for number, error in enumerate(errors, 1)]
+    hints = [f"{number}. {error.hint}".replace("\n", "\n   ") for number, error in enumerate(errors, 1) if error.hint]
+    return CregraphError("\n".join([f"{title}: {len(errors)} problems", *lines, *notes]), "\n".join(hints) or None)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from cregraph.errors import CregraphError, did_you_mean
+from cregraph.errors import CregraphError, did_you_mean, together
 from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
@@ -47,21 +47,24 @@ def resolve(
     old: Lock | None = None,
     upgrade: Upgrade | None = None,
     on_target: Callable[[str], None] = lambda _id: None,
+    title: str = "cannot lock",
 ) -> Lock:
     """Return a lock that answers `targets`, keeping what `old` pins and `upgrade` does not free.
 
     `context` carries the folders and dates. `facts_for` returns the facts of an image that was pinned. `on_target` is told
-    the id of each target before its kind resolves it.
+    the id of each target before its kind resolves it. `title` begins the message of several problems.
 
     Raises:
-        CregraphError: An ask cannot be answered; the message names it.
+        CregraphError: Asks cannot be answered. The message names those of all ecosystems that could be looked at.
     """
     upgrade = upgrade or Upgrade()
     before = {t.id: t for t in old.targets} if old else {}
     _check_names(upgrade, before)
     resolver = _Resolver(sources, context, facts_for, old, upgrade, on_target, find_problems(old, KINDS) if old else ())
     for target in order(targets):
-        resolver.add(target, before.get(target.id))
+        resolver.try_to_add(target, before.get(target.id))
+    if resolver.problems:
+        raise together(resolver.problems, title, resolver.notes)
     if resolver.facts is None:
         raise CregraphError("no stage asks for a base image", hint="use the stage `snowbooks` or `base`, or an `image` step")
     return sorted_lock(Lock(identity=identity, stages=tuple(stages), targets=tuple(resolver.done)))
@@ -82,6 +85,32 @@ class _Resolver:
     moved: set[str] = field(default_factory=set)
     facts: BaseFacts | None = None
     build_root: BaseFacts | None = None
+    problems: list[CregraphError] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def try_to_add(self, target: Target, locked: Target | None) -> None:
+        """Resolve `target`, unless it stands on one that could not be resolved and has no locked pins either.
+
+        The locked pins stand for those of a target that failed, so that one run also finds the problems of what stands on it.
+        """
+        failed = KINDS[target.kind].STANDS_ON & self.failed
+        if failed:
+            self.notes.append(
+                f"The {target.kind} packages are not checked yet, because they need the {' and '.join(failed)} packages."
+            )
+            self.failed.add(target.kind)
+            return
+        try:
+            self.add(target, locked)
+        except CregraphError as error:
+            if target.place in (BASE, BUILD_ROOT):
+                raise
+            self.problems.append(error)
+            if locked is not None and locked.pins:
+                self.done.append(replace(target, pins=locked.pins))
+            else:
+                self.failed.add(target.kind)
 
     def add(self, target: Target, locked: Target | None) -> None:
         """Resolve `target` if its locked pins do not stand."""

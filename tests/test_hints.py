@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -97,3 +98,38 @@ def test_the_hint_is_applied_and_the_command_succeeds(case: str, made: Demo, tmp
     hint = refused.err.rpartition("hint: ")[2].strip()
     apply(demo, hint.replace("FILE", "locks/demo.lock.json"))
     demo.ok(*words)
+
+
+#: Wrong lines of three ecosystems, and what the hints make of them.
+WRONG = {"- r-demoframes ": "- r-demofrmes ", "  pip:\n": "  cran: [demoplot]\n  pip:\n    - demo-absent\n"}
+
+
+def test_problems_of_three_ecosystems_are_reported_in_one_run_with_a_hint_that_works_for_each(own: Demo) -> None:
+    for right, wrong in WRONG.items():
+        edited(own.folder, right, wrong)
+    before = (own.folder / "locks/demo.lock.json").read_bytes()
+    refused = own.run("lock", "demo.yaml", "--json")
+    assert refused.code == 2
+    error = json.loads(refused.out)["error"]
+    assert error["message"].splitlines()[0] == "demo.yaml: cannot lock: 3 problems"
+    assert [(place["file"], place["line"]) for place in error["places"]] == [
+        ("demo.yaml", None), ("demo.yaml", 17), ("demo.yaml", 18), ("demo.yaml", 20),
+    ]  # fmt: skip
+    hints = error["hint"].splitlines()
+    assert [line[:2] for line in hints] == ["1.", "2.", "3."]
+    assert (own.folder / "locks/demo.lock.json").read_bytes() == before
+
+    for hint, wrong in (hints[0], "r-demofrmes"), (hints[1], "demoplot"):
+        (near,) = re.findall(r"write `([^`]+)` instead", hint)
+        edited(own.folder, wrong, near)
+    edited(own.folder, "    - demo-absent\n", "")  # "correct the name"
+    own.ok("lock", "demo.yaml")
+
+
+def test_without_a_lock_what_stands_on_a_refused_ecosystem_is_said_to_be_unchecked(own: Demo) -> None:
+    for right, wrong in WRONG.items():
+        edited(own.folder, right, wrong)
+    (own.folder / "locks/demo.lock.json").unlink()
+    refused = own.run("lock", "demo.yaml")
+    assert (refused.code, "demo.yaml: cannot lock: 2 problems" in refused.err) == (2, True), refused.err
+    assert "The r packages are not checked yet, because they need the conda packages." in refused.err

@@ -13,15 +13,15 @@ __all__ = ["explained", "report"]
 
 #: Errors of the machine, which are not faults of cregraph.
 _OF_THE_MACHINE = {"EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENAMETOOLONG"}
-#: A line of a message that begins with a place: `file:line: ...` or `file: field: ...`.
-_PLACE = re.compile(r"\s*`?([^\s`:]+\.(?:ya?ml|json))`?(?::(\d+))?: *(.*)")
+#: A line of a message that begins with a place: `file:line: ...` or `file: field: ...`, after its number if it has one.
+_PLACE = re.compile(r"\s*(?:\d+\. )?`?([^\s`:]+\.(?:ya?ml|json))`?(?::(\d+))?: *(.*)")
 
 
 def report(message: str, hint: str | None = None, *, code: int) -> int:
     """Print an error. Return the exit code `code`."""
     print(f"error: {message}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print("hint: " + hint.replace("\n", "\n      "), file=sys.stderr)
     if _wants_json(sys.argv[1:]) and not terminal_output.answered:
         error = {"message": message, "hint": hint, "places": _places(message)}
         terminal_output.as_json({"error": error, "exit": code})

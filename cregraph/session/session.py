@@ -169,6 +169,7 @@ class Session:
             facts_for=lambda pin: images.facts_for(pin.artifact, sources, folder),
             old=old,
             upgrade=upgrade,
+            title=f"{self.project.profile}: cannot lock",
         )
         return replace(made, recipes=self.recipes.sha256)
 
