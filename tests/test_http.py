@@ -100,3 +100,13 @@ def test_a_proxy_of_the_environment_gets_its_login_and_is_left_out_where_it_must
     assert pools.of("http://outside.example/y") is proxied
     assert not isinstance(pools.of("http://inside.example/"), urllib3.ProxyManager)
     assert not isinstance(pools.of("http://outside.example/", direct=True), urllib3.ProxyManager)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "http://nowhere.invalid/x"])
+def test_where_nothing_listens_the_long_pauses_are_left_out(address: str) -> None:
+    waited: list[float] = []
+    pools = Pools(size=1)
+    with pytest.raises(Passing) as caught:
+        Retries((0.3, 1.0, 3.0, 8.0), sleep=waited.append).run(lambda: pools.request("GET", address, {}, seconds=5, direct=True))
+    assert not caught.value.connected
+    assert waited == [0.3, 1.0]

@@ -22,6 +22,8 @@ T = TypeVar("T")
 AGENT = "cregraph"
 #: Seconds before each further try.
 PAUSES = (0.3, 1.0, 3.0, 8.0)
+#: Further tries where no connection was made.
+_UNCONNECTED = 2
 #: Seconds of `Retry-After` that are waited at most.
 LONGEST = 60.0
 
@@ -83,7 +85,8 @@ class Pools:
                 ),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Passing(reason(error)) from None
+            made = not isinstance(getattr(error, "reason", error), urllib3.exceptions.NewConnectionError)
+            raise Passing(reason(error), connected=made) from None
 
     def _pool(self, proxy: str) -> urllib3.PoolManager:
         import urllib3
@@ -97,11 +100,15 @@ class Pools:
 
 
 class Passing(Exception):
-    """A failure that a further try may mend. `after` are the seconds that the server asks to wait, 0 if it does not."""
+    """A failure that a further try may mend. `after` are the seconds that the server asks to wait, 0 if it does not.
 
-    def __init__(self, why: str, after: float = 0.0) -> None:
+    `connected`: something accepts connections there. If not, the last tries are left out: a person waits for the message.
+    """
+
+    def __init__(self, why: str, after: float = 0.0, *, connected: bool = True) -> None:
         super().__init__(why)
         self.after = after
+        self.connected = connected
 
 
 class Retries:
@@ -123,7 +130,7 @@ class Retries:
 
     def wait(self, failures: int, error: Passing) -> None:
         """Wait after that many `failures` in a row; raise `error` if no try is left."""
-        if failures > len(self._pauses):
+        if failures > len(self._pauses if error.connected else self._pauses[:_UNCONNECTED]):
             raise error
         self._sleep(max(self._pauses[failures - 1], min(error.after, LONGEST)))
 
