@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["CregraphError", "Refused", "did_you_mean", "nearest", "together"]
+__all__ = ["CregraphError", "Refused", "Several", "did_you_mean", "nearest"]
 
 
 class CregraphError(Exception):
@@ -34,13 +34,23 @@ class Refused(CregraphError):
     exit_code = 1
 
 
-def together(errors: Sequence[CregraphError], title: str, notes: Sequence[str] = ()) -> CregraphError:
-    """Return one error with the problems of `errors` numbered below `title`, and then `notes`. A single one has no number."""
-    if len(errors) == 1:
-        return CregraphError("\n".join([errors[0].message, *notes]), errors[0].hint)
-    lines = [f"{number}. {error.message}".replace("\n", "\n   ") for number, error in enumerate(errors, 1)]
-    hints = [f"{number}. {error.hint}".replace("\n", "\n   ") for number, error in enumerate(errors, 1) if error.hint]
-    return CregraphError("\n".join([f"{title}: {len(errors)} problems", *lines, *notes]), "\n".join(hints) or None)
+class Several(CregraphError):
+    """Problems that one run found, numbered below `title` and followed by `notes`. A single one has no number.
+
+    `errors` holds each of them, also those of another `Several`. Without `title` there are no numbers.
+    """
+
+    errors: Sequence[CregraphError]
+
+    def __init__(self, errors: Iterable[CregraphError], title: str = "", notes: Sequence[str] = ()) -> None:
+        flat = [part for error in errors for part in (error.errors if isinstance(error, Several) else [error])]
+        self.errors = list({error.message: error for error in flat}.values())
+        several = bool(title) and len(self.errors) > 1
+        numbered = [(f"{number}. " if several else "", error) for number, error in enumerate(self.errors, 1)]
+        lines = [f"{number}{error.message}".replace("\n", "\n   " if number else "\n") for number, error in numbered]
+        hints = [f"{number}{error.hint}".replace("\n", "\n   " if number else "\n") for number, error in numbered if error.hint]
+        head = [f"{title}: {len(self.errors)} problems"] if several else []
+        super().__init__("\n".join([*head, *lines, *notes]), "\n".join(dict.fromkeys(hints)) or None)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from cregraph.errors import CregraphError, did_you_mean, together
+from cregraph.errors import CregraphError, Several, did_you_mean
 from cregraph.kinds import KINDS
 from cregraph.kinds.base import PinContext
 from cregraph.lock.base_facts import BaseFacts
@@ -64,7 +64,7 @@ def resolve(
     for target in order(targets):
         resolver.try_to_add(target, before.get(target.id))
     if resolver.problems:
-        raise together(resolver.problems, title, resolver.notes)
+        raise Several(resolver.problems, title, resolver.notes)
     if resolver.facts is None:
         raise CregraphError("no stage asks for a base image", hint="use the stage `snowbooks` or `base`, or an `image` step")
     return sorted_lock(Lock(identity=identity, stages=tuple(stages), targets=tuple(resolver.done)))

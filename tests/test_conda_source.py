@@ -386,7 +386,7 @@ def test_a_package_that_no_channel_has_is_named_with_the_nearest(channel: Path) 
         "team.yaml:22: extras.conda_r[2]: no package `nothing-like-it` in a for linux-64\n"
         "team.yaml:20: extras.conda_r[0]: no package `r-bsae` in a for linux-64"
     )
-    assert hint == "write `r-base` instead of `r-bsae`"
+    assert hint == "check the spelling, or add the channel that has it\nwrite `r-base` instead of `r-bsae`"
 
 
 def test_a_spec_that_rattler_cannot_read_is_named_by_its_line(channel: Path) -> None:

@@ -100,8 +100,11 @@ def test_the_hint_is_applied_and_the_command_succeeds(case: str, made: Demo, tmp
     demo.ok(*words)
 
 
-#: Wrong lines of three ecosystems, and what the hints make of them.
-WRONG = {"- r-demoframes ": "- r-demofrmes ", "  pip:\n": "  cran: [demoplot]\n  pip:\n    - demo-absent\n"}
+#: Five wrong lines of three ecosystems, and what the hints make of them.
+WRONG = {
+    "- r-demoframes ": "- r-demofrmes ",
+    "  pip:\n": "  cran: [demoplot, demostat]\n  pip:\n    - demo-absent\n    - demo-tables >=9\n",
+}
 
 
 def test_problems_of_three_ecosystems_are_reported_in_one_run_with_a_hint_that_works_for_each(own: Demo) -> None:
@@ -111,17 +114,19 @@ def test_problems_of_three_ecosystems_are_reported_in_one_run_with_a_hint_that_w
     refused = own.run("lock", "demo.yaml", "--json")
     assert refused.code == 2
     error = json.loads(refused.out)["error"]
-    assert error["message"].splitlines()[0] == "demo.yaml: cannot lock: 3 problems"
+    assert error["message"].splitlines()[0] == "demo.yaml: cannot lock: 5 problems"
     assert [(place["file"], place["line"]) for place in error["places"]] == [
-        ("demo.yaml", None), ("demo.yaml", 17), ("demo.yaml", 18), ("demo.yaml", 20),
+        ("demo.yaml", None), ("demo.yaml", 17), ("demo.yaml", 18), ("demo.yaml", 18), ("demo.yaml", 21), ("demo.yaml", 20),
     ]  # fmt: skip
     hints = error["hint"].splitlines()
-    assert [line[:2] for line in hints] == ["1.", "2.", "3."]
+    assert [line[:2] for line in hints] == ["1.", "2.", "3.", "4.", "5."]
     assert (own.folder / "locks/demo.lock.json").read_bytes() == before
 
-    for hint, wrong in (hints[0], "r-demofrmes"), (hints[1], "demoplot"):
+    for hint, wrong in (hints[0], "r-demofrmes"), (hints[1], "demoplot,"), (hints[2], "demostat]"):
         (near,) = re.findall(r"write `([^`]+)` instead", hint)
-        edited(own.folder, wrong, near)
+        edited(own.folder, wrong, near + wrong[-1:] if wrong[-1] in ",]" else near)
+    (have,) = re.findall(r"loosen the line so that (\S+) satisfies it", hints[3])
+    edited(own.folder, "demo-tables >=9\n", f"demo-tables =={have}\n")
     edited(own.folder, "    - demo-absent\n", "")  # "correct the name"
     own.ok("lock", "demo.yaml")
 
@@ -131,5 +136,6 @@ def test_without_a_lock_what_stands_on_a_refused_ecosystem_is_said_to_be_uncheck
         edited(own.folder, right, wrong)
     (own.folder / "locks/demo.lock.json").unlink()
     refused = own.run("lock", "demo.yaml")
-    assert (refused.code, "demo.yaml: cannot lock: 2 problems" in refused.err) == (2, True), refused.err
+    assert (refused.code, "demo.yaml: cannot lock: 3 problems" in refused.err) == (2, True), refused.err
+    assert [line[:8] for line in refused.err.splitlines() if line.startswith("hint")] == ["hint: 1.", "hint: 2.", "hint: 3."]
     assert "The r packages are not checked yet, because they need the conda packages." in refused.err

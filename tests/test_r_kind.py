@@ -259,7 +259,10 @@ def test_a_conda_version_that_does_not_satisfy_is_refused_with_the_way_out(cran:
 
     error = refusal(cran, step({"RSnowflake": "./rs.tar.gz"}, "tarballs"), env=conda("r-httr2 0.2.3"))
 
-    assert error.message == "RSnowflake 0.2.0 needs httr2 >=1.0.0, but the conda environment has r-httr2 0.2.3"
+    assert (
+        error.message
+        == "team.yaml:20: tarballs.RSnowflake: RSnowflake 0.2.0 needs httr2 >=1.0.0, but the conda environment has r-httr2 0.2.3"
+    )
     assert error.hint == ("ask for `r-httr2 >=1.0.0` in extras.conda_r, or for an older RSnowflake that accepts 0.2.3")
 
 
@@ -301,7 +304,10 @@ def test_a_version_that_was_never_published_is_said(cran: Cran):
 
     error = refusal(cran, step(["survival==3.5.8"]))
 
-    assert error.message == "survival 3.5.8 is neither in src/contrib nor in its Archive, source `cran` as of 2025-06-01"
+    assert error.message == (
+        "team.yaml:10: extras.cran[0] asks for survival ==3.5.8: "
+        "survival 3.5.8 is neither in src/contrib nor in its Archive, source `cran` as of 2025-06-01"
+    )
 
 
 @pytest.mark.parametrize(
@@ -320,12 +326,12 @@ def test_a_version_that_was_never_published_is_said(cran: Cran):
         (["dplyr>=9.0"], "team.yaml:10: extras.cran[0] asks for dplyr >=9.0, but CRAN as of 2025-06-01 has dplyr 1.1.4", None),
         (
             ["needsgraph"],
-            "needsgraph 1.0 needs R package graph, which CRAN as of 2025-06-01 does not have",
+            "team.yaml:10: extras.cran[0]: needsgraph 1.0 needs R package graph, which CRAN as of 2025-06-01 does not have",
             "give it as a tarball, or ask conda for it: `r-graph` (or `bioconductor-graph`) in extras.conda_r",
         ),
         (
             ["newr"],
-            "newr 1.0 needs R >=4.5, but the conda environment has R 4.4.1",
+            "team.yaml:10: extras.cran[0]: newr 1.0 needs R >=4.5, but the conda environment has R 4.4.1",
             "raise cre.r_version, or ask for a newr that accepts R 4.4.1: `newr==…` in extras.cran, or an earlier "
             "--as-of DATE",
         ),
@@ -336,7 +342,8 @@ def test_a_version_that_was_never_published_is_said(cran: Cran):
         ),
         (
             ["wantsnew", "dplyr==1.0.0"],
-            "wantsnew 1.0 needs dplyr >=1.1, and team.yaml:11: extras.cran[1] asks for dplyr ==1.0.0",
+            "team.yaml:10: extras.cran[0]: wantsnew 1.0 needs dplyr >=1.1, "
+            "and team.yaml:11: extras.cran[1] asks for dplyr ==1.0.0",
             "keep one of the two: loosen the `==`, or choose another version of the package that needs it",
         ),
         (["ring"], "R packages need each other in a circle: knot needs ring needs knot", None),
@@ -527,7 +534,9 @@ def test_a_tarball_of_what_conda_has_is_refused(cran: Cran):
 
     error = refusal(cran, step({"cli": "./cli.tar.gz"}, "tarballs"), env=conda("r-cli 3.6.1"))
 
-    assert error.message == ("R package cli is given as a tarball, but the conda environment also has it (r-cli 3.6.1)")
+    assert error.message == (
+        "team.yaml:20: tarballs.cli: R package cli is given as a tarball, but the conda environment also has it (r-cli 3.6.1)"
+    )
 
 
 def hostile(member: tarfile.TarInfo, data: bytes = b"") -> bytes:

@@ -21,7 +21,7 @@ def report(message: str, hint: str | None = None, *, code: int) -> int:
     """Print an error. Return the exit code `code`."""
     print(f"error: {message}", file=sys.stderr)
     if hint:
-        print("hint: " + hint.replace("\n", "\n      "), file=sys.stderr)
+        print("hint: " + re.sub(r"\n(?=\d+\. )", "\nhint: ", re.sub(r"\n(?!\d+\. )", "\n      ", hint)), file=sys.stderr)
     if _wants_json(sys.argv[1:]) and not terminal_output.answered:
         error = {"message": message, "hint": hint, "places": _places(message)}
         terminal_output.as_json({"error": error, "exit": code})

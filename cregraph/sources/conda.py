@@ -32,7 +32,7 @@ from typing import IO, NoReturn
 from urllib.parse import urlsplit
 
 from cregraph.digest import Json
-from cregraph.errors import CregraphError
+from cregraph.errors import CregraphError, Several
 from cregraph.text import redacted_text
 
 __all__ = ["Channel", "Record", "Request", "Wanted", "solve"]
@@ -224,12 +224,12 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
             )
         case "missing":
             channels = ", ".join(c.name for c in request.channels)
-            said = [
-                f"{_lines(request, request.specs[i])}: no package `{name}` in {channels} for {request.platform}"
-                for i, name, _ in error["missing"]
-            ]
-            meant = [f"write `{near}` instead of `{name}`" for _, name, near in error["missing"] if near]
-            raise CregraphError("\n".join(said), hint="\n".join(meant) or "check the spelling, or add the channel that has it")
+            problems = []
+            for i, name, near in error["missing"]:
+                said = f"{_lines(request, request.specs[i])}: no package `{name}` in {channels} for {request.platform}"
+                meant = f"write `{near}` instead of `{name}`" if near else "check the spelling, or add the channel that has it"
+                problems.append(CregraphError(said, meant))
+            raise Several(problems)
         case "version":
             spec = request.specs[error["index"]]
             raise CregraphError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from cregraph.digest import Json
-from cregraph.errors import CregraphError
+from cregraph.errors import CregraphError, Several
 from cregraph.kinds.base import PinContext
 from cregraph.kinds.python.python_build import build_system
 from cregraph.lock.base_facts import BaseFacts, PythonFact
@@ -40,9 +40,10 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
     python = facts.python
     asked = [(a, Requirement(a.what)) for a in target.asks if isinstance(a.what, str)]
-    wanted = [a for a, requirement in asked if not _answered_by_base(a, requirement, python)]
+    problems: list[CregraphError] = []
+    wanted = [a for a, requirement in asked if not _answered_by_base(a, requirement, python, problems)]
     locked = {p.name: p for p in context.locked}
-    chosen = _answers(wanted, facts, python, sources, context)
+    chosen = _answers(wanted, problems, facts, python, sources, context)
     pins: list[Pin] = []
     for one, wheel, artifact in chosen:
         build, data = ([], {"form": "wheel"}) if wheel else _building(one, artifact, target, sources, context, locked)
@@ -64,9 +65,17 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def _answers(
-    wanted: Sequence[Ask], facts: BaseFacts, python: PythonFact, sources: Sources, context: PinContext
+    wanted: Sequence[Ask],
+    problems: list[CregraphError],
+    facts: BaseFacts,
+    python: PythonFact,
+    sources: Sources,
+    context: PinContext,
 ) -> list[tuple[Found, File | None, Artifact]]:
-    """What `_choose` answers. Raises CregraphError with the lines of all that is `wanted`."""
+    """What `_choose` answers. An ask that nothing answers is left out of the next question, so that one run finds all of them.
+
+    Raises Several with `problems` and those, and with the lines of all that is `wanted` if only together they have no answer.
+    """
     locked = {p.name: p for p in context.locked}
     question = Question(
         requirements=tuple(dict.fromkeys(a.what for a in wanted)),
@@ -77,32 +86,42 @@ def _answers(
         as_of=context.as_of,
     )
     try:
-        return _choose(question, sources, locked)
+        found = _choose(question, sources, locked)
     except Unanswered as error:
-        _refuse_one(error.message, wanted)
+        refused = _refused_one(error.message, wanted)
+        if refused is not None:
+            problems.append(refused[1])
+            return _answers([a for a in wanted if a is not refused[0]], problems, facts, python, sources, context)
         lines = "\n".join(f"  {a.where}: {a.what}" for a in wanted)
-        raise CregraphError(
-            f"no set of packages for Python {python.version} satisfies all asks:\n{error.message}\nasked for:\n{lines}",
-            hint="loosen a line, or choose another base image: the base's own distributions never move",
-        ) from None
+        problems.append(
+            CregraphError(
+                f"no set of packages for Python {python.version} satisfies all asks:\n{error.message}\nasked for:\n{lines}",
+                hint="loosen a line, or choose another base image: the base's own distributions never move",
+            )
+        )
+    except CregraphError as error:
+        problems.append(error)
+    if problems:
+        raise Several(problems)
+    return found
 
 
-def _refuse_one(said: str, wanted: Sequence[Ask]) -> None:
-    """Raise CregraphError with the line of an ask, if uv's only reason is that no version of its package answers it."""
+def _refused_one(said: str, wanted: Sequence[Ask]) -> tuple[Ask, CregraphError] | None:
+    """Return the ask and its problem, if uv's only reason is that no version of its package answers it."""
     match = _ONE_REASON.search(" ".join(said.split()))
     name = canonicalize_name(match[2]) if match else ""
     asked = [a for a in wanted if canonicalize_name(_NAME.split(str(a.what), maxsplit=1)[0]) == name]
     if match is None or len(asked) != 1:
-        return
+        return None
     (ask,) = asked
     if match[1].endswith("was not found in the package registry"):
-        raise CregraphError(
+        return ask, CregraphError(
             f"{ask.where}: no package index has `{name}`",
             hint="correct the name, or name the index that has it in sources.yaml: `pypi: https://…/simple`",
-        ) from None
-    raise CregraphError(
+        )
+    return ask, CregraphError(
         f"{ask.where}: no version answers `{ask.what}`: {match[1]}", hint="write a version that is available, or remove the line"
-    ) from None
+    )
 
 
 #: All of uv's explanation, if one requirement is the only cause: the reason, and the name of the package.
@@ -154,17 +173,16 @@ def _tags(python: str, glibc: str | None) -> list[str]:
     return [str(tag) for tag in tags]
 
 
-def _answered_by_base(asked: Ask, wanted: Requirement, python: PythonFact) -> bool:
-    """Whether the base has it. Raises CregraphError when the base has another version; extras are left for uv to see to."""
+def _answered_by_base(asked: Ask, wanted: Requirement, python: PythonFact, problems: list[CregraphError]) -> bool:
+    """Whether the base has it, also in a version that is then one of the `problems`; extras are left for uv to see to."""
     have = python.distributions.get(canonicalize_name(wanted.name))
     if have is None or not _applies(wanted, python):
         return False
-    if not wanted.specifier.contains(have, prereleases=True):
-        raise CregraphError(
-            f"{asked.where} asks for {asked.what}, but the base has {canonicalize_name(wanted.name)} {have}, which never moves",
-            hint=f"loosen the line so that {have} satisfies it, or choose a base image that has another",
-        )
-    return not wanted.extras
+    if wanted.specifier.contains(have, prereleases=True):
+        return not wanted.extras
+    said = f"{asked.where} asks for {asked.what}, but the base has {canonicalize_name(wanted.name)} {have}, which never moves"
+    problems.append(CregraphError(said, f"loosen the line so that {have} satisfies it, or choose a base image that has another"))
+    return True
 
 
 def _applies(wanted: Requirement, python: PythonFact) -> bool:

@@ -99,7 +99,7 @@ def _tarballs(
         is_url = "://" in source
         kept = locked.get(name.lower())
         if is_url and kept is not None and kept.artifact.source == source and (choice := _kept(kept)) is not None:
-            choices[name.lower()] = replace(choice, given=True)
+            choices[name.lower()] = replace(choice, given=True, where=asked.where)
             continue
         try:
             artifact, path = sources.take(kind="url" if is_url else "path", source=source, file="")
@@ -113,7 +113,7 @@ def _tarballs(
                 hint=f"write `{found.name}:` before it, or give the tarball of {name}",
             )
         taken[found.name] = (artifact, found)
-        choices[name.lower()] = replace(_choice(found), given=True)
+        choices[name.lower()] = replace(_choice(found), given=True, where=asked.where)
     return choices, taken
 
 
