@@ -46,7 +46,7 @@ Subject = Literal["artifact", "segment", "task", "layer", "image"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """One thing that a build did. `seconds` is how long it took, `size` how many bytes it is about, where known."""
+    """A step of a build. `seconds` is its duration, `size` its number of bytes; 0 if not known."""
 
     what: What
     subject: Subject
@@ -91,7 +91,7 @@ class BuildRun:
         self._tasks = {task.key: task for task in self.work.tasks}
 
     def run(self, *, jobs: int, keep_going: bool) -> None:
-        """Do all work, at most `jobs` jobs at once and a few downloads. See `run_jobs` for failures.
+        """Run all jobs, at most `jobs` at once and a few downloads. See `run_jobs` for failures.
 
         Two processes that need the same task run it once.
 
@@ -158,7 +158,7 @@ class BuildRun:
     # -- tasks
 
     def _task_jobs(self, engine: Engine) -> Iterator[Job]:
-        """The jobs of tasks, and of the preparations that their engine wants to make before."""
+        """Yield the jobs of tasks, and of the preparations that their engine makes before them."""
         preparations: dict[str, set[Id]] = {}
         for each in engine.ahead(self.work.tasks) if isinstance(engine, Ahead) else ():
             yield Job(
@@ -214,7 +214,7 @@ class BuildRun:
         )
 
     def _result_file(self, key: str, name: str) -> Path:
-        """The verified result of a task that ran, or that the store had before."""
+        """Return the verified result of a task that ran, or that the store had before."""
         found = self.results.get(key) or verified_result(self.store, key)
         if found is None:
             raise CregraphError(
@@ -235,7 +235,7 @@ class BuildRun:
             yield Job(id=("settle", self.plan.key), run=self._settle, needs=tuple(needs), seconds=seconds)
 
     def _assemble(self, layer: LayerPlan, context: JobContext) -> None:
-        """Write one layer of the plan. If a path stands twice in it, with equal bytes, it becomes several layers."""
+        """Write one layer of the plan. If two of its segments list a path, with equal bytes, it becomes several layers."""
         start = time.monotonic()
         found = layers_of.read(self.store, layer.key)
         if found is not None and found.segments == tuple(self.records[s.key].object for s in layer.segments):

@@ -1,4 +1,4 @@
-"""Build the image of a plan: download by digest only, run tasks without network, choose nothing.
+"""Build of the image of a plan: it downloads by digest only, runs tasks without network, and chooses nothing.
 
 Every result stays in the store by key, so an interrupted build continues where it stopped. An image is not built again if the
 store holds its record and its layers.
@@ -123,7 +123,7 @@ def _built(plan: Plan, facts: BaseFacts, layers: Sequence[tuple[str, LayerRecord
 
 
 def _finished(plan: Plan, store: Store) -> list[tuple[str, LayerRecord]] | None:
-    """The layers of the image with their names, if it was built before and all of them are in the store."""
+    """Return the layers of the image with their names, if it was built before and all of them are in the store."""
     listed = store.fields("images", plan.key).get("layers")
     if not isinstance(listed, list):
         return None

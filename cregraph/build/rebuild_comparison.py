@@ -1,4 +1,4 @@
-"""Compare what two stores hold of one plan, for `cregraph build --rebuild`.
+"""Comparison of what two stores hold of one plan, for `cregraph build --rebuild`.
 
 Equal keys must give equal bytes: of a task's result, a segment's object and index, a layer, the image. A difference that follows
 from a differing input only names that input.
@@ -39,7 +39,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One result that differs. `one` and `two` are the digests of the first and the second build.
+    """A result that differs. `one` and `two` are the digests of the first and the second build.
 
     Attributes:
         because: Names of the inputs that differ. If there are any, `findings` is empty.
@@ -59,7 +59,7 @@ class Difference:
 
 @dataclass(kw_only=True, slots=True)
 class Compared:
-    """How many results were compared, and which differ. Only results that both stores hold are compared."""
+    """The numbers of compared results, and the differences. Only results that both stores hold are compared."""
 
     counts: dict[str, int] = field(default_factory=lambda: {"tasks": 0, "segments": 0, "layers": 0, "images": 0})
     differences: list[Difference] = field(default_factory=list)
@@ -79,7 +79,7 @@ def compare(plan: Plan, first: Store, second: Store, recorded: Mapping[str, str]
 
 
 def seed(store: Store, into: Store, objects: Iterable[str]) -> None:
-    """Give `into` those of `objects` that `store` holds, verified, by hard links where the file system allows."""
+    """Copy those of `objects` that `store` holds to `into`, verified, by hard links where the file system allows."""
     for sha256 in objects:
         if not store.has(sha256) or into.has(sha256):
             continue

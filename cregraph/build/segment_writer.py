@@ -1,4 +1,4 @@
-"""Write one segment from its input: the entries that its kind makes of an artifact or of a task's result."""
+"""Writer of one segment from its input: the entries that its kind makes of an artifact or of a task's result."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _close(file: IO[bytes]) -> None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions that led to `error`, the nearest first."""
+    """Yield the exceptions that led to `error`, the nearest first."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
         yield cause

@@ -1,4 +1,4 @@
-"""Run one task in an engine and record its result."""
+"""Execution of one task in an engine, and the record of its result."""
 
 from __future__ import annotations
 

@@ -30,13 +30,13 @@ from cregraph.store import Store
 
 __all__ = ["SUFFIX", "Base", "Chain", "DockerStage", "base_of", "chain_of", "files_of", "head", "text_of"]
 
-#: End of the tag of an image that another builder assembles, because its digest is not the lock's.
+#: The end of the tag of an image that another builder assembles, because its digest is not the lock's.
 SUFFIX = "-docker"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
-    """How a Dockerfile names the base: the text after FROM, and for a layout on disk the value of `--build-context`."""
+    """The name of the base in a Dockerfile: the text after FROM, and for a layout on disk the value of `--build-context`."""
 
     reference: str
     context: str | None = None

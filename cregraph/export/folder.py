@@ -18,7 +18,7 @@ from cregraph.store.atomic_file import check_writable, place_file, remove_tree, 
 
 __all__ = ["MARK", "Content", "is_new_folder", "write_folder"]
 
-#: Begin of every Dockerfile that cregraph writes. A folder without it is not written to.
+#: The beginning of every Dockerfile that cregraph writes. A folder without it is not written to.
 MARK = "# Written by `cregraph export"
 
 #: The content of a file: bytes, or the sha256 of an object of the store.

@@ -98,7 +98,7 @@ def _entries(item: Mapping[str, Any], source: _Input) -> Iterator[Entry]:
 
 
 class _Writer:
-    """Writes entries at their places. A path that is there already is left alone when it is equal, and refused when not."""
+    """A writer of entries at their places. An existing path is kept if it is equal, and refused otherwise."""
 
     def __init__(self, owners: Mapping[str, Sequence[int]], root: Path) -> None:
         self._owners = owners
@@ -114,7 +114,7 @@ class _Writer:
         self._folder(path.parent)
         self.files += 1
         if entry.type == "hardlink":
-            self._links.append((path, self._root / entry.link))  # what it leads to may come later
+            self._links.append((path, self._root / entry.link))  # its target may come later
             return
         if os.path.lexists(path):
             self._equal(path, entry)
@@ -137,7 +137,7 @@ class _Writer:
         os.utime(path, (_MTIME, _MTIME), follow_symlinks=False)
 
     def finish(self) -> None:
-        """Hard links, then the times of directories, which writing has changed."""
+        """Make the hard links, then set the times of directories, which writing has changed."""
         for path, target in self._links:
             if os.path.lexists(path):
                 if path.is_symlink() or not path.samefile(target):
@@ -164,7 +164,7 @@ class _Writer:
         self._known.add(path)
 
     def _note(self, folder: Path) -> None:
-        """Remember the time of a directory that was there, before something is written into it."""
+        """Record the time of an existing directory before something is written into it."""
         if folder not in self._made:
             self._times.setdefault(folder, folder.stat().st_mtime_ns)
 

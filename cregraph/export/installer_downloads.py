@@ -29,7 +29,7 @@ _SIMPLE = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 
 
 class Downloads:
-    """Downloads a few files ahead of what is being installed, so that they need little space."""
+    """A downloader that is a few files ahead of the installation, so that files need little space."""
 
     def __init__(self, scratch: Path, folder: Path) -> None:
         self._scratch = scratch

@@ -14,7 +14,7 @@ _BLOCK = 1 << 17
 
 
 class ZstdError(Exception):
-    """The stream is damaged, or the library is missing."""
+    """Error: the stream is damaged, or the library is missing."""
 
 
 class _Buffer(ctypes.Structure):

@@ -18,7 +18,7 @@ __all__ = ["AGENT", "PAUSES", "Passing", "Pools", "Retries", "check_passing", "r
 
 T = TypeVar("T")
 
-#: What every request says of its sender.
+#: The User-Agent of every request.
 AGENT = "cregraph"
 #: Seconds before each further try.
 PAUSES = (0.3, 1.0, 3.0, 8.0)
@@ -29,7 +29,7 @@ LONGEST = 60.0
 
 
 class Pools:
-    """One pool for each proxy that the environment names, with up to `size` connections to a host. Safe with many threads."""
+    """A pool for each proxy that the environment names, with up to `size` connections to a host. Safe with many threads."""
 
     def __init__(self, *, size: int) -> None:
         self._size = size
@@ -100,7 +100,7 @@ class Pools:
 
 
 class Passing(Exception):
-    """A failure that a further try may mend. `after` are the seconds that the server asks to wait, 0 if it does not.
+    """Error: a failure after which a further try may succeed. `after` are the seconds that the server asks to wait, or 0.
 
     `connected`: something accepts connections there. If not, the last tries are left out: a person waits for the message.
     """
@@ -112,7 +112,7 @@ class Passing(Exception):
 
 
 class Retries:
-    """How often a request is tried. Tests give a `sleep` that does not wait."""
+    """The tries of a request and the pauses between them. Tests give a `sleep` that does not wait."""
 
     def __init__(self, pauses: tuple[float, ...] | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._pauses = PAUSES if pauses is None else pauses
@@ -161,7 +161,7 @@ def reason(error: Exception) -> str:
 
 
 def _seconds(header: str) -> float:
-    """`Retry-After` (RFC 9110, 10.2.3) in seconds from now; 0 if it says nothing."""
+    """Return `Retry-After` in seconds from now; 0 if it is empty or invalid. Source: RFC 9110, 10.2.3."""
     if header.isascii() and header.isdigit():
         return float(header[:9])
     try:

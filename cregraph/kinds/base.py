@@ -1,4 +1,4 @@
-"""The protocol of a kind: one module with four main functions, and what these are given.
+"""The protocol of a kind: a module with four main functions, and the arguments of these.
 
     ask      a step of a recipe, references substituted, to asks       pure
     pin      all asks of one target to pins                            asks sources, through `Sources`
@@ -29,7 +29,7 @@ __all__ = ["Input", "Kind", "PinContext", "PlaceContext"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PinContext:
-    """What is already known when a target is pinned.
+    """The known facts and targets when a target is pinned.
 
     `facts` are the base's; `targets` the targets that were resolved before this one; `locked` this target's pins in the old
     lock that should stay where they can (already without those that `--upgrade…` frees); `as_of` an ISO date (UTC) or None.
@@ -48,7 +48,7 @@ class PinContext:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlaceContext:
-    """What is known when a target is placed: the facts of base and build root, the lock's targets, and what was placed before.
+    """The known state when a target is placed: the base's facts, the build root, the lock's targets, and earlier placements.
 
     `order` is the stages in graph order. `placed` maps a target's id to its placement.
     """
@@ -83,7 +83,7 @@ class PlaceContext:
 
 
 def _reached(target: Target, roots: Iterable[str]) -> set[str]:
-    """The names of the pins of `target` that `roots` need, directly or not, and `roots` themselves."""
+    """Return the names of the pins of `target` that `roots` need, directly or not, and `roots` themselves."""
     pins = {p.name: p for p in target.pins}
     by_token = {provided.split(" ")[0]: p.name for p in target.pins for provided in p.provides}
     seen: set[str] = set()
@@ -97,7 +97,7 @@ def _reached(target: Target, roots: Iterable[str]) -> set[str]:
 
 
 class Input(Protocol):
-    """The verified bytes that a segment is made from, and room for what must be seekable."""
+    """The verified bytes that a segment is made from, and temporary files for content that must be seekable."""
 
     def path(self) -> Path:
         """Return the artifact's file in the store, or the tar that is the result of the segment's task."""

@@ -1,4 +1,4 @@
-"""Files and links of one's own: shipped with a recipe, next to the profile, or written in the recipe.
+"""Files and links of a team: shipped with a recipe, next to the profile, or written in the recipe.
 
     - file: {at: /opt/sfnb/CRE_VERSION, text: "v1\\n"}
     - file: {at: [/home/jupyter/x.py, /root/x.py], from: ./x.py, mode: "0755", owner: jupyter}
@@ -74,7 +74,7 @@ def folder(ask: Ask) -> str | None:
 
 
 def problems(target: Target, offers: Offers) -> list[str]:
-    """Return a sentence for each file or folder that no pin is of."""
+    """Return a sentence for each file or folder that has no pin."""
 
     def name_of(what: Json) -> str | None:
         return ask_text(what) or None
@@ -150,7 +150,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
 
 
 def _what(ask: Ask) -> Mapping[str, Json]:
-    """What a lock says is asked for. Raises CregraphError for what `ask` never wrote: a lock edited by hand."""
+    """Return what a lock asks for. Raises CregraphError for a form that `ask` does not write: a lock edited by hand."""
     what = ask.what if isinstance(ask.what, Mapping) else {}
     places, mode = what.get("at"), what.get("mode", 0)
     texts = [what[key] for key in ("from", "text", "link", "owner") if key in what]

@@ -1,4 +1,4 @@
-"""What kinds say of a place in the image: a path, a mode, an owner."""
+"""Places in the image as kinds state them: a path, a mode, an owner."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ _RATIO = 1032
 
 
 class BadEntry(CregraphError):
-    """An entry is damaged or does not fit its key. The caller makes the thing itself."""
+    """Error: an entry is damaged or does not fit its key. The caller makes the result itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +123,7 @@ def task_blob(digest: str, size: int) -> Descriptor:
 
 
 def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
-    """Parse a task's manifest. Raises BadEntry, which begins with `what`, for another form or key."""
+    """Return the entry in a task's manifest. Raises BadEntry, which begins with `what`, for another form or key."""
     layers, claims = _read(data, kind=_TASK, key=key, count=1, what=what)
     sha256 = claims.get(_SHA256)
     if not isinstance(sha256, str) or not is_sha256(sha256):
@@ -135,7 +135,7 @@ def read_task_entry(data: bytes, *, key: str, what: str) -> TaskEntry:
 
 
 def read_segment_entry(data: bytes, *, key: str, assembly: int, what: str) -> SegmentEntry:
-    """Parse a segment's manifest. Raises BadEntry, which begins with `what`, for another form, key or assembly."""
+    """Return the entry in a segment's manifest. Raises BadEntry, which begins with `what`, for another form, key or assembly."""
     layers, claims = _read(data, kind=_SEGMENT, key=key, count=2, what=what)
     if _number(claims, _ASSEMBLY, what) != assembly:
         raise BadEntry(f"{what}: is of assembly {claims[_ASSEMBLY]}, not {assembly}")

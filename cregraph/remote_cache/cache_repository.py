@@ -49,7 +49,7 @@ _PAUSES = (0.3, 1.0)
 
 
 class Unreachable(CregraphError):
-    """The cache does not answer, or its answer is not that of a registry."""
+    """Error: the cache does not answer, or its answer is not that of a registry."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """Transfers between a store and a remote cache.
 
-No transfer fails a build. A refused entry is named, and the build makes the thing itself. After the first failure to answer, the
+No transfer fails a build. A refused entry is named, and the build makes the result itself. After the first failure to answer, the
 cache is not asked again.
 """
 

@@ -23,7 +23,7 @@ SOLVE_LIMIT = 600
 
 
 class Failure(Exception):
-    """A failure with a kind. The caller writes the message."""
+    """Error: a failure with a kind. The caller writes the message."""
 
     def __init__(self, kind: str, text: str, **more: object) -> None:
         super().__init__(text)

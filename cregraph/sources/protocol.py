@@ -17,7 +17,7 @@ class NotThere(CregraphError):
 
 
 class Sources(Protocol):
-    """Sources that this machine can ask. `cregraph.sources.configured` implements them; tests use file:// and loopback.
+    """The sources that this machine can ask. `cregraph.sources.configured` implements them; tests use file:// and loopback.
 
     If `offline` is true, every method refuses to open a connection.
     """
@@ -46,7 +46,7 @@ class Sources(Protocol):
 
 
 class LocationRules(Protocol):
-    """The part of a kind that sources/ uses."""
+    """The names of a kind that sources/ uses."""
 
     #: Whether `locations` are pages of a package index, which link to the artifact.
     INDEXED: bool

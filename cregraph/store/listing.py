@@ -50,7 +50,7 @@ class Entry:
 
 
 def objects(store: Store) -> Iterator[Entry]:
-    """Return the objects, sorted."""
+    """Yield the objects, sorted."""
     return _entries("sha256", (path for path in _below(store.root / "sha256") if is_sha256(path.name)))
 
 
@@ -60,19 +60,19 @@ def sections(store: Store) -> tuple[str, ...]:
 
 
 def records(store: Store, section: str) -> Iterator[Entry]:
-    """Return the records of a section, sorted."""
+    """Yield the records of a section, sorted."""
     found = (path for path in _below(store.root / section) if path.suffix == ".json" and path.is_file())
     return _entries(section, (path for path in found if is_key(section, path.stem)))
 
 
 def trees(store: Store, section: str) -> Iterator[Entry]:
-    """Return the trees of a section, sorted."""
+    """Yield the trees of a section, sorted."""
     found = (path for path in _below(store.root / section) if is_sha256(path.name))
     return _entries(section, (path for path in found if path.is_dir() and not path.is_symlink()))
 
 
 def files(store: Store, folder: str) -> Iterator[Entry]:
-    """Return the files of `logs`, `partial` or `quarantine`, sorted."""
+    """Yield the files of `logs`, `partial` or `quarantine`, sorted."""
     found = (path for path in _sorted(store.root / folder) if _FILES[folder].fullmatch(path.name))
     return _entries(folder, (path for path in found if path.is_file()))
 

@@ -65,7 +65,7 @@ def _sums(record: object) -> list[float] | None:
 
 
 def _rate(record: object) -> Rate | None:
-    """Fit a line by least squares. Neither coefficient is below zero."""
+    """Return the line fitted by least squares. Neither coefficient is below zero."""
     sums = _sums(record)
     if sums is None or sums[0] < 1:
         return None

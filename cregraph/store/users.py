@@ -77,7 +77,7 @@ def in_use(
 
 @contextlib.contextmanager
 def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = lambda _user: None) -> Iterator[tuple[User, ...]]:
-    """Hold the lock under which objects may be removed; gives the registered users. No process registers meanwhile.
+    """Hold the lock under which objects may be removed, and yield the registered users. No process registers meanwhile.
 
     Calls `waiting` for each user whose locks are None and waits for it, up to `patience` seconds in total.
 
@@ -105,7 +105,7 @@ def gc_lock(store: Store, *, patience: float, waiting: Callable[[User], None] = 
 
 @contextlib.contextmanager
 def only_user(store: Store) -> Iterator[bool]:
-    """Hold the gc lock; gives whether no other process uses the store."""
+    """Hold the gc lock, and yield whether no other process uses the store."""
     with _locked(store, fcntl.LOCK_EX, lambda: None):
         yield all(user.pid == os.getpid() for user in _users(store))
 

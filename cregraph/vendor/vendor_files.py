@@ -1,4 +1,4 @@
-"""The files of a vendor folder, and what a kind states about its part of one (`VendorRules`)."""
+"""The files of a vendor folder, and the rules of a kind for its part of the folder (`VendorRules`)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~@,=!-]{0,250}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VendorAccess:
-    """Reads what locks pin: `fetch` returns a file with the verified bytes of an artifact, `image` a pinned image."""
+    """Access to what locks pin: `fetch` returns a file with the verified bytes of an artifact, `image` a pinned image."""
 
     fetch: Callable[[Artifact], Path]
     image: Callable[[Artifact], BaseImage]
 
 
 class VendorRules(Protocol):
-    """Where the artifacts of a kind lie in a vendor folder. A module has these names (`Kind.PARTS`)."""
+    """The rules for the artifacts of a kind in a vendor folder. A module has these names (`Kind.PARTS`)."""
 
     #: Folders at the root of the vendor folder, each with patterns for the names of its index files.
     FOLDERS: Mapping[str, tuple[str, ...]]
@@ -58,8 +58,10 @@ class VendorRules(Protocol):
 
 
 class Tree:
-    """Files below `folder`. `size` is their total in bytes; `added` counts new ones. `on_file` is called with the path and size
-    of each file, from any thread."""
+    """The files below `folder`. `size` is their total in bytes; `added` counts new ones.
+
+    `on_file` is called with the path and size of each file, from any thread.
+    """
 
     def __init__(self, folder: Path, on_file: Callable[[str, int], None]) -> None:
         self.folder = folder
@@ -99,8 +101,10 @@ class Tree:
         self._on_file(path, size)
 
     def prune(self, keep: Collection[str], folders: Mapping[str, Sequence[str]]) -> int:
-        """Remove files that are not in `keep`, then empty folders, and return the number of files. `folders` gives for each
-        folder the patterns of its index files: they stay next to files that stay, and are not counted."""
+        """Remove files that are not in `keep`, then empty folders. Return the number of removed files.
+
+        `folders` gives for each folder the patterns of its index files. They stay next to files that stay, and are not counted.
+        """
         removed = 0
         used = {parent for path in keep for parent in ancestors(path)}
         for name, indexes in folders.items():

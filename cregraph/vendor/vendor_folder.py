@@ -1,4 +1,4 @@
-"""Copy all that locks need into one folder of standard trees, with a `sources.yaml` that leads to them.
+"""A folder of standard trees with all that locks need, and a `sources.yaml` that leads to them.
 
     conda/<channel>/{linux-64,noarch}/    a conda channel with repodata.json
     cran/<date>/src/contrib/              CRAN as of a date: PACKAGES, PACKAGES.gz, older versions in Archive/
@@ -48,7 +48,7 @@ _HEAD = f"{_MARK}: everything that the locks need lies in this folder.\n"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vendored:
-    """The locks need `files`, of `size` bytes in total. `added` of them are new; `removed` others were removed.
+    """The result: the locks need `files`, of `size` bytes in total. `added` of them are new; `removed` others were removed.
 
     `own` are sources of files that come with the project or with the standard recipes, and are not copied.
     """

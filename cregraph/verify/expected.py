@@ -23,8 +23,10 @@ __all__ = ["Expected", "expected_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expected:
-    """Rows by absolute path, and the segment that owns each. Hard links have the row of their file. `known` are the keys of
-    segments whose paths are all in `rows`. Of other segments only the packages can be compared."""
+    """The rows by absolute path, and the segment that owns each. Hard links have the row of their file.
+
+    `known` are the keys of segments whose paths are all in `rows`. For other segments only the packages can be compared.
+    """
 
     rows: Mapping[str, Row] = field(default_factory=dict)
     owners: Mapping[str, Segment] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class _BytesNeeded(Exception):
 
 
 class _NoBytes:
-    """The input of a segment whose bytes are not at hand."""
+    """The input of a segment whose bytes are not available."""
 
     def path(self) -> Path:
         raise _BytesNeeded

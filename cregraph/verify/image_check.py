@@ -1,4 +1,4 @@
-"""Whether an image holds what a lock says: packages by the image's own records, files by their bytes where these are known."""
+"""Comparison of an image with its lock: packages by the image's own records, files by their bytes where these are known."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PARTS = ("Entrypoint", "Cmd", "User", "WorkingDir", "ExposedPorts", "Volumes", 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference between an image and its lock. `name` is a package, path, variable, label or part of the config."""
+    """A difference between an image and its lock. `name` is a package, path, variable, label or part of the config."""
 
     what: What
     subject: Subject
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What was compared with the lock, and the differences. `by` is "digest" for the whole image, "content" for its parts.
+    """The result of a comparison with the lock. `by` is "digest" for the whole image, "content" for its parts.
 
     `packages` have the locked version, and `files` equal bytes. For `unread` packages, whose files this store does not know, the
     image's own records were used. `other` files of compiled packages have other bytes.

@@ -1,4 +1,4 @@
-"""Packages that an image itself says are installed, and how a kind reads them (`VerifyRules`). Every text is hostile."""
+"""Packages that an image itself lists as installed, and the rules by which a kind reads them. Every text is untrusted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ __all__ = ["InImage", "Installed", "VerifyRules"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:
-    """A package that an image says it has, in the file `record`. `differs` tells how it differs from its pin, besides the
-    version. `files` gives for each absolute path the recorded sha256 (hex) or None."""
+    """A package that the image lists in its file `record`.
+
+    `differs` states the difference from its pin, other than the version. `files` maps absolute paths to the recorded
+    sha256 (hex) or None.
+    """
 
     name: str
     version: str
@@ -45,7 +48,7 @@ class InImage:
 
 
 class VerifyRules(Protocol):
-    """How a kind finds its packages in an image. A module has these names (`Kind.PARTS`)."""
+    """The rules by which a kind finds its packages in an image. A module has these names (`Kind.PARTS`)."""
 
     def is_record(self, path: str) -> bool:
         """Return whether the file at the absolute `path` may say that a package is installed."""

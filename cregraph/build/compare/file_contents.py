@@ -1,4 +1,4 @@
-"""Compare two contents of one file by its format: R's objects, programs, archives, bytecode, text."""
+"""Comparison of two contents of one file by its format: R's objects, programs, archives, bytecode, text."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _elf(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> lis
 
 
 def _bytecode(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
-    """PEP 552: magic, flags, then time and size of the source, or its hash."""
+    """Compare bytecode. Source: PEP 552: magic, flags, then time and size of the source, or its hash."""
     if one[:4] != two[:4]:
         return []
     (flags,) = struct.unpack_from("<I", one, 4)
@@ -121,7 +121,7 @@ def _packed(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> 
 
 
 def _gzip(path: str, one: bytes, two: bytes, sibling: Sibling, depth: int) -> list[Finding]:
-    """RFC 1952: bytes 4 to 7 are the time of the content."""
+    """Compare gzip files. Source: RFC 1952: bytes 4 to 7 are the time of the content."""
     plain = rdata.unpacked(one), rdata.unpacked(two)
     if plain[0] != plain[1]:
         return compare_file(path, *plain, sibling, depth=depth + 1)
@@ -159,7 +159,7 @@ def _zip(data: bytes) -> _Members:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """The content of a member, no more than it claims to be. Raises ValueError for a compressor that cannot be held to that."""
+    """Return a member's content, cut at its stated size. Raises ValueError for a compressor that cannot be bounded."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("compressed in an unsupported way")
     with archive.open(info) as file:
@@ -179,7 +179,7 @@ def _entry(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
 
 
 def _ar(data: bytes) -> _Members:
-    """ar(5): a header of 60 bytes before each member: name, time, owner, group, mode, size."""
+    """Yield the members. Source: ar(5): before each is a header of 60 bytes: name, time, owner, group, mode, size."""
     at = 8
     while at + 60 <= len(data):
         head = data[at : at + 60].decode("ascii", "replace")

@@ -16,7 +16,7 @@ Cause = Literal["time", "path", "random", "order", "build id", "compiled", "arch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One difference. `path` is the file in its package, `inside` the place in it: an R object, a section, a member, a line."""
+    """A difference. `path` is the file in its package, `inside` the place in it: an R object, a section, a member, a line."""
 
     path: str
     cause: Cause
@@ -26,7 +26,7 @@ class Finding:
 
     @property
     def cure(self) -> str:
-        """What to do about the cause."""
+        """Return what to do about the cause."""
         return cures()[self.cause]
 
     def within(self, path: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Name the likely cause of a difference between two texts or two byte strings.
+"""The likely cause of a difference between two texts or two byte strings.
 
 Only the form counts: something that reads as a time in both is a time. If several causes fit, the more specific one wins, such
 as a time before a random number.
@@ -124,7 +124,7 @@ def _line(one: str, two: str) -> tuple[Cause, str, str]:
 
 
 def _same_but(pattern: re.Pattern[str], one: str, two: str) -> bool:
-    """Whether two texts differ in matches of `pattern` only."""
+    """Return whether two texts differ in matches of `pattern` only."""
     mine, theirs = pattern.findall(one), pattern.findall(two)
     return bool(mine) and bool(theirs) and mine != theirs and pattern.sub("\0", one) == pattern.sub("\0", two)
 
@@ -138,7 +138,7 @@ def _strings(data: bytes) -> set[str]:
 
 
 def _runs(one: bytes, two: bytes) -> Iterator[tuple[int, int]]:
-    """The first ranges in which two byte strings of one length differ. Ranges that are a few bytes apart count as one."""
+    """Yield the ranges in which two byte strings of one length differ. Ranges a few bytes apart count as one."""
     for start in range(0, len(one), _BLOCK):
         mine, theirs = one[start : start + _BLOCK], two[start : start + _BLOCK]
         if mine != theirs:
@@ -147,7 +147,7 @@ def _runs(one: bytes, two: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _times(one: bytes, two: bytes, start: int, end: int, *, days: bool) -> Iterator[tuple[str, str]]:
-    """The readings of numbers that cover a differing range and are times in both: doubles and integers, either byte order."""
+    """Yield both readings of numbers that cover a differing range and are times: doubles and integers, either byte order."""
     if end - start > 8:
         return
     for form, width in ((">d", 8), ("<d", 8), (">q", 8), ("<q", 8), (">I", 4), ("<I", 4)):

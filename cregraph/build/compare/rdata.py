@@ -73,7 +73,7 @@ def compare_objects(path: str, name: str, one: bytes, two: bytes) -> list[Findin
 
 
 def _split(data: bytes) -> tuple[list[str], bytes]:
-    """The texts of a serialized object, and its other bytes."""
+    """Return the texts of a serialized object, and its other bytes."""
     texts: list[str] = []
     rest = []
     at = 0
@@ -110,7 +110,7 @@ def objects(rdb: bytes, rdx: bytes) -> dict[str, bytes]:
 
 
 def _chunk(data: bytes, limit: int) -> bytes:
-    """Four bytes of length, then zlib; or a letter for the compressor (`2` bzip2, `Z` xz, `0` none) before the content."""
+    """Return a chunk's content: after its length (4 bytes) comes zlib, or a letter (`2` bzip2, `Z` xz, `0` none) and the rest."""
     size = int.from_bytes(data[:4])
     if size > limit:
         raise ValueError("too large to compare")

@@ -1,4 +1,4 @@
-"""Compare two results of one task, file by file."""
+"""Comparison of two results of one task, file by file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def compare_tars(one: IO[bytes], two: IO[bytes]) -> list[Finding]:
     """Return how two normalised tars (`cregraph.engines.capture`) differ, by path. Both files are seekable.
 
     At most two contents of 256 MiB are in memory. A file that is not a tar, which a remote cache may hold, is a finding. The
-    texts of findings are printable, whatever the files are called.
+    texts of findings are printable, also with hostile file names.
     """
     try:
         found = list(itertools.islice(_differences(_Result(one), _Result(two)), _FOUND))
@@ -51,7 +51,7 @@ class _Result:
         self.entries = {entry.path: entry for entry in Reader(file, what="it", policy=PACKAGE)}
 
     def content(self, path: str) -> bytes | None:
-        """The content of a file; None if there is no such file, or it is too large."""
+        """Return the content of a file; None if it does not exist or is too large."""
         entry = self.entries.get(path)
         return b"".join(self._blocks(entry)) if entry and entry.type == "file" and entry.size <= _LIMIT else None
 

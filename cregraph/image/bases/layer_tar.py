@@ -1,4 +1,4 @@
-"""A layer's blob read as a tar, while its plain bytes are hashed."""
+"""Reader of a layer's blob as a tar, which hashes the plain bytes."""
 
 from __future__ import annotations
 

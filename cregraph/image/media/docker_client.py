@@ -1,4 +1,4 @@
-"""The one place that connects to a Docker engine: a client of the Docker SDK, with the SDK's errors as CregraphError.
+"""Connections to a Docker engine: a client of the Docker SDK, with the SDK's errors as CregraphError.
 
 The SDK serves all that the Engine API offers. The docker CLI is left to builds with buildx.
 """
@@ -29,7 +29,7 @@ _SAID = 600  # characters of an engine's words that a message shows
 
 
 class NoImage(CregraphError):
-    """The engine answers, and does not have the image."""
+    """Error: the engine answers, but it does not have the image."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What cregraph asks of a Docker engine: images in and out, and containers that try an image.
+"""Requests to a Docker engine: images in and out, and containers that try an image.
 
 Nothing is mounted from this machine: files go in by copying, so a remote engine works as well as a local one.
 """
@@ -43,7 +43,7 @@ _STDERR = 2
 
 
 def reachable(context: str | None = None) -> None:
-    """Raise CregraphError, with what to do, unless an engine answers."""
+    """Raise CregraphError with a hint unless an engine answers."""
     with client("the Docker engine does not answer", context):
         pass
 
@@ -141,7 +141,7 @@ def remove_images(names: Iterable[str], context: str | None = None) -> None:
 
 
 class Container:
-    """A container that was started, as it runs. Read `lines` to their end, then `ended`."""
+    """A running container. Read `lines` to their end, then call `ended`."""
 
     def __init__(self, output: Iterator[tuple[int, bytes]], events: Iterator[Any], failure: str | None) -> None:
         self._output = output
@@ -150,7 +150,7 @@ class Container:
         self._said = b""
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of its stdout as they come. A line is cut at 1 MiB."""
+        """Yield the lines of its stdout when they arrive. A longer line than 1 MiB is split."""
         waiting = b""
         for stream, data in self._output:
             if stream == _STDERR:
@@ -239,7 +239,7 @@ def frames(plain: Any) -> Iterator[tuple[int, bytes]]:
 
 
 def received(plain: Any) -> bytes:
-    """Return what came, or nothing at the end of the connection, however it ended."""
+    """Return the received bytes; empty at the end of the connection, also after an error of the connection."""
     try:
         return bytes(plain.recv(_PIECE))
     except ConnectionError:

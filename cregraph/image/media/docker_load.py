@@ -1,4 +1,4 @@
-"""Load an image into a Docker engine, of either image store, and check that it arrived.
+"""Loading of an image into a Docker engine, with either image store, and the check that it arrived.
 
 The archive is a tar that holds an OCI layout and Docker's own `manifest.json`. Docker's classic store needs `manifest.json`;
 containerd's takes the layout and its name from the annotation `io.containerd.image.name`. The tar is deterministic. Its listings
@@ -72,7 +72,7 @@ def archive(image: Image, *, reference: str, store: Store, base: BaseBlobs) -> I
 
 
 def _ids(image: Image) -> tuple[str, str]:
-    """What engines call an image: containerd's store its manifest's digest, the classic one its config's."""
+    """Return the ids of an image in engines: its manifest's digest (containerd's store), its config's (the classic store)."""
     return (image.digest, image.config_descriptor.digest)
 
 

@@ -1,4 +1,4 @@
-"""Write OCI image layouts (image-spec 1.1, image-layout.md) in one step."""
+"""Writer of OCI image layouts (image-spec 1.1, image-layout.md). A layout appears in one step."""
 
 from __future__ import annotations
 

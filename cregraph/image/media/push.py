@@ -1,4 +1,4 @@
-"""Push a built image to a registry, without sending a byte that the registry has.
+"""Push of a built image to a registry, without sending a byte that the registry has.
 
 Our own layers come from disk. The base's layers are mounted if their repository is in the same registry; else they are streamed
 from their origin through memory, never over the disk. Blobs that another repository of the registry is known to have are
@@ -34,7 +34,7 @@ _How = Literal["pushed", "mounted", "skipped"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moved:
-    """Progress of one blob: `done` of `size` bytes; `how` is set when the registry has it."""
+    """The progress of one blob: `done` of `size` bytes; `how` is set when the registry has it."""
 
     digest: str
     size: int
@@ -44,7 +44,7 @@ class Moved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pushed:
-    """Result of a push. `pushed`, `mounted` (from another repository of the registry) and `skipped` (already there) count
+    """The result of a push. `pushed`, `mounted` (from another repository of the registry) and `skipped` (already there) count
     bytes of blobs; `streamed` counts those of the pushed bytes that came from the base's origin.
 
     `unchanged`: the tag led to this image before, and nothing was sent.

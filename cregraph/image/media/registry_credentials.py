@@ -69,7 +69,7 @@ def _mapping(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _bare(key: str) -> str:
-    """A key of `auths` as a host: older clients wrote addresses."""
+    """Return the host in a key of `auths`: older clients wrote addresses."""
     return key.partition("://")[2].partition("/")[0] if "://" in key else key.partition("/")[0]
 
 

@@ -31,11 +31,11 @@ _SAID_LIMIT = 64 << 10
 
 
 class NotInRegistry(CregraphError):
-    """The registry answered that it does not have the requested object."""
+    """Error: the registry does not have the requested object."""
 
 
 class Unauthorized(CregraphError):
-    """The registry requires a login, or the login lacks a permission."""
+    """Error: the registry requires a login, or the login lacks a permission."""
 
 
 class Exchange:

@@ -1,4 +1,4 @@
-"""Ask a registry what it has of an image before a push: the tag, our layers, the base's layers."""
+"""State of a registry before a push: the tag, our layers and the base's layers that it has."""
 
 from __future__ import annotations
 

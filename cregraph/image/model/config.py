@@ -107,7 +107,7 @@ def _config(
 
 
 def as_json(blob: Descriptor) -> dict[str, Json]:
-    """Return a descriptor as OCI writes it."""
+    """Return a descriptor as JSON. Source: OCI image-spec 1.1, descriptor.md."""
     return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
 
 
@@ -133,8 +133,10 @@ def _env(base: Sequence[str], ours: Mapping[str, str]) -> list[str]:
 
 
 def _history(base: Sequence[Json], layers: int, digest: str) -> list[Json]:
-    """The base's history, with an entry for each layer: Docker refuses an image whose history has more, and shows the wrong
-    sizes for one that has fewer."""
+    """Return the base's history with one entry for each layer.
+
+    Docker refuses an image whose history has more entries, and shows wrong sizes for one that has fewer.
+    """
     filled = sum(1 for entry in base if not entry.get("empty_layer"))
     if filled > layers:
         raise CregraphError(f"the base {digest} has {layers} layers and a history of {filled}", hint="choose another base")

@@ -70,7 +70,7 @@ def _member(data: bytes) -> bytes:
 def _content(member: bytes) -> bytes:
     import deflate
 
-    # The trailer says how much to make room for; it is read here first, so that a forged one cannot ask for gigabytes.
+    # The library allocates the size that the trailer states. It is checked first, so that a forged one cannot ask for gigabytes.
     size = int.from_bytes(member[-4:], "little")
     if len(member) < 18 or size > MEMBER:
         raise ValueError("not a gzip member of this form")
@@ -84,7 +84,7 @@ def _content(member: bytes) -> bytes:
 
 
 def _cut(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of MEMBER."""
+    """Yield the same bytes in pieces of MEMBER bytes."""
     held: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -115,7 +115,7 @@ def _in_order(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Ou
 
 
 def _sample() -> bytes:
-    """Bytes made by a formula: long matches, text, numbers, noise and zeros, in more than one member."""
+    """Return bytes made by a formula: long matches, text, numbers, noise and zeros, in more than one member."""
     text = b"".join(b"lib/R/library/p%d/R/p%d.rdb\n" % (i % 97, i * i % 1009) for i in range(12000))
     noise = bytearray()
     state = 1

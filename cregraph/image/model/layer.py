@@ -163,7 +163,7 @@ def _parted(plan: LayerPlan, moved: Collection[str], planner: Planner) -> tuple[
 
 
 def _to_move(layers: Sequence[LayerPlan], records: Mapping[str, SegmentRecord], store: Store) -> list[str]:
-    """The keys of the segments that cannot stay in their layer, sorted."""
+    """Return the keys of the segments that cannot stay in their layer, sorted."""
     owners: dict[str, tuple[Segment, Row]] = {}
     needed: dict[str, Segment] = {}
     move: set[str] = set()
@@ -186,7 +186,7 @@ def _to_move(layers: Sequence[LayerPlan], records: Mapping[str, SegmentRecord], 
 
 
 def _paths(plan: LayerPlan, segments: Sequence[SegmentRecord], facts: BaseFacts, store: Store) -> frozenset[str]:
-    """The directories that a layer needs, once all its paths were checked against the base and each other."""
+    """Return the directories that a layer needs. All its paths are checked against the base and each other."""
     owners: dict[str, Segment] = {}
     needed: dict[str, Segment] = {}
     for segment, record in zip(plan.segments, segments, strict=True):

@@ -45,7 +45,7 @@ class SegmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of an index. `what` is the sha256 of a file, the text of a symbolic link, or a hard link's first path."""
+    """A line of an index. `what` is the sha256 of a file, the text of a symbolic link, or a hard link's first path."""
 
     path: str
     type: tar.Kind
@@ -184,7 +184,7 @@ def members_of(store: Store, record: SegmentRecord) -> Iterator[tuple[bytes, byt
 
 
 def _damaged(store: Store, record: SegmentRecord, what: str) -> CregraphError:
-    """Forget a segment that is not what its record says, so that the next run makes it anew."""
+    """Delete the record of a damaged segment, so that the next run makes it again, and return the error."""
     store.drop_record("segments", record.key)
     return CregraphError(
         f"{what} in the store is damaged: its bytes are not those of sha256:{record.object}",
@@ -193,7 +193,7 @@ def _damaged(store: Store, record: SegmentRecord, what: str) -> CregraphError:
 
 
 def _entry(entry: Entry, rows: list[Row]) -> Iterator[bytes]:
-    """The tar bytes of one entry; its row is added once its content was read."""
+    """Yield the tar bytes of one entry, then add its row to `rows`."""
     what = entry.link
     size = entry.size if entry.type == "file" else 0
     mode = 0o777 if entry.type == "symlink" else entry.mode
@@ -223,7 +223,7 @@ def _entry(entry: Entry, rows: list[Row]) -> Iterator[bytes]:
 
 
 def _ordered(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries checked, with their hard links turned, sorted by the bytes of their paths."""
+    """Return the checked entries, sorted by the bytes of their paths. The first path of a hard-linked file holds its content."""
     by_path: dict[str, Entry] = {}
     for entry in entries:
         _check(entry)
@@ -243,7 +243,7 @@ def _ordered(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _turn(content: Entry, links: list[str], by_path: dict[str, Entry]) -> None:
-    """Let the first of several paths of one file hold the content, and the others link to it."""
+    """Put the content at the first of several paths of one file, and make the others links to it."""
     paths = sorted([content.path, *links], key=str.encode)
     first = paths[0]
     for path in paths:
@@ -254,7 +254,7 @@ def _turn(content: Entry, links: list[str], by_path: dict[str, Entry]) -> None:
 
 
 def _end(entry: Entry, by_path: dict[str, Entry]) -> str:
-    """The path of what a hard link leads to in the end."""
+    """Return the path at the end of a chain of hard links."""
     seen = [entry.path]
     while entry.type == "hardlink":
         target = by_path.get(entry.link)

@@ -1,4 +1,4 @@
-"""Unpack the files of a segment to disk, for sandboxes."""
+"""The files of a segment: read, checked, and unpacked to disk for sandboxes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_rows(rows: Iterable[Row], store: Store, record: SegmentRecord) -> None
 
 
 class NotTheIndex(CregraphError):
-    """The bytes of a segment are not those of its index: of `row`, or after all of them if `row` is None."""
+    """Error: the bytes of a segment differ from its index, at `row`, or after the last row if `row` is None."""
 
     def __init__(self, title: str, row: Row | None) -> None:
         super().__init__(
@@ -105,10 +105,10 @@ def _content(row: Row, stream: IO[bytes], title: str) -> Iterator[bytes]:
 
 
 def _directory(path: Path, name: str, title: str) -> None:
-    """Make one directory, or see that it is one; its parent was seen before."""
+    """Make a directory, or check that it is one. Its parent was checked before."""
     try:
         path.mkdir()
-        path.chmod(0o755)  # whatever the umask
+        path.chmod(0o755)  # independent of the umask
     except FileExistsError:
         if not stat.S_ISDIR(path.lstat().st_mode):
             raise CregraphError(

@@ -11,7 +11,7 @@ __all__ = ["Entry", "ancestors", "from_bytes"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One tar entry: `path` relative to the image's root, no leading slash, no `.` or `..` component, `/` between.
+    """A tar entry: `path` relative to the image's root, no leading slash, no `.` or `..` component, `/` between.
 
     `mode` is the permission bits only. `link` is a symbolic link's text, or for a hard link the path (same form as
     `path`) of another entry of the same segment. `chunks` gives the content, `size` bytes in all, each time it is called.

@@ -21,7 +21,7 @@ BLOCK = 512
 #: 1980-01-01T00:00:00Z, in seconds. Not 0: zip, and with it parts of Python's and R's tooling, cannot hold earlier times.
 MTIME = 315532800
 
-#: What ends an archive: two blocks of zeros.
+#: The end of an archive: two blocks of zeros.
 END = bytes(2 * BLOCK)
 
 Kind = Literal["file", "symlink", "hardlink", "directory"]
@@ -95,7 +95,7 @@ def file(path: str, source: bytes | Path, *, mode: int = 0o644, mtime: int = MTI
 
 
 def _text(key: str, text: str) -> tuple[bytes, bytes]:
-    """The header's field for `text` (a hint for old readers when it does not fit), and the record if one is needed."""
+    """Return the header's field for `text` (cut for old readers if it does not fit), and the record if it needs one."""
     data = text.encode()  # a lone surrogate (a name that is not UTF-8) raises UnicodeEncodeError, a ValueError
     if len(data) <= _NAME and data.isascii():
         return data, b""
@@ -103,7 +103,7 @@ def _text(key: str, text: str) -> tuple[bytes, bytes]:
 
 
 def _record(key: str, value: bytes) -> bytes:
-    """`<length> <key>=<value>` and a newline, where the length counts itself."""
+    """Return the record `<length> <key>=<value>` and a newline. The length counts itself."""
     rest = b" " + key.encode() + b"=" + value + b"\n"
     length = len(rest)
     while len(str(length)) + len(rest) != length:

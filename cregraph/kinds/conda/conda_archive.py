@@ -1,10 +1,10 @@
-"""Reading conda packages: what is in a `.conda` or `.tar.bz2`, without unpacking it anywhere by name.
+"""Reader of conda packages (`.conda`, `.tar.bz2`), which unpacks no file by its name.
 
-`.conda` (CEP 5 and conda-package-streaming): a zip of stored members, of which `info-*.tar.zst` describes and `pkg-*.tar.zst`
-is what is installed. `.tar.bz2`: one tar with both. Contents are decompressed once, into an unnamed file, and read from there
-by offset, so the bytes of one file are never far from hand and names on the host's disk do not matter.
+`.conda` (CEP 5 and conda-package-streaming): a zip of stored members. `info-*.tar.zst` describes the package, and
+`pkg-*.tar.zst` holds the installed files. `.tar.bz2`: one tar with both. Contents are decompressed once, into an unnamed file,
+and read from there by offset. No name of the package becomes a path on the host's disk.
 
-Everything here is hostile until looked at. Refused, by name: paths that are absolute, climb, or hold control characters;
+Packages are untrusted. The reader refuses, by name: paths that are absolute, climb, or hold control characters;
 devices, FIFOs and sparse files; links that lead out of the package; a path given twice, or below a file or link; sizes beyond
 the limits below.
 """
@@ -89,7 +89,7 @@ def open_package(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> Pac
 
 
 def listed(path: Path, scratch: Callable[[], IO[bytes]], name: str) -> tuple[str, ...]:
-    """Return the paths that a package says it installs, sorted. Only the description of a .conda is read."""
+    """Return the paths that a package states to install, sorted. Only the description of a .conda is read."""
     with path.open("rb") as file:
         if file.read(2) != b"PK":
             return tuple(sorted(open_package(path, scratch, name).members))
@@ -161,7 +161,7 @@ def _index(package: Package) -> Package:
 
 
 def check_path(path: str, package: str) -> None:
-    """Raise CregraphError for a path that is not plainly below the folder it is relative to."""
+    """Raise CregraphError unless `path` is a plain path below the folder to which it is relative."""
     try:
         length = len(path.encode())
     except UnicodeEncodeError:
@@ -190,7 +190,7 @@ def _link(text: str, path: str, package: str) -> str:
 
 
 def _check_parents(package: Package, directories: set[str]) -> None:
-    """No path is both a file or link and a directory: what lies below a link would be written somewhere else."""
+    """Raise CregraphError for a path that is a file or link and also a directory: a link would redirect what lies below it."""
     parents = directories | {parent for path in package.members for parent in ancestors(path)}
     for path in sorted(parents & package.members.keys()):
         kind = "link" if package.members[path].type == "symlink" else "file"

@@ -1,4 +1,4 @@
-"""From the contents of a conda package to files at a prefix: what conda's linking does, as tar entries.
+"""The files of a conda package at a prefix, as tar entries: the result of conda's linking.
 
 The rules are conda's (conda/core/portability.py, conda/core/path_actions.py) and rattler's (rattler/install), which agree:
 `info/paths.json` says which files hold the placeholder of the prefix and how to replace it; `site-packages/` and
@@ -38,7 +38,7 @@ _PATH_TYPES = ("hardlink", "softlink", "directory")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Listed:
-    """What the package says of one of its paths."""
+    """A path as the package lists it."""
 
     type: str
     sha256: str | None = None
@@ -50,7 +50,7 @@ class _Listed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Placed:
-    """A path at the prefix, and what it is made of: a member, or the bytes of an entry point."""
+    """The source of a path at the prefix: a member, or the bytes of an entry point."""
 
     member: Member | None
     listed: _Listed | None = None
@@ -104,7 +104,7 @@ def files_at(package: Package, place: Mapping[str, Json]) -> Iterator[Entry]:
 
 
 def _is_that(package: Package, record: Mapping[str, Json]) -> None:
-    """The package is the one that the lock speaks of."""
+    """Raise CregraphError unless the package is the one that the lock pins."""
     index = _json(package, "info/index.json")
     found = "-".join(str(index.get(key)) for key in ("name", "version", "build"))
     wanted = "-".join(str(record[key]) for key in ("name", "version", "build"))
@@ -125,7 +125,7 @@ def _json(package: Package, path: str) -> dict[str, Json]:
 
 
 def _listing(package: Package) -> dict[str, _Listed]:
-    """info/paths.json, or for packages older than it info/files with info/has_prefix."""
+    """Return the paths in info/paths.json; for older packages, those in info/files with info/has_prefix."""
     if "info/paths.json" not in package.info:
         return _old_listing(package)
     rows = _json(package, "info/paths.json").get("paths")
@@ -186,7 +186,7 @@ def _old_listing(package: Package) -> dict[str, _Listed]:
 
 
 def _complete(package: Package, listed: Mapping[str, _Listed]) -> None:
-    """Contents and list agree: each path is there, of that type, with those bytes, and nothing else is."""
+    """Raise CregraphError unless the package holds exactly the listed paths, with the listed types and bytes."""
     for path in sorted(package.members.keys() - listed.keys()):
         raise refusal(package.name, f"contains `{path}`, which it does not list")
     for path, row in sorted(listed.items()):
@@ -208,7 +208,7 @@ def _complete(package: Package, listed: Mapping[str, _Listed]) -> None:
 
 
 def _place_members(package: Package, listed: Mapping[str, _Listed], place: Mapping[str, Json]) -> dict[str, _Placed]:
-    """Every path at the prefix; `noarch: python` moves some and adds the entry points."""
+    """Return every path at the prefix. `noarch: python` moves some and adds the entry points."""
     python = place["python"] if place["noarch"] == "python" else None
     placed: dict[str, _Placed] = {}
 
@@ -245,7 +245,7 @@ def _moved(path: str, python: Mapping[str, str] | None) -> str:
 
 
 def _script(match: re.Match[str], prefix: str, minor: str) -> bytes:
-    """An entry point as conda writes it (conda/core/path_actions.py, conda/gateways/disk/create.py)."""
+    """Return an entry point as conda writes it. Source: conda/core/path_actions.py, conda/gateways/disk/create.py."""
     interpreter = f"{prefix}/bin/python{minor}"
     first = f"#!{interpreter}\n"
     if len(first.encode()) > _SHEBANG:
@@ -261,14 +261,14 @@ def _script(match: re.Match[str], prefix: str, minor: str) -> bytes:
 
 
 def _links_inside(package: Package, placed: Mapping[str, _Placed]) -> None:
-    """No symbolic link leads out of the prefix, as its text reads from where it will lie."""
+    """Raise CregraphError for a symbolic link that leads out of the prefix from its final place."""
     for path, thing in placed.items():
         if thing.member is not None and thing.member.type == "symlink" and leads_out(path, thing.member.link):
             raise refusal(package.name, f"the link `{path}` leads out of the prefix, to `{thing.member.link}`")
 
 
 def _first_names(placed: Mapping[str, _Placed]) -> dict[str, str]:
-    """For paths that share their bytes by a hard link the first of them in order, which carries the bytes.
+    """Return for each path that shares its bytes by hard links the first of them in order, which holds the bytes.
 
     Names whose placeholders differ become different bytes, so they do not share.
     """
@@ -284,7 +284,7 @@ def _first_names(placed: Mapping[str, _Placed]) -> dict[str, str]:
 
 
 def _entry(package: Package, path: str, thing: _Placed, prefix: bytes) -> tuple[Entry, dict[str, Json]]:
-    """An entry, and what conda-meta says of it."""
+    """Return an entry, and its row in conda-meta."""
     member, listed = thing.member, thing.listed
     if member is None or listed is None:
         about: dict[str, Json] = {"path_type": "unix_python_entry_point"}
@@ -313,7 +313,7 @@ def _entry(package: Package, path: str, thing: _Placed, prefix: bytes) -> tuple[
         change = replace_binary if binary else replace_text
         return change(b"".join(package.chunks(member)), placeholder.encode(), prefix)
 
-    # Made twice, for the length and digest here and for the bytes later: kept, they would all be in memory at once.
+    # The content is made twice: here for length and digest, later for the bytes. Kept content would fill the memory.
     content = replaced()
     about["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
     about |= {"file_mode": listed.mode, "prefix_placeholder": placeholder}
@@ -355,7 +355,7 @@ def canonical_url(channel: str, subdir: str, file: str) -> str:
 
 
 def _conda_meta(record: Mapping[str, Json], told: list[dict[str, Json]]) -> bytes:
-    """The record that conda, mamba and rattler know an installed package by: no specs, no cache folders, no mirror."""
+    """Return the record by which conda, mamba and rattler know an installed package: no specs, no cache folders, no mirror."""
     meta = {
         **record,
         "constrains": record.get("constrains", []),

@@ -1,4 +1,4 @@
-"""What users are told about conda packages: those with what a compiler looks for, and those with link scripts."""
+"""Conda packages in messages: those that hold what a compiler looks for, and those with link scripts."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def ask(step: Step) -> Sequence[Ask]:
 
 
 def _short(text: str) -> str:
-    """A text for a message: one line, and no credentials if it is an address."""
+    """Return a text for a message: one line, without the credentials of an address."""
     return printable(redacted_text(text), 120)
 
 
@@ -134,7 +134,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
             channels=channels,
             wanted=[Wanted(spec=a.what, where=a.where) for a in target.asks],
             virtual=virtual_packages(context),
-            # one that a hand edit left without these is no record to a solver: it is chosen anew
+            # The solver cannot read a pin that a hand edit left without these fields. It chooses again.
             locked=[_record_of(p) for p in context.locked if p.data.keys() >= _RECORD],
             exclude_newer=_end_of(context.as_of) if context.as_of else None,
             cache=getattr(sources, "repodata", None),
@@ -149,7 +149,7 @@ def pin(target: Target, sources: Sources, context: PinContext) -> Target:
 
 
 def _end_of(as_of: str) -> datetime:
-    """A date means all of that day in UTC; a time is itself (UTC unless it says otherwise)."""
+    """Return the end of a date's day in UTC, or a time as it is (in UTC if it has no zone)."""
     if len(as_of) == 10:
         return datetime.combine(date.fromisoformat(as_of), time(23, 59, 59, 999000), UTC)
     moment = datetime.fromisoformat(as_of)
@@ -261,7 +261,7 @@ def _is_free(prefix: str, resolved: str, context: PlaceContext) -> None:
 
 
 def _python(pins: Sequence[Pin]) -> dict[str, str] | None:
-    """Where noarch Python packages go in an environment with this Python (CEP 17 for `python_site_packages_path`)."""
+    """Return where noarch Python packages go; None without Python. Source: CEP 17 for `python_site_packages_path`."""
     found = next((p for p in pins if p.name == "python"), None)
     if found is None:
         return None
@@ -270,7 +270,7 @@ def _python(pins: Sequence[Pin]) -> dict[str, str] | None:
 
 
 def _is_sound(item: Pin, prefix: str) -> None:
-    """What a hand-edited lock could make lead elsewhere, or fail with: these texts become parts of paths."""
+    """Raise CregraphError for a pin of a hand-edited lock whose texts are not safe as parts of paths."""
     build, depends, noarch = item.data.get("build"), item.data.get("depends"), item.data.get("noarch")
     path = item.data.get("python_site_packages_path") or "lib"
     right = {
@@ -293,7 +293,7 @@ def _is_sound(item: Pin, prefix: str) -> None:
 
 
 def _installed(item: Pin) -> dict[str, Json]:
-    """What conda-meta says of a pin, besides its files."""
+    """Return the fields of a pin in conda-meta, without its files."""
     subdir, _, file = item.artifact.file.partition("/")
     return {
         **item.data,

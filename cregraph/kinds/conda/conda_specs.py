@@ -62,7 +62,7 @@ def spec_name(spec: str) -> str:
 
 
 def _parts(rest: str) -> tuple[str, str]:
-    """Versions without spaces, and build."""
+    """Return the versions without spaces, and the build."""
     if exact := re.fullmatch(r"={1,2}([^=<>!~\s]+)=([^=<>!~\s]+)", rest):  # name=1.2=build is exact
         return f"=={exact[1]}", exact[2]
     rest = re.sub(r" *([,|]) *", r"\1", rest)

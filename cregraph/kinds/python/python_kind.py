@@ -57,7 +57,7 @@ _INTO = re.compile(r"\$\(([A-Za-z0-9_-]+)\.python\)")
 def ask(step: Step) -> Sequence[Ask]:
     """Return one ask for each requirement, one for `build`, and one to conda for the interpreter that builds.
 
-    Raises CregraphError with its line for what is no requirement by name.
+    Raises CregraphError with its line for a text that is not a requirement by name.
     """
     into = step.fields["into"]
     if not isinstance(into, str) or not _INTO.fullmatch(into):
@@ -159,7 +159,7 @@ def place(target: Target, context: PlaceContext) -> Placement:
 
 
 def check_pin(pin: Pin) -> None:
-    """Refuse a pin that a lock edited by hand could hold: its texts become paths, and say how its wheel is made."""
+    """Raise CregraphError for an invalid pin, as in a lock edited by hand: its texts become paths, and decide its build."""
     role, form = pin.data.get("role"), pin.data.get("form")
     owner = str(pin.data.get("for"))
     name = pin.name.removeprefix(f"build:{owner}:") if role == "build" else pin.name
@@ -238,7 +238,7 @@ def _copy_wheel(segment: Segment, source: Input, into: IO[bytes]) -> str:
 
 
 def _check_interpreter(name: str, python: str) -> None:
-    """A wheel that was built here is for the Python it was built on; that must be the base's."""
+    """Raise CregraphError unless a wheel that a task built is for the Python of the base."""
     from cregraph.kinds.python.python_pin import wheel_of
     from cregraph.sources.python_index import File, Found
 
@@ -248,7 +248,7 @@ def _check_interpreter(name: str, python: str) -> None:
 
 
 def _normal(text: Json, where: str) -> str:
-    """The requirement in one form: name as pip normalises it, specifiers sorted."""
+    """Return the requirement in one form: the name as pip normalises it, specifiers sorted."""
     if not isinstance(text, str):
         raise CregraphError(f"{where}: `{text}` is not a requirement (expected a text such as `scikit-learn>=1.3,<2`)")
     if text.strip().endswith((".whl", ".tar.gz", ".zip")) or text.strip().startswith((".", "/", "-", "git+", "http")):

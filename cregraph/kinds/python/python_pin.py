@@ -1,4 +1,4 @@
-"""Pinning Python packages: uv chooses over the base's distributions, the best wheel of each is taken, else its sdist."""
+"""Pins of Python packages: uv chooses over the base's distributions; the best wheel of each is taken, else its sdist."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ __all__ = ["pin", "wheel_of"]
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Return the pins of all asks of one interpreter.
 
-    Raises CregraphError for an ask that contradicts the base, for what cannot be had together (with uv's reasons), and for
-    what is there neither as a fitting wheel nor as an sdist that a step says how to build.
+    Raises CregraphError for an ask that contradicts the base, for asks without a solution (with uv's reasons), and for
+    a package that has neither a fitting wheel nor an sdist whose build a step describes.
     """
     facts = context.facts
     if facts is None or facts.python is None:
@@ -72,7 +72,7 @@ def _answers(
     sources: Sources,
     context: PinContext,
 ) -> list[tuple[Found, File | None, Artifact]]:
-    """What `_choose` answers. An ask that nothing answers is left out of the next question, so that one run finds all of them.
+    """Return the result of `_choose`. Leave out an ask without an answer and ask again, so that one run finds all of them.
 
     Raises Several with `problems` and those, and with the lines of all that is `wanted` if only together they have no answer.
     """
@@ -174,7 +174,7 @@ def _tags(python: str, glibc: str | None) -> list[str]:
 
 
 def _answered_by_base(asked: Ask, wanted: Requirement, python: PythonFact, problems: list[CregraphError]) -> bool:
-    """Whether the base has it, also in a version that is then one of the `problems`; extras are left for uv to see to."""
+    """Return whether the base has it. If the base has another version, add that to `problems`. uv answers for extras."""
     have = python.distributions.get(canonicalize_name(wanted.name))
     if have is None or not _applies(wanted, python):
         return False
@@ -207,8 +207,11 @@ def _applies(wanted: Requirement, python: PythonFact) -> bool:
 def _choose(
     question: Question, sources: Sources, locked: Mapping[str, Pin], *, prefix: str = "", building: str = ""
 ) -> list[tuple[Found, File | None, Artifact]]:
-    """What uv chooses, the best wheel of each (None where the sdist must be built), and its artifact: the locked one while
-    it is of the chosen version and form. Raises Unanswered, and CregraphError for a package without a file that fits."""
+    """Return what uv chooses, the best wheel of each (None: the sdist must be built), and its artifact.
+
+    The locked artifact stays while it has the chosen version and form.
+    Raises Unanswered, and CregraphError for a package without a fitting file.
+    """
 
     def artifact(one: Found, wheel: File | None) -> Artifact:
         old = locked.get(prefix + one.name)
@@ -248,7 +251,7 @@ def _choose(
 def _building(
     one: Found, artifact: Artifact, target: Target, sources: Sources, context: PinContext, locked: Mapping[str, Pin]
 ) -> tuple[list[Pin], dict[str, Json]]:
-    """The pins of what the sdist's build needs, and what the sdist's own pin records."""
+    """Return the pins of what the sdist's build needs, and the data of the sdist's own pin."""
     facts = context.facts
     assert facts is not None and facts.python is not None
     what = f"{one.name} {one.version}"

@@ -1,8 +1,8 @@
 """A wheel's files at their places, as an installer that follows the specification puts them.
 
 The binary distribution format (https://packaging.python.org/specifications/binary-distribution-format/) says where files go, the
-entry points specification which scripts are made, "Recording installed projects" what stands in dist-info. Every file is
-held against the wheel's own RECORD while it is read. No bytecode is made: assembly 1 leaves that to the interpreter.
+entry points specification which scripts are made, "Recording installed projects" what dist-info holds. Every file is
+checked against the wheel's own RECORD while it is read. No bytecode is made: assembly 1 leaves that to the interpreter.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _BLOCK = 1 << 20
 _UNPACKED = 16 << 30
 _FILES = 200_000
 _WHOLE = 64 << 20
-#: What deflate can at most make of a byte, rounded up: what claims more shares data between its files.
+#: The most bytes that deflate can make of one, rounded up. A wheel that states more shares data between its files.
 _RATIO = 1100
-#: Of the kernel: longer first lines are cut short.
+#: The longest first line that the kernel reads, in bytes.
 _SHEBANG = 127
 
 _ENTRY_POINT = re.compile(r"([A-Za-z_][\w.]*)\s*:\s*([A-Za-z_][\w.]*)\s*(?:\[[^\]]*\])?")
@@ -55,7 +55,7 @@ if __name__ == '__main__':
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where things go, absolute paths of the image: both libraries in `site_packages`, programs in `scripts`.
+    """The places of a wheel's files, absolute paths of the image: both libraries in `site_packages`, programs in `scripts`.
 
     `python` is the minor version (`3.11`), `executable` what scripts are run by.
     """
@@ -87,7 +87,7 @@ def wheel_entries(file: Path | IO[bytes], *, name: str, places: Places) -> Itera
     """Return the entries of the wheel in `file`, whose file name is `name`. Chunks read from `file`: keep it open.
 
     Raises CregraphError naming the wheel and the member for what must not be installed: paths that climb or are absolute,
-    links, names that stand twice, what unpacks without end, files that RECORD does not list or lists with another digest.
+    links, repeated names, decompression bombs, files that RECORD does not list or lists with another digest.
     """
     return _Wheel(file, name, places).entries()
 
@@ -150,7 +150,7 @@ class _Wheel:
         yield from_bytes(record, self._record(rows))
 
     def _checked(self) -> dict[str, zipfile.ZipInfo]:
-        """The files of the wheel by their names. Raises CregraphError for what must not be installed."""
+        """Return the files of the wheel by name. Raises CregraphError for members that must not be installed."""
         listed = self._zip.infolist()
         if len(listed) > _FILES:
             raise CregraphError(f"{self._name} holds {len(listed)} files (maximum {_FILES})")
@@ -211,7 +211,7 @@ class _Wheel:
         return listed
 
     def _place(self, member: str) -> tuple[str, bool]:
-        """Where `member` goes, and whether it is a script."""
+        """Return where `member` goes, and whether it is a script."""
         top, _, inner = member.partition("/")
         if not top.endswith(".data"):
             return f"{self._places.site_packages}/{member}", False
@@ -234,7 +234,7 @@ class _Wheel:
         raise self._bad(member, "is in an unknown folder of the .data folder")
 
     def _stream(self, member: str) -> Iterator[bytes]:
-        """The member's bytes; the last ones are given only once all were found to be what RECORD says."""
+        """Yield the member's bytes. The last block comes only after all bytes were checked against RECORD."""
         recorded = self._recorded[member]
         running = hashlib.new(recorded.algorithm, usedforsecurity=True)
         held = b""
@@ -266,7 +266,7 @@ class _Wheel:
         return b"".join(self._stream(member))
 
     def _is_python(self, member: str) -> bool:
-        """Whether a script begins with `#!python`; a program (some wheels carry large ones) is left as it is."""
+        """Return whether a script begins with `#!python`. Programs, which can be large, stay as they are."""
         with self._reading(member), self._zip.open(self._members[member]) as file:
             return file.read(len(b"#!python")) == b"#!python"
 
@@ -295,7 +295,7 @@ class _Wheel:
                 yield name, self._first_line() + _CALL.format(module=module, imported=call.split(".")[0], call=call)
 
     def _record(self, rows: dict[str, tuple[str, str]]) -> bytes:
-        """RECORD: paths below site-packages as they are, others relative to it, sorted."""
+        """Return RECORD: paths below site-packages as they are, others relative to it, sorted."""
         root = self._places.site_packages.lstrip("/")
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -315,7 +315,7 @@ class _Wheel:
 
 
 def _refused(info: zipfile.ZipInfo) -> str | None:
-    """Why a member must not be installed; None if it may."""
+    """Return why a member must not be installed; None if it may."""
     name = info.filename
     if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.rstrip("/").split("/")):
         return "leads out of the wheel, or is not a plain path"

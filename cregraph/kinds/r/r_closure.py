@@ -1,4 +1,4 @@
-"""Which R packages a library needs, and in which version: the closure over Depends, Imports and LinkingTo.
+"""The R packages that a library needs, with their versions: the closure over Depends, Imports and LinkingTo.
 
 A snapshot of CRAN has one version of a package, so there is nothing to search. The first of these decides: the project's
 tarball, conda, the version that an `==` names, the lock while it satisfies, the snapshot. Pure.
@@ -22,7 +22,7 @@ __all__ = ["Choice", "Installed", "Wish", "close"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """Somebody wants `dependency`. `who` says who: the line of a profile, or a package with its version.
+    """A need of `dependency`. `who` is its origin: the line of a profile, or a package with its version.
 
     `place` is the line of the profile that leads to such a package, if one does.
     """
@@ -41,7 +41,7 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:
-    """What conda has: the conda package's name and the version of the R package in it."""
+    """An R package that conda has: the conda package's name and the version of the R package in it."""
 
     conda_name: str
     version: str
@@ -83,7 +83,7 @@ class _Unmet(CregraphError):
 
 
 class _NotKept(Exception):
-    """A locked package does not satisfy what is wished now."""
+    """Error: a locked package does not satisfy a wish."""
 
     def __init__(self, key: str) -> None:
         self.key = key

@@ -1,4 +1,4 @@
-"""Pinning R packages: what is asked of a library, what conda and the lock have, and what must come from CRAN.
+"""Pins of R packages: the asks of a library, the packages of conda and the lock, and the rest from CRAN.
 
 A pin of a library that wants built packages records their repository (`binaries: jammy/4.2`) and, if it stayed a source, why
 (`no_binary`). So a lock asks again only if the distribution or R changed, and a review sees the reason.
@@ -119,7 +119,7 @@ def _tarballs(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Got:
-    """What was taken for a pin. `said` is what the repository of built packages adds to its data."""
+    """The files and description for a pin. `said` is what the repository of built packages adds to its data."""
 
     artifact: Artifact
     description: Description
@@ -199,7 +199,7 @@ def _check_is(choice: Choice, found: Description, what: str, source: str) -> Non
 
 
 def _pin(choice: Choice, got: _Got | None, target: Target) -> Pin:
-    """The locked pin with the asks and needs of now if nothing new was taken for it, else one of what was taken."""
+    """Return a new pin of `got`; without it, the locked pin with its present asks and needs."""
     texts = {f"{a.stage}: {text}" for a in target.asks if (text := ask_text(a.what)).split(" ")[0] == choice.name}
     needs = tuple(sorted({f"r:{d.name.lower()}" for d in choice.wanted() if d.name != "R"}))
     if got is None:
@@ -223,7 +223,7 @@ def _choice(found: Description) -> Choice:
 
 
 def _kept(locked: Pin) -> Choice | None:
-    """What a locked pin says of itself, or None when it does not say enough (an older lock, or an edited one)."""
+    """Return the choice that a locked pin states, or None if fields are missing (an older lock, or an edited one)."""
     depends, linking = locked.data.get("depends"), locked.data.get("linking_to")
     if not (_texts(depends) and _texts(linking) and cran.is_version(locked.version)):
         return None
@@ -258,7 +258,7 @@ def _date(target: Target, context: PinContext) -> str:
 
 
 def _installed(conda: Target | None) -> dict[str, Installed]:
-    """What conda has, by lower-case name of the R package; `r` or `base` is R itself (conda: r-base)."""
+    """Return the packages of conda by lower-case name of the R package; `r` or `base` is R itself (conda: r-base)."""
     has: dict[str, Installed] = {}
     for p in conda.pins if conda else ():
         for provided in p.provides:

@@ -61,7 +61,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
 
 
 def check_pin(pin: Pin) -> None:
-    """Refuse a pin that a lock edited by hand could hold: its name becomes a path, and its data decide what its task sees."""
+    """Raise CregraphError for an invalid pin, as in a lock edited by hand: its name becomes a path, its data decide its task."""
     if not is_r_name(pin.name):
         raise CregraphError(
             f"the lock pins `{pin.name[:80]}`, which is not the name of an R package",

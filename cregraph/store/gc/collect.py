@@ -1,4 +1,4 @@
-"""Remove what no lock needs from a store (docs/adr/0015).
+"""Removal of what no lock needs from a store (docs/adr/0015).
 
 `collect` runs under the gc lock. Registered processes go on working, so files that are newer than their registration stay, and
 a file is examined and removed under one exclusive commit lock. Records are removed before the objects that they name: a
@@ -42,7 +42,7 @@ _TICK = 0.1  # seconds by which the time of a file may lag: file systems keep ti
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reached:
-    """What must stay, with every object that a record in `records` names.
+    """The content that must stay, with every object that a record in `records` names.
 
     `records` and `trees` are pairs of section and key, `logs` are file names.
     """

@@ -1,4 +1,4 @@
-"""Find damage in a store: `cache verify`.
+"""Search for damage in a store: `cache verify`.
 
 It hashes every object, and compares records with the objects that they name, segments with their indexes, layers with their
 diff ids, and trees of segments with the indexes. Damaged objects move to quarantine/; damaged records and trees are deleted.
@@ -40,7 +40,7 @@ _GONE = "it names a missing object"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """One damaged thing.
+    """A damaged object, record or tree.
 
     Attributes:
         what: `object`, `record` or `tree`.

@@ -25,7 +25,7 @@ _FOLDERS = {"logs": "logs", "partial": "downloads cut off", "quarantine": "quara
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """One group: number and bytes, in total and of what known locks reach.
+    """A group: number and bytes, in total and of what known locks reach.
 
     `oldest` is the earliest last use in seconds since 1970, or None for an empty group.
     """

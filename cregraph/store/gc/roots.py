@@ -45,7 +45,7 @@ class Root:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Roots:
-    """All roots.
+    """The roots of a store, and what could not be read.
 
     Attributes:
         gone: Recorded lock files that do not exist any more.
