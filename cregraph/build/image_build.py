@@ -1,4 +1,4 @@
-"""Build of the image of a plan: it downloads by digest only, runs tasks without network, and chooses nothing.
+"""The build of the image of a plan: it downloads by digest only, runs tasks without network, and chooses nothing.
 
 Every result stays in the store by key, so an interrupted build continues where it stopped. An image is not built again if the
 store holds its record and its layers.

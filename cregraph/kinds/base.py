@@ -5,7 +5,7 @@
     place    a target's pins to segments and tasks                     pure
     entries  a segment's input to tar entries                          streams bytes, writes nothing
 
-Kinds never import each other. What one needs of another is a token in `provides` and `needs` (`r:rlang`).
+Kinds never import each other. A need of another kind's package is a token in `provides` and `needs` (`r:rlang`).
 """
 
 from __future__ import annotations

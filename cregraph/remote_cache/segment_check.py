@@ -1,8 +1,8 @@
 """Check of a downloaded segment without its artifact: could this cregraph have made it for that place in the plan?
 
 All bytes of a segment but the contents of its files follow from its index, and the index holds the sha256 of these contents.
-So the check covers the form of the index, the paths, and every byte of the tar. Whether the contents are those of the artifact
-cannot be checked: therefore segments come from trusted caches only.
+So the check covers the form of the index, the paths, and every byte of the tar. It cannot compare the contents
+with the artifact: therefore segments come from trusted caches only.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def put_files(tree: Tree, files: Mapping[str, Artifact], access: VendorAccess) -
 
 
 def earlier(path: Path, read: Callable[[bytes], T], otherwise: T) -> T:
-    """Return what `read` finds in a file that an earlier run wrote; `otherwise` if there is none.
+    """Return what `read` finds in a file that an earlier run wrote; `otherwise` if the file does not exist.
 
     Raises CregraphError if `read` does not understand the file.
     """

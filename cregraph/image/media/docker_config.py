@@ -31,7 +31,7 @@ def read_config(folder: Path, *, hint: str) -> dict[str, Any]:
     """Return the object in `config.json` of `folder`, or an empty one if there is no such file.
 
     Raises:
-        CregraphError: The file cannot be read or holds no JSON object. `hint` says how to repair it.
+        CregraphError: The file cannot be read or does not contain a JSON object. `hint` says how to repair it.
     """
     path = folder / "config.json"
     try:

@@ -93,8 +93,8 @@ def _check(line: Mapping[str, Any], about: str) -> None:
 def image_archive(name: str) -> Iterator[IO[bytes]]:
     """Yield the engine's archive of the image `name`, to be read forward.
 
-    An engine that fails in the middle writes the reason where the archive should go on. The reason is raised then, in place of
-    the block's own CregraphError.
+    An engine that fails in the middle writes the reason in place of the rest of the archive. That reason is raised then,
+    instead of the block's own CregraphError.
 
     Raises:
         NoImage: The engine does not have the image.

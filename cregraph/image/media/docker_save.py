@@ -1,4 +1,4 @@
-"""Copy of an image from a Docker engine: the archive of `docker save` is read once, forward, into the store.
+"""The copy of an image from a Docker engine: the archive of `docker save` is read once, forward, into the store.
 
 Engines since version 25 write an OCI layout into the archive: containerd's store with the image's own manifest and compressed
 layers, the older store with a manifest of its own and uncompressed layers. Engines before 25 write only `manifest.json` and

@@ -1,4 +1,4 @@
-"""Push of a built image to a registry, without sending a byte that the registry has.
+"""The push of a built image to a registry, without sending a byte that the registry has.
 
 Our own layers come from disk. The base's layers are mounted if their repository is in the same registry; else they are streamed
 from their origin through memory, never over the disk. Blobs that another repository of the registry is known to have are

@@ -5,7 +5,7 @@ The rules are conda's (conda/core/portability.py, conda/core/path_actions.py) an
 `python-scripts/` of `noarch: python` packages move; `info/link.json` names entry points. Nothing is run and nothing is
 compiled: link scripts (`bin/.NAME-post-link.sh`) are installed as files only, and there is no bytecode.
 
-Modes are 0755 for what anyone may execute and 0644 for the rest. Folders that hold no file are left out.
+Modes are 0755 for what anyone may execute and 0644 for the rest. Empty folders are left out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Removal of what no lock needs from a store (docs/adr/0015).
 
-`collect` runs under the gc lock. Registered processes go on working, so files that are newer than their registration stay, and
+`collect` runs under the gc lock. Registered processes continue, so files that are newer than their registration stay, and
 a file is examined and removed under one exclusive commit lock. Records are removed before the objects that they name: a
 collection that is killed leaves no record that names a missing object.
 """

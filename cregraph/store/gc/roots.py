@@ -1,7 +1,7 @@
 """The roots of `cache gc`, and what they reach.
 
 Roots are the locks that the store was used with, as they are now and as they were last built, the locks of running builds, and
-locks that the user names. What a root reaches follows from the lock and its base facts. If one of them cannot be read, its needs
+locks that the user names. The lock and its base facts decide the content that a root reaches. If one of them cannot be read, its needs
 are unknown, and nothing may be removed.
 """
 
