@@ -1,8 +1,8 @@
 """The roots of `cache gc`, and what they reach.
 
 Roots are the locks that the store was used with, as they are now and as they were last built, the locks of running builds, and
-locks that the user names. The lock and its base facts decide the content that a root reaches. If one of them cannot be read, its needs
-are unknown, and nothing may be removed.
+locks that the user names. The lock and its base facts decide the content that a root reaches. If one of them cannot be read,
+the needs of the root are unknown, and nothing may be removed.
 """
 
 from __future__ import annotations
