@@ -7,13 +7,17 @@ import io
 import itertools
 import json
 import os
+import re
+import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +27,7 @@ from typing import IO, Any
 import pytest
 
 from cregraph.engines import contract
-from cregraph.engines.contract import Limits, TaskFailed
+from cregraph.engines.contract import Limits, Stopped, TaskFailed
 from cregraph.engines.native import Native
 from cregraph.engines.trees import Trees
 from cregraph.errors import CregraphError
@@ -213,6 +217,36 @@ def test_privileged_deeds_fail(box: Box) -> None:
         "  $deed 2>/dev/null && echo yes || echo no; done > $OUT/deeds"
     )
     assert found["deeds"].split() == [b"no", b"no", b"no", b"yes"]
+
+
+def test_a_command_reaches_no_file_of_the_host_through_its_descriptors(box: Box) -> None:
+    """As a build script does that leaves a set-uid program on the host: write a program to stdout's file and set its bits."""
+    found = box.run(
+        'cp /bin/true $OUT/true; links=$(for fd in 0 1 2; do readlink /proc/$$/fd/$fd; done); echo "$links" > $OUT/links\n'
+        "cat $OUT/true > /proc/self/fd/1; chmod 4755 /proc/self/fd/1 /proc/self/fd/2; true"
+    )
+    assert re.fullmatch(r"/dev/null\npipe:\[\d+\]\npipe:\[\d+\]\n", found["links"].decode())
+    assert stat.S_IMODE((box.store.root / "log").stat().st_mode) & 0o7111 == 0
+
+
+def test_nobody_else_enters_the_folders_of_a_running_task(box: Box, tmp_path: Path) -> None:
+    ended: list[BaseException] = []
+    mark = f"31{os.getpid()}.{secrets.randbelow(10**6)}"
+
+    def perform() -> None:
+        try:
+            box.run(f"cp /bin/true $OUT/true; chmod 4755 $OUT/true; sleep {mark}")
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=perform)
+    thread.start()
+    soon(lambda: alive(mark))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in box.leftovers()}
+    box.engine.stop()
+    thread.join(GENEROUS)
+    assert modes and set(modes.values()) == {0o700}
+    assert [type(error) for error in ended] == [Stopped]
 
 
 def test_the_root_has_one_owner_and_no_set_id_files(box: Box) -> None:

@@ -74,6 +74,20 @@ def test_a_program_in_a_sandbox_has_our_stdin_stdout_stderr_and_status(layer: Pa
     assert "env: '/no/such/program': No such file or directory" in err
 
 
+@pytest.mark.parametrize("box", BOXES)
+def test_a_reader_that_has_enough_ends_the_program(layer: Path, tmp_path: Path, box: str) -> None:
+    """As in `cregraph shell TASK -- yes | head -n 1`."""
+    program = opened(box, layer, tmp_path / "store", ["/bin/bash", "--norc", "-c", "while :; do echo y || exit; done"])
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        assert running.stdout is not None
+        first = running.stdout.readline()
+        running.stdout.close()
+        code = running.wait(GENEROUS)
+    if code == 99:
+        pytest.skip(first.decode())
+    assert (first, code != 0) == (b"y\n", True)
+
+
 @pytest.mark.docker
 def test_no_container_volume_or_image_of_a_shell_is_left(layer: Path, tmp_path: Path) -> None:
     name = f"zoo-{secrets.token_hex(8)}"

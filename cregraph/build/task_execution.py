@@ -26,7 +26,8 @@ def run_task(task: Task, engine: Engine, *, store: Store, inputs: Files, results
     """
     log = log_file(store, task)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600, exist_ok=False)
     with store.writer() as out:
         engine.perform(task, inputs=inputs, results=results, write=out.write, log=log, slot=slot)
     if recorded not in (None, out.sha256):

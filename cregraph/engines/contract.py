@@ -25,7 +25,6 @@ the bytes of a result that is kept:
     numbers            inodes, devices, link counts, sizes of folders, free room, process ids, times of access and change; the
                        times of /tmp, /dev and of what is below them, which are made when the task starts
     limits             that are the caller's: of locked memory, of queued signals, of processes (`Limits.processes` binds instead)
-    descriptors        what stdout is: a file in namespaces, a pipe in containers; stdout and stderr are one in all of them
 """
 
 from __future__ import annotations

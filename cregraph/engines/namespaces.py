@@ -14,9 +14,10 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 from cregraph.engines import contract, inside
 from cregraph.engines.calls import FILTER
@@ -79,7 +80,6 @@ def lay_out(folder: Path) -> None:
     """Make the folders of a sandbox in the empty `folder`: `upper` takes what the command writes, `in` holds its inputs."""
     # A set-group-id bit on the store would give files a group that means nothing inside, and writing them would fail.
     os.chown(folder, -1, os.getegid())
-    folder.chmod(0o755)
     for name in ("upper", "work", "merged", "none", "in", "l", "skeleton"):
         (folder / name).mkdir()
         (folder / name).chmod(0o755)
@@ -149,17 +149,16 @@ def _run(
     # By path and without site-packages: it needs the standard library only, and starts twice as fast.
     program = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("enter.py")), str(orders)]
     try:
-        with contextlib.ExitStack() as opened:
-            out = shell[1] if shell else opened.enter_context(log.open("ab"))
-            process = subprocess.Popen(
-                program,
-                stdin=shell[0] if shell else subprocess.DEVNULL,
-                stdout=out,
-                stderr=shell[2] if shell else out,
-                env=kept,
-                pass_fds=[orders, report],
-                start_new_session=True,
-            )
+        # A pipe, never the log itself: a command could change the file behind its stdout (/proc/self/fd/1).
+        process = subprocess.Popen(
+            program,
+            stdin=shell[0] if shell else subprocess.DEVNULL,
+            stdout=shell[1] if shell else subprocess.PIPE,
+            stderr=shell[2] if shell else subprocess.STDOUT,
+            env=kept,
+            pass_fds=[orders, report],
+            start_new_session=True,
+        )
     except BaseException:
         os.close(reader)
         os.close(pipe)
@@ -167,7 +166,12 @@ def _run(
     finally:
         os.close(orders)
         os.close(report)
-    with os.fdopen(reader, "rb") as answer, os.fdopen(pipe, "wb") as told, running.holding(process):
+    with (
+        os.fdopen(reader, "rb") as answer,
+        os.fdopen(pipe, "wb") as told,
+        _copied(process.stdout, log, process.terminate),
+        running.holding(process),
+    ):
         with contextlib.suppress(BrokenPipeError), told:
             told.write(json.dumps({**spec, "parent": os.getpid(), "report": report}).encode())
         try:
@@ -183,6 +187,34 @@ def _run(
     if "setup" in found:
         raise NotHere(found["setup"])
     return inside.Report(exit=int(found["exit"]), end=found["end"], output=found["output"])
+
+
+@contextlib.contextmanager
+def _copied(source: IO[bytes] | None, log: Path, stop: Callable[[], object]) -> Iterator[None]:
+    """Until the block and `source` end, add what `source` gives to `log`. Call `stop`, and raise, if it cannot be written."""
+    failed: list[OSError] = []
+
+    def copy(source: IO[bytes]) -> None:
+        try:
+            with log.open("ab", buffering=0) as file:
+                while data := os.read(source.fileno(), 1 << 16):
+                    file.write(data)
+        except OSError as error:
+            failed.append(error)
+            stop()
+
+    if source is None:
+        yield
+        return
+    copier = threading.Thread(target=copy, args=(source,), daemon=True)
+    copier.start()
+    try:
+        yield
+    finally:
+        copier.join()
+        source.close()
+    if failed:
+        raise failed[0]
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

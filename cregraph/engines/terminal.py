@@ -23,17 +23,14 @@ _PIECE = 1 << 16
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Stdio]:
-    """Descriptors for a command's stdin, stdout and stderr: ours, or one new terminal that is relayed to ours, where that is one.
+    """Descriptors for a command's stdin, stdout and stderr: one new terminal that is relayed to ours, or pipes if stdin or stdout
+    is none. A command could change the file behind a descriptor of ours (/proc/self/fd/1).
 
-    Where only stdin is a terminal (`… > file`, `… | head`), what is typed comes through a pipe. To be used in the main thread. At
-    the end our terminal is as it was, and all that was written to it is shown.
+    To be used in the main thread. At the end our terminal is as it was, and all that was written is shown.
     """
-    if not os.isatty(0):
-        yield 0, 1, 2
-        return
-    if not os.isatty(1):
-        with _typed() as typed:
-            yield typed, 1, 2
+    if not (os.isatty(0) and os.isatty(1)):
+        with _typed() as typed, _shown(1) as out, _shown(2) as err:
+            yield typed, out, err
         return
     import termios
 
@@ -44,7 +41,7 @@ def terminal() -> Iterator[Stdio]:
             termios.tcsetwinsize(master, termios.tcgetwinsize(0))
 
     resize()
-    screen = threading.Thread(target=_show, args=(master,), daemon=True)
+    screen = threading.Thread(target=_show, args=(master, 1), daemon=True)
     with raw(resize), relayed(functools.partial(write, master), lambda: None):
         screen.start()
         try:
@@ -57,7 +54,7 @@ def terminal() -> Iterator[Stdio]:
 
 @contextlib.contextmanager
 def _typed() -> Iterator[int]:
-    """A pipe that gives what is typed at our stdin, line by line as the terminal does."""
+    """A pipe that gives what comes at our stdin."""
     typed, keys = os.pipe()
     with relayed(functools.partial(write, keys), functools.partial(os.close, keys)):
         try:
@@ -105,11 +102,29 @@ def raw(resize: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGWINCH, before)
 
 
-def _show(master: int) -> None:
-    """Copy what is written to the new terminal to ours, until all other ends of it are closed and nothing is left to show."""
+@contextlib.contextmanager
+def _shown(descriptor: int) -> Iterator[int]:
+    """A pipe whose content is written to our `descriptor`. At the end of the block all of it has been."""
+    source, end = os.pipe()
+
+    def show() -> None:
+        _show(source, descriptor)
+        os.close(source)  # if nobody reads ours any more, the command is told so by SIGPIPE
+
+    reader = threading.Thread(target=show, daemon=True)
+    reader.start()
+    try:
+        yield end
+    finally:
+        os.close(end)
+        reader.join()
+
+
+def _show(source: int, descriptor: int) -> None:
+    """Copy `source` to our `descriptor`, until all other ends of it are closed and nothing is left to show."""
     with contextlib.suppress(OSError):
-        while data := os.read(master, _PIECE):
-            write(1, data)
+        while data := os.read(source, _PIECE):
+            write(descriptor, data)
 
 
 def write(descriptor: int, data: bytes) -> None:

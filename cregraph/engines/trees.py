@@ -124,8 +124,8 @@ class Trees:
         def make(folder: Path) -> None:
             # The user's own group for all that comes into it: another one means nothing inside a user namespace.
             os.chown(folder, -1, os.getegid())
-            folder.chmod(0o755)
             fill(folder)
+            folder.chmod(0o755)
 
         return self._store.tree(*name, make)
 

@@ -49,10 +49,10 @@ class StoreFolder:
 
     @contextlib.contextmanager
     def scratch_folder(self) -> Iterator[Path]:
-        """Create a temporary folder on the store's file system. The end of the context removes it."""
+        """Create a temporary folder on the store's file system for this user alone. The end of the context removes it."""
         with self.explained():
             folder = self.temporary()
-            folder.mkdir(mode=0o755)
+            folder.mkdir(mode=0o700)
         holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             hold(holder)
