@@ -178,6 +178,7 @@ def test_a_failure_is_told_whole(store: Store) -> None:
     with pytest.raises(CregraphError) as error:
         run(store, shop, bad, child, grandchild, other, last, jobs=2, on_event=events.append)
     log = log_file(store, bad)
+    assert log.stat().st_mode & 0o777 == 0o600, "a log may show what nobody else should read"
     lines = "\n".join(f"  | line {i} of bad 1.0" for i in range(11, 31))
     assert error.value.message == (
         "task bad 1.0 (stage cran) failed: its command ended with exit status 1\n"
