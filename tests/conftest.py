@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from tests.environment.needed import needed
 from tests.faults import cold, made, own, running, server  # noqa: F401
 from tests.real_project import RealProject
 
-_GROUP = "@real"  # pytest-xdist adds the group to the ids of its tests
+#: pytest-xdist adds the group of a test to its id.
+_GROUP = re.compile(r"@(docker|environment)$")
 REQUIRE_DOCKER = os.environ.get("CREGRAPH_REQUIRE_DOCKER") == "1"
 
 
@@ -45,22 +47,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         environment = item.get_closest_marker("environment") or "environment" in getattr(item, "fixturenames", ())
         if environment and not item.config.getoption("--environment"):
             item.add_marker(pytest.mark.skip(reason="the test environment was not asked for: make test-all"))
-        # One engine: images that come and go in one worker disturb a load in another.
-        if item.get_closest_marker("docker") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("real"))
+        # One engine: images that come and go in one worker disturb a load in another. One project of the test environment, too.
+        group = "docker" if item.get_closest_marker("docker") else "environment" if environment else None
+        if group and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group))
         if missing and item.get_closest_marker("docker") and not REQUIRE_DOCKER:
             item.add_marker(pytest.mark.skip(reason=f"no Docker engine for tests: {' and '.join(missing)} not set"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Write the tests that passed, and as the last line how many were skipped for which reason."""
+    """Leave the engines as they were. Write the tests that passed, and as the last line how many were skipped why."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
         return
+    if os.environ.get("DOCKER_HOST"):
+        remove_ours()
     if listed := config.getoption("--passed-to"):
         failed = {report.nodeid for report in reporter.stats.get("error", ())}
         passed = {report.nodeid for report in reporter.stats.get("passed", ())} - failed
-        Path(listed).write_text("".join(f"{test.removesuffix(_GROUP)}\n" for test in sorted(passed)), encoding="utf-8")
+        Path(listed).write_text("".join(_GROUP.sub("", test) + "\n" for test in sorted(passed)), encoding="utf-8")
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", ()))
     if reasons:
         reporter.write_line("skipped: " + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
@@ -72,13 +77,6 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     for name in ("CREGRAPH_CACHE", "CREGRAPH_SOURCES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _engines_are_left_as_they_were() -> Iterator[None]:
-    yield
-    if os.environ.get("DOCKER_HOST"):
-        remove_ours()
 
 
 @pytest.fixture
@@ -109,14 +107,21 @@ def environment() -> Environment:
 
 @pytest.fixture(scope="session")
 def built(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> RealProject:
-    """A project whose lock and image were made over HTTP. Tests that change it copy it first."""
-    project = RealProject.make(tmp_path_factory.mktemp("real") / "project", environment)
-    with environment.serve() as served:
-        project.route(served.address)
-        project.ok("lock", "team.yaml")
-        project.ok("build", "team.yaml", "--output", "oci:image")
-    project.route(None)
-    return project
+    """A project whose lock and image were made over HTTP. Tests that change it copy it first. All workers share it."""
+    common = tmp_path_factory.getbasetemp()
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+    folder = common / "real" / "project"
+    with (common / "real.lock").open("a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not (common / "real.made").exists():
+            project = RealProject.make(folder, environment)
+            with environment.serve() as served:
+                project.route(served.address)
+                project.ok("lock", "team.yaml")
+                project.ok("build", "team.yaml", "--output", "oci:image")
+            project.route(None)
+            (common / "real.made").touch()
+    return RealProject(folder=folder, environment=environment, env={"CREGRAPH_CACHE": str(folder / "cache")})
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -9,8 +9,8 @@ import contextlib
 import os
 import secrets
 
-#: This process's own word; it begins with letters and is allowed in every name.
-RUN = f"cregraph-test-{secrets.token_hex(6)}"
+#: The word of this run, the same in all its workers; it begins with letters and is allowed in every name.
+RUN = os.environ.setdefault("CREGRAPH_TEST_RUN", f"cregraph-test-{secrets.token_hex(6)}")
 
 
 def image_name(what: str) -> str:

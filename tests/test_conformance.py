@@ -28,7 +28,7 @@ OTHERS = ["user", pytest.param("docker", marks=pytest.mark.docker)]
 
 pytestmark = [
     pytest.mark.skipif(bool(sandbox_root.missing(*TOOLS)), reason=str(sandbox_root.missing(*TOOLS))),
-    pytest.mark.xdist_group("real"),  # one process asks each engine for all answers
+    pytest.mark.xdist_group("docker"),  # one process asks each engine for all answers
 ]
 
 

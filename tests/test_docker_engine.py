@@ -528,8 +528,8 @@ def test_one_lock_gives_one_digest_whichever_engine_compiles(built: RealProject,
     assert "tasks: 13 run, 0 reused" in done.err
 
 
-#: C, C++ and Fortran, a package that needs another, R alone, and a wheel of an sdist.
-SOME = {"bitops", "caTools", "plyr", "lmtest", "snowflakeR", "rpy2-rinterface"}
+#: C, a package that needs another and C++, and a wheel of an sdist.
+SOME = {"bitops", "caTools", "rpy2-rinterface"}
 
 
 @pytest.mark.docker

@@ -18,7 +18,7 @@ from tests.engine_names import RUN, repository
 from tests.environment import Environment
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.docker]
 
 BASE = "snowflake/images/snowflake_images/container_runtime/cpu_x86_64"
 #: Written by the engine into every container.

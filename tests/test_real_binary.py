@@ -19,7 +19,7 @@ from cregraph.store import Store
 from tests.environment import Environment
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 DATE = "2025-08-09"
 LIBRARY = "home/jupyter/micromamba/envs/workspace_env/lib/R/library"

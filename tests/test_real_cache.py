@@ -15,7 +15,7 @@ from tests.environment import Environment
 from tests.real_project import RealProject
 from tests.test_real_image import copy_of, reference
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 #: Words before a command that is to find no sandbox: no namespace may be made, and no Docker engine is named.
 NO_ENGINE = (

@@ -15,7 +15,7 @@ from tests.engine_names import RUN, repository
 from tests.environment import Environment
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.docker]
 
 #: Docker puts its own over these in every container, whatever the image has.
 DOCKERS = {"etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab"}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 #: R packages of the project: what their C file is, and what their DESCRIPTION says beyond the usual.
 OWN = {

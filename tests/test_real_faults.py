@@ -66,7 +66,6 @@ def undo(project: RealProject, name: str) -> tuple[Store, Plan, Path]:
 
 
 @pytest.mark.environment
-@pytest.mark.xdist_group("real")
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
@@ -100,7 +99,6 @@ def test_a_flipped_byte_in_a_source_that_is_compiled_is_refused(
 
 
 @pytest.mark.environment
-@pytest.mark.xdist_group("real")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
     built: RealProject, tmp_path: Path, sent: signal.Signals, code: int
@@ -133,7 +131,6 @@ def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
 
 
 @pytest.mark.environment
-@pytest.mark.xdist_group("real")
 def test_builds_that_are_killed_at_random_moments_while_they_compile_are_gone_on_with(built: RealProject, tmp_path: Path) -> None:
     seed = int(os.environ.get("CREGRAPH_TEST_SEED", "0")) or random.randrange(1, 1 << 30)
     print(f"CREGRAPH_TEST_SEED={seed}")
@@ -158,7 +155,6 @@ def test_builds_that_are_killed_at_random_moments_while_they_compile_are_gone_on
 
 
 @pytest.mark.environment
-@pytest.mark.xdist_group("real")
 def test_overlapping_profiles_that_are_built_at_once_compile_what_they_share_once(built: RealProject, tmp_path: Path) -> None:
     project = real_copy(built, tmp_path / "p")
     expected = built.ok("build", "team.yaml").out
@@ -181,7 +177,6 @@ def test_overlapping_profiles_that_are_built_at_once_compile_what_they_share_onc
 
 
 @pytest.mark.environment
-@pytest.mark.xdist_group("real")
 def test_clearing_the_store_again_and_again_disturbs_no_build_that_compiles(built: RealProject, tmp_path: Path) -> None:
     """The lock file is away meanwhile, so that nothing but the running build keeps what it needs."""
     project = real_copy(built, tmp_path / "p")

@@ -17,7 +17,7 @@ from cregraph.store import Store
 from tests.environment import Environment
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 
 def copy_of(built: RealProject, folder: Path) -> RealProject:

@@ -17,7 +17,7 @@ from tests.environment import Environment
 from tests.environment.jupyter import jupyter_images
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.docker, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment, pytest.mark.docker]
 
 TUTORIAL = Path(__file__).parent.parent / "docs" / "tutorial.md"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "open.yaml"

@@ -10,7 +10,7 @@ import pytest
 from tests.real_project import RealProject
 from tests.test_real_image import copy_of
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 
 def package(folder: Path, name: str, code: str, *, imports: str = "", exports: str = "") -> None:

@@ -16,7 +16,7 @@ from cregraph.plan.parts import Task, task
 from tests.at_a_terminal import at_a_terminal
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 SHELL = ("shell", "--profile", "team.yaml", "--engine", "native")
 

@@ -20,7 +20,7 @@ from tests.environment import Environment
 from tests.environment.command import run_in
 from tests.real_project import RealProject
 
-pytestmark = [pytest.mark.environment, pytest.mark.xdist_group("real")]
+pytestmark = [pytest.mark.environment]
 
 
 @pytest.fixture(scope="module")
