@@ -22,8 +22,8 @@ import pytest
 
 from cregraph.digest import canonical
 from cregraph.kinds.conda import conda_kind as conda
-from cregraph.lock.pins import Pin, Target
-from cregraph.sources.conda import Channel, Record, Request, Wanted, solve
+from cregraph.lock.pins import Artifact, Ask, Pin, Target
+from cregraph.sources.conda import Record, Request, solve
 from tests.faults import GENEROUS
 from tests.test_conda_kind import PREFIX, FolderSources, Made, facts, given, refused, step, target_of, write_channel
 
@@ -34,8 +34,11 @@ def ask_for(channels: dict[str, Sequence[str]], *specs: str, **more: Any) -> lis
     return solve(
         Request(
             about="conda environment /p",
-            channels=[Channel(name=name, addresses=tuple(addresses)) for name, addresses in channels.items()],
-            wanted=[Wanted(spec=spec, where=f"team.yaml:{20 + i}: extras.conda_r[{i}]") for i, spec in enumerate(specs)],
+            channels=channels,
+            wanted=[
+                Ask(kind="conda", place="/p", stage="r", what=spec, where=f"team.yaml:{20 + i}: extras.conda_r[{i}]")
+                for i, spec in enumerate(specs)
+            ],
             virtual=VIRTUAL,
             **more,
         )
@@ -254,7 +257,15 @@ def test_what_is_locked_does_not_move(tmp_path: Path) -> None:
 def test_a_locked_record_yields_to_a_channel_that_was_put_in_front(tmp_path: Path) -> None:
     second = write_channel(tmp_path / "second", [Made(name="x", version="1"), Made(name="y", version="1")])
     first = write_channel(tmp_path / "first", [Made(name="x", version="0.5")])
-    locked = ask_for({"second": [second.as_uri()]}, "x", "y")
+    locked = [
+        Pin(
+            name=r.name,
+            version=r.version,
+            artifact=Artifact(kind="conda", source=r.channel, file=r.file, sha256=str(r.sha256), size=r.size or 0),
+            data=r.data,
+        )
+        for r in ask_for({"second": [second.as_uri()]}, "x", "y")
+    ]
     both = {"first": [first.as_uri()], "second": [second.as_uri()]}
     assert named(ask_for(both, "x", "y", locked=locked)) == ["first/x 0.5", "second/y 1"]
 
@@ -448,10 +459,9 @@ WAITING = """
 import sys
 from pathlib import Path
 from cregraph.sources import conda as source
-from cregraph.sources.conda import Channel, Request, Wanted, solve
+from cregraph.sources.conda import Request, solve
 source._WORKER = Path(sys.argv[1])
-channels = [Channel(name="a", addresses=("file:///none",))]
-solve(Request(about="x", channels=channels, wanted=[Wanted(spec="x", where="y")], virtual=()))
+solve(Request(about="x", channels={"a": ["file:///none"]}, wanted=[], virtual=()))
 """
 
 

@@ -33,9 +33,10 @@ from urllib.parse import urlsplit
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError, Several
+from cregraph.lock.pins import Ask, Pin
 from cregraph.text import redacted_text
 
-__all__ = ["Channel", "Record", "Request", "Wanted", "solve"]
+__all__ = ["Record", "Request", "solve"]
 
 _WORKER = Path(__file__).with_name("conda_worker.py")
 #: Fields of a record that cregraph keeps, because a solve, a conda-meta record or another lock format needs them.
@@ -48,22 +49,6 @@ _NAME = re.compile(r"[a-z0-9_][a-z0-9_.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9_.!+-]+")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+=-]*\.(?:conda|tar\.bz2)")
 _HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Channel:
-    """A conda channel with its addresses in order of preference. The first address that answers is used."""
-
-    name: str
-    addresses: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """A match spec and the line that states it, such as `my_team.yaml:20: extras.conda_r[0]`."""
-
-    spec: str
-    where: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,16 +68,17 @@ class Record:
 class Request:
     """A question to the solver.
 
-    `about` names the environment in messages. `channels` are in order of strict priority. `virtual` lists all virtual
-    packages (name, version, build). `locked` records change only if the other asks require it. Records newer than
-    `exclude_newer` are excluded; records without a time are not. `cache` keeps repodata for `offline`, which opens no socket.
+    `about` names the environment in messages. `channels` are in order of strict priority, each with its addresses; the first
+    address that answers is used. `wanted` are asks for match specs. `virtual` lists all virtual packages (name, version, build).
+    `locked` pins move only if the other asks require it. Records newer than `exclude_newer` are excluded; records without a
+    time are not. `cache` keeps repodata for `offline`, which opens no socket.
     """
 
     about: str
-    channels: Sequence[Channel]
-    wanted: Sequence[Wanted]
+    channels: Mapping[str, Sequence[str]]
+    wanted: Sequence[Ask]
     virtual: Sequence[tuple[str, str, str]]
-    locked: Sequence[Record] = ()
+    locked: Sequence[Pin] = ()
     constraints: Sequence[str] = ()
     exclude_newer: datetime | None = None
     cache: Path | None = None
@@ -101,7 +87,7 @@ class Request:
 
     @property
     def specs(self) -> tuple[str, ...]:
-        return tuple(sorted({wanted.spec for wanted in self.wanted}))
+        return tuple(sorted({ask.what for ask in self.wanted}))
 
 
 def solve(request: Request) -> list[Record]:
@@ -117,11 +103,11 @@ def solve(request: Request) -> list[Record]:
         answer = _ask(
             {
                 "path": [p for p in sys.path if Path(p).is_absolute()],
-                "channels": [{"name": c.name, "addresses": list(c.addresses)} for c in request.channels],
+                "channels": [{"name": name, "addresses": list(found)} for name, found in request.channels.items()],
                 "platform": request.platform,
                 "specs": list(request.specs),
                 "virtual": [list(v) for v in request.virtual],
-                "locked": [_to_json(record) for record in request.locked],
+                "locked": [_to_json(pin) for pin in request.locked],
                 "constraints": list(request.constraints),
                 # rattler reads the digits of a time as UTC and ignores its zone
                 "exclude_newer": newest.astimezone(UTC).isoformat() if newest else None,
@@ -137,7 +123,7 @@ def solve(request: Request) -> list[Record]:
 @contextlib.contextmanager
 def _cache(request: Request) -> Iterator[Path]:
     """Yield the folder for repodata. rattler writes addresses into it, so addresses with credentials get a temporary folder."""
-    secret = any("@" in urlsplit(a).netloc or "/t/" in urlsplit(a).path for c in request.channels for a in c.addresses)
+    secret = any("@" in urlsplit(a).netloc or "/t/" in urlsplit(a).path for found in request.channels.values() for a in found)
     if request.cache is not None and not secret:
         request.cache.mkdir(parents=True, exist_ok=True)
         yield request.cache
@@ -175,10 +161,10 @@ def _last_words(talk: IO[bytes]) -> str:
     return talk.read().decode(errors="replace").strip()
 
 
-def _to_json(record: Record) -> dict[str, Json]:
-    kept = {key: value for key, value in record.data.items() if key in _KEPT}
-    known = {"name": record.name, "version": record.version, "sha256": record.sha256, "size": record.size}
-    return {"channel": record.channel, "fn": record.file.partition("/")[2], "record": {**kept, **known}}
+def _to_json(pin: Pin) -> dict[str, Json]:
+    kept = {key: value for key, value in pin.data.items() if key in _KEPT}
+    known = {"name": pin.name, "version": pin.version, "sha256": pin.artifact.sha256, "size": pin.artifact.size}
+    return {"channel": pin.artifact.source, "fn": pin.artifact.file.partition("/")[2], "record": {**kept, **known}}
 
 
 def _from_json(item: Mapping[str, Json], request: Request) -> Record:
@@ -223,7 +209,7 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
                 hint="write `name`, `name =1.2`, `name >=1.2,<2` or `name 1.2 build`",
             )
         case "missing":
-            channels = ", ".join(c.name for c in request.channels)
+            channels = ", ".join(request.channels)
             problems = []
             for i, name, near in error["missing"]:
                 said = f"{_lines(request, request.specs[i])}: no package `{name}` in {channels} for {request.platform}"
@@ -252,7 +238,7 @@ def _refuse(request: Request, error: Mapping[str, Json]) -> NoReturn:
 
 
 def _lines(request: Request, spec: str) -> str:
-    return ", ".join(sorted({w.where for w in request.wanted if w.spec == spec}))
+    return ", ".join(sorted({ask.where for ask in request.wanted if ask.what == spec}))
 
 
 def _tree(text: str) -> str:

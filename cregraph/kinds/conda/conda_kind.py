@@ -124,18 +124,17 @@ def virtual_packages(context: PinContext) -> tuple[tuple[str, str, str], ...]:
 
 def pin(target: Target, sources: Sources, context: PinContext) -> Target:
     """Return the environment's packages, sorted by name; `context.locked` is preferred. Raise what `sources.conda.solve` does."""
-    from cregraph.sources.conda import Channel, Request, Wanted, solve
+    from cregraph.sources.conda import Request, solve
 
     prefix = target.place
-    channels = [Channel(name=name, addresses=sources.routes("conda", name)) for name in target.options["channels"]]
     records = solve(
         Request(
             about=f"conda environment {prefix}",
-            channels=channels,
-            wanted=[Wanted(spec=a.what, where=a.where) for a in target.asks],
+            channels={name: sources.routes("conda", name) for name in target.options["channels"]},
+            wanted=target.asks,
             virtual=virtual_packages(context),
             # The solver cannot read a pin that a hand edit left without these fields. It chooses again.
-            locked=[_record_of(p) for p in context.locked if p.data.keys() >= _RECORD],
+            locked=[p for p in context.locked if p.data.keys() >= _RECORD],
             exclude_newer=_end_of(context.as_of) if context.as_of else None,
             cache=getattr(sources, "repodata", None),
             offline=sources.offline,
@@ -154,20 +153,6 @@ def _end_of(as_of: str) -> datetime:
         return datetime.combine(date.fromisoformat(as_of), time(23, 59, 59, 999000), UTC)
     moment = datetime.fromisoformat(as_of)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _record_of(pin: Pin) -> Record:
-    from cregraph.sources.conda import Record
-
-    return Record(
-        name=pin.name,
-        version=pin.version,
-        channel=pin.artifact.source,
-        file=pin.artifact.file,
-        sha256=pin.artifact.sha256,
-        size=pin.artifact.size,
-        data=pin.data,
-    )
 
 
 def _pin_of(record: Record, sources: Sources, asked: tuple[str, ...]) -> Pin:
