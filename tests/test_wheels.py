@@ -15,18 +15,18 @@ import pytest
 from cregraph.errors import CregraphError
 from cregraph.image.model.tar_entry import Entry
 from cregraph.kinds.python import wheel_files
-from cregraph.kinds.python.wheel_files import Places, wheel_entries
+from cregraph.kinds.python.wheel_files import wheel_entries
 
 NAME = "My_Tool-1.0-py3-none-any.whl"
 INFO = "My_Tool-1.0.dist-info"
 SITE = "opt/python/lib/python3.11/site-packages"
-PLACES = Places(
-    site_packages="/" + SITE,
-    scripts="/opt/python/bin",
-    prefix="/opt/python",
-    executable="/opt/python/bin/python3.11",
-    python="3.11",
-)
+PLACES = {
+    "site_packages": "/" + SITE,
+    "scripts": "/opt/python/bin",
+    "prefix": "/opt/python",
+    "executable": "/opt/python/bin/python3.11",
+    "python": "3.11",
+}
 
 
 def wheel(
@@ -56,7 +56,7 @@ def wheel(
     return out
 
 
-def installed(made: io.BytesIO | Path, *, places: Places = PLACES) -> dict[str, Entry]:
+def installed(made: io.BytesIO | Path, *, places: Mapping[str, str] = PLACES) -> dict[str, Entry]:
     entries = list(wheel_entries(made, name=NAME, places=places))
     assert len({e.path for e in entries}) == len(entries)
     return {e.path: e for e in entries}
@@ -152,13 +152,13 @@ def test_entry_points_become_scripts_as_pip_writes_them():
 
 
 def test_an_interpreter_too_far_down_for_the_kernel_is_called_by_the_shell():
-    places = Places(
-        site_packages="/" + SITE,
-        scripts="/opt/python/bin",
-        prefix="/opt/python",
-        executable="/" + "deep/" * 30 + "python",
-        python="3.11",
-    )
+    places = {
+        "site_packages": "/" + SITE,
+        "scripts": "/opt/python/bin",
+        "prefix": "/opt/python",
+        "executable": "/" + "deep/" * 30 + "python",
+        "python": "3.11",
+    }
 
     found = installed(wheel({"My_Tool-1.0.data/scripts/tool": "#!pythonw\nprint()\n"}), places=places)
 

@@ -49,9 +49,7 @@ def hold_task(task: Task, store: Store, stopped: threading.Event) -> Iterator[No
     Raises:
         Stopped: `stopped` was set before the task was free.
     """
-    folder = store.root / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"task-{task.key}").open("a") as file:
+    with store.lock_file(f"task-{task.key}") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -64,10 +64,8 @@ def base_of(base: BaseImage, source: str, project: str) -> Base:
         return Base(reference=called, context=f"{called}=oci-layout://{project}/{name.folder}@{digest}")
     raise CregraphError(
         f"{base.name} is an image of a Docker engine, which a Dockerfile cannot name by digest",
-        hint=(
-            "push it to a registry, or write it to an OCI layout (`skopeo copy "
-            "docker-daemon:NAME oci:DIR`), and lock the new reference"
-        ),
+        hint="push it to a registry, or write it to an OCI layout (`skopeo copy docker-daemon:NAME oci:DIR`), "
+        "and lock the new reference",
     )
 
 

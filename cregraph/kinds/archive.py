@@ -16,7 +16,7 @@ import posixpath
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -133,10 +133,10 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
             chunks = functools.partial(part_of, path, 0, size)
         yield Entry(path=at, mode=place.get("mode", 0o644), uid=uid, gid=gid, size=size, chunks=chunks)
     elif form == "zip":
-        yield from _checked(_zip(source.path(), at, uid, gid, what), what)
+        yield from _zip(source.path(), at, uid, gid, what)
     elif form == "tar":
         scratch.writelines(inflated_file(source.path(), what=what))
-        yield from _checked(_tar(scratch, at, uid, gid, what), what)
+        yield from _tar(scratch, at, uid, gid, what)
     else:
         raise CregraphError(f"{what}: unknown form `{form}` in the lock", hint="run `cregraph lock`")
 
@@ -179,10 +179,14 @@ def _zip(file: Path, at: str, uid: int, gid: int, what: str) -> Iterator[Entry]:
     infos = archive.infolist()
     if len(infos) > PACKAGE.members or sum(info.file_size for info in infos) > PACKAGE.bytes:
         raise CregraphError(f"{what} unpacks to more than {PACKAGE.members} members or {PACKAGE.bytes >> 30} GiB")
+    seen: set[str] = set()
     for info in infos:
         name = inside(info.filename, what)
         if info.is_dir():
             continue
+        if name in seen:
+            raise CregraphError(f"{what}: `{at}/{name}` is contained twice")
+        seen.add(name)
         if info.flag_bits & 1:
             raise CregraphError(f"{what}: `{name}` is encrypted")
         bits = info.external_attr >> 16
@@ -217,15 +221,6 @@ def link_inside(name: str, link: str, what: str) -> str:
     if not link or leads_out(name, link) or not link.isprintable() or len(link) > 300:
         raise CregraphError(f"{what}: `{named}` is a link to `{printable(link, 300)}`, outside of its folder")
     return link
-
-
-def _checked(found: Iterable[Entry], what: str) -> Iterator[Entry]:
-    seen: set[str] = set()
-    for entry in found:
-        if entry.path in seen:
-            raise CregraphError(f"{what}: `{entry.path}` is contained twice")
-        seen.add(entry.path)
-        yield entry
 
 
 def _zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> Iterator[bytes]:

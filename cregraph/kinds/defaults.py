@@ -33,11 +33,6 @@ INDEXED = False
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def tools(pin: Pin) -> tuple[str, ...]:
-    """Return nothing: no pin needs a target of the sandbox."""
-    return ()
-
-
 def scope(place: str) -> Scope:
     """Return "sandbox" for a place below SANDBOX, else "image"."""
     return "sandbox" if place.startswith(SANDBOX) else "image"
@@ -63,19 +58,18 @@ def shown_name(pin: Pin) -> str:
     return pin.name
 
 
-def hidden(pin: Pin) -> bool:
-    """Return False: pins are as visible as their target."""
+def _no(*_: object) -> bool:
     return False
 
 
-def own_tokens(pin: Pin) -> tuple[str, ...]:
-    """Return nothing: pins need not provide a token."""
+def _none(*_: object) -> tuple[str, ...]:
     return ()
 
 
-def base_has(token: str, offers: Offers) -> bool:
-    """Return False: a base has no packages of the kind."""
-    return False
+#: Pins are as visible as their target, and a base has no packages of the kind.
+hidden = base_has = _no
+#: No pin needs a target of the sandbox, and pins need not provide a token.
+tools = own_tokens = _none
 
 
 def asked_name(what: Json) -> str | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 
 from cregraph.errors import CregraphError, nearest
@@ -37,6 +38,7 @@ _DISTRIBUTION = re.compile(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*")
 _BUILT = re.compile(rf"({_DISTRIBUTION.pattern})/(\d+\.\d+)/(?=\d{{4}}-)")
 _FILE = re.compile(r"(\d{4}-\d{2}-\d{2})/((?:[A-Za-z0-9._-]+/)*)(([A-Za-z][A-Za-z0-9.]*)_[0-9][0-9A-Za-z._-]*\.tar\.gz)")
 _INDEX_LIMIT = 256 << 20
+_COMPARED = {">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,16 +115,7 @@ def satisfies(version: str, op: str, wanted: str) -> bool:
     """Return whether `version` `op` `wanted` holds in R; an empty `op` holds. Raises ValueError for an invalid version."""
     if not op:
         return True
-    ours, theirs = version_key(version), version_key(wanted)
-    answers = {
-        ">=": ours >= theirs,
-        "<=": ours <= theirs,
-        "==": ours == theirs,
-        "!=": ours != theirs,
-        ">": ours > theirs,
-        "<": ours < theirs,
-    }
-    return answers[op]
+    return bool(_COMPARED[op](version_key(version), version_key(wanted)))
 
 
 def parse_index(data: bytes, *, date: str, what: str) -> Index:
@@ -222,23 +215,14 @@ def take(
     The artifact's source is `cran`, never a mirror's address. Raises NotThere naming package, version and date.
     """
     file = "/".join(part for part in (*(built or ()), date, path.strip("/"), f"{name}_{version}.tar.gz") if part)
-    failure: CregraphError | None = None
-    for url in locations(sources.routes("cran_binary" if built else "cran", "cran"), file):
-        try:
-            taken, where = sources.take(kind="url", source=url, file="", md5=md5)
-        except NotThere:
-            continue
-        except CregraphError as error:
-            failure = failure or error
-            continue
-        return Artifact(kind="r", source="cran", file=file, sha256=taken.sha256, size=taken.size), where
-    if failure:
-        raise failure
-    what = f"{name} {version}" + (f" for {built[0]}" if built else "")
-    raise NotThere(
-        f"{what} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
-        hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` also finds archived versions up to that date",
-    )
+    try:
+        return sources.take(kind="r", source="cran", file=file, md5=md5)
+    except NotThere:
+        what = f"{name} {version}" + (f" for {built[0]}" if built else "")
+        raise NotThere(
+            f"{what} is neither in src/contrib nor in its Archive, source `cran` as of {date}",
+            hint="write the version exactly as CRAN does (3.5-8, not 3.5.8); `==` also finds archived versions up to that date",
+        ) from None
 
 
 def _fits(record: Record, r_version: str) -> bool:

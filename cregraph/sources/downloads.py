@@ -81,10 +81,8 @@ class Fetcher:
                         raise Passing(f"the server cannot continue the partial download of {what}")
                     raise _Differing(
                         f"{what} has {found}, but the lock pins sha256:{sha256} ({size} bytes)\n  from {redacted(address)}",
-                        hint=(
-                            "run `cregraph lock --upgrade-package NAME` if you expect new bytes, and "
-                            "review the change with `cregraph diff`"
-                        ),
+                        hint="run `cregraph lock --upgrade-package NAME` if you expect new bytes, and "
+                        "review the change with `cregraph diff`",
                     )
                 return self.store.adopt(partial, sha256)
 

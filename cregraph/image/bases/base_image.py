@@ -196,10 +196,7 @@ def _kept(origin: Origin | LayoutFolder, digest: str | None, store: Store) -> Ba
     if digest and manifest.digest != digest:
         raise CregraphError(
             f"{origin.name} holds {manifest.digest}, but the lock pins {digest}",
-            (
-                "restore the locked image, or run `cregraph lock --upgrade-package base` "
-                "and review the change with `cregraph diff`"
-            ),
+            "restore the locked image, or run `cregraph lock --upgrade-package base` and review the change with `cregraph diff`",
         )
     store.add(manifest.raw)
     return BaseImage(origin=origin, manifest=manifest, store=store)

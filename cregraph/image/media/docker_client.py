@@ -107,13 +107,10 @@ def refusal(about: str, words: str) -> CregraphError:
         return NoImage(
             f"{about}: the Docker engine has no such image", hint="run `docker images` to list the images of the engine"
         )
+    hint = "run `docker info` to check the engine"
     if "no space left" in low or "disk quota" in low:
-        hint = (
-            "run `docker system df` to see the use of the engine's disk, and `docker image "
-            "prune` or `docker builder prune` to free space"
-        )
-    else:
-        hint = "run `docker info` to check the engine"
+        hint = "run `docker system df` to see the use of the engine's disk, and `docker image prune` or "
+        hint += "`docker builder prune` to free space"
     return CregraphError(f"{about}: docker says: {text}", hint=hint)
 
 

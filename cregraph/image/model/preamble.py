@@ -41,25 +41,15 @@ def check(needed: Iterable[str], rows: Iterable[Row], facts: BaseFacts, segment:
         if link is not None:
             raise CregraphError(
                 f"`{segment}` writes below `{here}`, which is a symbolic link of the base image to `{link}`",
-                hint=(
-                    "write the real destination, because image stores would replace the link "
-                    f"by a directory: {_resolved(facts, here)}"
-                ),
+                hint="write the real destination, because image stores would replace the link "
+                f"by a directory: {_resolved(facts, here)}",
             )
         if here in facts.files:
             raise CregraphError(f"`{segment}` writes below `{here}`, which is a file of the base image")
+    held = (("a symbolic link", facts.links), ("a directory", facts.directories), ("a file", facts.files))
     for row in rows:
         here = "/" + row.path
-        what = (
-            "a symbolic link"
-            if here in facts.links
-            else "a directory"
-            if here in facts.directories
-            else "a file"
-            if here in facts.files
-            else None
-        )
-        if what:
+        if what := next((what for what, paths in held if here in paths), None):
             raise CregraphError(
                 f"`{segment}` would replace `{here}`, {what} of the base image",
                 hint="choose another destination, or remove the package if the base has it",

@@ -190,7 +190,7 @@ def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     made = source.scratch()
     name = _copy_wheel(segment, source, made)
     _check_interpreter(name, str(segment.place["python"]))
-    return wheel_files.wheel_entries(made, name=name, places=wheel_files.places_of(segment))
+    return wheel_files.wheel_entries(made, name=name, places=segment.place)
 
 
 def build_of(target: Target) -> Mapping[str, Json]:

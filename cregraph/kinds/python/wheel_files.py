@@ -19,8 +19,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +28,7 @@ from cregraph.image.model.tar_entry import Entry, ancestors, from_bytes
 from cregraph.kinds.base import Input
 from cregraph.plan.parts import Segment
 
-__all__ = ["Places", "entries", "places_of", "wheel_entries"]
+__all__ = ["entries", "wheel_entries"]
 
 _BLOCK = 1 << 20
 #: Bytes of all files, files, bytes of a file that is read whole. The largest real wheels unpack to 3 GB.
@@ -53,38 +52,16 @@ if __name__ == '__main__':
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
-    """The places of a wheel's files, absolute paths of the image: both libraries in `site_packages`, programs in `scripts`.
-
-    `python` is the minor version (`3.11`), `executable` what scripts are run by.
-    """
-
-    site_packages: str
-    scripts: str
-    prefix: str
-    executable: str
-    python: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    algorithm: str
-    digest: str
-    size: int | None
-
-
 def entries(segment: Segment, source: Input) -> Iterator[Entry]:
     assert segment.artifact is not None
-    return wheel_entries(source.path(), name=segment.artifact.file.rsplit("/", 1)[-1], places=places_of(segment))
+    return wheel_entries(source.path(), name=segment.artifact.file.rsplit("/", 1)[-1], places=segment.place)
 
 
-def places_of(segment: Segment) -> Places:
-    return Places(**{field: str(segment.place[field]) for field in Places.__slots__})
-
-
-def wheel_entries(file: Path | IO[bytes], *, name: str, places: Places) -> Iterator[Entry]:
+def wheel_entries(file: Path | IO[bytes], *, name: str, places: Mapping[str, str]) -> Iterator[Entry]:
     """Return the entries of the wheel in `file`, whose file name is `name`. Chunks read from `file`: keep it open.
+
+    `places` are absolute paths of the image: `site_packages` for both libraries, `scripts` for programs, `prefix`, and the
+    `executable` that runs scripts. Its `python` is the minor version (`3.11`).
 
     Raises CregraphError naming the wheel and the member for what must not be installed: paths that climb or are absolute,
     links, repeated names, decompression bombs, files that RECORD does not list or lists with another digest.
@@ -93,7 +70,7 @@ def wheel_entries(file: Path | IO[bytes], *, name: str, places: Places) -> Itera
 
 
 class _Wheel:
-    def __init__(self, file: Path | IO[bytes], name: str, places: Places) -> None:
+    def __init__(self, file: Path | IO[bytes], name: str, places: Mapping[str, str]) -> None:
         self._name = name
         self._places = places
         match = re.fullmatch(r"([^-]+)-([^-]+)(?:-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl", name)
@@ -134,18 +111,18 @@ class _Wheel:
                 rows[path] = _row(data)
                 yield from_bytes(path, data, mode=0o755)
                 continue
-            rows[path] = (f"{recorded.algorithm}={recorded.digest}", str(info.file_size))
+            rows[path] = ("=".join(recorded), str(info.file_size))
             mode = 0o755 if is_script or (info.external_attr >> 16) & 0o111 else 0o644
             yield Entry(path=path, mode=mode, size=info.file_size, chunks=functools.partial(self._stream, member))
         for script, text in self._entry_points():
-            path = at(f"{self._places.scripts}/{script}", f"entry point {script}")
+            path = at(f"{self._places['scripts']}/{script}", f"entry point {script}")
             data = text.encode()
             rows[path] = _row(data)
             yield from_bytes(path, data, mode=0o755)
-        installer = at(f"{self._places.site_packages}/{self._info}/INSTALLER", "INSTALLER")
+        installer = at(f"{self._places['site_packages']}/{self._info}/INSTALLER", "INSTALLER")
         rows[installer] = _row(b"cregraph\n")
         yield from_bytes(installer, b"cregraph\n")
-        record = at(f"{self._places.site_packages}/{self._info}/RECORD", "RECORD")
+        record = at(f"{self._places['site_packages']}/{self._info}/RECORD", "RECORD")
         rows[record] = ("", "")
         yield from_bytes(record, self._record(rows))
 
@@ -193,8 +170,9 @@ class _Wheel:
         if version.split(".")[0] != "1":
             raise CregraphError(f"{self._name} has Wheel-Version `{version[:40]}`; cregraph installs version 1")
 
-    def _read_record(self) -> dict[str, _Recorded]:
-        listed: dict[str, _Recorded] = {}
+    def _read_record(self) -> dict[str, tuple[str, str]]:
+        """Return the algorithm and digest of each file in RECORD."""
+        listed: dict[str, tuple[str, str]] = {}
         text = self._whole(f"{self._info}/RECORD", checked=False).decode("utf-8", "replace")
         try:
             rows = list(csv.reader(io.StringIO(text)))
@@ -206,37 +184,36 @@ class _Wheel:
             algorithm, _, digest = row[1].partition("=")
             if algorithm not in ("sha256", "sha384", "sha512"):
                 raise self._bad(row[0], f"is listed in RECORD with `{algorithm[:20]}` (expected sha256 or better)")
-            size = int(row[2]) if row[2].isdigit() else None
-            listed[row[0].replace("\\", "/")] = _Recorded(algorithm, digest.rstrip("="), size)
+            listed[row[0].replace("\\", "/")] = algorithm, digest.rstrip("=")
         return listed
 
     def _place(self, member: str) -> tuple[str, bool]:
         """Return where `member` goes, and whether it is a script."""
         top, _, inner = member.partition("/")
         if not top.endswith(".data"):
-            return f"{self._places.site_packages}/{member}", False
+            return f"{self._places['site_packages']}/{member}", False
         name, _, version = top.removesuffix(".data").partition("-")
         if (_folded(name), _folded(version)) != self._stem:
-            return f"{self._places.site_packages}/{member}", False
+            return f"{self._places['site_packages']}/{member}", False
         scheme, _, rest = inner.partition("/")
         if not rest:
             raise self._bad(member, "is not in a subfolder of the .data folder")
         if scheme in ("purelib", "platlib"):
-            return f"{self._places.site_packages}/{rest}", False
+            return f"{self._places['site_packages']}/{rest}", False
         if scheme == "scripts":
             if "/" in rest:
                 raise self._bad(member, "is a script in a folder")
-            return f"{self._places.scripts}/{rest}", True
+            return f"{self._places['scripts']}/{rest}", True
         if scheme == "data":
-            return f"{self._places.prefix}/{rest}", False
+            return f"{self._places['prefix']}/{rest}", False
         if scheme == "headers":
-            return f"{self._places.prefix}/include/python{self._places.python}/{name}/{rest}", False
+            return f"{self._places['prefix']}/include/python{self._places['python']}/{name}/{rest}", False
         raise self._bad(member, "is in an unknown folder of the .data folder")
 
     def _stream(self, member: str) -> Iterator[bytes]:
         """Yield the member's bytes. The last block comes only after all bytes were checked against RECORD."""
-        recorded = self._recorded[member]
-        running = hashlib.new(recorded.algorithm, usedforsecurity=True)
+        algorithm, digest = self._recorded[member]
+        running = hashlib.new(algorithm, usedforsecurity=True)
         held = b""
         with self._reading(member), self._zip.open(self._members[member]) as file:
             while block := file.read(_BLOCK):
@@ -245,10 +222,8 @@ class _Wheel:
                     yield held
                 held = block
         found = base64.urlsafe_b64encode(running.digest()).decode().rstrip("=")
-        if found != recorded.digest:
-            raise self._bad(
-                member, f"has {recorded.algorithm}={found}, but its RECORD says {recorded.algorithm}={recorded.digest}"
-            )
+        if found != digest:
+            raise self._bad(member, f"has {algorithm}={found}, but its RECORD says {algorithm}={digest}")
         if held:
             yield held
 
@@ -271,7 +246,7 @@ class _Wheel:
             return file.read(len(b"#!python")) == b"#!python"
 
     def _first_line(self) -> str:
-        executable = self._places.executable
+        executable = self._places["executable"]
         if len(executable) + 2 <= _SHEBANG and " " not in executable:
             return f"#!{executable}\n"
         return f"#!/bin/sh\n'''exec' \"{executable}\" \"$0\" \"$@\"\n' '''\n"
@@ -296,7 +271,7 @@ class _Wheel:
 
     def _record(self, rows: dict[str, tuple[str, str]]) -> bytes:
         """Return RECORD: paths below site-packages as they are, others relative to it, sorted."""
-        root = self._places.site_packages.lstrip("/")
+        root = self._places["site_packages"].lstrip("/")
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         for path, (digest, size) in sorted((posixpath.relpath(p, root), row) for p, row in rows.items()):
