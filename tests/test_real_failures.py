@@ -65,7 +65,7 @@ def test_packages_that_fail_are_told_with_cause_way_out_log_and_what_is_skipped(
     assert "fatal error: libxml/parser.h: No such file or directory" in done.err
     assert "aheader: the header libxml/parser.h is missing: ask for conda's libxml2-devel" in done.err
     assert "the library udunits2 (-ludunits2) is missing: ask for conda's udunits2 in extras.conda_r" in done.err
-    assert "it tries the network, which no task has" in done.err
+    assert "the build needs the network, which no task has" in done.err
     assert "skipped because of it: cneeds" in done.err
     assert "the conda package r-aheader" not in done.err  # the channel's index lists none
     log = next(Path(line.partition("its log, ")[2].rstrip(":")) for line in done.err.splitlines() if "its log, " in line)
