@@ -181,21 +181,18 @@ class BuildRun:
 
     def _make_or_reuse(self, task: Task, engine: Engine, context: JobContext) -> None:
         """Run a task, unless another process has run it since `work` was found."""
-
         report = functools.partial(self._report, context, subject="task", name=task.name, stage=task.stage)
         start = time.monotonic()
         try:
-            found = verified_result(self.store, task.key)
-            if found is None:
-                with hold_task(task, self.store, context.stopped):
-                    found = verified_result(self.store, task.key)
-                    if found is None:
-                        report("begin")
-                        start = time.monotonic()
-                        self.results[task.key] = self._make(task, engine, context.slot)
-                        record_seconds(self.store, task, time.monotonic() - start)
-                        report("made", start=start)
-                        return
+            with hold_task(task, self.store, context.stopped):
+                found = verified_result(self.store, task.key)
+                if found is None:
+                    report("begin")
+                    start = time.monotonic()
+                    self.results[task.key] = self._make(task, engine, context.slot)
+                    record_seconds(self.store, task, time.monotonic() - start)
+                    report("made", start=start)
+                    return
             self.results[task.key] = found
             report("reused")
         except BaseException:

@@ -40,9 +40,9 @@ def export(
     """Write the image as a Dockerfile or as a bake file."""
     if not output:
         raise CregraphError("missing option `--output`", hint="add `--output DIR` with a new or empty folder")
-    from cregraph.export.folder import is_new_folder
+    from cregraph.export.folder import is_free
 
-    is_new_folder(Path(output))
+    is_free(Path(output))
     _known("FORMAT", format, FORMATS)
     _known("--flavor", flavor, FLAVORS)
     chosen = sessions(profiles, BuildOptions(engine=engine, jobs=jobs, sources=sources), every=every)

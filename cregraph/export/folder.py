@@ -6,23 +6,23 @@ Then files that are no longer needed are removed. A new folder appears at once.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cregraph.digest import sha256
-from cregraph.errors import CregraphError
 from cregraph.store import Store
-from cregraph.store.atomic_file import check_writable, place_file, remove_tree, write_file
+from cregraph.store.atomic_file import is_new_folder, place_file, remove_tree, write_file, writing
 
-__all__ = ["MARK", "Content", "is_new_folder", "write_folder"]
+__all__ = ["MARK", "Content", "is_free", "write_folder"]
 
 #: The beginning of every Dockerfile that cregraph writes. A folder without it is not written to.
 MARK = "# Written by `cregraph export"
 
 #: The content of a file: bytes, or the sha256 of an object of the store.
 Content = bytes | str
+
+_HINT = "use a folder with free space that you may write to: --output DIR"
 
 #: Files that are being written into an existing empty folder.
 _PARTIAL = ".partial"
@@ -34,10 +34,10 @@ _OURS = re.compile(r"(?:layers|inputs)/[0-9a-f]{64}\.tar(?:\.gz)?|[a-z0-9_.+-]+-
 def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str, ...], store: Store) -> None:
     """Write `files` (by relative path) into `folder`, and remove files of earlier exports. `fixed` are names that do not follow
     from the content, in the order in which they are replaced. Raise CregraphError if the folder holds something else."""
-    is_there, is_new = folder.is_dir(), is_new_folder(folder)
+    is_there, is_new = folder.is_dir(), is_free(folder)
     # An existing folder may be a mount, or the current folder of a process: it is filled, not replaced.
     partial = folder / _PARTIAL if is_there else folder.parent / f".{folder.name}.partial"
-    with _explained(folder), store.lock(f"export-{sha256(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}"):
+    with writing(folder, _HINT), store.lock(f"export-{sha256(str(folder.absolute()).encode('utf-8', 'surrogateescape'))}"):
         remove_tree(partial)  # of a run that was killed
         try:
             for name in sorted(files, key=lambda name: fixed.index(name) if name in fixed else -1):
@@ -55,28 +55,10 @@ def write_folder(folder: Path, files: Mapping[str, Content], *, fixed: tuple[str
                 path.unlink()
 
 
-def is_new_folder(folder: Path) -> bool:
+def is_free(folder: Path) -> bool:
     """Return whether `folder` is new or empty. Raise CregraphError if it holds other files or cannot be written."""
-    with _explained(folder):
-        check_writable(folder if folder.is_dir() else folder.parent)
-        is_new = not folder.exists() or (folder.is_dir() and all(path.name == _PARTIAL for path in folder.iterdir()))
-        if not is_new and not _is_ours(folder):
-            raise CregraphError(
-                f"`{folder}` exists and `cregraph export` did not write it; it is unchanged",
-                hint="use a new or empty folder: --output DIR",
-            )
-        return is_new
-
-
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CregraphError(
-            f"`{folder}` cannot be written: {error.strerror or error}",
-            hint="use a folder with free space that you may write to: --output DIR",
-        ) from error
+    foreign = "`cregraph export` did not write it"
+    return is_new_folder(folder, ours=_is_ours, foreign=foreign, option="--output DIR", partial=_PARTIAL)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -96,6 +96,11 @@ def problems(target: Target, offers: Offers) -> list[str]:
     return unanswered(target, asked_name)
 
 
+def edited(problem: str) -> CregraphError:
+    """Return the error for a lock that was edited by hand."""
+    return CregraphError(problem, hint="run `cregraph lock`: the lock was edited by hand")
+
+
 def check_edited(what: str, package: str, right: Mapping[str, object]) -> None:
     """Raise CregraphError for the first field of a pin that is not `right`, because texts of pins become parts of paths."""
     for field, good in right.items():

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from cregraph.digest import Json
@@ -152,13 +152,9 @@ def _ask(request: Mapping[str, Json]) -> dict[str, Json]:
             worker.stdout.close()
             worker.wait()
         if not line.endswith(b"\n"):
-            return {"error": {"kind": "stopped", "text": _last_words(talk)}}
+            talk.seek(max(0, talk.seek(0, 2) - 2000))
+            return {"error": {"kind": "stopped", "text": talk.read().decode(errors="replace").strip()}}
     return dict(json.loads(line))
-
-
-def _last_words(talk: IO[bytes]) -> str:
-    talk.seek(max(0, talk.seek(0, 2) - 2000))
-    return talk.read().decode(errors="replace").strip()
 
 
 def _to_json(pin: Pin) -> dict[str, Json]:

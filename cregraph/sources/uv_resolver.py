@@ -104,12 +104,13 @@ class _Run:
         self._folder = folder
         self._question = question
         self._program = uv.find_uv_bin()
-        _folders_are_there(sources.routes("pypi", "pypi"))
+        routes = sources.routes("pypi", "pypi")
+        _folders_are_there(routes)
         self._environ, self._flags = _where(sources, folder)
         cache = getattr(sources, "uv_cache", None)
         if cache is not None:
             self._flags += ["--cache-dir", str(cache)]
-        if sources.offline and not _is_local(sources.routes("pypi", "pypi")):
+        if sources.offline and not (routes and all(urlsplit(address).scheme == "file" for address in routes)):
             self._flags.append("--offline")
         (folder / "asked.in").write_text("".join(f"{r}\n" for r in question.requirements))
         (folder / "base.txt").write_text("".join(f"{n}=={v}\n" for n, v in sorted(question.base.items())))
@@ -205,10 +206,6 @@ def _lend_keyring(folder: Path, environ: dict[str, str]) -> None:
     (folder / "bin/keyring").write_text(f'#!/bin/sh\nunset PYTHONHOME\nexec {shlex.quote(program)} "$@"\n')
     (folder / "bin/keyring").chmod(0o755)
     environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
-
-
-def _is_local(routes: Sequence[str]) -> bool:
-    return bool(routes) and all(urlsplit(address).scheme == "file" for address in routes)
 
 
 def _folders_are_there(routes: Sequence[str]) -> None:

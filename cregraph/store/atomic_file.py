@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -21,8 +21,8 @@ from cregraph.errors import CregraphError
 from cregraph.formats.inflate import blocks_of
 
 __all__ = [
-    *("check_writable", "file_digest", "hold", "holds", "listed", "place_file", "remove_left"),
-    *("remove_tree", "replace_file", "write_file"),
+    *("check_writable", "file_digest", "hold", "holds", "is_new_folder", "listed", "place_file", "remove_left"),
+    *("remove_tree", "replace_file", "write_file", "writing"),
 ]
 
 
@@ -37,6 +37,30 @@ def write_file(path: Path, data: bytes) -> None:
         if re.fullmatch(re.escape(stem) + r"[0-9]+\.[0-9a-f]{8}\.tmp", left.name):
             remove_left(left, older=1)
     replace_file(path, path.parent / f"{stem}{os.getpid()}.{os.urandom(4).hex()}.tmp", data, durable=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path, hint: str, *, names_file: bool = False) -> Iterator[None]:
+    """Turn an OSError of the context into a CregraphError that names `folder`, or the file of the error with `names_file`."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename if names_file and error.filename else folder
+        raise CregraphError(f"`{path}` cannot be written: {error.strerror or error}", hint=hint) from error
+
+
+def is_new_folder(folder: Path, *, ours: Callable[[Path], bool], foreign: str, option: str, partial: str = "") -> bool:
+    """Return whether `folder` is absent, or empty except for the entry `partial`.
+
+    Raises CregraphError if it cannot be written, or if it has content and is not `ours`. `foreign` is that reason in words;
+    `option` is how the user names another folder.
+    """
+    with writing(folder, f"use a folder with free space that you may write to: {option}"):
+        check_writable(folder if folder.is_dir() else folder.parent)
+        is_new = not folder.exists() or (folder.is_dir() and all(path.name == partial for path in folder.iterdir()))
+        if not is_new and not ours(folder):
+            raise CregraphError(f"`{folder}` exists and {foreign}; it is unchanged", hint=f"use a new or empty folder: {option}")
+        return is_new
 
 
 def check_writable(folder: Path) -> None:

@@ -31,7 +31,7 @@ from cregraph.image.model.tar_entry import ancestors
 from cregraph.kinds import parts
 from cregraph.lock.lock_file import Lock
 from cregraph.lock.pins import Artifact, Pin
-from cregraph.store.atomic_file import write_file
+from cregraph.store.atomic_file import write_file, writing
 from cregraph.vendor.vendor_files import Tree, VendorAccess, VendorRules, earlier, put_files
 
 __all__ = ["SOURCES", "Vendored", "url_paths", "url_section", "vendor"]
@@ -42,6 +42,7 @@ _FILES = "files"
 _EXACT = f"{_FILES}/by-sha256/"
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~@,=!-]{0,200}")
+_HINT = "name a folder with free space and write permission. The same command continues the copy"
 _MARK = "# Written by `cregraph vendor`"
 _HEAD = f"{_MARK}: everything that the locks need lies in this folder.\n"
 
@@ -94,7 +95,7 @@ def vendor(
         before = _mapping(folder)
         wanted = _wanted(locks, rules)
         tree = Tree(folder, on_file)
-        with _explained(folder):
+        with writing(folder, _HINT, names_file=True):
             tree.clear()
             keep = put_files(tree, wanted.urls, access)
             for name, each in rules.items():
@@ -143,7 +144,7 @@ def _wanted(locks: Sequence[Lock], rules: Mapping[str, VendorRules]) -> _Wanted:
 @contextlib.contextmanager
 def _entered(folder: Path, ours: Collection[str], *, prune: bool) -> Iterator[None]:
     """Hold a lock on `folder`. Raise CregraphError if it has entries other than `ours`; with `prune` also if no run wrote it."""
-    with _explained(folder):
+    with writing(folder, _HINT, names_file=True):
         folder.mkdir(parents=True, exist_ok=True)
         strange = [path for path in folder.iterdir() if not path.name.startswith(f".{SOURCES}.")]
         strange = [path for path in strange if path.name not in ours or (path.name != SOURCES and path.is_file())]
@@ -185,17 +186,6 @@ def _is_ours(sources: Path) -> bool | None:
             return file.read(len(_MARK)) == _MARK.encode()
     except FileNotFoundError:
         return None
-
-
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CregraphError(
-            f"`{error.filename or folder}` cannot be written: {error.strerror or error}",
-            hint="name a folder with free space and write permission. The same command continues the copy",
-        ) from error
 
 
 def _mapping(folder: Path) -> dict[str, str]:

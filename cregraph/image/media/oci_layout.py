@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from cregraph.image.model.config import Image, as_json
 from cregraph.image.model.manifest import Descriptor
 from cregraph.image.model.reference import parse_reference
 from cregraph.store import Store
-from cregraph.store.atomic_file import check_writable, holds, place_file, remove_tree, write_file
+from cregraph.store.atomic_file import holds, is_new_folder, place_file, remove_tree, write_file, writing
 
 __all__ = ["MARK", "BaseBlobs", "blob_path", "blobs", "checked", "index", "is_fresh", "open_blob", "write"]
 
@@ -25,6 +24,7 @@ BaseBlobs = Callable[[Descriptor], Iterable[bytes]]
 #: The content of the file `oci-layout`.
 MARK = b'{"imageLayoutVersion":"1.0.0"}'
 
+_HINT = "use a folder with free space that you may write to: oci:DIR"
 _TAG = "org.opencontainers.image.ref.name"
 _NAME = "io.containerd.image.name"
 
@@ -39,7 +39,7 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
     Raises CregraphError if the folder holds something else or cannot be written, or a blob does not match its digest.
     """
     listing = index(image, reference)
-    with _explained(folder), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
+    with writing(folder, _HINT), store.lock(f"layout-{sha256(os.fsencode(folder.absolute()))}"):
         partial = folder.parent / f".{folder.name}.partial"
         remove_tree(partial)  # of a run that was killed
         fresh = is_fresh(folder)
@@ -60,14 +60,9 @@ def write(folder: Path, image: Image, *, reference: str, store: Store, base: Bas
 
 def is_fresh(folder: Path) -> bool:
     """Return whether `folder` is new or empty. Raise CregraphError if it holds other files or cannot be written."""
-    with _explained(folder):
-        check_writable(folder if folder.is_dir() else folder.parent)
-        fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-        if not fresh and not (folder / "oci-layout").is_file():
-            raise CregraphError(
-                f"`{folder}` exists and is not an OCI layout; it is unchanged", hint="use a new or empty folder: oci:DIR"
-            )
-        return fresh
+    return is_new_folder(
+        folder, ours=lambda path: (path / "oci-layout").is_file(), foreign="is not an OCI layout", option="oci:DIR"
+    )
 
 
 def index(image: Image, reference: str) -> bytes:
@@ -121,18 +116,6 @@ def blob_path(folder: Path, blob: Descriptor) -> Path:
     if not is_sha256(blob.hex):
         raise ValueError(f"not a sha256 digest: {blob.digest!r}")
     return folder / "blobs" / "sha256" / blob.hex
-
-
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turn an OSError into a CregraphError that names `folder`. The store does this for its own files."""
-    try:
-        yield
-    except OSError as error:
-        raise CregraphError(
-            f"`{folder}` cannot be written: {error.strerror or error}",
-            hint="use a folder with free space that you may write to: oci:DIR",
-        ) from error
 
 
 def _fill(folder: Path, image: Image, store: Store, base: BaseBlobs) -> None:

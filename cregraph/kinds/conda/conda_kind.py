@@ -270,9 +270,8 @@ def _is_sound(item: Pin, prefix: str) -> None:
         and not any(part in ("", ".", "..") for part in path.split("/")),
     }
     if not _PACKAGE.fullmatch(item.name):
-        raise CregraphError(
-            f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is not the name of a conda package",
-            hint="run `cregraph lock`: the lock was edited by hand",
+        raise defaults.edited(
+            f"conda environment {prefix}: the lock pins {_short(item.name)!r}, which is not the name of a conda package"
         )
     defaults.check_edited(f"conda environment {prefix}: package", item.name, right)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
+from cregraph.kinds.defaults import edited
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.store.atomic_file import file_digest, write_file
 from cregraph.vendor.vendor_files import earlier, put_files
@@ -31,10 +32,7 @@ put = put_files
 def vendor_path(artifact: Artifact) -> str:
     """Return `conda/<channel>/<subdir>/<file>`."""
     if not (_CHANNEL.fullmatch(artifact.source) and _FILE.fullmatch(artifact.file)):
-        raise CregraphError(
-            f"`{artifact.source[:80]} {artifact.file[:200]}` is not a file of a conda channel",
-            hint="run `cregraph lock`: the lock was edited by hand",
-        )
+        raise edited(f"`{artifact.source[:80]} {artifact.file[:200]}` is not a file of a conda channel")
     return f"conda/{artifact.source}/{artifact.file}"
 
 

@@ -165,10 +165,7 @@ def check_pin(pin: Pin) -> None:
     name = pin.name.removeprefix(f"build:{owner}:") if role == "build" else pin.name
     path = pin.data.get("backend_path") or []
     if not is_place(f"{name}/x") or (role == "build" and (pin.name == name or not is_place(f"{owner}/x"))):
-        raise CregraphError(
-            f"the lock pins `{pin.name[:120]}`, which is not the normal name of a Python package",
-            hint="run `cregraph lock`: the lock was edited by hand",
-        )
+        raise defaults.edited(f"the lock pins `{pin.name[:120]}`, which is not the normal name of a Python package")
     right = {
         "version": _VERSION.fullmatch(pin.version),
         "file": is_place(pin.artifact.file),

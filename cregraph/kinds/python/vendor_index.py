@@ -19,6 +19,7 @@ from urllib.parse import quote
 from cregraph.digest import Json, sha256
 from cregraph.errors import CregraphError
 from cregraph.formats.tarball import scan
+from cregraph.kinds.defaults import edited
 from cregraph.lock.pins import Artifact, Pin
 from cregraph.sources.index_page import is_place
 from cregraph.store.atomic_file import file_digest, write_file
@@ -37,10 +38,7 @@ put = put_files
 def vendor_path(artifact: Artifact) -> str:
     """Return `simple/<name>/<file>`."""
     if not is_place(artifact.file):
-        raise CregraphError(
-            f"`{artifact.file[:200]}` is not a file of source `pypi` (expected NAME/FILE)",
-            hint="run `cregraph lock`: the lock was edited by hand",
-        )
+        raise edited(f"`{artifact.file[:200]}` is not a file of source `pypi` (expected NAME/FILE)")
     return f"simple/{artifact.file}"
 
 

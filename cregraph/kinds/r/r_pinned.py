@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cregraph.digest import Json
 from cregraph.errors import CregraphError
-from cregraph.kinds.defaults import asked_name, check_edited, unanswered
+from cregraph.kinds.defaults import asked_name, check_edited, edited, unanswered
 from cregraph.lock.pins import Pin, Target
 from cregraph.lock.rules import Offers
 from cregraph.profile.package_texts import is_r_name, is_r_version
@@ -63,10 +63,7 @@ def problems(target: Target, offers: Offers) -> list[str]:
 def check_pin(pin: Pin) -> None:
     """Raise CregraphError for an invalid pin, as in a lock edited by hand: its name becomes a path, its data decide its task."""
     if not is_r_name(pin.name):
-        raise CregraphError(
-            f"the lock pins `{pin.name[:80]}`, which is not the name of an R package",
-            hint="run `cregraph lock`: the lock was edited by hand",
-        )
+        raise edited(f"the lock pins `{pin.name[:80]}`, which is not the name of an R package")
     built = False
     if pin.artifact.source == "cran":
         from cregraph.sources import cran  # loads slowly, and not every lock needs it
