@@ -91,3 +91,19 @@ def test_a_plan_of_what_is_built_says_that_all_is_here(demo: Path, registry: Sma
     here.ok("build", "demo.yaml")
     shown = here.ok("plan", "demo.yaml").out
     assert "  segments  none to make: all 24 are here\n  tasks     none\n  fetch     no file\n" in shown
+
+
+@pytest.mark.parametrize(("auth", "said"), [("basic", "login required"), ("scoped", "team/cache")])
+def test_a_cache_that_refuses_the_login_is_refused_before_the_first_download_and_the_hint_works(
+    demo: Path, tmp_path: Path, auth: str, said: str
+) -> None:
+    with SmallRegistry(auth) as registry:
+        registry.closed = {"team/cache"}
+        here = machine(demo, tmp_path / "here", registry)
+        done = here.run("build", "demo.yaml", "--cache-write", "team")
+
+    assert (done.code, done.out) == (2, ""), done.err
+    assert "error: `--cache-write team`: " in done.err and said in done.err
+    assert not list((here.folder / "cache").glob("segments/*"))
+    assert "build without `--cache-write`" in done.err
+    here.ok("build", "demo.yaml")

@@ -25,6 +25,10 @@ def test_a_docker_engine_that_does_not_answer_is_reported_before_the_first_downl
         (["build", "demo.yaml", "-o", "docker:Bad:NAME"], "error: --output docker: the repository `library/Bad` has upper-case"),
         (["build", "demo.yaml", "-o", "docker:name"], "error: `--output docker:name` has no tag"),
         (["build", "demo.yaml", "-o", "registry:127.0.0.1:1/db"], "error: 127.0.0.1:1: the registry: "),
+        (
+            ["build", "demo.yaml", "--cache-write", "127.0.0.1:1/db"],
+            "error: `--cache-write 127.0.0.1:1/db`: 127.0.0.1:1: the registry: ",
+        ),
         (["push", "demo.yaml", "127.0.0.1:1/db"], "error: 127.0.0.1:1: the registry: "),
         (["push", "demo.yaml", "127.0.0.1:1/d b"], "error: the destination of the push: "),
         (["export", "dockerfile", "demo.yaml", "-o", "bases"], "error: `bases` exists and `cregraph export` did not write it"),

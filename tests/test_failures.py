@@ -91,8 +91,8 @@ def test_the_ways_out_name_what_is_missing_then_the_conda_package_if_there_is_on
     hint = way_out(a_task(), MISSING, lambda _package: there) or ""
 
     first, second, *_ = hint.splitlines()
-    assert first.startswith("the header libxml/tree.h is missing: ask for conda's libxml2-devel")
-    assert first.endswith("in extras.conda_r")
+    assert first.startswith("add libxml2-devel (libxml2 where the channel has no such) to extras.conda_r: the header")
+    assert first.endswith("the header libxml/tree.h is missing")
     assert second.startswith(words)
 
 
@@ -101,7 +101,7 @@ def test_without_a_cause_the_usual_ways_are_said() -> None:
     assert "take the conda package r-xml2" in hint
     assert "it compiles against to extras.conda_r" in hint
     wheel = way_out(a_task("python", "numpy"), MISSING, lambda _package: None) or ""
-    assert "in `build` in the recipe" in wheel
+    assert "to `build` in the recipe" in wheel
     assert "a version that has a wheel" in wheel
 
 

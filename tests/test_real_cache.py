@@ -164,5 +164,5 @@ def test_a_cache_that_does_not_answer_is_left_out_in_one_line(built: RealProject
     project.ok("lock", "team.yaml")
     sources = project.folder / "sources.yaml"
     sources.write_text(sources.read_text() + "\ncache: {team: {ref: '127.0.0.1:9/cache', trusted: true}}\n")
-    done = project.ok("build", "team.yaml", "--cache", "team", "--cache-write", "team", env={"PYTHONWARNINGS": "error"})
+    done = project.ok("build", "team.yaml", "--cache", "team", env={"PYTHONWARNINGS": "error"})
     assert len([line for line in done.err.splitlines() if "skipped the cache 127.0.0.1:9/cache" in line]) == 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.real_project import RealProject
 
@@ -21,18 +24,25 @@ OWN = {
 }
 
 
-@pytest.fixture
-def project(built: RealProject, tmp_path: Path) -> RealProject:
+def with_tarballs(built: RealProject, tmp_path: Path, own: Mapping[str, tuple[str, str]]) -> RealProject:
+    """A project with R packages of its own, which is not locked yet."""
     made = RealProject.make(tmp_path / "p", built.environment, store=Path(built.env["CREGRAPH_CACHE"]))
     for name in ("locks", "bases"):
         shutil.copytree(built.folder / name, made.folder / name)
-    for name, (source, fields) in OWN.items():
+    for name, (source, fields) in own.items():
         folder = made.folder / name
         (folder / "src").mkdir(parents=True)
         text = f"Package: {name}\nVersion: 1.0\nTitle: Ours\nLicense: MIT\nNeedsCompilation: yes\n{fields}"
         (folder / "DESCRIPTION").write_text(text)
         (folder / "NAMESPACE").write_text(f"useDynLib({name})\n" + (f"import({fields.split()[1]})\n" if fields else ""))
         (folder / "src" / "a.c").write_text(source)
+    made.edit({"tarballs": {"snowflakeR": made_url(built), **{name: f"./{name}" for name in own}}})
+    return made
+
+
+@pytest.fixture
+def project(built: RealProject, tmp_path: Path) -> RealProject:
+    made = with_tarballs(built, tmp_path, OWN)
     (made.folder / "blibrary/src/Makevars").write_text("PKG_LIBS = -ludunits2\n")
     configure = made.folder / "enetwork/configure"
     configure.write_text(
@@ -40,14 +50,11 @@ def project(built: RealProject, tmp_path: Path) -> RealProject:
     )
     configure.chmod(0o755)
     shutil.copyfile(built.lock, made.folder / "locks" / "before.lock.json")
-    made.edit({"tarballs": {"snowflakeR": made_url(built), **{name: f"./{name}" for name in OWN}}})
     made.ok("lock", "team.yaml")
     return made
 
 
 def made_url(built: RealProject) -> str:
-    import yaml
-
     return str(yaml.safe_load((built.folder / "team.yaml").read_text())["tarballs"]["snowflakeR"])
 
 
@@ -63,12 +70,15 @@ def test_packages_that_fail_are_told_with_cause_way_out_log_and_what_is_skipped(
 
     assert done.code == 2
     assert "fatal error: libxml/parser.h: No such file or directory" in done.err
-    assert "aheader: the header libxml/parser.h is missing: ask for conda's libxml2-devel" in done.err
-    assert "the library udunits2 (-ludunits2) is missing: ask for conda's udunits2 in extras.conda_r" in done.err
+    assert "aheader: add libxml2-devel (libxml2 where the channel has no such) to extras.conda_r: the header" in done.err
+    assert "add udunits2 to extras.conda_r: the library udunits2 (-ludunits2) is missing" in done.err
     assert "the build needs the network, which no task has" in done.err
     assert "skipped because of it: cneeds" in done.err
+    failed = "R package `aheader` 1.0: compilation failed (exit 1, after "
+    at = next(i for i, line in enumerate(done.err.splitlines()) if failed in line)
+    assert re.match(r"  team\.yaml:\d+: tarballs\.aheader: ", done.err.splitlines()[at + 1])
     assert "the conda package r-aheader" not in done.err  # the channel's index lists none
-    log = next(Path(line.partition("its log, ")[2].rstrip(":")) for line in done.err.splitlines() if "its log, " in line)
+    log = next(Path(line.partition("full log is ")[2]) for line in done.err.splitlines() if "full log is " in line)
     assert log.is_file()
     assert sorted(project.ok("plan", "team.yaml", "--json").json["tasks"]["make"]) == [
         "aheader",
@@ -79,8 +89,29 @@ def test_packages_that_fail_are_told_with_cause_way_out_log_and_what_is_skipped(
 
     first = project.run("build", "team.yaml", "--jobs", "1")
     assert first.code == 2
-    assert first.err.count("failed: ") == 1  # nothing new was begun after it
+    assert first.err.count("compilation failed (exit 1, after ") == 1  # nothing new was begun after it
     assert "not begun: " in first.err
+
+
+def test_the_hints_of_a_missing_header_work(built: RealProject, tmp_path: Path) -> None:
+    project = with_tarballs(built, tmp_path, {"fheader": ("#include <nlopt.h>\n", "")})
+    project.ok("lock", "team.yaml")
+    failed = project.run("build", "team.yaml")
+    first, line, *rest = failed.err[failed.err.index("error: ") :].splitlines()
+    assert (failed.code, first.startswith("error: R package `fheader` 1.0: compilation failed (exit 1, after ")) == (2, True)
+    assert re.match(r"  team\.yaml:\d+: tarballs\.fheader: ", line)
+    assert any(text.startswith("  | ") and "fatal error: nlopt.h: No such file or directory" in text for text in rest)
+    (log,) = re.findall(r"^  the full log is (.+)$", failed.err, re.MULTILINE)
+    assert Path(log).is_file()
+
+    (command,) = re.findall(r"run `cregraph (shell [0-9a-f]{8} --profile team\.yaml)` to open the sandbox", failed.err)
+    project.ok(*command.split(), "--", "/bin/true")
+    ((package, field),) = re.findall(
+        r"^hint: add (\S+) to extras\.(\w+): the header nlopt\.h is missing$", failed.err, re.MULTILINE
+    )
+    extras = yaml.safe_load((project.folder / "team.yaml").read_text())["extras"]
+    project.edit(**{field: [*(extras.get(field) or []), package]})
+    project.ok("lock", "team.yaml")  # the environment's nlopt has no header, so the build itself proves nothing here
 
 
 def test_a_bump_on_real_packages_is_led_back_to_its_line_and_takes_as_long_as_it_took(built: RealProject, tmp_path: Path) -> None:

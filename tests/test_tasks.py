@@ -71,7 +71,7 @@ class Shop:
             if task.argv[0] == "fail":
                 write(b"half a res")
                 self.failed.set()
-                raise TaskFailed("its command ended with exit status 1", hint=f"the way out of {task.name}")
+                raise TaskFailed("its command ended with exit status 1", hint=f"the way out of {task.name}", status=1)
             self.done.append(task.name)
             write(task.name.encode() + self.salt + b"".join(p.read_bytes() for p in (*inputs.values(), *results.values())))
         finally:
@@ -181,8 +181,8 @@ def test_a_failure_is_told_whole(store: Store) -> None:
     assert log.stat().st_mode & 0o777 == 0o600, "a log may show what nobody else should read"
     lines = "\n".join(f"  | line {i} of bad 1.0" for i in range(11, 31))
     assert error.value.message == (
-        "task bad 1.0 (stage cran) failed: its command ended with exit status 1\n"
-        f"  the end of its log, {log}:\n  | {CAUSE}\n  | …\n{lines}\n"
+        "task bad 1.0 (stage cran) failed (exit 1, after 0 s)\n"
+        f"  | {CAUSE}\n  | …\n{lines}\n  the full log is {log}\n"
         "skipped because of it: child, grandchild\n"
         "not begun: last"
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cregraph.build.failure_report import build_error
+from cregraph.build.failure_report import Origin, build_error
 from cregraph.build.segment_writer import write_segment
 from cregraph.build.task_execution import hold_task, run_task
 from cregraph.engines.contract import Ahead, Engine, TaskFailed
@@ -65,6 +65,7 @@ class BuildRun:
         fetch: Returns the verified file of an artifact.
         engine: Returns what runs tasks. It is called only if `work` has a task.
         on_event: Called in the thread that calls `run`.
+        origin: Says for a message where a failed task comes from.
         recorded: The sha256 that a task's result must have, by task key, where outputs record one.
         records: After `run`, all segments of the plan's layers by key.
         results: After `run`, the sha256 of the results of `work.tasks` by key.
@@ -79,6 +80,7 @@ class BuildRun:
     engine: Callable[[], Engine]
     on_event: Callable[[Event], None]
     recorded: Mapping[str, str]
+    origin: Callable[[Task], Origin] = field(default=lambda _task: Origin())
     records: dict[str, SegmentRecord] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
@@ -113,7 +115,7 @@ class BuildRun:
             expected=(CregraphError, TaskFailed),
         )
         if failures:
-            raise build_error(failures, self._tasks, self.results, self.store)
+            raise build_error(failures, self._tasks, self.results, self.store, self.origin)
 
     # -- artifacts
 

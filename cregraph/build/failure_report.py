@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cregraph.engines.contract import TaskFailed
 from cregraph.engines.failures import findings, way_out
 from cregraph.errors import CregraphError, Refused
+from cregraph.kinds import parts
 from cregraph.kinds.conda.conda_hints import listed
 from cregraph.plan.parts import Task
 from cregraph.scheduler import Failure
@@ -15,13 +17,24 @@ from cregraph.store import Store
 from cregraph.store.task_records import log_file
 from cregraph.text import printable
 
-__all__ = ["build_error"]
+__all__ = ["Origin", "build_error"]
+
+
+class Origin(NamedTuple):
+    """Where a task comes from: its package's version, the line that leads to it, and the profile. Empty if unknown."""
+
+    version: str = ""
+    line: str = ""
+    profile: str = ""
+
 
 _LINES = 20  # lines of a log that the error shows
 _TAIL = 256 << 10  # bytes of a log that are read
 
 
-def build_error(failures: Sequence[Failure], tasks: Mapping[str, Task], made: Container[str], store: Store) -> Exception:
+def build_error(
+    failures: Sequence[Failure], tasks: Mapping[str, Task], made: Container[str], store: Store, origin: Callable[[Task], Origin]
+) -> Exception:
     """Return one error for `failures`. `tasks` are those of the build by key, `made` the keys of those that have a result.
 
     All failed tasks are reported. Of the other jobs only the first is, because they often have one cause, such as a full disk.
@@ -30,7 +43,7 @@ def build_error(failures: Sequence[Failure], tasks: Mapping[str, Task], made: Co
     failed = [(tasks[failure.job.id[1]], failure.error) for failure in failures if failure.job.id[0] == "task"]
     if not failed:
         return others[0]
-    report = _of_tasks(failed, [task for key, task in tasks.items() if key not in made], store)
+    report = _of_tasks(failed, [task for key, task in tasks.items() if key not in made], store, origin)
     if not others:
         return report
     first = others[0]
@@ -38,7 +51,9 @@ def build_error(failures: Sequence[Failure], tasks: Mapping[str, Task], made: Co
     return CregraphError(f"{first.message}\n{report.message}", hint="\n".join(filter(None, (first.hint, report.hint))) or None)
 
 
-def _of_tasks(failed: Sequence[tuple[Task, Exception]], unmade: Iterable[Task], store: Store) -> CregraphError:
+def _of_tasks(
+    failed: Sequence[tuple[Task, Exception]], unmade: Iterable[Task], store: Store, origin: Callable[[Task], Origin]
+) -> CregraphError:
     lines: list[str] = []
     hints: list[str | None] = []
     for task, error in failed:
@@ -48,10 +63,13 @@ def _of_tasks(failed: Sequence[tuple[Task, Exception]], unmade: Iterable[Task], 
             continue
         log = log_file(store, task)
         text = _end_of(log)
-        lines.append(f"task {task.name} (stage {task.stage}) failed: {error.reason if isinstance(error, TaskFailed) else error}")
+        source = origin(task)
+        lines += _heading(task, error, source)
         lines += _log_lines(log, text)
         hint = getattr(error, "hint", None) or way_out(task, text, lambda package: listed(store, package))
         hints.append(f"{task.name}: {hint}" if hint and len(failed) > 1 else hint)
+        if source.profile:
+            hints.append(f"run `cregraph shell {task.key[:8]} --profile {source.profile}` to open the sandbox of this task")
     skipped, not_begun = _did_not_run({task.key for task, _ in failed}, unmade)
     if skipped:
         lines.append(f"skipped because of it: {', '.join(skipped)}")
@@ -62,6 +80,21 @@ def _of_tasks(failed: Sequence[tuple[Task, Exception]], unmade: Iterable[Task], 
     return kind("\n".join(lines), hint="\n".join(dict.fromkeys(hint for hint in hints if hint)) or None)
 
 
+def _heading(task: Task, error: Exception, source: Origin) -> list[str]:
+    """The lines that say what failed and how, and the line of the profile that leads to it."""
+    hints = parts("hints").get(task.kind)
+    what = (
+        hints.FAILED.format(f"`{task.name}` {source.version}".rstrip())
+        if hints
+        else f"task {task.name} (stage {task.stage}) failed"
+    )
+    if not isinstance(error, TaskFailed):
+        return [f"{what}: {error}"]
+    after = f"after {error.seconds:.0f} s"
+    how = f"{what} {after}: {error.reason}" if error.status is None else f"{what} (exit {error.status}, {after})"
+    return [how, *([f"  {source.line}"] if source.line else [])]
+
+
 def _log_lines(log: Path, text: str) -> list[str]:
     """The last lines of a log, after the lines that name a cause: a compiler often prints those far above the end."""
     tail = text.splitlines()[-_LINES:]
@@ -69,7 +102,7 @@ def _log_lines(log: Path, text: str) -> list[str]:
         return []
     causes = [finding.line for finding in findings(text) if not any(finding.line in line for line in tail)]
     shown = [*causes, "…", *tail] if causes else tail
-    return [f"  the end of its log, {log}:", *(f"  | {line}" for line in shown)]
+    return [*(f"  | {line}" for line in shown), f"  the full log is {log}"]
 
 
 def _did_not_run(failed: set[str], unmade: Iterable[Task]) -> tuple[list[str], list[str]]:

@@ -20,12 +20,14 @@ from cregraph.image.model.layer import LayerRecord
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Artifact
 from cregraph.plan.missing_work import Inventory, MissingWork, work_for
+from cregraph.plan.parts import Task
 from cregraph.plan.planner import Plan
 from cregraph.store import Store
 from cregraph.store.task_records import verified_result
 
 if TYPE_CHECKING:
     from cregraph.build.build_run import Event
+    from cregraph.build.failure_report import Origin
     from cregraph.engines.contract import Engine
 
 __all__ = ["Built", "build", "finished", "image_digest", "inventory", "missing_work"]
@@ -69,6 +71,7 @@ def build(
     keep_going: bool = False,
     on_event: Callable[[Event], None] = lambda _event: None,
     recorded: Mapping[str, str] | None = None,
+    origin: Callable[[Task], Origin] | None = None,
 ) -> Built:
     """Build the image of `plan` and return it. Its own layers are then in `store`; see `BuildRun` for the arguments.
 
@@ -85,6 +88,7 @@ def build(
     run = BuildRun(
         plan=plan, facts=facts, work=work, store=store, fetch=fetch, engine=engine, on_event=on_event, recorded=recorded or {}
     )
+    run.origin = origin or run.origin
     run.run(jobs=jobs, keep_going=keep_going)
     layers = [(each.name, run.layers[each.key]) for each in run.settled]
     work_done = {"artifacts": work.artifacts, "segments": work.segments, "tasks": work.tasks, "layers": run.fresh}

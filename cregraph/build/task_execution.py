@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
+import time
 from collections.abc import Iterator
 
 from cregraph.engines.contract import Engine, Files, Stopped, TaskFailed
@@ -29,7 +30,12 @@ def run_task(task: Task, engine: Engine, *, store: Store, inputs: Files, results
     log.unlink(missing_ok=True)
     log.touch(mode=0o600, exist_ok=False)
     with store.writer() as out:
-        engine.perform(task, inputs=inputs, results=results, write=out.write, log=log, slot=slot)
+        start = time.monotonic()
+        try:
+            engine.perform(task, inputs=inputs, results=results, write=out.write, log=log, slot=slot)
+        except TaskFailed as error:
+            error.seconds = time.monotonic() - start
+            raise
     if recorded not in (None, out.sha256):
         raise contradiction(task.name, recorded=str(recorded), gave=out.sha256)
     before = recorded_result(store, task.key)

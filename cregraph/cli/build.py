@@ -87,6 +87,7 @@ def _build(chosen: list[Session], outputs: list[str], *, json: bool, rebuild: bo
     for session in chosen:
         for output in outputs:
             check_place(session, output)
+        RemoteCacheUse(session).check()
     answers: list[dict[str, object]] = []
     differs = False
     for session in chosen:

@@ -75,7 +75,10 @@ def _check(chosen: list[Session], *, json: bool) -> None:
         elif not json:
             result(f"{shown} is fresh")
         if old and old.recipes != recipe_sets.installed().sha256:
-            talk(f"{shown}: this cregraph has other standard recipes. Run `cregraph lock --upgrade-recipes` to use them")
+            talk(
+                f"{shown}: the standard recipes of this cregraph differ from those that the lock pins. To take them, run "
+                f"`cregraph lock {session.project.profile.as_posix()} --upgrade-recipes`"
+            )
     if json:
         as_json({"locks": answers})
         if stale:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
+from cregraph.build.failure_report import Origin
 from cregraph.build.image_build import Built, missing_work
 from cregraph.cli.build_progress import Display
 from cregraph.cli.build_report import summary
@@ -11,6 +13,8 @@ from cregraph.cli.notes import tell
 from cregraph.cli.remote_cache_use import RemoteCacheUse
 from cregraph.cli.store_use import hold
 from cregraph.cli.terminal_output import counted, megabytes, talk
+from cregraph.plan.parts import Task
+from cregraph.review.why import why
 from cregraph.session.session import Session
 from cregraph.session.session_build import build_image
 
@@ -38,7 +42,7 @@ def make_image(session: Session, caches: RemoteCacheUse | None = None, *, record
     display = Display(plan.tag, work, layers=len(plan.layers))
     session.on_bytes = display.received
     with display:
-        built, fresh = build_image(session, record=record, on_event=display)
+        built, fresh = build_image(session, record=record, on_event=display, origin=functools.partial(_origin, session))
     fetched = counted(built.made["artifacts"], "file") + " fetched"
     if work.artifacts:
         fetched += f", {megabytes(sum(artifact.size for artifact in work.artifacts))}"
@@ -48,3 +52,14 @@ def make_image(session: Session, caches: RemoteCacheUse | None = None, *, record
     if record:
         caches.give()
     return built
+
+
+def _origin(session: Session, task: Task) -> Origin:
+    """Return the version of the package of `task`, and the shortest way from the profile to it."""
+    profile = session.project.profile.as_posix()
+    for answer in why(session.lock, f"{task.kind}:{task.name}", current=session.asked.targets)[:1]:
+        for path in answer.paths[:1]:
+            chain = " -> ".join(["", *(pin.name for pin in path.pins)]) if len(path.pins) > 1 else ""
+            return Origin(answer.pin.version, f"{path.ask.where}: `{path.ask.text}`{chain}", profile)
+        return Origin(answer.pin.version, "", profile)
+    return Origin(profile=profile)

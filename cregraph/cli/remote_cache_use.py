@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from cregraph.cli.terminal_output import counted, megabytes, talk, working
-from cregraph.errors import Refused
+from cregraph.errors import CregraphError, Refused
 from cregraph.session.session import Session
 
 __all__ = ["RemoteCacheUse"]
+
+_WITHOUT = "build without `--cache-write` if nothing must be written now"
 
 
 class RemoteCacheUse:
@@ -18,22 +20,29 @@ class RemoteCacheUse:
         self._session = session
         self.answer: dict[str, Any] = {}
 
-    def take(self) -> None:
-        """Copy missing results from the cache. Print one line for all of them and one for each refused result.
+    def check(self) -> None:
+        """Raise CregraphError if a name is invalid, or the cache to write to cannot take results. Call it before a download."""
+        from cregraph.remote_cache.cache_name import cache_named
 
-        Raises:
-            CregraphError: A name is invalid, also that of the cache to write to: not after an hour of compiling.
-        """
         session, options = self._session, self._session.options
-        if not options.cache and not options.cache_write:
+        if options.cache:
+            cache_named(options.cache, session.routes)
+        if options.cache_write:
+            cache = cache_named(options.cache_write, session.routes, option="--cache-write")
+            try:
+                cache.ping_to_write()
+            except CregraphError as error:
+                hint = f"{error.hint}\n" if error.hint else ""
+                raise CregraphError(f"`--cache-write {options.cache_write}`: {error.message}", f"{hint}{_WITHOUT}") from None
+
+    def take(self) -> None:
+        """Copy missing results from the cache. Print one line for all of them and one for each refused result."""
+        session, options = self._session, self._session.options
+        if not options.cache:
             return
         from cregraph.remote_cache.cache_name import cache_named
         from cregraph.remote_cache.cache_transfer import download
 
-        if options.cache_write:
-            cache_named(options.cache_write, session.routes, option="--cache-write")
-        if not options.cache:
-            return
         cache = cache_named(options.cache, session.routes)
         outputs = session.outputs
         with working(f"asking the cache {cache.name}"):

@@ -134,12 +134,17 @@ class Limits:
 
 
 class TaskFailed(Exception):
-    """A task did not give its result. `reason` completes “task … failed: ”; `hint` is the way out where it is known."""
+    """A task did not give its result. `reason` completes “task … failed: ”; `hint` is the way out where it is known.
 
-    def __init__(self, reason: str, hint: str | None = None) -> None:
+    `status` is the exit status if the command ended by itself, `seconds` how long the engine took.
+    """
+
+    def __init__(self, reason: str, hint: str | None = None, *, status: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.status = status
+        self.seconds = 0.0
 
 
 class Stopped(Exception):

@@ -66,9 +66,7 @@ def way_out(task: Task, log: str, in_channel: Callable[[str], bool | None]) -> s
     """Return what a user can do about it, a line each. `in_channel` tells whether a channel of this project has a package."""
     hints = parts("hints").get(task.kind)
     found = findings(log)
-    lines = [
-        f"{one.says}: ask for conda's {one.package} in {hints.FIELD}" if one.package and hints else one.says for one in found
-    ]
+    lines = [f"add {one.package} to {hints.FIELD}: {one.says}" if one.package and hints else one.says for one in found]
     if hints is not None:
         lines.append(("or " if lines else "") + hints.ways_out(task.name.partition(" ")[0], in_channel))
         lines += [] if found else [hints.USUAL]

@@ -147,7 +147,7 @@ def judge(report: Report, task: Task) -> None:
     if report.exit < 0:
         raise TaskFailed(f"its command was killed by signal {-report.exit} ({signal.strsignal(-report.exit)})")
     if report.exit:
-        raise TaskFailed(f"its command ended with exit status {report.exit}")
+        raise TaskFailed(f"its command ended with exit status {report.exit}", status=report.exit)
     if report.changes:
         raise Undeclared(report.changes, task.output)
     if report.gone:

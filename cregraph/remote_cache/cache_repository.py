@@ -84,6 +84,11 @@ class RemoteCache:
         """Raise Unreachable unless the registry answers and accepts the login."""
         self._asked(self._registry.ping)
 
+    def ping_to_write(self) -> None:
+        """Raise Unreachable unless the registry answers and lets this login write. Writes nothing."""
+        self.ping()
+        self._asked(lambda: self._registry.has_blob(self._repository, digest_of(EMPTY), for_push=True))
+
     def task(self, key: str, name: str) -> TaskEntry | None:
         """Return the entry of a task, or None. Its blob is not verified. Raises BadEntry, Unreachable."""
         data = self._manifest(TASK_TAG + key)

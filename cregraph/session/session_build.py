@@ -14,6 +14,8 @@ from cregraph.store.known import known_of, remember
 
 if TYPE_CHECKING:
     from cregraph.build.build_run import Event
+    from cregraph.build.failure_report import Origin
+    from cregraph.plan.parts import Task
 
 __all__ = ["build_image", "is_last_build", "unchanged_image"]
 
@@ -37,10 +39,13 @@ def unchanged_image(session: Session) -> Built | None:
     return finished(plan, session.facts, store)
 
 
-def build_image(session: Session, *, record: bool, on_event: Callable[[Event], None]) -> tuple[Built, set[str]]:
+def build_image(
+    session: Session, *, record: bool, on_event: Callable[[Event], None], origin: Callable[[Task], Origin] | None = None
+) -> tuple[Built, set[str]]:
     """Make the image of the lock in the store. Return it with the names of the segments that were made.
 
-    `record` says whether results are held against those recorded next to the lock, and recorded there.
+    `record` says whether results are held against those recorded next to the lock, and recorded there. `origin` says for a
+    message where a failed task comes from.
 
     Raises:
         CregraphError: Something cannot be fetched or made. What is complete stays in the store.
@@ -70,6 +75,7 @@ def build_image(session: Session, *, record: bool, on_event: Callable[[Event], N
         keep_going=session.options.keep_going,
         on_event=noted,
         recorded=session.outputs.expected() if record else {},
+        origin=origin,
     )
     if record:
         session.write_outputs()

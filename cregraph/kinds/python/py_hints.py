@@ -9,10 +9,11 @@ from cregraph.kinds import defaults
 from cregraph.lock.base_facts import BaseFacts
 from cregraph.lock.pins import Target
 
-__all__ = ["FIELD", "PATTERNS", "USUAL", "checks", "ways_out"]
+__all__ = ["FAILED", "FIELD", "PATTERNS", "USUAL", "checks", "ways_out"]
 
 FIELD = "`build` in the recipe"
 USUAL = "add the requirements of its build to `build` in the recipe"
+FAILED = "Python package {}: building its wheel failed"
 PATTERNS = ()
 
 

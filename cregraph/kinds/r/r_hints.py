@@ -10,10 +10,11 @@ from cregraph.lock.pins import Ask, Target
 from cregraph.store import Store
 from cregraph.text import few
 
-__all__ = ["FIELD", "PATTERNS", "USUAL", "checks", "notes", "program", "ways_out"]
+__all__ = ["FAILED", "FIELD", "PATTERNS", "USUAL", "checks", "notes", "program", "ways_out"]
 
 _R = "r:base"
 FIELD = "extras.conda_r"
+FAILED = "R package {}: compilation failed"
 USUAL = f"add the library that it compiles against to {FIELD}"
 _MISSING = "add the R package {0} to extras.conda_r: it is missing, but no dependency names it"
 _OLD = "choose an older version, or a newer R (cre.r_version): it needs R {1}, but the environment has {0}"
