@@ -320,7 +320,7 @@ def test_an_engine_that_is_none_is_refused_though_nothing_is_compiled(project: P
     for command in ("build", "test"):
         done = run(project, command, "demo.yaml", "--engine", "nativ")
         assert (done.code, done.out) == (2, "")
-        assert done.err == "error: `--engine nativ`: no engine is called so\nhint: write `native` instead\n"
+        assert done.err == "error: unknown engine `nativ` (expected auto, native or docker)\nhint: write `native` instead\n"
 
 
 @pytest.mark.parametrize("moving", [["--upgrade"], ["--upgrade-package", "r-base"], ["--as-of", "2025-01-01"]])

@@ -202,7 +202,7 @@ def test_the_reference_is_the_contract(answers: Callable[[str], dict[str, Any]])
         ("takes long", "it was ended: it ran longer than 1 s"),
         ("is many", "processes at once; 20 are allowed"),
         ("holds much", "MiB of memory; 64 are allowed"),
-        ("leaves a pipe", "its output holds `d/pipe`, which is no file, folder or link but a FIFO"),
+        ("leaves a pipe", "its output holds `d/pipe`, which is not a file, folder or link but a FIFO"),
         (
             "replaces elsewhere",
             "it changed what it did not declare:\n  wrote /opt/locked\n  wrote /opt/setid/\n  wrote /usr/bin/ls",

@@ -267,9 +267,9 @@ def test_a_result_with_names_that_delete_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--engine", "native", "--builder", "x"), "`--builder` names a builder of BuildKit, and the native engine uses none"),
-        (("--engine", "container"), "no engine is called so"),
-        (("--engine", "native", "--context", "x"), "`--context` names a Docker engine, and the native engine uses none"),
+        (("--engine", "native", "--builder", "x"), "builder of BuildKit, which the native engine does not use"),
+        (("--engine", "container"), "unknown engine"),
+        (("--engine", "native", "--context", "x"), "`--context` names a Docker engine, which the native engine does not use"),
         (("--engine", "dokcer"), "write `docker` instead"),
     ],
 )

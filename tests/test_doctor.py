@@ -74,7 +74,7 @@ def test_an_engine_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path)
     one = answer["engine docker"]
     assert not one["ok"] and not one["needed"]
     assert "/nowhere/docker.sock" in one["text"]
-    assert "start the engine, or say where it is: DOCKER_HOST" in one["hint"]
+    assert "start the engine, or name another one: DOCKER_HOST" in one["hint"]
 
 
 def test_a_docker_without_buildx_is_told_apart(tmp_path: Path) -> None:
@@ -180,4 +180,4 @@ def test_an_ordinary_user_is_told_the_switch(tmp_path: Path) -> None:
     )  # fmt: skip
     if "ModuleNotFoundError" in done.stderr:
         pytest.skip("that interpreter has not what the command line needs")
-    assert done.stdout.startswith("sudo sysctl -w a=0\n(for good: a line in /etc/sysctl.d/)"), done.stderr
+    assert done.stdout.startswith("sudo sysctl -w a=0\n(permanently: a line in /etc/sysctl.d/)"), done.stderr

@@ -212,7 +212,7 @@ def test_an_answer_is_the_last_words_of_the_script(words: str, report: Report | 
         (Report(exit=3), "its command ended with exit status 3"),
         (Report(exit=-11), "its command was killed by signal 11 (Segmentation fault)"),
         (Report(gone=True), "it removed its output folder /cregraph/out"),
-        (Report(odd=("d/s", "a socket")), "its output holds `d/s`, which is no file, folder or link but a socket"),
+        (Report(odd=("d/s", "a socket")), "its output holds `d/s`, which is not a file, folder or link but a socket"),
     ],
 )
 def test_answers_are_judged_in_the_words_of_the_native_engine(report: Report, words: str) -> None:
@@ -303,7 +303,7 @@ OUT = ("out", tarfile.DIRTYPE, {})
             [OUT, ("out/x", tarfile.SYMTYPE, {"linkname": "/etc/passwd"})],
             "the link `x` to `/etc/passwd`, outside the output folder",
         ),
-        ([OUT, ("out/x", tarfile.FIFOTYPE, {})], "`x`, which is no file, folder or link but a"),
+        ([OUT, ("out/x", tarfile.FIFOTYPE, {})], "`x`, which is not a file, folder or link but a"),
         (
             [OUT, ("out/x", tarfile.LNKTYPE, {"linkname": "etc/passwd"})],
             "the hard link `out/x` to `etc/passwd`, outside the output folder",
@@ -327,5 +327,5 @@ def test_a_tar_that_is_cut_or_climbs_is_no_result() -> None:
 def test_a_socket_in_an_output_is_refused_natively_too(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "s"))
-        with pytest.raises(TaskFailed, match="`s`, which is no file, folder or link but a socket"):
+        with pytest.raises(TaskFailed, match="`s`, which is not a file, folder or link but a socket"):
             capture(tmp_path, lambda _data: None, at="/out", limit=1)

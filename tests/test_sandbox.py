@@ -343,7 +343,7 @@ def test_a_long_list_of_undeclared_writes_is_cut(box: Box) -> None:
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("mkfifo $OUT/pipe", "its output holds `pipe`, which is no file, folder or link but a FIFO"),
+        ("mkfifo $OUT/pipe", "its output holds `pipe`, which is not a file, folder or link but a FIFO"),
         ("ln -s /etc/passwd $OUT/link", "its output holds the link `link` to `/etc/passwd`, outside the output folder"),
         ("echo > $OUT/a; chmod 4755 $OUT/a", "its output holds `a`, which is set to run as another user (mode 4755)"),
         ("echo > $OUT/$'\\xff'", "its output holds b'\\xff', which is not UTF-8"),

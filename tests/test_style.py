@@ -34,7 +34,7 @@ VERBS = re.findall(
     """,
 )
 #: Programs for R, and for the inside of a sandbox. Their texts are code.
-NO_PROSE = ("engines/", "smoke/driver.py")
+NO_PROSE = ("smoke/driver.py",)
 
 
 @cache

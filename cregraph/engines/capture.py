@@ -37,7 +37,7 @@ class Undeclared(TaskFailed):
         listed = "".join(f"\n  {change}" for change in changes[:_NAMED]) + (f"\n  and {more} more" if more > 0 else "")
         super().__init__(
             f"it changed what it did not declare:{listed}",
-            hint=f"a task may leave files in {output} only; let the command write there, or remove what it writes elsewhere",
+            hint=f"let the command write in {output} only, or remove its other files",
         )
 
 
@@ -80,7 +80,7 @@ def capture_tar(
     spool = scratch()
     with contextlib.closing(spool):
         end = 0
-        contents = Reader(stream, what=f"what the engine gives of {at}", policy=IMAGE)
+        contents = Reader(stream, what=f"the engine's output for {at}", policy=IMAGE)
         for member in contents:
             if member.path == below:
                 folder = member.type == "directory"
@@ -160,7 +160,7 @@ def _normalised(found: Iterable[tuple[bytes, _Entry]], write: Write, *, at: str,
 
 def no_content(name: str, kind: str) -> TaskFailed:
     """The error for something in an output that no image can hold; `kind` says what, with its article."""
-    return TaskFailed(f"its output holds `{name}`, which is no file, folder or link but {kind}")
+    return TaskFailed(f"its output holds `{name}`, which is not a file, folder or link but {kind}")
 
 
 def _too_large(limit: int) -> TaskFailed:

@@ -38,18 +38,18 @@ def check(name: str, *, builder: str | None = None, context: str | None = None) 
     """Raise CregraphError unless an engine is called `name` and goes with the builder and the context that were named."""
     if name not in ENGINES:
         raise CregraphError(
-            f"`--engine {name}`: no engine is called so",
+            f"unknown engine `{name}` (expected auto, native or docker)",
             hint=did_you_mean(name, ENGINES, f"engines: {', '.join(ENGINES)}"),
         )
     if builder is not None and name not in ("auto", "docker"):
         raise CregraphError(
-            f"`--builder` names a builder of BuildKit, and the {name} engine uses none",
+            f"`--builder` names a builder of BuildKit, which the {name} engine does not use",
             hint=f"leave `--engine {name}` away, or write `--engine docker`",
         )
     if context is not None and name == "native":
         raise CregraphError(
-            "`--context` names a Docker engine, and the native engine uses none",
-            hint="leave `--engine native` away, or write `--engine docker`",
+            "`--context` names a Docker engine, which the native engine does not use",
+            hint="remove `--engine native`, or write `--engine docker`",
         )
 
 
@@ -73,7 +73,7 @@ def choose(
         text = "no engine works here\n" + "\n".join(f"  {each}: {reason}" for each, reason in refused)
     raise CregraphError(
         f"this image has packages to compile, and {text}",
-        hint="`cregraph doctor` looks closer; a Docker engine elsewhere will do (`--context NAME`, `--builder NAME`), "
+        hint="run `cregraph doctor` for details, use a Docker engine on another machine (`--context NAME`, `--builder NAME`), "
         "or take packages from conda instead",
     )
 
@@ -111,7 +111,7 @@ def _tried(
         elif builder or context:
             continue
         elif not sys.platform.startswith("linux"):
-            yield each, None, "namespaces are a thing of Linux; this is another system"
+            yield each, None, "namespaces need Linux, and this is another system"
         else:
             from cregraph.engines.native import Native
             from cregraph.engines.trees import Trees
@@ -147,15 +147,13 @@ def _state(name: str, store: Store, builder: str | None, context: str | None) ->
 
 def _native_cure() -> str:
     if not sys.platform.startswith("linux"):
-        return "it needs Linux; here the docker engine does the same (Docker Desktop, or an engine elsewhere)"
+        return "use the docker engine: Docker Desktop, or an engine on another machine"
     from cregraph.engines.namespaces import forbidding
 
     found = forbidding()
     if found is not None and os.geteuid() != 0:
-        return f"{found[1]}\n(for good: a line in /etc/sysctl.d/), or run cregraph as root, or take another engine"
-    return (
-        "run cregraph as root, in a container with --cap-add SYS_ADMIN, seccomp and AppArmor unconfined; or take another engine"
-    )
+        return f"{found[1]}\n(permanently: a line in /etc/sysctl.d/), or run cregraph as root, or use another engine"
+    return "run cregraph as root, in a container with --cap-add SYS_ADMIN, seccomp and AppArmor unconfined; or use another engine"
 
 
 def _docker_cure(reason: str) -> str:
@@ -165,7 +163,7 @@ def _docker_cure(reason: str) -> str:
     if reason == _NO_PLUGIN:
         return "install the plugin buildx (the package docker-buildx or docker-buildx-plugin)"
     if "permission denied" in low:
-        return "this user may not use the engine's socket: join the group `docker`, or set DOCKER_HOST to another engine"
+        return "join the group `docker`, because this user may not use the engine's socket, or set DOCKER_HOST to another engine"
     if any(words in low for words in ("does not answer", "cannot connect", "connect", "dial", "no such host")):
-        return "start the engine, or say where it is: DOCKER_HOST, `docker context use NAME`, or `--context NAME`"
-    return "`docker info` and `docker buildx ls` say more"
+        return "start the engine, or name another one: DOCKER_HOST, `docker context use NAME`, or `--context NAME`"
+    return "run `docker info` and `docker buildx ls` for details"

@@ -205,7 +205,7 @@ def check(task: Task) -> None:
     output in a place of ours."""
     for name in task.inputs:
         if not _INPUT.fullmatch(name):
-            raise CregraphError(f"task {task.name}: `{name[:200]}` is no name for an input: letters, digits and . _ + ! - are")
+            raise CregraphError(f"task {task.name}: `{name[:200]}` is not the name of an input (letters, digits and . _ + ! -)")
     for what, path in (("output", task.output), ("cwd", task.cwd), *(("result", p) for p in task.results.values())):
         parts = path.split("/")
         if not path.startswith("/") or any(p in ("", ".", "..") for p in parts[1:]) or "\0" in path:

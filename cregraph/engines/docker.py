@@ -202,9 +202,7 @@ class Docker:
             inside.judge(report, task)
         words = _words(said)
         if inside.PROGRAM in words and "did not complete successfully" in words:
-            raise TaskFailed(
-                f"its sandbox was ended from outside: {words}", hint="the engine may be short of memory: `docker info`"
-            )
+            raise TaskFailed(f"its sandbox was ended from outside: {words}", hint="give the engine more memory (`docker info`)")
         raise _refused(f"task {task.name}", said)
 
 
@@ -217,12 +215,12 @@ def _refused(what: str, said: Said) -> CregraphError:
     words = _words(said)
     low = words.lower()
     if "no space left" in low or "disk quota" in low:
-        hint = "`docker buildx du` says what fills the builder's disk; `docker buildx prune` makes room"
+        hint = "run `docker buildx du` to see what fills the builder's disk, and `docker buildx prune` to free space"
     elif "failed to fetch" in low or "connect" in low or "eof" in low or "unavailable" in low:
-        hint = "the builder went away: `docker buildx ls` says which there are; run the command again"
+        hint = "run the command again; `docker buildx ls` lists the builders"
     else:
         hint = _DOCTOR
     return CregraphError(f"{what}: BuildKit refuses: {words}", hint=hint)
 
 
-_DOCTOR = "`cregraph doctor` says which engines work here; `--engine` chooses another"
+_DOCTOR = "run `cregraph doctor` to see which engines work here, and choose one with `--engine`"

@@ -78,6 +78,6 @@ def copy(source: str, target: str, *, stage: str) -> str:
         if _READ.search(path):
             raise CregraphError(
                 f"the path `{printable(path, 200)}` cannot be copied out of a stage",
-                hint="BuildKit takes paths without the signs $ \\ * ? [ ] and quotes; `--engine native` takes any",
+                hint="use `--engine native`: BuildKit does not accept the signs $ \\ * ? [ ] and quotes in paths",
             )
     return f"COPY --from={stage} {json.dumps([source, target], ensure_ascii=False)}"

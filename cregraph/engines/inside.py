@@ -140,7 +140,7 @@ def judge(report: Report, task: Task) -> None:
     if report.setup is not None:
         raise CregraphError(
             f"the sandbox for task {task.name} cannot be made in this container: {report.setup}",
-            hint="`cregraph doctor` says which engines work here; `--engine` chooses another",
+            hint="run `cregraph doctor` to see which engines work here, and choose one with `--engine`",
         )
     if report.end:
         raise TaskFailed(f"it was ended: {report.end}")

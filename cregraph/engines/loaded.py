@@ -46,8 +46,8 @@ class Loaded:
         found = {name.strip(): value.strip() for name, _, value in reversed(fields)}  # the first of each name
         if done.returncode or found.get("Driver") != "docker":
             raise CregraphError(
-                f"the builder {buildx.builder or 'in use'} takes no images by digest",
-                hint="its BuildKit is older than 0.11: use another builder (`docker buildx ls`)",
+                f"the builder {buildx.builder or 'in use'} does not accept images by digest",
+                hint="use another builder (`docker buildx ls`): the BuildKit of this one is older than 0.11",
             )
         endpoint: str | None = found.get("Endpoint", "default")
         if endpoint == "default" or buildx.builder is None:
@@ -93,4 +93,4 @@ class Loaded:
                     raise Stopped
                 yield piece
 
-        load_stream(pieces(), about="the Docker engine does not take what a task needs", context=self._context)
+        load_stream(pieces(), about="the Docker engine does not accept what a task needs", context=self._context)

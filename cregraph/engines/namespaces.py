@@ -246,7 +246,7 @@ def _try(folder: Path) -> bool:
     from cregraph.store.atomic_file import remove_tree
 
     if not sys.platform.startswith("linux"):
-        raise NotHere("namespaces are a thing of Linux; this is another system")
+        raise NotHere("namespaces need Linux, and this is another system")
     reasons = []
     for user in [False, True] if os.geteuid() == 0 else [True]:
         probe = Path(tempfile.mkdtemp(prefix="probe-", dir=folder))

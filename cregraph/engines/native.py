@@ -78,7 +78,7 @@ class Native:
         except namespaces.NotHere as error:
             raise CregraphError(
                 f"the sandbox for task {task.name} cannot be made here: {error}",
-                hint="`cregraph doctor` says what forbids it, and what else works here",
+                hint="run `cregraph doctor`: it names what forbids it, and the engines that work",
             ) from error
 
     def stop(self) -> None:
