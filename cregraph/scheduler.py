@@ -1,4 +1,4 @@
-"""Run jobs of a graph in threads: each after the jobs that it needs, those with the longest path to the end first.
+"""A scheduler for jobs of a graph, in threads: each after the jobs that it needs, those with the longest path to the end first.
 
 A job is a function with an id. Jobs of one pool share its slots, so that downloads do not keep a processor idle and no more
 jobs compute at once than there are processors.
@@ -31,7 +31,7 @@ _PATIENCE = 15  # seconds to wait for threads after a failure that ends the run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobContext:
-    """What a job can use while it runs.
+    """The services that a running job can use.
 
     Attributes:
         slot: Number of the job's slot in its pool, from 0. No other running job of the pool has it.

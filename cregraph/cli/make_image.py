@@ -1,4 +1,4 @@
-"""Make a session's image with its progress on stderr, for every command that needs the image."""
+"""The build of a session's image, with its progress on stderr, for every command that needs the image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["make_image"]
 def make_image(session: Session, caches: RemoteCacheUse | None = None, *, record: bool = True) -> Built:
     """Make the image of the lock in the store.
 
-    Results of tasks are recorded next to the lock and given to the remote cache, unless `record` is false: then a rebuild
-    comes first.
+    `make_image` records results of tasks next to the lock and gives them to the remote cache, unless `record` is false: then
+    a rebuild comes first.
 
     Raises:
         Refused: A result contradicts the recorded one, or that of the remote cache.

@@ -1,4 +1,4 @@
-"""Register with the store what a command needs, so that `cache gc` keeps it."""
+"""Registration of the objects that a command needs with the store, so that `cache gc` keeps them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A conda channel: repodata.json for linux-64 and noarch, and the packages of packages.yaml in the .conda format.
 
-The packages are placeholders, and say so. Three have the names that the standard recipes ask for: micromamba, r-base,
+The packages are placeholders, as their texts state. Three have the names that the standard recipes ask for: micromamba, r-base,
 python. They have the features of real packages: text and binary prefixes, links, hard dependencies, entry points.
 """
 

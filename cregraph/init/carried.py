@@ -1,4 +1,4 @@
-"""What a file of another tool states, in the fields of a profile, and what could not be carried over."""
+"""The content of another tool's file in the fields of a profile, and the parts that could not be carried over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read `conda-lock.yml` with the models of conda-lock (the extra `conda-lock`)."""
+"""Reader of `conda-lock.yml`, with the models of conda-lock (the extra `conda-lock`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read `environment.yml` of conda."""
+"""Reader of conda's `environment.yml`."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def convert(path: Path, text: str, into: Carried) -> None:
     """Read a file of another tool into `into`. The content decides what it is; a name ends in `.txt` for pip's.
 
     Raises:
-        CregraphError: The file is none of the formats, or cannot be read.
+        CregraphError: The file has an unknown format, or cannot be read.
     """
     if path.suffix == ".txt":
         read_requirements(text, into)
@@ -89,7 +89,7 @@ def convert(path: Path, text: str, into: Carried) -> None:
 def profile_text(template: str, carried: Carried | None) -> str:
     """Return the profile of `template` with the values of `carried`.
 
-    Texts are quoted, so that none of them can state another field. The tag of Snowflake's base is no value for another base.
+    Texts are quoted, so that none of them can state another field. The tag of Snowflake's base is left out for another base.
     """
     fields: dict[str, _Value] = dict(carried.fields) if carried else {}
     if carried and template == "open" and fields.pop("cre.snowbooks_tag", None):

@@ -1,4 +1,4 @@
-"""Read `requirements.txt` of pip (pip documentation, "Requirements File Format")."""
+"""Reader of pip's `requirements.txt` (pip documentation, "Requirements File Format")."""
 
 from __future__ import annotations
 

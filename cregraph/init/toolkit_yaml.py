@@ -1,4 +1,4 @@
-"""Read the two YAML files of the reference toolkit: a profile, and the configuration that `setup_notebook()` reads."""
+"""Readers of the two YAML files of the reference toolkit: a profile, and the configuration that `setup_notebook()` reads."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Goals, in order: (1) complete: a build resolves nothing. (2) Readable in review:
 between, so git merges most bumps. (3) Equal content gives equal bytes. (4) Every version ever written stays readable.
 (5) Staleness is decided offline, by comparing the recorded asks with the current asks.
 
-It holds no time of writing, no host, no path of a machine, no version of the tool, no address of a mirror, no credential.
+It does not contain: time of writing, host, path of a machine, version of the tool, address of a mirror, credential.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which segments share a layer: a large package has its own, the others share buckets by the hash of their name.
+"""The distribution of segments over layers: a large package has its own, the others share buckets by the hash of their name.
 
 A pure function of the plan. A version bump changes the layer of its package only. So nothing here depends on the order of
 packages, or on how many there are until the limit of 127 layers is reached.
@@ -37,7 +37,7 @@ class LayerPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planner:
-    """What decides a layer's bytes together with its segments: the assembly and, through the preamble, the base and owners.
+    """The inputs that decide a layer's bytes, besides its segments: the assembly and, through the preamble, the base and owners.
 
     `base` is the digest of the base's manifest; `base_layers` and `limit` count layers.
     """
@@ -92,7 +92,7 @@ def split(
 ) -> tuple[LayerPlan, ...]:
     """Return the layers of an image, in the order of `kinds`. Each segment is in exactly one; the order of `segments` is free.
 
-    What changes often comes last in `kinds`: an engine unpacks every layer above one that changed again.
+    Kinds that change often come last in `kinds`: an engine unpacks every layer above one that changed again.
     Segments of one key are one segment: the first by group and name stands. When there would be too many layers, the size from
     which a segment stands alone is doubled until they fit, then the numbers of buckets are halved. Raises CregraphError when
     one layer a group does not fit either.

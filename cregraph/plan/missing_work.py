@@ -1,4 +1,4 @@
-"""The work of a build: what is missing of a plan, and what must be made and downloaded to get it."""
+"""The work of a build: the missing parts of a plan, and everything to make and download for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Inventory", "MissingWork", "work_for"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inventory:
-    """What exists already. Each function takes a key, or the sha256 of an artifact."""
+    """Functions that tell whether something exists already. Each takes a key, or the sha256 of an artifact."""
 
     segment: Callable[[str], bool]
     result: Callable[[str], bool]
@@ -37,7 +37,7 @@ def work_for(
 ) -> MissingWork:
     """Return what is missing for `layers` and `segments` of `plan`, and for opening the sandbox of `task`.
 
-    A task runs only if something that is missing needs its result, and the segments of its environment are wanted only then.
+    A task runs only if something that is missing needs its result, and the segments of its environment are needed only then.
     """
     wanted = [segment for segment in segments if not there.segment(segment.key)]
     runs = _tasks_to_run(plan, there, [*(s.task_key for s in wanted if s.task_key), *(task.needs if task else ())])

@@ -1,4 +1,4 @@
-"""What a build will make: segments, tasks and layers, each with its key.
+"""The parts of a plan: segments, tasks and layers, each with its key.
 
 The plan is a pure function of a lock and base facts: no I/O, no clock, no environment.
 """
@@ -43,7 +43,7 @@ class Task:
     It sees: the build root `root` (digest of its image manifest), the files of the segments `environment` at their
     final paths, the results of the tasks `needs` each unpacked at `results[key]` (an absolute folder), and each of `artifacts`
     as `/cregraph/in/<name>`, by the names in `inputs`, one for each in the same order; all read-only. `argv` runs in `cwd`
-    (`/cregraph/build`, empty and writable, unless said) with `env` added to the sandbox's fixed environment. `output` is the
+    (`/cregraph/build`, empty and writable, by default) with `env` added to the sandbox's fixed environment. `output` is the
     absolute folder that it must fill: empty when it starts, captured when it ends as a normalised tar whose paths are relative
     to that folder.
     """
@@ -66,7 +66,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """What the pins of one target become. `of` maps a pin's name to its segment's key."""
+    """The segments and tasks of one target's pins. `of` maps a pin's name to its segment's key."""
 
     segments: tuple[Segment, ...] = ()
     tasks: tuple[Task, ...] = ()
@@ -74,7 +74,7 @@ class Placement:
 
 
 class LayerRules(Protocol):
-    """What splitting asks of a kind."""
+    """The part of a kind that layer_split.py uses."""
 
     #: The number of layers over which the small segments of a group are distributed.
     BUCKETS: int

@@ -1,4 +1,4 @@
-"""From a lock to a plan: segments, tasks, layers, keys, the tag. Pure: no I/O, no clock, no environment."""
+"""The plan of a lock: segments, tasks, layers, keys, the tag. Pure: no I/O, no clock, no environment."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Compose a profile and its recipes to stages in order, with steps whose references are substituted.
+"""Composition of a profile and its recipes to stages in order, with steps whose references are substituted.
 
     composition = compose("examples/geo.yaml", read=read, find=find, names=names, kinds=kinds)
 
-Pure: `read(path)` returns a profile's text, `find(name)` a recipe's, or None if there is none. Problems are reported together
+Pure: `read(path)` returns a profile's text, `find(name)` a recipe's, or None for an unknown name. Problems are reported together
 where possible: first those of each recipe, then of the graph, then of fields, values and references.
 """
 

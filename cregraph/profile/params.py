@@ -1,4 +1,4 @@
-"""The parameters of a recipe, and reading the fields of mappings in a recipe."""
+"""The parameters of a recipe, and readers of the mappings in a recipe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Param:
 
 
 class Fields:
-    """Reads fields of mappings by their type and adds what is wrong to `problems`."""
+    """A reader of typed fields in mappings. It adds a problem for each invalid field to `problems`."""
 
     def __init__(self, problems: list[Problem] | None = None) -> None:
         self.problems: list[Problem] = [] if problems is None else problems
@@ -83,7 +83,7 @@ class Fields:
 
 
 class ParamReader(Fields):
-    """Reads the parameters of one recipe of `folder`."""
+    """A reader of the parameters of one recipe of `folder`."""
 
     def __init__(self, problems: list[Problem], *, recipe: str, folder: str) -> None:
         super().__init__(problems)

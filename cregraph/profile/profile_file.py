@@ -1,6 +1,6 @@
-"""Read a profile, a team's YAML file for one image, and merge the files that it extends.
+"""A profile, a team's YAML file for one image, merged with the files that it extends.
 
-    extends: my_team.yaml             another profile; its path is beside this file
+    extends: my_team.yaml             another profile; its path is relative to this file
     with: [duckdb]                    stages in addition to the standard ones
     without: [tarballs]               stages to leave out
     cre: {name: …, image: …, tag: …}  read here and by the recipes

@@ -1,4 +1,4 @@
-"""Read a recipe: a YAML file that says what a stage asks for and what it gives.
+"""Reader of a recipe: a YAML file that states the requests of a stage and its gives.
 
     recipe: cran                      its name: that of the file
     about: R packages from a dated snapshot of CRAN
@@ -101,7 +101,7 @@ class Library:
     names: frozenset[str]
 
     def recipe(self, name: str, asked: Stated | None, problems: list[Problem]) -> Recipe | None:
-        """Return the recipe of that name, which `asked` asks for; None if there is none, and then a problem is added."""
+        """Return the recipe of that name, which `asked` asks for; add a problem and return None for an unknown name."""
         found = self.find(name)
         if found is not None:
             return read_recipe(found.text, file=found.file, folder=found.folder, name=name, kinds=self.kinds)

@@ -149,7 +149,7 @@ class Problem:
 
 
 def refuse(problems: Iterable[Problem]) -> None:
-    """Raise one CregraphError that holds all problems, one per line, by file and line. Do nothing if there is none.
+    """Raise one CregraphError that holds all problems, one per line, by file and line. Do nothing without problems.
 
     The hint of a single problem is the error's. Of several, each stands in brackets on its own line.
     """

@@ -35,7 +35,7 @@ class Step:
 
 
 class StepRules(Protocol):
-    """What profile/ asks of a kind."""
+    """The part of a kind that profile/ uses."""
 
     #: The fields of a step: name to (type, required). Types: text, texts, path, paths, json, mapping.
     FIELDS: Mapping[str, tuple[str, bool]]

@@ -1,4 +1,4 @@
-"""Which stages an image has: the standard ones, switched on and off by `with`, `without` and `cre.adbc` of a profile."""
+"""The stages of an image: the standard ones, switched on and off by `with`, `without` and `cre.adbc` of a profile."""
 
 from __future__ import annotations
 

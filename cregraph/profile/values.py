@@ -56,9 +56,9 @@ def read_value(
     default_at: Place | None = None,
     folder: str = "",
 ) -> Stated:
-    """Return the value of a parameter of type `kind`, checked. What is wrong is added to `problems`; the value is then `bad`.
+    """Return the value of a parameter of type `kind`, checked. Add a problem for an invalid value, which is then `bad`.
 
-    With `default_at` the value is a default in a recipe of `folder` and is said to stand there; else a profile states it.
+    With `default_at`, the value is a default in a recipe of `folder` and has that place; else a profile states it.
     """
     reader = _Reader(kind, problems, choices, folder, by_profile=default_at is None)
     return reader.read(node, default_at or node.place)

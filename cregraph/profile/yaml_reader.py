@@ -1,4 +1,4 @@
-"""Read the small, bounded part of YAML 1.2 that profiles and recipes use, each value with the place that states it.
+"""Reader of the small, bounded part of YAML 1.2 that profiles and recipes use, each value with the place that states it.
 
 Differences from YAML, and why:
 

@@ -33,7 +33,7 @@ class RecipeFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockChange:
-    """What differs between two locks, and their plans, which are None if they are not known.
+    """The differences of two locks, and their plans, which are None if they are not known.
 
     `sets` are the sets of standard recipes that the locks pin. `recipes` are the files that differ; None if they are not known.
     """
@@ -91,7 +91,7 @@ def _lines(data: bytes | None) -> list[str]:
 
 
 def as_json(change: LockChange) -> dict[str, Json]:
-    """Return the change for a program. What is not known is null."""
+    """Return the change for a program. Unknown values are null."""
     return {
         "same": change.same,
         "packages": [

@@ -1,4 +1,4 @@
-"""Why a lock pins a package: every path from the profile over asks and requirements to its pin. Pure.
+"""The reasons why a lock pins a package: every path from the profile over asks and requirements to its pin. Pure.
 
 The graph has one node for the profile, one for each ask and one for each pin. An edge leads from the profile to its asks,
 from an ask to the pins that answer it, and from a pin to the pins that provide what it needs, in any ecosystem.
@@ -74,7 +74,7 @@ class Answer:
 
 
 def why(lock: Lock, package: str, *, current: Sequence[Target] = ()) -> tuple[Answer, ...]:
-    """Return one answer for each pin that `package` names, those of the image first; empty if there is none.
+    """Return one answer for each pin that `package` names, those of the image first; empty for an unknown name.
 
     Args:
         lock: A lock; it need not be fresh.

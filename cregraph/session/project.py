@@ -35,7 +35,7 @@ _FILE_LIMIT = 64 << 20  # as lock/ allows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """What a profile and its recipes ask, in the form of a lock."""
+    """The requests of a profile and its recipes, in the form of a lock."""
 
     composition: Composition
     identity: Identity
@@ -51,7 +51,7 @@ class Project:
 
     @classmethod
     def of(cls, profile: str | None) -> Project:
-        """Return the project of the profile that a user named, else of `cregraph.yaml`. Raise CregraphError if there is none."""
+        """Return the project of the profile that a user named, else of `cregraph.yaml`. Raise CregraphError if it is missing."""
         path = Path(profile or "cregraph.yaml")
         if path.is_dir():
             path = path / "cregraph.yaml"

@@ -1,4 +1,4 @@
-"""Sets of standard recipes: the installed one, and those that locks pin below `locks/recipes/`.
+"""The sets of standard recipes: the installed one, and those that locks pin below `locks/recipes/`.
 
 A set is the standard recipes and the files that they ship. Its sha256 is over the sorted list of path and sha256 of its files.
 A lock names one set, so a newer cregraph with other recipes changes no lock (docs/upgrading.md). `locks/recipes/<first 16

@@ -116,7 +116,7 @@ Side = Files | Revision
 
 
 def range_named(text: str) -> tuple[str, str] | None:
-    """Return both ends of `A..B` or `A...B`, of which one may be left out for HEAD; None for another text."""
+    """Return both ends of `A..B` or `A...B`; a missing end is HEAD. Return None for another text."""
     ends = re.fullmatch(r"(.*?)\.{2,3}([^.].*|)", text)
     return (ends[1] or "HEAD", ends[2] or "HEAD") if ends else None
 

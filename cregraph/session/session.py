@@ -39,7 +39,7 @@ __all__ = ["BuildOptions", "Session"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOptions:
-    """How a command builds and where it looks, as the command line says it.
+    """The options of a build and of its sources, as the command line states them.
 
     Attributes:
         jobs: Most jobs at a time; 0 means one for each processor.
@@ -97,7 +97,7 @@ class Session:
 
     @cached_property
     def asked(self) -> Asked:
-        """What the profile asks now."""
+        """The requests of the profile as it is now."""
         return self.project.asked(self.recipes)
 
     @cached_property

@@ -48,7 +48,7 @@ def build_image(
     message where a failed task comes from.
 
     Raises:
-        CregraphError: Something cannot be fetched or made. What is complete stays in the store.
+        CregraphError: Something cannot be fetched or made. Complete objects stay in the store.
         Refused: A task gave another result than the recorded one.
     """
     from cregraph.store.throughput import Throughput

@@ -24,7 +24,7 @@ __all__ = ["Places", "Push", "Transfers", "estimate", "places", "registry_state"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where a push goes, and the host and repository of the base; None where no such place is known."""
+    """The destination of a push, and the host and repository of the base; None for an unknown place."""
 
     to: Reference | None
     registry: Registry | None

@@ -1,4 +1,4 @@
-"""Explain a plan: for each task, segment and layer whether it is reused, fetched or made, why, its bytes and seconds. Pure.
+"""Explanation of a plan: is each task, segment and layer reused, fetched or made, why, its bytes and seconds. Pure.
 
 Seconds of a task come from a record of the task, else of another version of the package, else from the size of its source.
 Those of segments, layers and downloads come from rates that were measured on this machine. Without a record they are unknown.
@@ -119,7 +119,7 @@ def explain(
 
     Args:
         work: What store and remote cache lack.
-        causes: The comparison with an earlier plan; None if there is none.
+        causes: The comparison with an earlier plan; None without an earlier plan.
         everything: Give causes also for rows that differ and need not be made.
         cached: Keys that the remote cache has.
     """

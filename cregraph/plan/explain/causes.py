@@ -1,6 +1,6 @@
-"""Why something must be made again: two plans compared input by input, down to the roots. Pure.
+"""Causes of new keys: two plans compared input by input, down to the roots. Pure.
 
-A key covers inputs that have keys of their own. Each is looked up in the other plan by what it is (kind, group, name), so the
+A key covers inputs that have keys of their own. Each is looked up in the other plan by its kind, group and name, so the
 question "which input differs" repeats until it reaches something that a person changed: a pin, the base, a variable, a place,
 a command.
 """
@@ -21,7 +21,7 @@ __all__ = ["Causes"]
 
 
 class Causes:
-    """Why things of the plan `new` are not what they were in `old`. The answer is None for a thing with the same key there."""
+    """The causes of differences between the plans `old` and `new`. Methods return None for a thing with the same key in both."""
 
     def __init__(self, old: Plan, new: Plan) -> None:
         self._old, self._new = PlanIndex(old, {}), PlanIndex(new, renamed_targets(old, new))

@@ -1,4 +1,4 @@
-"""How long a graph of jobs takes: the order of `cregraph.scheduler`, simulated. Pure."""
+"""The time that a graph of jobs takes: the order of `cregraph.scheduler`, simulated. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Forecast", "Piece", "forecast"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A job of which only the duration is known. Ids in `needs` that no piece has are done already."""
+    """A job with a known duration in seconds. Ids in `needs` that no piece has are done already."""
 
     id: str
     seconds: float

@@ -1,4 +1,4 @@
-"""One plan, indexed by what its things are rather than by their keys, so that two plans can be compared. Pure."""
+"""One plan, indexed by kind, group and name rather than by key, so that two plans can be compared. Pure."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PlanIndex:
         return self.pin_of(segment.artifact, group) if segment.artifact else None
 
     def asked(self, place: PinPlace) -> tuple[tuple[str, ...], str]:
-        """Return the places that ask for a pin. If there is none: those of the nearest pin that needs it, and its name."""
+        """Return the places that ask for a pin. Without one: those of the nearest pin that needs it, and its name."""
         lines = self._lines(place)
         if lines:
             return lines, ""

@@ -1,4 +1,4 @@
-"""Root causes: what somebody changed between two plans so that something must be made again, as data and as text. Pure."""
+"""Root causes: the changes between two plans that make a rebuild necessary, as data and as text. Pure."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ What = Literal["pin", "variable", "label", "place", "command", "owners", "assemb
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Root:
-    """What somebody changed.
+    """A change that a person made.
 
     Attributes:
         how: "added", "removed", "changed" (another version or value), "rebuilt" (same version, other bytes), "moved" (same
             bytes, other data in the lock).
-        old: Version or value before; None if there was none. `new` likewise.
+        old: Version or value before; None if it is new. `new` likewise, None if it is gone.
         asked: The places that ask for it, in the old lock if it is gone.
         via: The package that is asked for and needs this one, if no place asks for this one itself.
     """
@@ -48,7 +48,7 @@ class Root:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """Why one thing has another key. `near` is its own input that differs, as text; `roots` are what somebody changed."""
+    """The cause of another key. `near` is the thing's own input that differs, as text; `roots` are the changes behind it."""
 
     near: str
     roots: tuple[Root, ...] = ()
@@ -103,7 +103,7 @@ def cause_text(cause: Cause) -> str:
 
 
 class RootFinder:
-    """Finds the roots of what differs between the plans `old` and `new`."""
+    """A finder of the roots of differences between the plans `old` and `new`."""
 
     def __init__(self, old: PlanIndex, new: PlanIndex) -> None:
         self._old, self._new = old, new
@@ -211,7 +211,7 @@ def _how(old: Pin | None, new: Pin | None, *, moved: bool) -> How | None:
 
 
 def how_changed(old: str | None, new: str | None) -> Literal["added", "removed", "changed"]:
-    """Return how a value differs from the old one, where None means that there is none."""
+    """Return how a value differs from the old one, where None means that it does not exist."""
     return "added" if old is None else "removed" if new is None else "changed"
 
 
