@@ -33,13 +33,8 @@ class Display:
         self._guard = threading.Lock()
         self._start = time.monotonic()
         self._running: dict[str, float] = {}
-        self._count = {"artifact": 0, "segment": 0, "task": 0, "layer": 0}
-        self._all = {
-            "artifact": len(work.artifacts),
-            "segment": len(work.segments),
-            "task": len(work.tasks),
-            "layer": layers,
-        }
+        self._all = {"artifact": len(work.artifacts), "segment": len(work.segments), "task": len(work.tasks), "layer": layers}
+        self._count = dict.fromkeys(self._all, 0)
         self._size = sum(artifact.size for artifact in work.artifacts)
         self._arrived = 0
         self._live: Live | None = None
@@ -97,7 +92,7 @@ class Display:
         now = time.monotonic()
         with self._guard:
             head = f"{self._title}  {seconds(now - self._start)}" + (f"  {megabytes(self._arrived)}" if self._arrived else "")
-            rows = [head, "  ".join(filter(None, map(self._of, ("artifact", "segment", "task", "layer"))))]
+            rows = [head, "  ".join(filter(None, map(self._of, self._all)))]
             running = sorted(self._running.items(), key=lambda item: item[1])
         rows += [f"  {name}  {seconds(now - since)}" for name, since in running[:_RUNNING]]
         if len(running) > _RUNNING:

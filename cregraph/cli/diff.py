@@ -47,16 +47,12 @@ def diff(
     if json or format == "json":
         as_json({"same": not differs, "locks": [answer for answer, _ in answers]})
     else:
-        _print([(f"{answer['lock']}\n" * (len(answers) > 1), text) for answer, text in answers])
+        for answer, text in answers:
+            if text:
+                result(f"{answer['lock']}\n" * (len(answers) > 1) + text)
     if differs:
         raise SystemExit(1)
     talk("the same")
-
-
-def _print(answers: list[tuple[str, str]]) -> None:
-    for title, text in answers:
-        if text:
-            result(title + text)
 
 
 def _ends(old: str | None, new: str | None) -> tuple[str, str | None]:

@@ -8,9 +8,9 @@ from cregraph.cli.plan_answer import SUBJECTS, PlanAnswer
 from cregraph.cli.terminal_output import counted, seconds
 from cregraph.plan.explain import Group, Row, grouped
 from cregraph.plan.explain.root_cause import cause_text, root_text
-from cregraph.text import printable
+from cregraph.text import few, printable
 
-__all__ = ["causes", "listed_names", "row_line"]
+__all__ = ["causes", "row_line"]
 
 _GROUPS = 12  # causes that the short answer shows
 _NAMES = 4  # names of tasks that a cause shows
@@ -46,7 +46,7 @@ def _things(group: Group) -> str:
     parts = []
     for subject in SUBJECTS:
         rows = [row for row in group.rows if row.subject == subject]
-        names = f" ({listed_names([row.name for row in rows], most=_NAMES)})" if subject == "task" else ""
+        names = f" ({few((row.name for row in rows), _NAMES)})" if subject == "task" else ""
         kept = sum(row.what in ("reuse", "cache") for row in rows)
         if rows:
             parts.append(counted(len(rows), subject) + names + (f", {kept} of them here already" if kept else ""))
@@ -59,8 +59,3 @@ def row_line(row: Row) -> str:
     why = cause_text(row.cause) if row.cause else row.why
     took = f"  {seconds(row.seconds)}" if row.seconds is not None and row.seconds >= 0.05 else ""
     return printable(f"{row.what:<5}  {row.subject:<7}  {name:<32}  {why}{took}".rstrip())
-
-
-def listed_names(names: Sequence[str], *, most: int) -> str:
-    """Return `names` with commas between them, at most `most` of them and the number of the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

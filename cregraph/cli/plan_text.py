@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cregraph.cli.plan_answer import SUBJECTS, CacheOffer, PlanAnswer
-from cregraph.cli.plan_causes_text import causes, listed_names, row_line
+from cregraph.cli.plan_causes_text import causes, row_line
 from cregraph.cli.terminal_output import counted, megabytes, seconds
 from cregraph.image.media.registry_state import Remote
 from cregraph.plan.explain import TimeEstimate
 from cregraph.plan.planner import Plan
 from cregraph.session.transfers import Transfers
+from cregraph.text import few
 
 __all__ = ["as_text"]
 
@@ -41,7 +42,7 @@ def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
 
 def _work(answer: PlanAnswer) -> Iterator[str]:
     view, cache = answer.view, answer.cache
-    names = listed_names([row.name for row in view.rows if row.subject == "task" and row.what == "make"], most=8)
+    names = few((row.name for row in view.rows if row.subject == "task" and row.what == "make"), 8)
     held = f"or in {cache[0].name}" if cache and (cache[1].tasks or cache[1].segments) else ""
     rows = (("layer", "to make", "", ""), ("segment", "to make", held, ""), ("task", "to run", held, names))
     for subject, verb, elsewhere, listed in rows:

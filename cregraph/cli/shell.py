@@ -22,13 +22,12 @@ from cregraph.plan.missing_work import MissingWork, work_for
 from cregraph.plan.parts import Task
 from cregraph.session.session import BuildOptions, Session
 from cregraph.store.task_records import verified_result
-from cregraph.text import printable
+from cregraph.text import few, printable
 
 __all__ = ["shell", "task_called"]
 
 _SHELL = "/bin/sh"
 _KEY = 6  # digits of a key that name a task
-_NAMES = 12  # names that an error lists
 
 
 def shell(
@@ -94,7 +93,7 @@ def task_called(called: str, tasks: Sequence[Task]) -> Task:
 
 def _unknown(called: str, tasks: Sequence[Task]) -> CregraphError:
     names = sorted({name for task in tasks for name in (task.name, task.name.split(" ")[0])})
-    listed = ", ".join(task.name for task in tasks[:_NAMES]) + (f" and {len(tasks) - _NAMES} more" if len(tasks) > _NAMES else "")
+    listed = few(task.name for task in tasks)
     return CregraphError(
         f"unknown task `{printable(called, 120)}`",
         hint=did_you_mean(called, names, f"name one of the tasks of this lock: {listed}"),

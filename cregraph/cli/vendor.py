@@ -13,6 +13,7 @@ from cregraph.cli.terminal_output import as_json, counted, megabytes, result, ta
 from cregraph.image.bases.base_image import BaseImage
 from cregraph.lock.pins import Artifact
 from cregraph.session.session import BuildOptions, Session
+from cregraph.text import few
 from cregraph.vendor import vendor_folder
 from cregraph.vendor.vendor_files import VendorAccess
 
@@ -52,14 +53,10 @@ def vendor(
         + (f", {done.removed} others removed" if prune else "")
     )
     if done.own:
-        talk(f"not copied, because they are part of the project: {_few(done.own)}")
+        talk(f"not copied, because they are part of the project: {few(done.own, 4)}")
     where = at / vendor_folder.SOURCES
     if json:
         counts = {"files": done.files, "bytes": done.size, "added": done.added, "removed": done.removed}
         as_json({"sources": str(where), **counts, "own": list(done.own)})
     else:
         result(str(where))
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

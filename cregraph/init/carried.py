@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cregraph.errors import CregraphError
@@ -45,7 +45,3 @@ class Carried:
             listed = self.fields.setdefault(name, [])
             assert isinstance(listed, list)
             listed.append(text)
-
-    def put(self, fields: Mapping[str, str | bool | list[str] | dict[str, str]]) -> None:
-        """Set fields that are stated."""
-        self.fields.update(fields)

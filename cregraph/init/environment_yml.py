@@ -55,7 +55,7 @@ def add_conda(text: str, line: int, into: Carried) -> None:
     if name in ("python", "pip"):
         into.leave(line, text, "the notebook's Python is that of the base image")
     elif name == "r-base" and exact:
-        into.put({"cre.r_version": exact[1]})
+        into.fields["cre.r_version"] = exact[1]
     elif name == "r-base":
         into.leave(line, text, "a profile states one version of R; see cre.r_version")
     else:

@@ -29,7 +29,7 @@ def read_profile(top: Stated, into: Carried) -> None:
             elif name in ("extras.cran", "extras.pip"):
                 _listed(name, item, into)
             elif name in _TEXTS and item.value is not None:
-                into.put({name: item.value if isinstance(item.value, bool) else item.text})
+                into.fields[name] = item.value if isinstance(item.value, bool) else item.text
             elif name == "extras.cran_mirror":
                 into.leave(item.place.line, name, "write the address as `cran` in sources.yaml")
             elif item.value is not None:
@@ -52,7 +52,7 @@ def read_runtime(top: Stated, into: Carried) -> None:
 
 def _of_r(key: str, item: Stated, into: Carried) -> None:
     if key == "r_version":
-        into.put({"cre.r_version": item.text})
+        into.fields["cre.r_version"] = item.text
     elif key == "conda_packages":
         for one in item.items:
             add_conda(one.text, one.place.line, into)
@@ -63,7 +63,7 @@ def _of_r(key: str, item: Stated, into: Carried) -> None:
     elif key == "addons":
         for name, one in item.fields.items():
             if name == "adbc" and isinstance(one.value, bool):
-                into.put({"cre.adbc": one.value})
+                into.fields["cre.adbc"] = one.value
             else:
                 into.leave(one.place.line, name, "add a recipe for it (docs/recipes.md)")
     elif key != "enabled":
@@ -88,4 +88,4 @@ def _tarballs(node: Stated, into: Carried) -> None:
         else:
             into.leave(one.place.line, name, "copy the file next to the profile and add it to `tarballs`")
     if kept:
-        into.put({"tarballs": kept})
+        into.fields["tarballs"] = kept

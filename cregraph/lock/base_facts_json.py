@@ -26,10 +26,9 @@ _PYTHON = ("version", "executable", "prefix", "site_packages", "scripts")
 
 
 def dumps(facts: BaseFacts) -> str:
-    python: dict[str, Json] | None = None
+    python = None
     if facts.python is not None:
-        python = {name: getattr(facts.python, name) for name in _PYTHON}
-        python["distributions"] = dict(sorted(facts.python.distributions.items()))
+        python = asdict(facts.python) | {"distributions": dict(sorted(facts.python.distributions.items()))}
     folders: dict[str, list[str]] = {}
     for path in sorted(facts.files):
         folder, _, name = path.rpartition("/")

@@ -144,9 +144,8 @@ def _asks(old: Target, new: Target, rules: LockRules) -> list[AskChange]:
     def change(ask: Ask, added: bool) -> AskChange:
         return AskChange(kind=ask.kind, stage=ask.stage, text=_text(ask.what, rules), where=ask.where, added=added)
 
-    return [change(a, True) for key, a in after.items() if key not in before] + [
-        change(a, False) for key, a in before.items() if key not in after
-    ]
+    added = [change(a, True) for key, a in after.items() if key not in before]
+    return added + [change(a, False) for key, a in before.items() if key not in after]
 
 
 def _text(what: Json, rules: LockRules) -> str:

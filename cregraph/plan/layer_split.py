@@ -121,11 +121,8 @@ def _paths(value: Json) -> Iterator[str]:
     if isinstance(value, str):
         if value.startswith("/"):
             yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _paths(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _paths(item)
 
 

@@ -117,7 +117,7 @@ def as_json(change: LockChange) -> dict[str, Json]:
             }
             for a in change.diff.asks
         ],
-        "settings": [{"section": s.section, "name": s.name, "old": s.old, "new": s.new} for s in change.diff.settings],
+        "settings": [asdict(setting) for setting in change.diff.settings],
         "recipes": {
             "old": change.sets[0],
             "new": change.sets[1],
