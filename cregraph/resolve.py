@@ -46,13 +46,12 @@ def resolve(
     facts_for: Callable[[Pin], BaseFacts],
     old: Lock | None = None,
     upgrade: Upgrade | None = None,
-    on_target: Callable[[str], None] = lambda _id: None,
     title: str = "cannot lock",
 ) -> Lock:
     """Return a lock that answers `targets`, keeping what `old` pins and `upgrade` does not free.
 
-    `context` carries the folders and dates. `facts_for` returns the facts of an image that was pinned. `on_target` is told
-    the id of each target before its kind resolves it. `title` begins the message of several problems.
+    `context` carries the folders and dates. `facts_for` returns the facts of an image that was pinned. `title` begins the
+    message of several problems.
 
     Raises:
         CregraphError: Asks cannot be answered. The message names those of all ecosystems that could be looked at.
@@ -60,7 +59,7 @@ def resolve(
     upgrade = upgrade or Upgrade()
     before = {t.id: t for t in old.targets} if old else {}
     _check_names(upgrade, before)
-    resolver = _Resolver(sources, context, facts_for, old, upgrade, on_target, find_problems(old, KINDS) if old else ())
+    resolver = _Resolver(sources, context, facts_for, old, upgrade, find_problems(old, KINDS) if old else ())
     for target in order(targets):
         resolver.try_to_add(target, before.get(target.id))
     if resolver.problems:
@@ -79,7 +78,6 @@ class _Resolver:
     facts_for: Callable[[Pin], BaseFacts]
     old: Lock | None
     upgrade: Upgrade
-    on_target: Callable[[str], None]
     broken: Collection[str]
     done: list[Target] = field(default_factory=list)
     moved: set[str] = field(default_factory=set)
@@ -120,7 +118,6 @@ class _Resolver:
         if locked is not None and self._stands(target, locked):
             resolved = replace(target, pins=locked.pins)
         else:
-            self.on_target(target.id)
             resolved = self._pinned(target, locked)
             if locked is None or _identities(locked) != _identities(resolved):
                 self.moved.add(target.kind)

@@ -103,7 +103,7 @@ def test_a_cran_source_that_is_flipped_while_locking_is_refused_by_the_index(col
     server.fault(f"*/{file}", "flip")
     refused(
         cold.run("lock", "with-cran.yaml"),
-        f"error: {address} has md5 {md5[0]}, but its index says {md5[1]}\n  from {address}\n"
+        f"error: {file} has md5 {md5[0]}, but its index says {md5[1]}\n  from {address}\n"
         "hint: try again later, or name another mirror in sources.yaml: this one does not match its index\n",
     )
     assert not lock.exists()

@@ -94,15 +94,16 @@ def certificates(tmp_path: Path) -> Path:
     """A CA, and a certificate of 127.0.0.1 for a server and a client."""
     folder = tmp_path / "certificates"
     folder.mkdir()
-    (folder / "extra").write_text("subjectAltName=IP:127.0.0.1\n")
+    (folder / "extra").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
 
     def openssl(*words: str) -> None:
         done = subprocess.run(["openssl", *words], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
     new = ("-newkey", "rsa:2048", "-nodes")
+    usage = ("-addext", "keyUsage=critical,keyCertSign")  # Python 3.13 wants it (RFC 5280)
     try:
-        openssl("req", "-x509", *new, "-keyout", "ca-key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca")
+        openssl("req", "-x509", *new, "-keyout", "ca-key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=ca", *usage)
     except FileNotFoundError:
         pytest.skip("needs the program openssl")
     openssl("req", *new, "-keyout", "key.pem", "-out", "request", "-subj", "/CN=127.0.0.1")

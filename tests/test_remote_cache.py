@@ -50,6 +50,9 @@ class Compiler:
         self.salt = salt
         self.done: list[str] = []
 
+    def ahead(self, tasks: object) -> tuple[()]:
+        return ()
+
     def perform(
         self,
         task: Task,

@@ -9,7 +9,7 @@ import gzip
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cregraph import resolve as resolving
 from cregraph.build.image_build import build
 from cregraph.demo.demo_project import write_project
 from cregraph.errors import CregraphError
@@ -85,7 +86,6 @@ def locked(
         facts_for=lambda pin: images.facts_for(pin.artifact, sources, folder),
         old=old,
         upgrade=Upgrade(all=all, packages=frozenset(packages)),
-        on_target=RESOLVED.append,
     )
     return replace(made, recipes=project.recipes().sha256)
 
@@ -100,9 +100,15 @@ def resolved() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     RESOLVED.clear()
-    yield
+    pinned = resolving._Resolver._pinned
+
+    def noted(self: Any, target: Target, locked: Target | None) -> Target:
+        RESOLVED.append(target.id)
+        return pinned(self, target, locked)
+
+    monkeypatch.setattr(resolving._Resolver, "_pinned", noted)
 
 
 def edit(folder: Path, before: str, after: str, profile: str = "demo.yaml") -> None:

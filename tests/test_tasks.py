@@ -46,6 +46,9 @@ class Shop:
         self._guard = threading.Lock()
         self._stopped = threading.Event()
 
+    def ahead(self, tasks: object) -> tuple[()]:
+        return ()
+
     def perform(
         self,
         task: Task,

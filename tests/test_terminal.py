@@ -34,8 +34,8 @@ def test_a_command_reads_what_is_typed_and_never_has_our_terminal(tmp_path: Path
     assert "hello" in ((tmp_path / "out").read_text() if piped else shown)
 
 
-def test_without_a_terminal_a_command_has_ours(tmp_path: Path) -> None:
+def test_without_a_terminal_a_command_has_pipes_and_no_descriptor_of_ours(tmp_path: Path) -> None:
     (tmp_path / "lent.py").write_text(LENT)
     done = subprocess.run([sys.executable, "lent.py"], cwd=tmp_path, input="hello\n", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
-    assert done.stderr == "lent False True\nwhole again False\n"
+    assert done.stderr == "lent False False\nwhole again False\n"

@@ -18,7 +18,7 @@ from typing import Literal
 from cregraph.build.failure_report import Origin, build_error
 from cregraph.build.segment_writer import write_segment
 from cregraph.build.task_execution import hold_task, run_task
-from cregraph.engines.contract import Ahead, Engine, TaskFailed
+from cregraph.engines.contract import Engine, TaskFailed
 from cregraph.errors import CregraphError
 from cregraph.image.model import layer as layers_of
 from cregraph.image.model.layer import LayerRecord
@@ -162,7 +162,7 @@ class BuildRun:
     def _task_jobs(self, engine: Engine) -> Iterator[Job]:
         """Yield the jobs of tasks, and of the preparations that their engine makes before them."""
         preparations: dict[str, set[Id]] = {}
-        for each in engine.ahead(self.work.tasks) if isinstance(engine, Ahead) else ():
+        for each in engine.ahead(self.work.tasks):
             yield Job(
                 id=("preparation", each.name),
                 run=lambda _context, make=each.make: make(),  # type: ignore[misc]

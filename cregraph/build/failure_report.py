@@ -21,7 +21,7 @@ __all__ = ["Origin", "build_error"]
 
 
 class Origin(NamedTuple):
-    """Where a task comes from: its package's version, the line that leads to it, and the profile. Empty if unknown."""
+    """The origin of a task: its package's version, the line that leads to it, and the profile. Empty if unknown."""
 
     version: str = ""
     line: str = ""

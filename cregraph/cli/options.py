@@ -34,11 +34,8 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=0, help=_JOB
 
 def sessions(profiles: list[str] | None, options: BuildOptions, *, every: bool) -> list[Session]:
     """Return one session for each profile that is named, with `every` for each that has a lock here, else for cregraph.yaml."""
-    return [Session(project, options) for project in (_with_lock(profiles) if every else _named(profiles))]
-
-
-def _named(profiles: list[str] | None) -> list[Project]:
-    return [Project.of(name) for name in dict.fromkeys(profiles or [])] or [Project.of(None)]
+    named = _with_lock(profiles) if every else [Project.of(name) for name in dict.fromkeys(profiles or ())]
+    return [Session(project, options) for project in named or [Project.of(None)]]
 
 
 def _with_lock(profiles: list[str] | None) -> list[Project]:

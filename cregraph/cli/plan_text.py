@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cregraph.cli.plan_answer import SUBJECTS, CacheOffer, PlanAnswer
 from cregraph.cli.plan_causes_text import causes, row_line
@@ -114,9 +114,6 @@ def _time(time: TimeEstimate) -> str:
     if time.unknown:
         text += f"; {counted(time.unknown, 'thing')} without an estimate"
     if len(time.chain) > 1 and time.alone > 1:
-        text += f"; the critical path is {' -> '.join(_ends(time.chain))}, {seconds(time.alone)}"
+        ends = time.chain if len(time.chain) <= 5 else [*time.chain[:2], "…", *time.chain[-2:]]
+        text += f"; the critical path is {' -> '.join(ends)}, {seconds(time.alone)}"
     return text
-
-
-def _ends(chain: Sequence[str]) -> list[str]:
-    return list(chain) if len(chain) <= 5 else [*chain[:2], "…", *chain[-2:]]

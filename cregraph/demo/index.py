@@ -49,12 +49,9 @@ def _wheel(name: str, version: str, *, body: str, needs: str = "", script: str =
     }
     if script:
         members[f"{stem}.dist-info/entry_points.txt"] = f"[console_scripts]\n{script}\n"
-    rows = [f"{path},sha256={_hash(content)},{len(content.encode())}" for path, content in members.items()]
+    hashes = {path: base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()) for path, content in members.items()}
+    rows = [f"{path},sha256={hashes[path].rstrip(b'=').decode()},{len(content.encode())}" for path, content in members.items()]
     record = f"{stem}.dist-info/RECORD"
     members[record] = "\n".join([*rows, f"{record},,", ""])
     data = zipped((path, content.encode()) for path, content in members.items())
     return name, f"{stem}-py3-none-any.whl", data
-
-
-def _hash(content: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).rstrip(b"=").decode()

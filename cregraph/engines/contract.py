@@ -33,7 +33,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from cregraph.errors import CregraphError
 from cregraph.plan.parts import Task
@@ -41,7 +41,7 @@ from cregraph.plan.parts import Task
 __all__ = [
     *("DEVICES", "ENVIRONMENT", "EPOCH", "ETC_LINKS", "FILES", "FOLDERS", "HOME", "HOSTNAME", "INPUTS", "KEPT", "LINKS"),
     *("MASKED", "MOUNTS", "READ_ONLY", "UMASK", "WORK"),
-    *("Ahead", "Engine", "Files", "Limits", "Preparation", "Stopped", "TaskFailed", "Write", "check", "collision"),
+    *("Engine", "Files", "Limits", "Preparation", "Stopped", "TaskFailed", "Write", "check", "collision"),
 ]
 
 HOSTNAME = "cregraph"
@@ -154,6 +154,8 @@ class Stopped(Exception):
 class Engine(Protocol):
     """What runs tasks. Safe with many threads.
 
+    `ahead` says what can be prepared for `tasks`. What was not prepared, `perform` makes itself.
+
     `perform` runs one task and hands its output to `write` as the normalised tar of `cregraph.engines.capture`. `inputs` maps
     the names of `task.inputs` to verified files, `results` the key of each needed task to its verified tar. What the command
     prints is added to the file `log`. `slot` counts the tasks that run at the same time, from 0: each has its own.
@@ -165,6 +167,8 @@ class Engine(Protocol):
     """
 
     name: str
+
+    def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]: ...
 
     def perform(self, task: Task, *, inputs: Files, results: Files, write: Write, log: Path, slot: int) -> None: ...
 
@@ -187,13 +191,6 @@ class Preparation:
     needs: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     seconds: float = 0.0
-
-
-@runtime_checkable
-class Ahead(Protocol):
-    """An engine that has something to prepare. `perform` does without: what is not prepared, it makes itself."""
-
-    def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]: ...
 
 
 #: A name below INPUTS: one that `*` finds, that no shell reads otherwise, and that every file system takes.

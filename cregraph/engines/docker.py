@@ -70,7 +70,7 @@ class Docker:
         return self._refusal
 
     def ahead(self, tasks: Sequence[Task]) -> Sequence[Preparation]:
-        """Build roots, and what several tasks see above one, made and sent; see `cregraph.engines.contract.Ahead`."""
+        """Build roots, and what several tasks see above one, made and sent; see `Engine.ahead`."""
         self._layers.expect(tasks)
         roots: dict[str, list[str]] = {}
         groups: dict[tuple[str, frozenset[str]], list[str]] = {}
