@@ -293,7 +293,7 @@ def test_a_key_covers_names_and_bytes_of_inputs_and_nothing_of_where_they_came_f
 def test_an_input_without_a_plain_name_is_refused(name: str) -> None:
     artifact = Artifact(kind="url", source="https://dl.example/get/", file="", sha256="1" * 64, size=1)
 
-    with pytest.raises(CregraphError, match="is no name for an input"):
+    with pytest.raises(CregraphError, match="is not the name of an input"):
         check(make("one", inputs={name: artifact}))
 
 
