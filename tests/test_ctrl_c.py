@@ -84,3 +84,20 @@ def test_ctrl_c_while_any_module_is_imported_is_exit_130_and_no_traceback(made: 
     for moment in (1, 2, 3, *sorted(chance.sample(range(4, 150), 9))):
         done = made.run(str(moment), *words, program=("-c", AT_IMPORT))
         assert interrupted(done), (moment, done.code, done.err)
+
+
+def test_ctrl_c_that_python_wraps_is_still_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 raises RuntimeError from an exception in `__set_name__`, also while a module is imported."""
+    from cregraph import cli
+
+    def wrapped(_words: list[str]) -> None:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    def ended() -> None:
+        raise SystemExit(130)
+
+    monkeypatch.setattr("cregraph.cli.direct_parser.direct_call", wrapped)
+    monkeypatch.setattr(cli, "_interrupted", ended)
+    with pytest.raises(SystemExit) as caught:
+        cli._outcome([])
+    assert caught.value.code == 130

@@ -62,7 +62,8 @@ def _outcome(words: list[str]) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
-        if type(error).__name__ == "Abort":  # what typer makes of Ctrl-C
+        # What typer makes of Ctrl-C, and Python 3.11 of one during `__set_name__`.
+        if type(error).__name__ == "Abort" or isinstance(error.__cause__, KeyboardInterrupt):
             _interrupted()
         return explained(error)
 
