@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -114,6 +115,7 @@ def built(environment: Environment, tmp_path_factory: pytest.TempPathFactory) ->
     with (common / "real.lock").open("a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (common / "real.made").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
             project = RealProject.make(folder, environment)
             with environment.serve() as served:
                 project.route(served.address)

@@ -139,3 +139,14 @@ def test_without_a_lock_what_stands_on_a_refused_ecosystem_is_said_to_be_uncheck
     assert (refused.code, "demo.yaml: cannot lock: 3 problems" in refused.err) == (2, True), refused.err
     assert [line[:8] for line in refused.err.splitlines() if line.startswith("hint")] == ["hint: 1.", "hint: 2.", "hint: 3."]
     assert "The r packages are not checked yet, because they need the conda packages." in refused.err
+
+
+def test_the_hint_of_a_check_of_all_locks_names_the_stale_ones_only(own: Demo) -> None:
+    (own.folder / "other.yaml").write_text((own.folder / "demo.yaml").read_text().replace("demo_r", "other_r"))
+    own.ok("lock", "other.yaml")
+    edited(own.folder, "- demo-greeting >=1", "- demo-greeting >=1.1", "other.yaml")
+    refused = own.run("lock", "--all", "--check")
+    assert refused.code == 1
+    assert "hint: run `cregraph lock other.yaml`, then" in refused.err
+    run(own, refused.err)
+    own.ok("lock", "--all", "--check")

@@ -86,7 +86,7 @@ def test_what_the_image_is_called_is_a_reason(field: str) -> None:
         ((STAGES[0], replace(STAGES[1], env={"TZ": "CET"})), ["stage `r`: env.TZ: `UTC` became `CET`"]),
         ((STAGES[0], replace(STAGES[1], env={})), ["stage `r`: env.TZ: `UTC` became `None`"]),
         ((STAGES[0], replace(STAGES[1], env={"TZ": "UTC", "A": "1"})), ["stage `r`: env.A: `None` became `1`"]),
-        ((STAGES[0], replace(STAGES[1], needs=())), ["stage `r`: needs: ['base'] became []"]),
+        ((STAGES[0], replace(STAGES[1], needs=())), ["stage `r`: needs: `base` became ``"]),
         ((STAGES[0], replace(STAGES[1], checks=())), ["stage `r`: its checks changed"]),
         (STAGES[::-1], ["the order of the stages changed"]),
     ],

@@ -21,7 +21,7 @@ __all__ = ["Origin", "build_error"]
 
 
 class Origin(NamedTuple):
-    """The origin of a task: its package's version, the line that leads to it, and the profile. Empty if unknown."""
+    """The origin of a task: its package's version, the line that asks for it, and the profile. Empty if unknown."""
 
     version: str = ""
     line: str = ""
@@ -81,13 +81,10 @@ def _of_tasks(
 
 
 def _heading(task: Task, error: Exception, source: Origin) -> list[str]:
-    """The lines that say what failed and how, and the line of the profile that leads to it."""
+    """Return the lines that name the failed task, its end, and the line of the profile that asks for it."""
     hints = parts("hints").get(task.kind)
-    what = (
-        hints.FAILED.format(f"`{task.name}` {source.version}".rstrip())
-        if hints
-        else f"task {task.name} (stage {task.stage}) failed"
-    )
+    name = f"`{task.name}` {source.version}".rstrip()
+    what = hints.FAILED.format(name) if hints else f"task {task.name} (stage {task.stage}) failed"
     if not isinstance(error, TaskFailed):
         return [f"{what}: {error}"]
     after = f"after {error.seconds:.0f} s"

@@ -19,7 +19,7 @@ from cregraph.store.gc import fsck as damage
 from cregraph.store.gc.collect import collect
 from cregraph.store.gc.inventory import inventory
 from cregraph.store.gc.roots import Roots, lock_path, reach, roots
-from cregraph.store.users import User, gc_lock
+from cregraph.store.users import gc_lock
 
 cache = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -68,7 +68,8 @@ def _gc(
         talk(f"{store.root}: the store does not exist. Nothing to delete")
         found, removed, freed = Roots(), {}, 0
     else:
-        with gc_lock(store, patience=_PATIENCE, waiting=_waiting) as users:
+        text = "waiting for `cregraph {0.command}` (process {0.pid})"
+        with gc_lock(store, patience=_PATIENCE, waiting=lambda user: talk(text.format(user))) as users:
             found = roots(store, users, [*(lock_path(Path(name)) for name in locks or []), *_here()], keep_built=keep_built)
             if found.unreadable:
                 raise CregraphError(
@@ -118,7 +119,3 @@ def _here() -> list[Path]:
             f"`locks` cannot be read: {error.strerror or error}",
             hint="change its permissions, because cregraph keeps what its locks need",
         ) from None
-
-
-def _waiting(user: User) -> None:
-    talk(f"waiting for `cregraph {user.command}` (process {user.pid})")

@@ -84,7 +84,8 @@ def _check(chosen: list[Session], *, json: bool) -> None:
         if stale:
             raise SystemExit(1)
     elif stale:
-        names = " ".join(session.project.profile.as_posix() for session in chosen)
+        named = zip(chosen, answers, strict=True)
+        names = " ".join(session.project.profile.as_posix() for session, answer in named if not answer["fresh"])
         raise Refused("\n".join(stale), hint=f"run `cregraph lock {names}`, then review the change with `cregraph diff`")
 
 

@@ -23,7 +23,8 @@ def as_text(answer: PlanAnswer, *, full: bool) -> Iterator[str]:
     plan, view, transfers = answer.plan, answer.view, answer.transfers
     yield f"{plan.lock.identity.image}:{plan.tag}"
     yield from _work(answer)
-    yield f"  fetch     {_fetch(answer)}"
+    files = f"{counted(len(view.fetch), 'file')}, {megabytes(sum(a.size for a in view.fetch))}" if view.fetch else "no file"
+    yield f"  fetch     {files}" + (f", and {megabytes(transfers.root)} of the build root" if transfers.root else "")
     if answer.cache is not None:
         yield f"  cache     {_cache(answer.cache)}"
     yield f"  push      {_push(transfers, answer.remote)}"
@@ -48,12 +49,6 @@ def _work(answer: PlanAnswer) -> Iterator[str]:
     for subject, verb, elsewhere, listed in rows:
         text = _of(view.count(subject, "fetch", "make"), view.count(subject), verb, elsewhere)
         yield f"  {subject + 's':<9} {text}" + (f": {listed}" if listed else "")
-
-
-def _fetch(answer: PlanAnswer) -> str:
-    fetch, root = answer.view.fetch, answer.transfers.root
-    files = f"{counted(len(fetch), 'file')}, {megabytes(sum(a.size for a in fetch))}" if fetch else "no file"
-    return files + (f", and {megabytes(root)} of the build root" if root else "")
 
 
 def _of(some: int, every: int, verb: str, elsewhere: str = "") -> str:

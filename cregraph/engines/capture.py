@@ -71,8 +71,8 @@ def capture_tar(
 ) -> None:
     """As `capture`, from the tar `stream`, of which the members below the folder `below` are what the command left in `at`.
 
-    All else is ignored. Contents wait in a file of `scratch`. Also raises TaskFailed when there is no such folder, and
-    CregraphError for what is no tar.
+    All else is ignored. Contents wait in a file of `scratch`. Also raises TaskFailed if that folder is missing, and
+    CregraphError if the stream is not a tar.
     """
     prefix = f"{below}/" if below else ""
     found: dict[bytes, _Entry] = {}
@@ -152,7 +152,8 @@ def _normalised(found: Iterable[tuple[bytes, _Entry]], write: Write, *, at: str,
                 write(piece)
             write(tar.padding(entry.size))
         else:
-            raise no_content(name, _kind(entry.mode))
+            kind = "a FIFO" if stat.S_ISFIFO(entry.mode) else "a socket" if stat.S_ISSOCK(entry.mode) else "a device"
+            raise no_content(name, kind)
     if empty:
         raise TaskFailed(f"it left its output folder {at} empty")
     write(tar.END)
@@ -269,7 +270,3 @@ def _is_folder(path: bytes) -> bool:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _kind(mode: int) -> str:
-    return "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"

@@ -60,16 +60,8 @@ def task_stage(task: Task, *, limits: Limits, root: str = ROOT, inputs: str = IN
 
 def task_file(task: Task, *, limits: Limits) -> str:
     """The whole file for one task: its stage, and one that holds what it left as OUTPUT."""
-    stage = task_name(task)
-    return "\n".join(
-        [
-            *task_stage(task, limits=limits),
-            "",
-            "FROM scratch",
-            copy(task.output, f"/{OUTPUT}/", stage=stage),
-            "",
-        ]
-    )
+    output = copy(task.output, f"/{OUTPUT}/", stage=task_name(task))
+    return "\n".join([*task_stage(task, limits=limits), "", "FROM scratch", output, ""])
 
 
 def copy(source: str, target: str, *, stage: str) -> str:

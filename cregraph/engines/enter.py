@@ -240,9 +240,7 @@ def _command(spec: dict[str, Any]) -> NoReturn:
         _limit(resource.RLIMIT_FSIZE, limits["file"])
         _limit(resource.RLIMIT_DATA, limits["memory"])
         _limit(resource.RLIMIT_NOFILE, 4096)
-        resource.setrlimit(
-            resource.RLIMIT_STACK, (_within(resource.RLIMIT_STACK, 8 << 20), resource.getrlimit(resource.RLIMIT_STACK)[1])
-        )
+        _limit(resource.RLIMIT_STACK, 8 << 20, soft=True)
         for number in range(1, signal.NSIG):  # Python ignores some, and what is ignored stays so
             if number in (32, 33):  # the C library's own, which it lets nobody set; a parent may have left them ignored
                 _libc.syscall(_RT_SIGACTION[os.uname().machine == "aarch64"], number, bytes(32), None, 8)
@@ -298,14 +296,10 @@ def _usage() -> tuple[int, int]:
     return count, pages * resource.getpagesize()
 
 
-def _limit(which: int, value: int) -> None:
-    value = _within(which, value)
-    resource.setrlimit(which, (value, value))
-
-
-def _within(which: int, value: int) -> int:
+def _limit(which: int, value: int, *, soft: bool = False) -> None:
     hard = resource.getrlimit(which)[1]
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (value, hard if soft else value))
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:

@@ -37,7 +37,7 @@ class Report:
 
     `exit` is the command's status, negative for a signal; `end` the limit that ended it; `output` where its output folder really
     lies, if the engine needs to know. `changes`, sorted by path, are those of `cregraph.engines.capture.undeclared`. `odd` has
-    the path in the output, and the kind, of the first thing that no image can hold. `gone`: there is no output folder.
+    the path in the output, and the kind, of the first thing that no image can hold. `gone`: the output folder is missing.
     """
 
     setup: str | None = None

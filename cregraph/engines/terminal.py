@@ -24,7 +24,7 @@ _PIECE = 1 << 16
 @contextlib.contextmanager
 def terminal() -> Iterator[Stdio]:
     """Descriptors for a command's stdin, stdout and stderr: one new terminal that is relayed to ours, or pipes if stdin or stdout
-    is none. A command could change the file behind a descriptor of ours (/proc/self/fd/1).
+    is not a terminal. A command could change the file behind a descriptor of ours (/proc/self/fd/1).
 
     To be used in the main thread. At the end our terminal is as it was, and all that was written is shown.
     """

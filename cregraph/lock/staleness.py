@@ -85,7 +85,7 @@ def _stage(old: StageRecord, new: StageRecord) -> Iterator[str]:
     for variable, before, after in differing(old.env, new.env):
         yield f"stage `{new.name}`: env.{variable}: `{before}` became `{after}`"
     if old.needs != new.needs:
-        yield f"stage `{new.name}`: needs: {list(old.needs)} became {list(new.needs)}"
+        yield f"stage `{new.name}`: needs: `{', '.join(old.needs)}` became `{', '.join(new.needs)}`"
     if canonical(list(old.checks)) != canonical(list(new.checks)):
         yield f"stage `{new.name}`: its checks changed"
 
