@@ -143,6 +143,7 @@ def test_without_a_lock_what_stands_on_a_refused_ecosystem_is_said_to_be_uncheck
 
 def test_the_hint_of_a_check_of_all_locks_names_the_stale_ones_only(own: Demo) -> None:
     (own.folder / "other.yaml").write_text((own.folder / "demo.yaml").read_text().replace("demo_r", "other_r"))
+    own.ok("lock", "--all")
     own.ok("lock", "other.yaml")
     edited(own.folder, "- demo-greeting >=1", "- demo-greeting >=1.1", "other.yaml")
     refused = own.run("lock", "--all", "--check")
