@@ -1,6 +1,7 @@
 # make demo       a small project with sources of its own, locked and built here: no network, no Docker, no root
 # make test       the suite; tests that need Docker or the test environment are skipped, and the last line counts them
 # make test-all   the suite with the test environment: real R, conda packages and wheels (Debian 12, root; minutes at first)
+# make proofs     the long series: random kills, mutants of every parser, more real packages (Docker, root; hours)
 # make lint       ruff and mypy --strict
 # make bench      lock and build against what this machine can read, hash and compress
 # make bench-buildkit, bench-scale, bench-pushes   against BuildKit; a thousand profiles; what a bump pushes
@@ -16,10 +17,10 @@ ARGS ?=
 # Workers of pytest: a count, or `auto`.
 JOBS ?= auto
 
-.PHONY: demo test test-all lint bench bench-buildkit bench-scale bench-pushes bench-remote-segments help
+.PHONY: demo test test-all proofs lint bench bench-buildkit bench-scale bench-pushes bench-remote-segments help
 
 help:
-	@sed -n '1,11s/^# \{0,1\}//p' Makefile
+	@sed -n '1,12s/^# \{0,1\}//p' Makefile
 
 demo: .venv/ready
 	@n=1; dir=build/demo; \
@@ -31,6 +32,9 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup --environment $(ARGS)
+
+proofs: .venv/ready
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup --environment --proofs $(ARGS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -32,6 +32,7 @@ for _number in (signal.SIGHUP, signal.SIGQUIT):
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files from what the code gives now")
     parser.addoption("--environment", action="store_true", help="make the test environment and run the tests that need it")
+    parser.addoption("--proofs", action="store_true", help="run the long series only: tests marked proofs")
     parser.addoption("--passed-to", metavar="FILE", help="write the ids of the tests that passed to FILE")
     parser.addoption("--without", metavar="FILE", help="leave out the tests whose ids are in FILE; write --without=FILE")
 
@@ -39,8 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs Docker or the test environment, with the reason, unless it is here or CI requires it."""
-    config = items[0].config if items else None
-    if config and (listed := config.getoption("--without")):
+    if not items:
+        return
+    config = items[0].config
+    long = config.getoption("--proofs")
+    config.hook.pytest_deselected(items=[item for item in items if bool(item.get_closest_marker("proofs")) != long])
+    items[:] = [item for item in items if bool(item.get_closest_marker("proofs")) == long]
+    if listed := config.getoption("--without"):
         passed = set(Path(listed).read_text(encoding="utf-8").splitlines())
         items[:] = [item for item in items if item.nodeid not in passed]
     missing = [name for name in ("DOCKER_HOST", "CREGRAPH_TEST_REGISTRY") if not os.environ.get(name)]

@@ -69,9 +69,9 @@ def undo(project: RealProject, name: str) -> tuple[Store, Plan, Path]:
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
-        ("bitops", "*/bitops_*.tar.gz"),
+        pytest.param("bitops", "*/bitops_*.tar.gz", marks=pytest.mark.proofs),
         ("snowflakeR", "*/snowflakeR_0.1.0.tar.gz"),
-        ("rpy2-rinterface", "*/rpy2_rinterface-*.tar.gz"),
+        pytest.param("rpy2-rinterface", "*/rpy2_rinterface-*.tar.gz", marks=pytest.mark.proofs),
     ],
 )
 def test_a_flipped_byte_in_a_source_that_is_compiled_is_refused(
@@ -130,6 +130,7 @@ def test_a_build_that_is_ended_while_it_compiles_leaves_no_process_and_goes_on(
     assert list((project.folder / "cache" / "tmp").iterdir()) == []
 
 
+@pytest.mark.proofs
 @pytest.mark.environment
 def test_builds_that_are_killed_at_random_moments_while_they_compile_are_gone_on_with(built: RealProject, tmp_path: Path) -> None:
     seed = int(os.environ.get("CREGRAPH_TEST_SEED", "0")) or random.randrange(1, 1 << 30)
